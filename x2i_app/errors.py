@@ -1,0 +1,41 @@
+"""The one exception tree of X2I.
+
+Every message is one sentence that a user may read: what came, what is allowed, what to do. Only the edges (the page,
+the command line, the HTTP endpoints) translate these errors; everything between lets them pass.
+"""
+
+
+class X2IError(Exception):
+    """Anything that went wrong and that a user can be told in one sentence."""
+
+
+class InvalidRequestError(X2IError):
+    """A value of a request or a setting is not allowed."""
+
+
+class MediaError(X2IError):
+    """An image, video or audio file cannot be read, or is larger than the caps allow."""
+
+
+class UnsupportedModalityError(X2IError):
+    """The chosen MLLM cannot take this kind of input."""
+
+
+class UnknownPresetError(X2IError):
+    """A preset, FLUX model, MLLM family or template that the registry does not know."""
+
+
+class CheckpointError(X2IError):
+    """Weights or a configuration file that cannot be loaded safely and completely."""
+
+
+class QueueFullError(X2IError):
+    """There are more waiting jobs than the engine accepts."""
+
+
+class GenerationCancelledError(X2IError):
+    """The user stopped the job; no picture was made."""
+
+
+class EngineError(X2IError):
+    """The engine cannot work: its model did not load, or it failed while a job ran."""

@@ -1,0 +1,99 @@
+"""Runtime settings: each a flag of `app` and `generate`, mirrored by an X2I_* environment variable.
+
+`--preset qwen2.5-vl-3b` and X2I_PRESET=qwen2.5-vl-3b say the same; the flag wins.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import NoReturn
+
+from x2i_app.errors import InvalidRequestError
+from x2i_app.presets import get_preset
+from x2i_app.request import Range, validate_integer
+
+PROFILES = ("auto", "cpu")
+
+
+def _setting(default, help, choices=None):
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a running app is set to. Raises InvalidRequestError for a value that is not allowed."""
+
+    preset: str = _setting("x2i-tiny", "which X2I variant to load")
+    flux: str | None = _setting(None, "FLUX.1 model: a name of the registry, a folder or a hub id")
+    mllm: str | None = _setting(None, "MLLM: a folder or a hub id instead of the preset's")
+    alignnet: str | None = _setting(None, "AlignNet: a file instead of the preset's")
+    profile: str = _setting("auto", "how to use memory", PROFILES)
+    device: str | None = _setting(None, "torch device, e.g. cuda, cuda:1, mps or cpu")
+    host: str = _setting("127.0.0.1", "address to listen on")
+    port: int = _setting(7860, "port to listen on; 0 takes any free one")
+    share: bool = _setting(False, "make a public share link")
+    queue_size: int = _setting(64, "jobs that may wait at once")
+
+    def __post_init__(self):
+        if not self.preset.startswith("custom:"):
+            get_preset(self.preset)
+        if self.profile not in PROFILES:
+            raise InvalidRequestError(f"profile is {self.profile!r}; choose one of {', '.join(PROFILES)}.")
+        for name, allowed in (("port", Range(0, 65_535)), ("queue_size", Range(1, 10_000))):
+            object.__setattr__(self, name, validate_integer(name, getattr(self, name), allowed))
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], environment: Mapping[str, str] = os.environ):
+        """Settings from flags, then X2I_* variables, then defaults."""
+        parser = SentenceParser(prog="app.py", description=__doc__.splitlines()[0])
+        add_settings(parser, environment)
+        return cls.from_namespace(parser.parse_args(list(arguments)))
+
+    @classmethod
+    def from_namespace(cls, namespace: argparse.Namespace):
+        """Settings from parsed flags; see `add_settings`."""
+        return cls(**{f.name: getattr(namespace, f.name) for f in fields(cls)})
+
+
+class SentenceParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line on standard error and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; --help lists what is allowed.\n")
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    environment: Mapping[str, str] = os.environ,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Give `parser` a flag for each setting (or those in `names`); X2I_* variables become the flags' defaults."""
+    for setting in fields(Settings):
+        if names is not None and setting.name not in names:
+            continue
+        variable = f"X2I_{setting.name.upper()}"
+        default = setting.default
+        kind = type(default) if isinstance(default, int) else str
+        if environment.get(variable):
+            default = _from_text(variable, environment[variable], kind)
+        options = {"default": default, "help": f"{setting.metadata['help']} [{variable}]"}
+        if kind is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options |= {"type": kind, "metavar": kind.__name__.upper()}
+            if setting.metadata["choices"]:
+                options |= {"choices": setting.metadata["choices"], "metavar": None}
+        parser.add_argument(f"--{setting.name.replace('_', '-')}", **options)
+
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True}
+_WORDS |= {"0": False, "false": False, "no": False, "off": False}
+
+
+def _from_text(variable, text, kind):
+    try:
+        return _WORDS[text.strip().lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        wanted = "1 or 0" if kind is bool else "a whole number"
+        raise InvalidRequestError(f"{variable} is {text!r}; it must be {wanted}.") from None

@@ -4,8 +4,9 @@ Layer counts, widths, fusion kinds and file names are the released ones (arXiv 2
 An encoder checks `num_layers` and `hidden_size` against the model that it loads, so a preset cannot lie in silence.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from x2i_app.errors import UnknownPresetError
 
@@ -71,6 +72,11 @@ class EncodingSpec:
     audio_rate: int | None = None
     max_new_tokens: int = 128
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "EncodingSpec":
+        """From `dataclasses.asdict`, also after a trip through JSON, which knows no tuples."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
 
 @dataclass(frozen=True)
 class FluxSpec:
@@ -92,7 +98,7 @@ class Preset:
     """One X2I variant: an MLLM, the AlignNet trained for it, how to feed both, and the FLUX model it draws with.
 
     `directory` is set for a variant that is bundled with the app; its parts are read from that folder of `assets/`.
-    `about` tells the user in one line what to expect.
+    `about` tells the user in one line what to expect. An untrained variant draws noise, and the page says so.
     """
 
     name: str
@@ -102,7 +108,7 @@ class Preset:
     flux: str
     about: str
     directory: str | None = None
-    trained: bool = field(default=True)
+    trained: bool = True
 
 
 # What each family takes and how the reference feeds it (infer/inference_*.py of the public code).

@@ -1,0 +1,156 @@
+"""The command line: python -m x2i_app app | generate.
+
+Bad input is one line on standard error and exit status 2; a job that fails is one line and exit status 1.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from x2i_app.engine import Engine
+from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
+from x2i_app.jobs import Job
+from x2i_app.request import GenerationRequest, GenerationResult
+from x2i_app.settings import SentenceParser, Settings, add_settings
+
+_MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "profile", "device")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    try:
+        namespace = _parser().parse_args(arguments)
+        return namespace.run(namespace)
+    except (EngineError, GenerationCancelledError) as error:
+        print(f"x2i: {error}", file=sys.stderr)
+        return 1
+    except X2IError as error:
+        print(f"x2i: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("x2i: stopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = SentenceParser(prog="x2i", description="Anything to image: text, pictures, films, sounds.")
+    commands = parser.add_subparsers(required=True, metavar="command", parser_class=SentenceParser)
+
+    app = commands.add_parser("app", help="open the page in a browser")
+    add_settings(app)
+    app.set_defaults(run=_app)
+
+    generate = commands.add_parser("generate", help="make pictures and write them to files")
+    add_settings(generate, names=_MODEL_SETTINGS)
+    _add_request(generate)
+    generate.set_defaults(run=_generate)
+    return parser
+
+
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    """Flags that fill a GenerationRequest. Numbers stay words here: the request itself says what is allowed."""
+    parser.add_argument("--prompt", default="", help="what to show, in any language")
+    for modality in ("image", "video", "audio"):
+        parser.add_argument(
+            f"--{modality}", action="append", default=[], metavar="FILE", help=f"{modality} to look at; may be repeated"
+        )
+    numbers = {
+        "width": "pixels",
+        "height": "pixels",
+        "steps": "denoising steps",
+        "guidance": "guidance scale",
+        "seed": "the first picture's seed; each further one adds 1",
+        "count": "how many pictures",
+    }
+    for name, words in numbers.items():
+        parser.add_argument(f"--{name}", type=_number(name), metavar="N", help=words)
+    parser.add_argument("--reason", action="store_true", help="let the model answer first, and draw its answer")
+    parser.add_argument("--output", type=Path, default=Path("x2i.png"), help="PNG file; several are numbered")
+
+
+def _number(name: str) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            return int(text)
+        except ValueError:
+            pass
+        try:
+            return float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+    convert.__name__ = name
+    return convert
+
+
+def _app(namespace: argparse.Namespace) -> int:
+    from x2i_app.ui.server import serve  # Gradio takes seconds to import; other commands do not need it
+
+    serve(Settings.from_namespace(namespace))
+    return 0
+
+
+def _generate(namespace: argparse.Namespace) -> int:
+    request = GenerationRequest(
+        prompt=namespace.prompt,
+        images=tuple(namespace.image),
+        videos=tuple(namespace.video),
+        audios=tuple(namespace.audio),
+        width=namespace.width,
+        height=namespace.height,
+        num_inference_steps=namespace.steps,
+        guidance_scale=namespace.guidance,
+        num_images_per_prompt=1 if namespace.count is None else namespace.count,
+        seed=namespace.seed,
+        reason=namespace.reason,
+    )
+    paths = _output_paths(namespace.output, request.num_images_per_prompt)
+    settings = Settings(**{name: getattr(namespace, name) for name in _MODEL_SETTINGS})
+    engine = Engine(settings)
+    engine.start()
+    job = engine.submit(request)
+    try:
+        _show(job)
+        result = job.wait()
+    finally:
+        engine.cancel(job)
+        engine.close()
+    for path, image in zip(paths, result.images, strict=True):
+        image.save(path)
+    _tell(result, paths)
+    return 0
+
+
+def _output_paths(output: Path, count: int) -> list[Path]:
+    """Where each picture goes, checked before any work is done."""
+    if output.suffix.lower() != ".png":
+        raise InvalidRequestError(f"--output is {str(output)!r}; it must end in .png.")
+    if not output.parent.is_dir():
+        raise InvalidRequestError(f"There is no folder {str(output.parent)!r} for --output; make it first.")
+    if count == 1:
+        return [output]
+    return [output.with_stem(f"{output.stem}-{i}") for i in range(1, count + 1)]
+
+
+def _show(job: Job) -> None:
+    """A progress bar on standard error while the job runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        for moment in job.watch():
+            total = moment.steps * moment.pictures or None
+            done = moment.steps * max(0, moment.picture - 1) + moment.step
+            bar.update(task, description=moment.phase, total=total, completed=done)
+
+
+def _tell(result: GenerationResult, paths: list[Path]) -> None:
+    for path, seed in zip(paths, result.seeds, strict=True):
+        print(f"{path} (seed {seed})")
+    if result.answer:
+        print(f"The model said: {result.answer!r}")
+    for note in result.notes:
+        print(note)

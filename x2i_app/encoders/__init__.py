@@ -1,0 +1,50 @@
+"""MLLM families as encoders; `load_encoder` finds the right one."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
+from x2i_app.encoders.native import NativeEncoder
+from x2i_app.encoders.qwen_omni import QwenOmniEncoder
+from x2i_app.encoders.qwen_vl import QwenVLEncoder
+from x2i_app.errors import UnknownPresetError
+from x2i_app.presets import EncodingSpec, MLLMSpec, Template, get_family
+
+__all__ = ["Conversation", "HiddenStates", "MLLMEncoder", "NativeEncoder", "encoder_class", "load_encoder"]
+
+_CLASSES = {cls.family: cls for cls in (QwenVLEncoder, QwenOmniEncoder)}
+
+
+def encoder_class(family: str) -> type[NativeEncoder]:
+    """The class of an MLLM family. Raises UnknownPresetError, which lists those that can be read."""
+    get_family(family)
+    if family not in _CLASSES:
+        raise UnknownPresetError(f"{family} models cannot be read by this version; choose {' or '.join(_CLASSES)}.")
+    return _CLASSES[family]
+
+
+def load_encoder(
+    family: str,
+    directory: str | Path,
+    template: Template | None = None,
+    *,
+    spec: EncodingSpec | None = None,
+    expected: MLLMSpec | None = None,
+    dtype: torch.dtype | str = "auto",
+) -> MLLMEncoder:
+    """The encoder of a folder in the family's own on-disk format, on the CPU.
+
+    template: "plain" or "instruction" wording of the prompt; None takes the spec's. spec: how to feed it; None takes
+    the family's own. expected: depth and width to insist on.
+    Raises UnknownPresetError or CheckpointError.
+    """
+    cls = encoder_class(family)
+    spec = spec or get_family(family)
+    if template:
+        if template not in get_args(Template):
+            raise UnknownPresetError(f"There is no template {template!r}; choose {' or '.join(get_args(Template))}.")
+        spec = replace(spec, template=template)
+    return cls.load(directory, spec, expected=expected, dtype=dtype)

@@ -1,0 +1,168 @@
+"""One protocol for every MLLM family: a conversation of text and media in, hidden states of all layers out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from x2i_app.errors import UnsupportedModalityError
+from x2i_app.media import VideoClip, load_audio, load_image, load_video
+from x2i_app.presets import EncodingSpec, Padding, Template, presets_that_take
+from x2i_app.request import Turn
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """What an MLLM made of a conversation.
+
+    hidden_states: (B, L, S, H), the embedding output first, the last layer after the final norm.
+    mask: (B, S) bool, False where a row belongs to padding.
+    answer: what the MLLM said, if it was asked. notes: sentences that the user should read.
+    """
+
+    hidden_states: torch.Tensor
+    mask: torch.Tensor
+    answer: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Conversation:
+    """Chat messages in the form that chat templates take, and their media in the order in which they appear.
+
+    images: PIL, RGB. videos: clips of RGB frames. audios: mono float32 samples at the family's own rate.
+    """
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    images: list[Image.Image] = field(default_factory=list)
+    videos: list[VideoClip] = field(default_factory=list)
+    audios: list[np.ndarray] = field(default_factory=list)
+
+
+class MLLMEncoder(ABC):
+    """An MLLM as an encoder. Subclasses know one family's model, processor and chat format.
+
+    model: the family's transformers model. processor: its tokenizer and media processors.
+    spec: what it takes and how it is fed.
+    """
+
+    family: ClassVar[str]
+
+    def __init__(self, model: torch.nn.Module, processor: Any, spec: EncodingSpec):
+        self.model = model
+        self.processor = processor
+        self.spec = spec
+
+    @property
+    @abstractmethod
+    def num_states(self) -> int:
+        """L: hidden states a token, one per layer and the embedding output."""
+
+    @property
+    @abstractmethod
+    def hidden_size(self) -> int:
+        """H: width of a hidden state."""
+
+    @abstractmethod
+    def _prefill(self, conversation: Conversation, padding: Padding) -> HiddenStates:
+        """States of the conversation's own tokens by one forward pass, without the language-model head."""
+
+    @abstractmethod
+    def _answer(self, conversation: Conversation) -> tuple[HiddenStates, HiddenStates]:
+        """Let the MLLM answer: states of the prompt's tokens, and of the answer's."""
+
+    @torch.no_grad()
+    def encode(
+        self,
+        prompt: str = "",
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        audios: Sequence[Any] = (),
+        history: Sequence[Turn] = (),
+        padding: Padding | None = None,
+        reason: bool = False,
+    ) -> HiddenStates:
+        """Hidden states of a conversation whose last turn is `prompt` with its media.
+
+        images, videos, audios, history: as in GenerationRequest. padding: "padded" fills the prompt's rows up to the
+        reference's length, "compact" keeps real rows only; None takes the spec's. An answer's rows are never padded.
+        reason: answer first, and return the answer's states; a spec may ask for that by itself.
+
+        Raises UnsupportedModalityError, MediaError, or InvalidRequestError for text that the MLLM reserves.
+        """
+        turns = [*history, Turn(prompt, tuple(images), tuple(videos), tuple(audios))]
+        self.check_modalities(turns)
+        conversation = self._converse(turns)
+        states = self.spec.states
+        if states == "prompt" and not reason:
+            return self._prefill(conversation, padding or self.spec.padding)
+        asked, answered = self._answer(conversation)
+        if answered.hidden_states.shape[2] == 0:
+            note = "The MLLM had nothing to say, so the picture follows the input itself."
+            return HiddenStates(asked.hidden_states, asked.mask, answered.answer, (note,))
+        if states == "prompt+answer":
+            return HiddenStates(
+                torch.cat((asked.hidden_states, answered.hidden_states), dim=2),
+                torch.cat((asked.mask, answered.mask), dim=1),
+                answered.answer,
+            )
+        return answered
+
+    def check_modalities(self, turns: Sequence[Turn]) -> None:
+        """Raise UnsupportedModalityError if a turn has something that this MLLM cannot take; name presets that can."""
+        for modality in dict.fromkeys(m for turn in turns for m in turn.modalities):
+            if modality not in self.spec.modalities:
+                raise UnsupportedModalityError(
+                    f"{self.family} cannot take {modality}, only {', '.join(self.spec.modalities)}; "
+                    f"presets that can: {', '.join(presets_that_take(modality))}."
+                )
+
+    def _converse(self, turns: Sequence[Turn]) -> Conversation:
+        conversation = Conversation()
+        for turn in turns:
+            content = []
+            for source in turn.images:
+                conversation.images.append(self._load_image(source))
+                content.append({"type": "image"})
+            for source in turn.videos:
+                conversation.videos.append(self._load_video(source))
+                content.append({"type": "video"})
+            for source in turn.audios:
+                conversation.audios.append(load_audio(source, self.spec.audio_rate).samples)
+                content.append({"type": "audio"})
+            if turn.prompt:
+                text = fill_template(self.spec.template, turn.prompt, has_image=bool(turn.images))
+                content.append({"type": "text", "text": text})
+            conversation.messages.append({"role": "user", "content": content})
+            if turn.answer:
+                answer = [{"type": "text", "text": turn.answer}]
+                conversation.messages.append({"role": "assistant", "content": answer})
+        return conversation
+
+    def _load_image(self, source: Any) -> Image.Image:
+        image = load_image(source)
+        if self.spec.image_size:
+            return image.resize(self.spec.image_size)
+        area = image.width * image.height
+        if area > self.spec.max_image_pixels:
+            scale = (self.spec.max_image_pixels / area) ** 0.5
+            image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
+        return image
+
+    def _load_video(self, source: Any) -> VideoClip:
+        spec = self.spec
+        return load_video(
+            source, fps=spec.video_fps, max_frames=spec.max_video_frames, max_pixels=spec.max_video_pixels
+        )
+
+
+def fill_template(template: Template, prompt: str, has_image: bool) -> str:
+    """The user's words as the MLLM reads them: plain, or as the instruction dictionary of X2I's training."""
+    if template == "plain":
+        return prompt
+    words = {"Text input": prompt, "Instruction editing description": "no", "image input": "yes" if has_image else "no"}
+    return str(words)

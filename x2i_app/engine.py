@@ -1,0 +1,210 @@
+"""The engine: one cached pipeline, one worker, one job at a time, for every user interface.
+
+Importing it imports no torch: the worker thread does, when `start` is called.
+"""
+
+import hashlib
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from x2i_app.errors import EngineError, GenerationCancelledError, X2IError
+from x2i_app.jobs import FairQueue, Job, Phase, Stopwatch
+from x2i_app.media import media_hash
+from x2i_app.presets import FLUX_MODELS, FluxSpec, Preset, get_preset
+from x2i_app.request import MAX_SEED, GenerationRequest, GenerationResult
+from x2i_app.settings import Settings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from x2i_app.pipeline import Conditioning, X2IPipeline
+
+logger = logging.getLogger(__name__)
+
+_JOBS_PER_SESSION = 3
+_REMEMBERED_JOBS = 32
+_REMEMBERED_CONDITIONINGS = 16  # about 4 MiB each at full size
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """state: "idle" before `start`, "loading", "ready" or "failed"; detail: why it failed; waiting: jobs in the queue."""
+
+    state: str
+    detail: str
+    waiting: int
+
+
+class Engine:
+    """Runs GenerationRequests, one after the other, on the pipeline that `settings` describe."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._pipeline: X2IPipeline | None = None
+        self._state, self._detail = "idle", ""
+        self._queue = FairQueue(settings.queue_size, _JOBS_PER_SESSION)
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._jobs_lock = threading.Lock()
+        self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
+        self._worker = threading.Thread(target=self._work, name="x2i-engine", daemon=True)
+
+    @property
+    def preset(self) -> Preset | None:
+        """The preset's facts; None for a custom model, whose facts are in its files."""
+        return None if self.settings.preset.startswith("custom:") else get_preset(self.settings.preset)
+
+    @property
+    def flux(self) -> FluxSpec:
+        """Steps, guidance and size that suit the FLUX model; the default model's where it is not of the registry."""
+        name = self.settings.flux or (self.preset.flux if self.preset else "")
+        return FLUX_MODELS.get(name, FLUX_MODELS["shuttle-3-diffusion"])
+
+    @property
+    def status(self) -> EngineStatus:
+        """How the engine is."""
+        return EngineStatus(self._state, self._detail, len(self._queue))
+
+    def start(self) -> None:
+        """Begin to load the model in the background, then work. Jobs may be submitted before."""
+        self._state = "loading"
+        self._worker.start()
+
+    def close(self) -> None:
+        """Stop after the running job; jobs that still wait fail with EngineError."""
+        for job in self._queue.close():
+            job.fail(EngineError("The app is shutting down; start the job again later."))
+        if self._worker.is_alive():
+            self._worker.join()
+
+    def submit(self, request: GenerationRequest, session: str = "") -> Job:
+        """Queue a request of a session. Raises QueueFullError, or EngineError if the model could not be loaded."""
+        if self._state == "failed":
+            raise EngineError(self._detail)
+        job = Job(request, session)
+        self._queue.put(job)
+        with self._jobs_lock:
+            self._jobs[job.id] = job
+            finished = [key for key, old in self._jobs.items() if old.progress.phase.is_final]
+            for key in finished[: max(0, len(self._jobs) - _REMEMBERED_JOBS)]:
+                del self._jobs[key]
+        return job
+
+    def get(self, job_id: str) -> Job | None:
+        """A job by its id, also a while after it ended."""
+        with self._jobs_lock:
+            return self._jobs.get(job_id)
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job: at once if it waits, within one step if it runs; its picture is not decoded."""
+        if not self._queue.remove(job):
+            job.cancel()
+        else:
+            job.fail(GenerationCancelledError("The job was taken out of the queue; start it again when you like."))
+
+    # From here on: the worker, in its own thread.
+
+    def _work(self) -> None:
+        try:
+            self._pipeline = self._load()
+        except Exception as error:  # noqa: BLE001 - whatever happened, every job must hear of it
+            self._detail = str(_explain(error, "The model could not be loaded"))
+            self._state = "failed"
+            for job in self._queue.close():
+                job.fail(EngineError(self._detail))
+            return
+        self._state = "ready"
+        while job := self._queue.take():
+            try:
+                job.finish(self._draw(job))
+            except Exception as error:  # noqa: BLE001 - the worker outlives any job
+                job.fail(_explain(error, "The picture could not be made"))
+
+    def _load(self) -> "X2IPipeline":
+        from x2i_app.loading import load_pipeline
+
+        s = self.settings
+        pipeline = load_pipeline(s.preset, s.profile, s.device, mllm=s.mllm, flux=s.flux, alignnet=s.alignnet)
+        pipeline.set_progress_bar_config(disable=True)  # jobs report their own progress
+        return pipeline
+
+    def _draw(self, job: Job) -> GenerationResult:
+        seed = secrets.randbelow(MAX_SEED + 1) if job.request.seed is None else job.request.seed
+        request = job.request.with_defaults(self.flux, seed)
+        clock = Stopwatch()
+        clock.start("encode")
+        job.report(Phase.ENCODING)
+        conditioning = self._condition(request)
+        seeds = [(seed + i) % (MAX_SEED + 1) for i in range(request.num_images_per_prompt)]
+        images = [self._draw_one(job, request, conditioning, seeds, i, clock) for i in range(len(seeds))]
+        clock.stop()
+        return GenerationResult(
+            tuple(images), tuple(seeds), request, conditioning.answer, conditioning.notes, clock.seconds
+        )
+
+    def _draw_one(
+        self,
+        job: Job,
+        request: GenerationRequest,
+        conditioning: "Conditioning",
+        seeds: list[int],
+        index: int,
+        clock: Stopwatch,
+    ) -> "Image":
+        """One picture at a time: less memory than a batch, and picture i is what seed + i gives alone."""
+        import torch
+
+        steps = request.num_inference_steps
+        place = {"picture": index + 1, "pictures": len(seeds), "steps": steps}
+
+        def on_step_end(pipeline, step, timestep, tensors):
+            job.report(Phase.DENOISING, step=step + 1, **place)
+            if step + 1 == steps:
+                clock.start("decode")
+                job.report(Phase.DECODING, step=steps, **place)
+            return {}
+
+        clock.start("denoise")
+        job.report(Phase.DENOISING, **place)
+        output = self._pipeline(
+            conditioning=conditioning,
+            width=request.width,
+            height=request.height,
+            num_inference_steps=steps,
+            guidance_scale=request.guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(seeds[index]),
+            callback_on_step_end=on_step_end,
+        )
+        return output.images[0]
+
+    def _condition(self, request: GenerationRequest) -> "Conditioning":
+        """What FLUX reads of the conversation; remembered, so that a new seed or size does not run the MLLM again."""
+        key = _fingerprint(request)
+        if key not in self._conditionings:
+            self._conditionings[key] = self._pipeline.encode(
+                request.prompt, request.images, request.videos, request.audios, request.history, request.reason
+            )
+            if len(self._conditionings) > _REMEMBERED_CONDITIONINGS:
+                self._conditionings.popitem(last=False)
+        self._conditionings.move_to_end(key)
+        return self._conditionings[key]
+
+
+def _fingerprint(request: GenerationRequest) -> str:
+    """A hash of all that the MLLM sees: words, and the contents of files, not their names."""
+    parts = [str(request.reason)]
+    for turn in (*request.history, request.turn):
+        media = [[media_hash(source) for source in sources] for sources in (turn.images, turn.videos, turn.audios)]
+        parts.append(repr((turn.prompt, media, turn.answer)))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _explain(error: Exception, what: str) -> X2IError:
+    """The error itself if it is for users; else a sentence about it, and the traceback for the log."""
+    if isinstance(error, X2IError):
+        return error
+    logger.error("%s", what, exc_info=error)
+    return EngineError(f"{what} because of an internal error ({type(error).__name__}); the log says more.")

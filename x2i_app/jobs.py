@@ -1,0 +1,215 @@
+"""Jobs and the queue between many sessions and the one worker that draws. Knows no torch and no user interface."""
+
+import threading
+import time
+import uuid
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+from x2i_app.errors import EngineError, GenerationCancelledError, QueueFullError, X2IError
+from x2i_app.request import GenerationRequest, GenerationResult
+
+
+class Phase(StrEnum):
+    """What a job is doing. The last three are final."""
+
+    QUEUED = "queued"
+    LOADING = "loading"
+    ENCODING = "encoding"
+    DENOISING = "denoising"
+    DECODING = "decoding"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (Phase.DONE, Phase.FAILED, Phase.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a job.
+
+    step of steps while denoising; picture of pictures, from 1; place: jobs that come before it while queued;
+    detail: a sentence about the phase, if there is more to say.
+    """
+
+    phase: Phase
+    step: int = 0
+    steps: int = 0
+    picture: int = 0
+    pictures: int = 0
+    place: int = 0
+    detail: str = ""
+
+
+class Job:
+    """One request on its way to a picture. The worker reports; any number of watchers wait or look."""
+
+    def __init__(self, request: GenerationRequest, session: str = ""):
+        self.id = uuid.uuid4().hex
+        self.request = request
+        self.session = session
+        self.result: GenerationResult | None = None
+        self.error: X2IError | None = None
+        self._progress = Progress(Phase.QUEUED)
+        self._changed = threading.Condition()
+        self._cancelled = threading.Event()
+
+    @property
+    def progress(self) -> Progress:
+        """The latest moment."""
+        return self._progress
+
+    def report(self, phase: Phase, **details) -> None:
+        """Tell the watchers. Called by the worker; raises GenerationCancelledError once the job has been cancelled."""
+        if not phase.is_final:
+            self.check_cancelled()
+        with self._changed:
+            self._progress = Progress(phase, **details)
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Ask the worker to stop within one step."""
+        self._cancelled.set()
+
+    def check_cancelled(self) -> None:
+        """Raise GenerationCancelledError if the job was cancelled."""
+        if self._cancelled.is_set():
+            raise GenerationCancelledError("The job was stopped before its picture was finished; start it again.")
+
+    def finish(self, result: GenerationResult) -> None:
+        """The worker is done."""
+        self.result = result
+        self.report(Phase.DONE)
+
+    def fail(self, error: X2IError) -> None:
+        """The worker gave up, or the user did."""
+        self.error = error
+        cancelled = isinstance(error, GenerationCancelledError)
+        self.report(Phase.CANCELLED if cancelled else Phase.FAILED, detail=str(error))
+
+    def watch(self, interval: float = 60.0):
+        """Yield a Progress at every change, the final one last; the same one again after `interval` seconds of none."""
+        seen = None
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda seen=seen: self._progress is not seen, timeout=interval)
+                seen = self._progress
+            yield seen
+            if seen.phase.is_final:
+                return
+
+    def wait(self, timeout: float | None = None) -> GenerationResult:
+        """Block until the result is there. Raises the job's X2IError, or TimeoutError after `timeout` seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._progress.phase.is_final, timeout):
+                raise TimeoutError(f"The job was not finished within {timeout} s.")
+        if self.error:
+            raise self.error
+        return self.result
+
+
+class FairQueue:
+    """Waiting jobs, taken from the sessions in turn, so that nobody waits behind all jobs of one neighbour.
+
+    size: jobs that may wait at once. per_session: jobs that one session may have waiting.
+    """
+
+    def __init__(self, size: int, per_session: int):
+        self.size = size
+        self.per_session = per_session
+        self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def __len__(self):
+        with self._changed:
+            return sum(map(len, self._waiting.values()))
+
+    def put(self, job: Job) -> None:
+        """Add a job. Raises QueueFullError, which says how many wait, or EngineError once the queue is closed."""
+        with self._changed:
+            if self._closed:
+                raise EngineError("The app is shutting down; start the job again later.")
+            if sum(map(len, self._waiting.values())) >= self.size:
+                raise QueueFullError(
+                    f"{self.size} jobs are waiting already, which is all there is room for; try later."
+                )
+            mine = self._waiting.setdefault(job.session, deque())
+            if len(mine) >= self.per_session:
+                raise QueueFullError(
+                    f"You have {len(mine)} jobs waiting and {self.per_session} are allowed; wait for one to finish."
+                )
+            mine.append(job)
+            self._tell_places()
+            self._changed.notify()
+
+    def take(self) -> Job | None:
+        """The next job, waiting for one; None once the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return None
+            session, jobs = self._waiting.popitem(last=False)
+            job = jobs.popleft()
+            if jobs:
+                self._waiting[session] = jobs  # behind everybody else
+            self._tell_places()
+            return job
+
+    def remove(self, job: Job) -> bool:
+        """Take a waiting job out; False if it does not wait (any more)."""
+        with self._changed:
+            jobs = self._waiting.get(job.session, ())
+            if job not in jobs:
+                return False
+            jobs.remove(job)
+            if not jobs:
+                del self._waiting[job.session]
+            self._tell_places()
+            return True
+
+    def close(self) -> list[Job]:
+        """Let `take` return None; gives back the jobs that were still waiting."""
+        with self._changed:
+            self._closed = True
+            left = [job for jobs in self._waiting.values() for job in jobs]
+            self._waiting.clear()
+            self._changed.notify_all()
+            return left
+
+    def _tell_places(self):
+        rounds = [deque(jobs) for jobs in self._waiting.values()]
+        place = 0
+        while rounds:
+            rounds = [jobs for jobs in rounds if jobs]
+            for jobs in rounds:
+                place += 1
+                job = jobs.popleft()
+                if job.progress.place != place:
+                    job.report(Phase.QUEUED, place=place)
+
+
+class Stopwatch:
+    """Wall time of named phases, in seconds; a phase may come several times."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._phase: str | None = None
+        self._since = 0.0
+
+    def start(self, phase: str) -> None:
+        """End the running phase and begin another."""
+        self.stop()
+        self._phase, self._since = phase, time.perf_counter()
+
+    def stop(self) -> None:
+        """End the running phase."""
+        if self._phase:
+            spent = time.perf_counter() - self._since
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + spent
+            self._phase = None

@@ -1,0 +1,143 @@
+"""From a preset, or from parts of one's own, to a working X2IPipeline."""
+
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from x2i_app.encoders import load_encoder
+from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.loading.checkpoints import load_alignnet
+from x2i_app.pipeline import X2IPipeline
+from x2i_app.presets import FLUX_MODELS, AlignNetSpec, Preset, get_family, get_flux, get_preset
+from x2i_app.settings import PROFILES
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+
+_CUSTOM = "custom:"
+# Of a FLUX.1 repository, what X2I needs: neither T5 (9 GiB), nor CLIP, nor the single-file copies of the weights.
+_FLUX_FILES = ["scheduler/*", "transformer/*", "vae/*"]
+_MLLM_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+
+def load_pipeline(
+    preset: str = "x2i-tiny",
+    profile: str = "auto",
+    device: str | torch.device | None = None,
+    *,
+    mllm: str | Path | None = None,
+    flux: str | Path | None = None,
+    alignnet: str | Path | None = None,
+    dtype: torch.dtype | None = None,
+) -> X2IPipeline:
+    """A ready pipeline.
+
+    preset: a name of the registry, or "custom:FAMILY", which takes its sizes from the files and needs `mllm`, `flux` and
+    `alignnet`. mllm, flux: a folder, a name of the registry (FLUX) or a hub id instead of the preset's; alignnet: a file.
+    profile: how to use memory; "auto" takes the best device there is. device: None lets the profile choose.
+    dtype: None is bfloat16 on a GPU and float32 on a CPU.
+
+    Raises X2IError's kinds: an unknown name, a part that is missing, damaged or does not fit the others.
+    """
+    if profile not in PROFILES:
+        raise InvalidRequestError(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}.")
+    device = torch.device(device or _best_device(profile))
+    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    if preset.startswith(_CUSTOM):
+        encoder, align_net = _load_custom(preset, mllm, flux, alignnet, dtype)
+    else:
+        spec = get_preset(preset)
+        encoder, align_net = _load_preset(spec, mllm, alignnet, dtype)
+        flux = flux or (_bundle(spec) if spec.directory else spec.flux)
+    transformer, vae, scheduler = load_flux(flux, dtype)
+    pipeline = X2IPipeline.from_encoder(encoder, align_net, transformer, vae, scheduler)
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    return pipeline.to(device)
+
+
+def load_flux(
+    source: str | Path, dtype: torch.dtype
+) -> tuple[FluxTransformer2DModel, AutoencoderKL, FlowMatchEulerDiscreteScheduler]:
+    """Transformer, VAE and scheduler of a FLUX.1 model in diffusers layout: a folder, a name of the registry, a hub id."""
+    if str(source) in FLUX_MODELS:
+        spec = get_flux(str(source))
+        directory = resolve_directory(spec.repo_id, spec.revision, _FLUX_FILES)
+    else:
+        directory = resolve_directory(source, None, _FLUX_FILES)
+    try:
+        options = {"local_files_only": True}
+        return (
+            FluxTransformer2DModel.from_pretrained(directory, subfolder="transformer", dtype=dtype, **options),
+            AutoencoderKL.from_pretrained(directory, subfolder="vae", dtype=dtype, **options),
+            FlowMatchEulerDiscreteScheduler.from_pretrained(directory, subfolder="scheduler", **options),
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(
+            f"{directory.name} cannot be loaded as a FLUX.1 model in diffusers layout: {reason}"
+        ) from error
+
+
+def resolve_directory(source: str | Path, revision: str | None, patterns: list[str]) -> Path:
+    """A local folder as it is; else the snapshot of a hub repository, from its cache or downloaded."""
+    if Path(source).is_dir():
+        return Path(source)
+    if Path(source).is_absolute() or str(source).count("/") != 1:
+        raise CheckpointError(f"There is no folder {source}; give a folder or a hub id such as owner/name.")
+    try:
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{source} is not in the hub cache and cannot be downloaded ({type(error).__name__}); "
+            "check the connection, or give a local folder."
+        ) from error
+
+
+def _load_preset(spec: Preset, mllm, alignnet, dtype):
+    if spec.directory:
+        mllm = mllm or _bundle(spec) / "mllm"
+        alignnet = alignnet or _bundle(spec) / spec.align_net.filename
+    directory = resolve_directory(mllm or spec.mllm.repo_id, spec.mllm.revision, _MLLM_FILES)
+    encoder = load_encoder(spec.mllm.family, directory, spec=spec.encoding, expected=spec.mllm, dtype=dtype)
+    path = alignnet or _download_alignnet(spec.name, spec.align_net)
+    sizes = {"num_states": spec.mllm.num_states, "hidden_size": spec.mllm.hidden_size}
+    return encoder, load_alignnet(path, **sizes, dtype=dtype)
+
+
+def _load_custom(preset, mllm, flux, alignnet, dtype):
+    family = preset.removeprefix(_CUSTOM)
+    get_family(family)
+    missing = [name for name, part in (("mllm", mllm), ("flux", flux), ("alignnet", alignnet)) if not part]
+    if missing:
+        raise InvalidRequestError(
+            f"{preset} came without {' and '.join(missing)}; give all of mllm, flux and alignnet."
+        )
+    encoder = load_encoder(family, resolve_directory(mllm, None, _MLLM_FILES), dtype=dtype)
+    return encoder, load_alignnet(alignnet, dtype=dtype)
+
+
+def _download_alignnet(preset: str, spec: AlignNetSpec) -> Path:
+    if spec.filename is None:
+        raise CheckpointError(f"No AlignNet is released for {preset}; give your own as `alignnet`.")
+    try:
+        return Path(hf_hub_download(spec.repo_id, spec.filename, revision=spec.revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{spec.filename} of {spec.repo_id} is not in the hub cache and cannot be downloaded "
+            f"({type(error).__name__}); check the connection, or give the file as `alignnet`."
+        ) from error
+
+
+def _bundle(spec: Preset) -> Path:
+    return ASSETS / spec.directory
+
+
+def _best_device(profile: str) -> str:
+    if profile == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,139 @@
+"""Reading weights that somebody else wrote: safely (never code), strictly (every key), with words for what is wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from x2i_app.errors import CheckpointError
+from x2i_app.models import AlignNet
+
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # what diffusers' save_pretrained writes
+_SUFFIXES = (".safetensors", ".bin", ".pt")
+
+
+def load_alignnet(
+    path: str | Path,
+    *,
+    num_states: int | None = None,
+    hidden_size: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> AlignNet:
+    """An AlignNet from any form in which its weights exist, in evaluation mode on the CPU.
+
+    path: a .bin or .pt pickle of tensors (with or without a `module.` prefix on its keys, or wrapped as
+    {"config", "state_dict"}), a .safetensors file, or a folder written by `AlignNet.save_pretrained`.
+    num_states, hidden_size: L and H of the MLLM it must fit; None believes the file.
+    dtype: None keeps the file's.
+
+    The fusion kind and every size are read off the weights; a configuration beside them must agree.
+    Raises CheckpointError, which names the file and, where one is to blame, the key with its shape and the expected one.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / WEIGHTS_NAME
+    state_dict = _without_prefix(read_state_dict(path))
+    config = _config_from_weights(path, state_dict)
+    config |= {k: v for k, v in (("num_states", num_states), ("hidden_size", hidden_size)) if v is not None}
+    _check_sidecar(path, config)
+    with torch.device("meta"):
+        align_net = AlignNet(**config)
+    check_state_dict(path, state_dict, align_net)
+    align_net.load_state_dict(state_dict, strict=True, assign=True)
+    align_net.requires_grad_(False)
+    return align_net.to(dtype=dtype or state_dict["mlp.layernorm.weight"].dtype).eval()
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Named tensors of a .safetensors, .bin or .pt file; nothing in it is ever executed.
+
+    A wrapper {"config": ..., "state_dict": {...}} is opened. Raises CheckpointError for anything else.
+    """
+    _check_file(path)
+    try:
+        if path.suffix.lower() == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path.name} is cut or damaged ({error}); download it again.") from error
+    except Exception as error:  # noqa: BLE001 - torch.load raises anything, from EOFError to UnpicklingError
+        reason = str(error).split("\n")[0][:120] or type(error).__name__
+        raise CheckpointError(
+            f"{path.name} is damaged or holds more than tensors, and was not opened ({reason}); use the released file."
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise CheckpointError(f"{path.name} holds no dictionary of named tensors; use the released file.")
+    return content
+
+
+def check_state_dict(path: Path, state_dict: dict[str, torch.Tensor], module: torch.nn.Module) -> None:
+    """Compare names and shapes both ways. Raises CheckpointError about the first difference."""
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    for key in expected.keys() - state_dict.keys():
+        raise CheckpointError(f"{path.name} lacks {key} {expected[key]}; use a file made for this model.")
+    for key in state_dict.keys() - expected.keys():
+        raise CheckpointError(f"{path.name} has {key}, which this model does not know; use a file made for it.")
+    for key, shape in expected.items():
+        got = tuple(state_dict[key].shape)
+        if got != shape:
+            raise CheckpointError(f"{path.name}: {key} has the shape {got}, expected {shape}; use the matching file.")
+        if not state_dict[key].is_floating_point():
+            raise CheckpointError(f"{path.name}: {key} is {state_dict[key].dtype}, expected floating point numbers.")
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"There is no file {path}; check the path.")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise CheckpointError(f"{path.name} is no weights file; {', '.join(_SUFFIXES)} can be read.")
+    head = path.open("rb").read(64)
+    if not head:
+        raise CheckpointError(f"{path.name} is empty; download it again.")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path.name} is only a Git LFS pointer to the weights; fetch it with `git lfs pull`.")
+    if head.lstrip()[:1] == b"<":
+        raise CheckpointError(f"{path.name} is a web page instead of weights; download the file itself.")
+
+
+def _without_prefix(state_dict):
+    return {key.removeprefix("module."): value for key, value in state_dict.items()}
+
+
+def _config_from_weights(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, Any]:
+    def shape(key, ndim):
+        if key not in state_dict or state_dict[key].ndim != ndim:
+            raise CheckpointError(f"{path.name} lacks {key} or it is misshapen; this is not an AlignNet.")
+        return state_dict[key].shape
+
+    joint_dim, hidden_size = shape("mlp.projector.0.weight", 2)
+    config = {"hidden_size": hidden_size, "joint_dim": joint_dim, "pooled_dim": shape("mlp.fc.1.weight", 2)[0]}
+    if "cha_scale" in state_dict:
+        return config | {"fusion": "scale", "num_states": shape("cha_scale", 4)[1]}
+    _, num_states, kernel_size, _ = shape("conv.weight", 4)
+    return config | {"fusion": "conv", "num_states": num_states, "kernel_size": kernel_size}
+
+
+def _check_sidecar(path: Path, config: dict[str, Any]) -> None:
+    """A config.json beside the weights is a claim about them: refuse it if the weights say otherwise."""
+    sidecar = path.parent / "config.json"
+    if not sidecar.is_file():
+        return
+    try:
+        claimed = json.loads(sidecar.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{sidecar.name} beside {path.name} is not valid JSON ({error}); save it again."
+        ) from error
+    if claimed.get("_class_name") != "AlignNet":
+        return
+    for key, value in config.items():
+        if claimed.get(key, value) != value:
+            raise CheckpointError(
+                f"{sidecar.name} says {key} is {claimed[key]!r}, but {path.name} was made for {value!r}; "
+                "keep the two files of one model together."
+            )

@@ -1,0 +1,200 @@
+"""X2IPipeline: anything in, a picture out. Encode, align, denoise with diffusers' own FLUX pipeline."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+)
+from diffusers.utils import BaseOutput
+from PIL import Image
+from transformers import PreTrainedModel, ProcessorMixin
+
+from x2i_app.encoders import MLLMEncoder, encoder_class
+from x2i_app.errors import CheckpointError
+from x2i_app.models import AlignNet
+from x2i_app.presets import EncodingSpec, get_family
+from x2i_app.request import Turn
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What FLUX.1 reads instead of T5's and CLIP's output.
+
+    prompt_embeds: (B, S, joint). pooled_prompt_embeds: (B, pooled). answer: what the MLLM said, if it was asked.
+    notes: sentences that the user should read.
+    """
+
+    prompt_embeds: torch.Tensor
+    pooled_prompt_embeds: torch.Tensor
+    answer: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class X2IPipelineOutput(BaseOutput):
+    """images: list of PIL images (or what `output_type` asked for). answer, notes: as in Conditioning."""
+
+    images: list[Image.Image]
+    answer: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class X2IPipeline(DiffusionPipeline):
+    """A text-to-image FLUX.1 that reads text, images, video and sound through a multimodal LLM.
+
+    transformer, vae, scheduler: of any FLUX.1 model. align_net: trained for `mllm`. mllm, processor: a transformers
+    model of `family` and its processor. encoding: an EncodingSpec's fields, how the MLLM is fed; None takes the family's.
+
+    T5 and CLIP have no place here. Raises CheckpointError if AlignNet does not fit the MLLM or FLUX.
+    """
+
+    model_cpu_offload_seq = "mllm->align_net->transformer->vae"
+
+    def __init__(
+        self,
+        transformer: FluxTransformer2DModel,
+        vae: AutoencoderKL,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        align_net: AlignNet,
+        mllm: PreTrainedModel,
+        processor: ProcessorMixin,
+        family: str = "qwen2.5-vl",
+        encoding: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.register_modules(
+            transformer=transformer,
+            vae=vae,
+            scheduler=scheduler,
+            align_net=align_net,
+            mllm=mllm,
+            processor=processor,
+        )
+        spec = EncodingSpec.from_dict(encoding) if encoding else get_family(family)
+        self.register_to_config(family=family, encoding=asdict(spec))
+        self._encoder = encoder_class(family)(mllm, processor, spec)
+        self._check_fit()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: MLLMEncoder,
+        align_net: AlignNet,
+        transformer: FluxTransformer2DModel,
+        vae: AutoencoderKL,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+    ) -> "X2IPipeline":
+        """From parts as they are loaded one by one."""
+        return cls(
+            transformer=transformer,
+            vae=vae,
+            scheduler=scheduler,
+            align_net=align_net,
+            mllm=encoder.model,
+            processor=encoder.processor,
+            family=encoder.family,
+            encoding=asdict(encoder.spec),
+        )
+
+    @property
+    def encoder(self) -> MLLMEncoder:
+        """The MLLM as an encoder."""
+        return self._encoder
+
+    def drawing_pipeline(self, cls: type[DiffusionPipeline] = FluxPipeline, **components: Any) -> DiffusionPipeline:
+        """One of diffusers' FLUX pipelines over the same transformer, VAE and scheduler, without text encoders.
+
+        cls: FluxPipeline, FluxImg2ImgPipeline, FluxFillPipeline, FluxControlNetPipeline ...; components: what else it
+        needs. Conditioning's two embeddings go into any of them.
+        """
+        nothing = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+        pipeline = cls(transformer=self.transformer, vae=self.vae, scheduler=self.scheduler, **nothing, **components)
+        pipeline.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
+        return pipeline
+
+    @torch.no_grad()
+    def encode(
+        self,
+        prompt: str = "",
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        audios: Sequence[Any] = (),
+        history: Sequence[Turn] = (),
+        reason: bool = False,
+    ) -> Conditioning:
+        """What FLUX.1 will read of a conversation (B = 1). Inputs as in GenerationRequest; errors as in MLLMEncoder."""
+        states = self._encoder.encode(prompt, images, videos, audios, history, reason=reason)
+        # The encoder puts a head on the MLLM when an answer is first asked for: keep the registered component the same.
+        if self._encoder.model is not self.mllm:
+            self.register_modules(mllm=self._encoder.model)
+        device = self._execution_device
+        hidden_states = states.hidden_states.to(device, self.align_net.dtype)
+        prompt_embeds, pooled_prompt_embeds = self.align_net(hidden_states)
+        dtype = self.transformer.dtype
+        return Conditioning(prompt_embeds.to(dtype), pooled_prompt_embeds.to(dtype), states.answer, states.notes)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str = "",
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        audios: Sequence[Any] = (),
+        history: Sequence[Turn] = (),
+        reason: bool = False,
+        width: int | None = None,
+        height: int | None = None,
+        num_inference_steps: int = 4,
+        guidance_scale: float = 3.5,
+        num_images_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[..., dict] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        conditioning: Conditioning | None = None,
+    ) -> X2IPipelineOutput:
+        """Draw.
+
+        conditioning: of an earlier `encode`; the conversation is then not looked at again.
+        width, height: pixels, multiples of 16; None takes the model's own. num_images_per_prompt: pictures drawn as one
+        batch. The rest is as in diffusers' FluxPipeline; a callback that raises stops within the step, undecoded.
+        """
+        # 1. Understand
+        if conditioning is None:
+            conditioning = self.encode(prompt, images, videos, audios, history, reason)
+        # 2. Denoise and decode
+        output = self.drawing_pipeline()(
+            prompt_embeds=conditioning.prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
+            pooled_prompt_embeds=conditioning.pooled_prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
+            width=width,
+            height=height,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            latents=latents,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=list(callback_on_step_end_tensor_inputs),
+        )
+        return X2IPipelineOutput(images=output.images, answer=conditioning.answer, notes=conditioning.notes)
+
+    def _check_fit(self):
+        align_net, encoder, flux = self.align_net.config, self._encoder, self.transformer.config
+        if (align_net.num_states, align_net.hidden_size) != (encoder.num_states, encoder.hidden_size):
+            raise CheckpointError(
+                f"This AlignNet reads {align_net.num_states} states of width {align_net.hidden_size}, but the MLLM gives "
+                f"{encoder.num_states} of width {encoder.hidden_size}; use the AlignNet trained for it."
+            )
+        if (align_net.joint_dim, align_net.pooled_dim) != (flux.joint_attention_dim, flux.pooled_projection_dim):
+            raise CheckpointError(
+                f"This AlignNet writes embeddings of width {align_net.joint_dim} and {align_net.pooled_dim}, but FLUX "
+                f"reads {flux.joint_attention_dim} and {flux.pooled_projection_dim}; use parts of one size."
+            )

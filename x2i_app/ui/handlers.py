@@ -1,0 +1,136 @@
+"""What happens on a click or an API call: a request is filled, queued, watched, and its result shown."""
+
+import asyncio
+import html
+import inspect
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import gradio as gr
+
+from x2i_app.engine import Engine
+from x2i_app.errors import X2IError
+from x2i_app.jobs import Job, Phase, Progress
+from x2i_app.request import GenerationRequest, GenerationResult
+from x2i_app.ui import texts
+from x2i_app.ui.tabs import Tab
+
+# Parameters of every drawing endpoint after the tab's own, and the request field that each one fills.
+SETTINGS = {
+    "width": "width",
+    "height": "height",
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "seed": "seed",
+    "count": "num_images_per_prompt",
+    "reason": "reason",
+}
+
+_POLL_SECONDS = 0.05
+
+
+def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tuple]]:
+    """The function of a tab's button and endpoint.
+
+    It takes the tab's own values and SETTINGS, and yields (pictures, progress, report, job id) as the job goes on.
+    """
+    names = (*tab.parameters, *SETTINGS)
+
+    async def draw(request, *values):
+        given = dict(zip(names, values, strict=True))
+        job = _submit(engine, tab, given, request)
+        async for progress in _follow(job):
+            yield gr.skip(), show_progress(progress, engine), gr.skip(), job.id
+        if job.progress.phase is Phase.CANCELLED:
+            return
+        if job.error:
+            raise _as_gradio_error(job.error)
+        yield list(job.result.images), show_progress(job.progress, engine), report(job.result), job.id
+
+    # Gradio names an endpoint's parameters after the function's, and finds `request` by its annotation.
+    parameter = inspect.Parameter
+    draw.__signature__ = inspect.Signature(
+        [parameter(name, parameter.POSITIONAL_OR_KEYWORD) for name in ("request", *names)]
+    )
+    draw.__annotations__ = {"request": gr.Request}
+    draw.__name__ = tab.name
+    draw.__doc__ = texts.HINTS[tab.name]
+    return draw
+
+
+def status_handler(engine: Engine) -> Callable[[], dict[str, Any]]:
+    """The `status` endpoint: how the engine is, as JSON."""
+
+    def status():
+        """How the engine is."""
+        now = engine.status
+        return {"state": now.state, "detail": now.detail, "waiting": now.waiting, "preset": engine.settings.preset}
+
+    return status
+
+
+def cancel_handler(engine: Engine) -> Callable[[str], str]:
+    """The `cancel` endpoint and the stop button: stop a job by its id, and say what became of it."""
+
+    def cancel(job):
+        """Stop a job by its id."""
+        known = engine.get(job) if isinstance(job, str) else None
+        if not known:
+            return "There is no such job."
+        engine.cancel(known)
+        return texts.say(known.progress)
+
+    return cancel
+
+
+def show_progress(progress: Progress, engine: Engine) -> str:
+    """A few words and a bar, as HTML made of our own words only."""
+    if progress.phase is Phase.QUEUED and engine.status.state == "loading":
+        progress = Progress(Phase.LOADING)
+    words = html.escape(texts.say(progress))
+    if progress.phase.is_final:
+        return f"<p>{words}</p>"
+    total = progress.steps * max(1, progress.pictures)
+    done = progress.steps * max(0, progress.picture - 1) + progress.step
+    bar = f'<progress value="{done}" max="{total}"></progress>' if total else "<progress></progress>"
+    return f'<p role="status">{words}</p>{bar}'
+
+
+def report(result: GenerationResult) -> dict[str, Any]:
+    """How a picture came about, for the page and for API callers."""
+    request = result.request
+    return {
+        "seeds": list(result.seeds),
+        "width": request.width,
+        "height": request.height,
+        "steps": request.num_inference_steps,
+        "guidance": request.guidance_scale,
+        "answer": result.answer,
+        "notes": list(result.notes),
+        "seconds": {phase: round(seconds, 3) for phase, seconds in result.seconds.items()},
+    }
+
+
+def _submit(engine: Engine, tab: Tab, given: dict[str, Any], request: gr.Request) -> Job:
+    try:
+        fields = tab.fill(*(given[name] for name in tab.parameters))
+        settings = {field: given[name] for name, field in SETTINGS.items() if given[name] is not None}
+        return engine.submit(GenerationRequest(**fields, **settings), request.session_hash or "")
+    except X2IError as error:
+        raise _as_gradio_error(error) from error
+
+
+async def _follow(job: Job) -> AsyncIterator[Progress]:
+    """Every new moment of a job. Waiting for it takes no thread, so that any number of visitors can wait."""
+    seen = None
+    while seen is None or not seen.phase.is_final:
+        if job.progress is not seen:
+            seen = job.progress
+            yield seen
+        else:
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _as_gradio_error(error: X2IError) -> gr.Error:
+    # Gradio renders the message as HTML, and file names and prompts may be in it.
+    return gr.Error(html.escape(str(error)), duration=None, title=texts.FAILED, print_exception=False)

@@ -1,0 +1,157 @@
+"""How the page is put together: input on the left, the picture on the right, on a phone the picture first."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from x2i_app.engine import Engine
+from x2i_app.presets import presets_that_take
+from x2i_app.request import LIMITS, Range
+from x2i_app.ui import texts
+from x2i_app.ui.handlers import SETTINGS, cancel_handler, drawing_handler, status_handler
+from x2i_app.ui.tabs import TABS, Tab
+
+# Jobs wait in the engine's own queue, which is fair between visitors; Gradio only carries their news.
+_NO_LIMIT = None
+
+
+@dataclass
+class Result:
+    """The right side of the page."""
+
+    pictures: gr.Gallery
+    progress: gr.HTML
+    report: gr.JSON
+    job: gr.Textbox
+    stop: gr.Button
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What every drawing endpoint gives back, in order."""
+        return [self.pictures, self.progress, self.report, self.job]
+
+
+def build_page(engine: Engine) -> gr.Blocks:
+    """The whole page and its endpoints over an engine, which need not have started."""
+    with gr.Blocks(title=texts.TITLE, fill_width=True, analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
+        gr.Markdown(_heading(engine), elem_id="heading")
+        with gr.Row(elem_id="workbench"):
+            with gr.Column(scale=1):
+                with gr.Tabs():
+                    drawn = [_build_tab(engine, tab) for tab in TABS]
+                settings = _build_settings(engine)
+            with gr.Column(scale=1, elem_id="result"):
+                result = _build_result()
+        for tab, button, inputs in drawn:
+            _connect(engine, tab, button, [*inputs, *settings], result)
+        stopped = gr.Textbox(visible=False)
+        result.stop.click(
+            cancel_handler(engine), result.job, stopped, api_name="cancel", concurrency_limit=_NO_LIMIT, queue=False
+        )
+        state = gr.JSON(visible=False)
+        page.load(status_handler(engine), None, state, api_name="status", concurrency_limit=_NO_LIMIT, queue=False)
+    return page
+
+
+def _heading(engine: Engine) -> str:
+    preset = engine.preset
+    lines = [f"# {texts.TITLE}", texts.TAGLINE, f"Model: **{engine.settings.preset}**."]
+    if preset:
+        lines[-1] += f" {preset.about}"
+    return "\n\n".join(lines)
+
+
+def _build_tab(engine: Engine, tab: Tab):
+    with gr.Tab(texts.TABS[tab.name], id=tab.name):
+        gr.Markdown(texts.HINTS[tab.name])
+        missing = _missing_modality(engine, tab)
+        if missing:
+            gr.Markdown(texts.cannot_take(engine.settings.preset, missing, presets_that_take(missing)))
+        inputs = tab.build()
+        button = gr.Button(
+            texts.MAKE, variant="primary", size="lg", interactive=not missing, elem_id=f"make-{tab.name}"
+        )
+        examples = tab.examples()
+        if examples and not missing:
+            gr.Examples(
+                examples,
+                inputs,
+                label=texts.EXAMPLES,
+                cache_examples=False,
+                api_visibility="private",
+                elem_id=f"examples-{tab.name}",
+            )
+    return tab, button, inputs
+
+
+def _missing_modality(engine: Engine, tab: Tab):
+    preset = engine.preset
+    return next((m for m in tab.modalities if preset and m not in preset.encoding.modalities), None)
+
+
+def _build_settings(engine: Engine) -> list[gr.components.Component]:
+    """Components in the order of SETTINGS, set to what suits the FLUX model."""
+    flux = engine.flux
+
+    def slider(name: str, allowed: Range, value: float, **options) -> gr.Slider:
+        step = allowed.step or options.pop("step", 1)
+        return gr.Slider(allowed.low, allowed.high, value, step=step, label=texts.LABELS[name], **options)
+
+    with gr.Accordion(texts.SETTINGS, open=False, elem_id="settings"):
+        with gr.Row():
+            width = slider("width", LIMITS.width, flux.resolution)
+            height = slider("height", LIMITS.height, flux.resolution)
+        with gr.Row():
+            steps = slider("steps", LIMITS.num_inference_steps, flux.num_inference_steps)
+            count = slider("count", LIMITS.num_images_per_prompt, 1)
+        guidance = slider(
+            "guidance", LIMITS.guidance_scale, flux.guidance_scale, step=0.1, visible=flux.guidance_embeds
+        )
+        seed = gr.Number(label=texts.LABELS["seed"], info=texts.SEED_HINT, value=None, precision=0)
+        reason = gr.Checkbox(label=texts.LABELS["reason"], value=False)
+    by_name = {
+        "width": width,
+        "height": height,
+        "steps": steps,
+        "guidance": guidance,
+        "seed": seed,
+        "count": count,
+        "reason": reason,
+    }
+    return [by_name[name] for name in SETTINGS]
+
+
+def _build_result() -> Result:
+    pictures = gr.Gallery(
+        label=texts.RESULT,
+        show_label=False,
+        format="png",
+        type="filepath",
+        interactive=False,
+        object_fit="contain",
+        columns=2,
+        height="26rem",
+        buttons=["download", "fullscreen"],
+        elem_id="pictures",
+    )
+    with gr.Row(elem_id="news"):
+        progress = gr.HTML(f"<p>{texts.EMPTY}</p>", elem_id="progress", container=False, scale=5)
+        stop = gr.Button(texts.STOP, variant="stop", size="md", min_width=88, scale=0, elem_id="stop")
+    with gr.Accordion(texts.USED, open=False):
+        report = gr.JSON(show_label=False, elem_id="report")
+    job = gr.Textbox(visible=False)
+    return Result(pictures, progress, report, job, stop)
+
+
+def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: Result) -> None:
+    gr.on(
+        [button.click],
+        drawing_handler(engine, tab),
+        inputs,
+        result.outputs,
+        api_name=tab.name,
+        api_description=texts.HINTS[tab.name],
+        concurrency_limit=_NO_LIMIT,
+        show_progress="hidden",  # the page has its own
+        scroll_to_output=False,
+    )

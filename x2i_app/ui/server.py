@@ -1,0 +1,31 @@
+"""Serving the page: up first, the model after."""
+
+from x2i_app.engine import Engine
+from x2i_app.media import CAPS
+from x2i_app.settings import Settings
+from x2i_app.ui.layout import build_page
+from x2i_app.ui.theme import CSS, build_theme
+
+
+def serve(settings: Settings) -> None:
+    """Put the page up, then let the engine load behind it, then block until interrupted."""
+    engine = Engine(settings)
+    page = build_page(engine)
+    page.queue(default_concurrency_limit=None)
+    page.launch(
+        server_name=settings.host,
+        server_port=settings.port or None,
+        share=settings.share,
+        theme=build_theme(),
+        css=CSS,
+        max_file_size=CAPS.file_bytes,
+        enable_monitoring=False,
+        show_error=False,
+        footer_links=["api", "settings"],
+        prevent_thread_lock=True,
+    )
+    engine.start()
+    try:
+        page.block_thread()
+    finally:
+        engine.close()

@@ -1,0 +1,131 @@
+"""The six tabs: which components each shows, what its examples are, and which part of a request they fill."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from x2i_app.media import sniff
+from x2i_app.presets import Modality
+from x2i_app.request import LIMITS
+from x2i_app.ui.texts import LABELS
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+
+
+@dataclass(frozen=True)
+class Tab:
+    """name: also its HTTP endpoint. modalities: what a model must take to serve it. parameters: names of its inputs.
+
+    build: makes the components, in the order of `parameters`. fill: their values -> fields of a GenerationRequest.
+    examples: rows of such values.
+    """
+
+    name: str
+    modalities: tuple[Modality, ...]
+    parameters: tuple[str, ...]
+    build: Callable[[], list[gr.components.Component]]
+    fill: Callable[..., dict[str, Any]]
+    examples: Callable[[], list[list[Any]]]
+
+
+def _read(name: str) -> Any:
+    return json.loads((EXAMPLES / name).read_text(encoding="utf-8"))
+
+
+def _example(name: str) -> str:
+    return str(EXAMPLES / name)
+
+
+def _examples(suffix: str) -> list[str]:
+    return [str(path) for path in sorted(EXAMPLES.glob(f"*{suffix}"))]
+
+
+def _words(label: str, lines: int = 2) -> gr.Textbox:
+    return gr.Textbox(label=LABELS[label], lines=lines, max_lines=8, max_length=LIMITS.prompt_bytes)
+
+
+TEXT = Tab(
+    name="text",
+    modalities=("text",),
+    parameters=("prompt",),
+    build=lambda: [_words("prompt", lines=3)],
+    fill=lambda prompt: {"prompt": prompt or ""},
+    examples=lambda: [[example["text"]] for example in _read("prompts.json")],
+)
+
+IMAGE = Tab(
+    name="image",
+    modalities=("image",),
+    parameters=("images",),
+    build=lambda: [
+        gr.Gallery(label=LABELS["images"], type="filepath", file_types=["image"], format="png", columns=4, height=280)
+    ],
+    fill=lambda images: {"images": [path for path, _caption in images or []]},
+    examples=lambda: [[[path]] for path in _examples(".png")],
+)
+
+IMAGE_TEXT = Tab(
+    name="image_text",
+    modalities=("image", "text"),
+    parameters=("image", "prompt"),
+    build=lambda: [
+        gr.Image(label=LABELS["image"], type="filepath", image_mode=None, format="png", height=280),
+        _words("instruction"),
+    ],
+    fill=lambda image, prompt: {"images": [image] if image else [], "prompt": prompt or ""},
+    examples=lambda: [[_example(edit["image"]), edit["instruction"]] for edit in _read("edits.json")],
+)
+
+VIDEO = Tab(
+    name="video",
+    modalities=("video",),
+    parameters=("video", "prompt"),
+    build=lambda: [gr.Video(label=LABELS["video"], height=280), _words("words", lines=1)],
+    fill=lambda video, prompt: {"videos": [video] if video else [], "prompt": prompt or ""},
+    examples=lambda: [[path, ""] for path in _examples(".mp4")],
+)
+
+AUDIO = Tab(
+    name="audio",
+    modalities=("audio",),
+    parameters=("audio", "prompt"),
+    build=lambda: [gr.Audio(label=LABELS["audio"], type="filepath"), _words("words", lines=1)],
+    fill=lambda audio, prompt: {"audios": [audio] if audio else [], "prompt": prompt or ""},
+    examples=lambda: [[path, ""] for path in _examples(".wav")],
+)
+
+
+def _fill_fusion(message: dict[str, Any] | None) -> dict[str, Any]:
+    """Files are told apart by what is in them, whatever they are called."""
+    message = message or {}
+    fields: dict[str, Any] = {"prompt": message.get("text") or "", "images": [], "videos": [], "audios": []}
+    for path in message.get("files") or []:
+        fields[f"{sniff(path).modality}s"].append(path)
+    return fields
+
+
+FUSION = Tab(
+    name="fusion",
+    modalities=(),
+    parameters=("message",),
+    build=lambda: [
+        gr.MultimodalTextbox(
+            label=LABELS["message"],
+            file_count="multiple",
+            file_types=["image", "video", "audio"],
+            sources=["upload", "microphone"],
+            submit_btn=False,
+            lines=3,
+        )
+    ],
+    fill=_fill_fusion,
+    examples=lambda: [
+        [{"text": mix["text"], "files": [_example(name) for name in mix["files"]]}] for mix in _read("fusion.json")
+    ],
+)
+
+TABS: tuple[Tab, ...] = (TEXT, IMAGE, IMAGE_TEXT, VIDEO, AUDIO, FUSION)

@@ -1,0 +1,79 @@
+"""Every word on the page, in one place."""
+
+from x2i_app.jobs import Phase, Progress
+
+TITLE = "X2I Studio"
+TAGLINE = "Text, pictures, films, sounds: anything in, a picture out."
+MAKE = "Make the picture"
+STOP = "Stop"
+RESULT = "Your picture"
+EMPTY = "Your picture appears here. Pick an example, or bring your own."
+SETTINGS = "Settings"
+USED = "How it was made"
+EXAMPLES = "Examples, one click each"
+FAILED = "That did not work"
+SEED_HINT = "Leave it empty for a new one each time; the same seed and settings give the same picture."
+
+LABELS = {
+    "prompt": "What should it show?",
+    "words": "Words to go with it (optional)",
+    "instruction": "What should change or happen?",
+    "images": "Pictures",
+    "image": "Picture",
+    "video": "Film",
+    "audio": "Sound",
+    "message": "Words, pictures, films and sounds, in any mix",
+    "width": "Width",
+    "height": "Height",
+    "steps": "Steps",
+    "guidance": "Guidance",
+    "seed": "Seed",
+    "count": "How many",
+    "reason": "Let the model answer first, and draw its answer",
+}
+
+HINTS = {
+    "text": "Describe it in any language.",
+    "image": "Show one or several pictures; the model draws what they have in common or together.",
+    "image_text": "Show a picture and say what to do with it.",
+    "video": "Show a short film, up to a minute.",
+    "audio": "Play a sound: music, rain, a voice; up to ten minutes.",
+    "fusion": "Mix anything: add files with the clip, and write if you like.",
+}
+
+TABS = {
+    "text": "Text",
+    "image": "Image",
+    "image_text": "Image + Text",
+    "video": "Video",
+    "audio": "Audio",
+    "fusion": "Creative Fusion",
+}
+
+_PHASES = {
+    Phase.QUEUED: "Waiting in line",
+    Phase.LOADING: "Loading the model",
+    Phase.ENCODING: "Understanding what you gave",
+    Phase.DENOISING: "Drawing",
+    Phase.DECODING: "Developing the picture",
+    Phase.DONE: "Done",
+    Phase.FAILED: "It did not work",
+    Phase.CANCELLED: "Stopped",
+}
+
+
+def say(progress: Progress) -> str:
+    """A few words for a moment of a job."""
+    words = _PHASES[progress.phase]
+    if progress.phase is Phase.QUEUED and progress.place > 1:
+        words += f", {progress.place - 1} before you"
+    if progress.pictures > 1:
+        words += f", picture {progress.picture} of {progress.pictures}"
+    if progress.phase is Phase.DENOISING:
+        words += f", step {progress.step} of {progress.steps}"
+    return words
+
+
+def cannot_take(preset: str, modality: str, others: list[str]) -> str:
+    """What a tab says when the loaded model cannot serve it."""
+    return f"**{preset}** cannot take {modality}. Start the app with one of: {', '.join(others)}."

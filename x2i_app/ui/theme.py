@@ -1,0 +1,54 @@
+"""One calm theme for light and dark, and the little style that Gradio's layout needs on wide and narrow screens."""
+
+import gradio as gr
+
+
+def build_theme() -> gr.themes.Base:
+    """Neutral surfaces and one accent; fonts of the system, so that nothing is fetched from elsewhere."""
+    theme = gr.themes.Soft(
+        primary_hue=gr.themes.colors.indigo,
+        neutral_hue=gr.themes.colors.slate,
+        font=("ui-sans-serif", "system-ui", "sans-serif"),
+        font_mono=("ui-monospace", "monospace"),
+    )
+    quiet = {}
+    for part in ("block_label", "block_title"):
+        for mode in ("", "_dark"):
+            quiet[f"{part}_background_fill{mode}"] = "transparent"
+            quiet[f"{part}_text_color{mode}"] = "*body_text_color"
+    return theme.set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        block_border_width="1px",
+        block_border_width_dark="1px",
+        block_border_color="*neutral_200",
+        block_border_color_dark="*neutral_800",
+        input_border_width="1px",
+        input_border_color="*neutral_200",
+        block_title_text_weight="500",
+        block_label_text_weight="500",
+        **quiet,
+    )
+
+
+CSS = """
+.gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; }
+#heading h1 { margin-bottom: 0; }
+#heading p { margin: .25rem 0 0; }
+#workbench { flex-wrap: nowrap; align-items: flex-start; gap: 1.25rem; }
+#result { position: sticky; top: .75rem; }
+#pictures { min-height: 26rem; }
+#news { align-items: center; min-height: 3.25rem; }
+#progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; }
+#progress progress { width: 100%; height: .5rem; accent-color: var(--primary-500); }
+/* There is something to stop only while a bar is shown; its place stays, so that nothing moves. */
+#stop { visibility: hidden; }
+#result:has(#progress progress) #stop { visibility: visible; }
+/* On a phone the picture comes first, and the page is one column. */
+@media (max-width: 780px) {
+  #workbench { flex-direction: column; }
+  #workbench > * { width: 100%; min-width: 0 !important; }
+  #result { order: -1; position: static; }
+  #pictures { min-height: 0; height: 17rem !important; }
+}
+"""

@@ -32,7 +32,7 @@ _REMEMBERED_CONDITIONINGS = 16  # about 4 MiB each at full size
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """state: "idle" before `start`, "loading", "ready" or "failed"; detail: why it failed; waiting: jobs in the queue."""
+    """state: "idle" before `start`, then "loading", "ready" or "failed"; detail: why; waiting: jobs in the queue."""
 
     state: str
     detail: str

@@ -50,7 +50,7 @@ class X2IPipeline(DiffusionPipeline):
     """A text-to-image FLUX.1 that reads text, images, video and sound through a multimodal LLM.
 
     transformer, vae, scheduler: of any FLUX.1 model. align_net: trained for `mllm`. mllm, processor: a transformers
-    model of `family` and its processor. encoding: an EncodingSpec's fields, how the MLLM is fed; None takes the family's.
+    model of `family` and its processor. encoding: how it is fed, an EncodingSpec's fields; None takes the family's.
 
     T5 and CLIP have no place here. Raises CheckpointError if AlignNet does not fit the MLLM or FLUX.
     """
@@ -131,7 +131,7 @@ class X2IPipeline(DiffusionPipeline):
     ) -> Conditioning:
         """What FLUX.1 will read of a conversation (B = 1). Inputs as in GenerationRequest; errors as in MLLMEncoder."""
         states = self._encoder.encode(prompt, images, videos, audios, history, reason=reason)
-        # The encoder puts a head on the MLLM when an answer is first asked for: keep the registered component the same.
+        # The encoder puts a head on the MLLM when an answer is first asked for; the component follows.
         if self._encoder.model is not self.mllm:
             self.register_modules(mllm=self._encoder.model)
         device = self._execution_device
@@ -190,8 +190,8 @@ class X2IPipeline(DiffusionPipeline):
         align_net, encoder, flux = self.align_net.config, self._encoder, self.transformer.config
         if (align_net.num_states, align_net.hidden_size) != (encoder.num_states, encoder.hidden_size):
             raise CheckpointError(
-                f"This AlignNet reads {align_net.num_states} states of width {align_net.hidden_size}, but the MLLM gives "
-                f"{encoder.num_states} of width {encoder.hidden_size}; use the AlignNet trained for it."
+                f"This AlignNet reads {align_net.num_states} states of width {align_net.hidden_size}, but the MLLM "
+                f"gives {encoder.num_states} of width {encoder.hidden_size}; use the AlignNet trained for it."
             )
         if (align_net.joint_dim, align_net.pooled_dim) != (flux.joint_attention_dim, flux.pooled_projection_dim):
             raise CheckpointError(

@@ -15,10 +15,10 @@ from x2i_app.presets import EncodingSpec, MLLMSpec, Template, get_family
 
 __all__ = ["Conversation", "HiddenStates", "MLLMEncoder", "NativeEncoder", "encoder_class", "load_encoder"]
 
-_CLASSES = {cls.family: cls for cls in (QwenVLEncoder, QwenOmniEncoder)}
+_CLASSES: dict[str, type[MLLMEncoder]] = {cls.family: cls for cls in (QwenVLEncoder, QwenOmniEncoder)}
 
 
-def encoder_class(family: str) -> type[NativeEncoder]:
+def encoder_class(family: str) -> type[MLLMEncoder]:
     """The class of an MLLM family. Raises UnknownPresetError, which lists those that can be read."""
     get_family(family)
     if family not in _CLASSES:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from x2i_app.errors import UnsupportedModalityError
 from x2i_app.media import VideoClip, load_audio, load_image, load_video
-from x2i_app.presets import EncodingSpec, Padding, Template, presets_that_take
+from x2i_app.presets import EncodingSpec, MLLMSpec, Padding, Template, presets_that_take
 from x2i_app.request import Turn
 
 
@@ -56,6 +57,22 @@ class MLLMEncoder(ABC):
         self.model = model
         self.processor = processor
         self.spec = spec
+
+    @classmethod
+    @abstractmethod
+    def load(
+        cls,
+        directory: str | Path,
+        spec: EncodingSpec,
+        *,
+        expected: MLLMSpec | None = None,
+        dtype: torch.dtype | str = "auto",
+    ) -> "MLLMEncoder":
+        """From a folder in the family's own on-disk format, on the CPU.
+
+        expected: depth and width that the configuration must have. dtype: "auto" keeps the file's.
+        Raises CheckpointError if the folder is not of this family, not of that size, or not complete.
+        """
 
     @property
     @abstractmethod

@@ -2,6 +2,8 @@
 
 import json
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +11,7 @@ import torch
 from accelerate import init_empty_weights
 from safetensors import safe_open
 from transformers import AutoProcessor, BatchFeature, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.errors import CheckpointError, InvalidRequestError
@@ -39,18 +42,14 @@ class NativeEncoder(MLLMEncoder):
         expected: MLLMSpec | None = None,
         dtype: torch.dtype | str = "auto",
     ) -> "NativeEncoder":
-        """From a folder in the family's own on-disk format, on the CPU.
-
-        expected: depth and width that the configuration must have. dtype: "auto" keeps the file's.
-        Raises CheckpointError if the folder is not of this family or not of that size.
-        """
         directory = Path(directory)
         config = cls._read_config(directory, expected)
         try:
             processor = AutoProcessor.from_pretrained(_processor_directory(directory), local_files_only=True)
-            model, report = cls.base_class.from_pretrained(
-                directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
-            )
+            with _quiet():
+                model, report = cls.base_class.from_pretrained(
+                    directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
+                )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).split("\n")[0]
             raise CheckpointError(f"{directory.name} cannot be loaded as {cls.family}: {reason}") from error
@@ -64,14 +63,14 @@ class NativeEncoder(MLLMEncoder):
     @classmethod
     def _read_config(cls, directory: Path, expected: MLLMSpec | None):
         try:
+            stated = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+            if not stated.startswith(cls.family.replace("-", "_").replace(".", "_")):
+                raise CheckpointError(f"{directory.name} holds a model of the type {stated!r}, not {cls.family}.")
             config = cls.base_class.config_class.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"{directory} holds no readable config.json of {cls.family}; give the folder of such a model."
             ) from error
-        stated = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type", "")
-        if not stated.startswith(cls.family.replace("-", "_").replace(".", "_")):
-            raise CheckpointError(f"{directory.name} holds a model of the type {stated!r}, not {cls.family}.")
         if expected:
             text = config.get_text_config()
             got = (text.num_hidden_layers, text.hidden_size)
@@ -182,6 +181,17 @@ class NativeEncoder(MLLMEncoder):
             weight = _read_tensor(Path(base.config.name_or_path), self.head_keys)
             model.lm_head.weight = torch.nn.Parameter(weight.to(embedding), requires_grad=False)
         self.model = model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No report that the head is left out on purpose; what is missing is checked here."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _processor_directory(directory: Path) -> Path:

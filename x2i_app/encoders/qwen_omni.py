@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from transformers import (
     BatchFeature,
-    Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen2_5OmniThinkerModel,
 )

@@ -35,8 +35,9 @@ def load_pipeline(
 ) -> X2IPipeline:
     """A ready pipeline.
 
-    preset: a name of the registry, or "custom:FAMILY", which takes its sizes from the files and needs `mllm`, `flux` and
-    `alignnet`. mllm, flux: a folder, a name of the registry (FLUX) or a hub id instead of the preset's; alignnet: a file.
+    preset: a name of the registry, or "custom:FAMILY", which takes its sizes from the files and needs `mllm`, `flux`
+    and `alignnet`. mllm: a folder or a hub id instead of the preset's; flux: also a name of the registry; alignnet: a
+    file, or a folder that `AlignNet.save_pretrained` wrote.
     profile: how to use memory; "auto" takes the best device there is. device: None lets the profile choose.
     dtype: None is bfloat16 on a GPU and float32 on a CPU.
 
@@ -61,7 +62,10 @@ def load_pipeline(
 def load_flux(
     source: str | Path, dtype: torch.dtype
 ) -> tuple[FluxTransformer2DModel, AutoencoderKL, FlowMatchEulerDiscreteScheduler]:
-    """Transformer, VAE and scheduler of a FLUX.1 model in diffusers layout: a folder, a name of the registry, a hub id."""
+    """Transformer, VAE and scheduler of a FLUX.1 model in diffusers layout.
+
+    source: a folder, a name of the registry or a hub id. Raises CheckpointError.
+    """
     if str(source) in FLUX_MODELS:
         spec = get_flux(str(source))
         directory = resolve_directory(spec.repo_id, spec.revision, _FLUX_FILES)

@@ -24,12 +24,12 @@ def load_alignnet(
     """An AlignNet from any form in which its weights exist, in evaluation mode on the CPU.
 
     path: a .bin or .pt pickle of tensors (with or without a `module.` prefix on its keys, or wrapped as
-    {"config", "state_dict"}), a .safetensors file, or a folder written by `AlignNet.save_pretrained`.
+    {"config", "state_dict"}), a .safetensors file, or a folder that `AlignNet.save_pretrained` wrote.
     num_states, hidden_size: L and H of the MLLM it must fit; None believes the file.
     dtype: None keeps the file's.
 
     The fusion kind and every size are read off the weights; a configuration beside them must agree.
-    Raises CheckpointError, which names the file and, where one is to blame, the key with its shape and the expected one.
+    Raises CheckpointError, which names the file and, where one is to blame, the key with its shape, got and expected.
     """
     path = Path(path)
     if path.is_dir():
@@ -59,7 +59,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is cut or damaged ({error}); download it again.") from error
-    except Exception as error:  # noqa: BLE001 - torch.load raises anything, from EOFError to UnpicklingError
+    except Exception as error:  # torch.load raises anything, from EOFError to UnpicklingError
         reason = str(error).split("\n")[0][:120] or type(error).__name__
         raise CheckpointError(
             f"{path.name} is damaged or holds more than tensors, and was not opened ({reason}); use the released file."

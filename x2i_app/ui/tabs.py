@@ -40,8 +40,8 @@ def _example(name: str) -> str:
     return str(EXAMPLES / name)
 
 
-def _examples(suffix: str) -> list[str]:
-    return [str(path) for path in sorted(EXAMPLES.glob(f"*{suffix}"))]
+def _examples(kind: str) -> list[str]:
+    return [str(path) for path in sorted((EXAMPLES / kind).iterdir())]
 
 
 def _words(label: str, lines: int = 2) -> gr.Textbox:
@@ -65,7 +65,7 @@ IMAGE = Tab(
         gr.Gallery(label=LABELS["images"], type="filepath", file_types=["image"], format="png", columns=4, height=280)
     ],
     fill=lambda images: {"images": [path for path, _caption in images or []]},
-    examples=lambda: [[[path]] for path in _examples(".png")],
+    examples=lambda: [[[path]] for path in _examples("images")],
 )
 
 IMAGE_TEXT = Tab(
@@ -86,7 +86,7 @@ VIDEO = Tab(
     parameters=("video", "prompt"),
     build=lambda: [gr.Video(label=LABELS["video"], height=280), _words("words", lines=1)],
     fill=lambda video, prompt: {"videos": [video] if video else [], "prompt": prompt or ""},
-    examples=lambda: [[path, ""] for path in _examples(".mp4")],
+    examples=lambda: [[path, ""] for path in _examples("videos")],
 )
 
 AUDIO = Tab(
@@ -95,14 +95,17 @@ AUDIO = Tab(
     parameters=("audio", "prompt"),
     build=lambda: [gr.Audio(label=LABELS["audio"], type="filepath"), _words("words", lines=1)],
     fill=lambda audio, prompt: {"audios": [audio] if audio else [], "prompt": prompt or ""},
-    examples=lambda: [[path, ""] for path in _examples(".wav")],
+    examples=lambda: [[path, ""] for path in _examples("audios")],
 )
+
+
+_FILES = ("images", "videos", "audios")
 
 
 def _fill_fusion(message: dict[str, Any] | None) -> dict[str, Any]:
     """Files are told apart by what is in them, whatever they are called."""
     message = message or {}
-    fields: dict[str, Any] = {"prompt": message.get("text") or "", "images": [], "videos": [], "audios": []}
+    fields: dict[str, Any] = {"prompt": message.get("text") or ""} | {kind: [] for kind in _FILES}
     for path in message.get("files") or []:
         fields[f"{sniff(path).modality}s"].append(path)
     return fields
@@ -124,7 +127,8 @@ FUSION = Tab(
     ],
     fill=_fill_fusion,
     examples=lambda: [
-        [{"text": mix["text"], "files": [_example(name) for name in mix["files"]]}] for mix in _read("fusion.json")
+        [{"text": mix["prompt"], "files": [_example(name) for kind in _FILES for name in mix[kind]]}]
+        for mix in _read("fusion.json")
     ],
 )
 

@@ -1,0 +1,47 @@
+"""Fixtures that several folders share: tiny models and media, each made once a run."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# The hub is never asked: whatever a test loads, it made itself.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def qwen_vl_directory(tmp_path_factory) -> Path:
+    """A tiny Qwen2.5-VL whose head is its own, as the 7B's."""
+    from factories import save_qwen_vl
+
+    return save_qwen_vl(tmp_path_factory.mktemp("qwen2.5-vl"))
+
+
+@pytest.fixture(scope="session")
+def qwen_omni_directory(tmp_path_factory) -> Path:
+    """A tiny Qwen2.5-Omni, talker included, whose head is its own, as the 7B's."""
+    from factories import save_qwen_omni
+
+    return save_qwen_omni(tmp_path_factory.mktemp("qwen2.5-omni"), tied=False)
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    """A picture of 90 x 60 pixels with a different colour in every corner."""
+    corners = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], dtype=np.uint8))
+    return corners.resize((90, 60))
+
+
+@pytest.fixture
+def film() -> tuple[np.ndarray, float]:
+    """Five frames of 64 x 48 pixels at 1 frame/s, each of another brightness."""
+    frames = np.stack([np.full((48, 64, 3), level, dtype=np.uint8) for level in (0, 60, 120, 180, 240)])
+    return frames, 1.0
+
+
+@pytest.fixture
+def tone() -> tuple[np.ndarray, int]:
+    """A second of 440 Hz at 16 kHz."""
+    return (0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)).astype(np.float32), 16_000

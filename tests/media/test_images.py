@@ -1,0 +1,271 @@
+"""Images come out upright, RGB and within the caps, whatever they were."""
+
+import io
+import struct
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngInfo
+
+from x2i_app.media import CAPS, load_image
+from x2i_app.media.images import fit_size
+
+BOMBS = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+SUFFIXES = ("png", "jpg", "webp", "gif", "bmp", "tif")
+
+
+def picture(size=(64, 48)):
+    """Four flat quarters: red, green above; blue, white below."""
+    image = Image.new("RGB", size, "red")
+    width, height = size[0] // 2, size[1] // 2
+    for box, colour in (((width, 0), "lime"), ((0, height), "blue"), ((width, height), "white")):
+        image.paste(colour, (*box, box[0] + width, box[1] + height))
+    return image
+
+
+def corners(image):
+    """The colours 4 pixels inside the corners, rounded to full or none: upper left, upper right, lower left."""
+    width, height = image.size
+    spots = ((4, 4), (width - 5, 4), (4, height - 5))
+    return [tuple(255 * (value > 127) for value in image.getpixel(spot)) for spot in spots]
+
+
+UPRIGHT = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+
+
+def png(width, height, depth=8, colour=2, data=b""):
+    """A PNG with that header, whatever its data are."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_all_six_formats(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    picture().save(path)
+    image = load_image(path)
+    assert (image.mode, image.size) == ("RGB", (64, 48))
+    assert corners(image) == UPRIGHT
+    assert corners(load_image(str(path))) == UPRIGHT
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = picture() if orientation == 1 else picture().transpose(undo[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a", {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix), exif=exif)
+    image = load_image(tmp_path / "a")
+    assert image.size == (64, 48)
+    assert corners(image) == UPRIGHT
+    assert not image.getexif()
+    with Image.open(tmp_path / "a") as opened:
+        assert corners(load_image(opened)) == UPRIGHT
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
+def test_half_transparent_red_lies_over_white(tmp_path, suffix):
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
+    image.paste((0, 0, 0, 0), (0, 0, 4, 8))
+    image.save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    clear, half = (load_image(tmp_path / f"a.{suffix}").getpixel(spot) for spot in ((1, 1), (6, 6)))
+    assert clear == (255, 255, 255)
+    assert half == pytest.approx((255, 127, 127), abs=1)
+
+
+def test_transparent_palettes_and_colours(tmp_path):
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 0, 0, 255])
+    palette.putpixel((0, 0), 0)
+    palette.save(tmp_path / "p.png", transparency=0)
+    palette.save(tmp_path / "p.gif", transparency=0)
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "rgb.png", transparency=(1, 2, 3))
+    for name in ("p.png", "p.gif"):
+        image = load_image(tmp_path / name)
+        assert (image.getpixel((0, 0)), image.getpixel((1, 1))) == ((255, 255, 255), (0, 0, 255))
+    assert load_image(tmp_path / "rgb.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_other_modes():
+    grey = [
+        Image.new("L", (4, 4), 128),
+        Image.new("LA", (4, 4), (128, 255)),
+        Image.fromarray(np.full((4, 4), 128 * 257, np.uint16)),
+        Image.fromarray(np.full((4, 4), 128, np.int32)),
+        Image.fromarray(np.full((4, 4), 128 * 257, np.int32)),
+        Image.fromarray(np.full((4, 4), 128 / 255, np.float32)),
+        Image.fromarray(np.full((4, 4), 128, np.float32)),
+        Image.new("RGBa", (4, 4), (128, 128, 128, 255)),
+        Image.new("CMYK", (4, 4), (127, 127, 127, 0)),
+    ]
+    for image in grey:
+        assert load_image(image).getpixel((2, 2)) == (128, 128, 128), image.mode
+    assert load_image(Image.new("1", (4, 4), 1)).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_16_bit_files_are_scaled_and_not_clipped(tmp_path):
+    levels = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(2, 0)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(levels).save(tmp_path / name)
+        assert np.array_equal(np.asarray(load_image(tmp_path / name))[0, :, 0], np.arange(256))
+
+
+def test_a_cmyk_jpeg_keeps_its_colours(tmp_path):
+    picture().convert("CMYK").save(tmp_path / "a.jpg")
+    assert corners(load_image(tmp_path / "a.jpg")) == UPRIGHT
+
+
+def test_the_first_frame_of_an_animation(tmp_path, refused):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    for suffix in ("gif", "webp", "png", "tif"):
+        frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+        assert load_image(tmp_path / f"a.{suffix}").getpixel((4, 4))[0] > 250
+    many = [Image.new("L", (2, 2), i % 256) for i in range(5000)]
+    many[0].save(tmp_path / "many.gif", save_all=True, append_images=many[1:], duration=10)
+    assert load_image(tmp_path / "many.gif").size == (2, 2)
+
+
+def test_arrays():
+    red = np.zeros((6, 8, 3), np.uint8)
+    red[..., 0] = 255
+    assert load_image(red).size == (8, 6)
+    assert np.array_equal(np.asarray(load_image(red)), red)
+    assert np.array_equal(np.asarray(load_image(red / 255)), red)
+    assert np.array_equal(np.asarray(load_image((red / 255).astype(np.float16))), red)
+    assert np.array_equal(np.asarray(load_image(red[::-1, ::-1])), red)
+    assert load_image(red[..., 0]).getpixel((0, 0)) == (255, 255, 255)
+    half = np.dstack([red, np.full((6, 8), 128, np.uint8)])
+    assert load_image(half).getpixel((0, 0)) == pytest.approx((255, 127, 127), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("array", "part"),
+    [
+        (np.zeros(5, np.uint8), "(5,)"),
+        (np.zeros((4, 4, 2), np.uint8), "(4, 4, 2)"),
+        (np.zeros((1, 4, 4, 3), np.uint8), "(1, 4, 4, 3)"),
+        (np.zeros((0, 4, 3), np.uint8), "4 x 0"),
+        (np.zeros((4, 9000), np.uint8), "9,000"),
+        (np.zeros((4, 4, 3), np.int64), "int64"),
+        (np.zeros((4, 4), bool), "bool"),
+        (np.full((4, 4), np.nan), "0 to 1"),
+        (np.full((4, 4), 255.0), "0 to 1"),
+        (np.full((4, 4), -0.1), "0 to 1"),
+        (np.array([["a", "b"]]), "uint8"),
+    ],
+)
+def test_arrays_that_are_no_images(refused, array, part):
+    refused(load_image, array, contains=part)
+
+
+def test_metadata_stay_behind(tmp_path):
+    text = PngInfo()
+    text.add_text("parameters", "a secret")
+    picture().save(tmp_path / "a.png", pnginfo=text, dpi=(72, 72), icc_profile=b"x")
+    assert load_image(tmp_path / "a.png").info == {}
+
+
+def test_the_source_is_left_as_it_was(tmp_path):
+    source = picture().convert("P")
+    before = source.tobytes()
+    load_image(source).paste("black", (0, 0, 64, 48))
+    assert (source.mode, source.tobytes()) == ("P", before)
+    image = picture()
+    load_image(image).paste("black", (0, 0, 64, 48))
+    assert corners(image) == UPRIGHT
+
+
+@BOMBS
+@pytest.mark.parametrize(
+    ("header", "part"),
+    [
+        ((65_000, 65_000), "25,000,000"),
+        ((60_000_000, 1), "8,192"),
+        ((13_300, 13_300, 1, 0), "13,300"),
+        ((8193, 1), "8,193 x 1"),
+        ((5001, 5000), "5,001 x 5,000"),
+        ((0, 5), ""),
+        ((5, 0), ""),
+    ],
+)
+def test_bombs_are_refused_before_they_are_decoded(tmp_path, refused, header, part):
+    # Only the header is there: whoever decodes finds nothing and says "damaged".
+    (tmp_path / "bomb.png").write_bytes(png(*header))
+    message = refused(load_image, tmp_path / "bomb.png", contains=["'bomb.png'", part])
+    assert not part or "damaged" not in message
+
+
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+def test_bombs_are_refused_where_warnings_are_errors(tmp_path, refused):
+    (tmp_path / "bomb.png").write_bytes(png(13_300, 13_300, 1, 0))
+    refused(load_image, tmp_path / "bomb.png", contains="25,000,000")
+
+
+def test_the_caps_hold_for_pil_images_too(refused):
+    small = replace(CAPS, image_side=10, image_pixels=50)
+    refused(load_image, Image.new("L", (11, 1)), caps=small, contains="11 x 1")
+    refused(load_image, Image.new("L", (10, 6)), caps=small, contains="10 x 6")
+    assert load_image(Image.new("L", (10, 5)), caps=small).size == (10, 5)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_cut_files_are_refused(tmp_path, refused, suffix, part):
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    whole = io.BytesIO()
+    Image.fromarray(noise).save(whole, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix))
+    (tmp_path / f"a.{suffix}").write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * part)])
+    refused(load_image, tmp_path / f"a.{suffix}", contains=["damaged", f"'a.{suffix}'"])
+
+
+def test_a_text_chunk_that_unpacks_for_ever_is_refused(tmp_path, refused):
+    body = b"k\0\0" + zlib.compress(bytes(20_000_000))
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    whole = png(4, 4, data=bytes(52))
+    (tmp_path / "a.png").write_bytes(whole[:33] + chunk + whole[33:])
+    refused(load_image, tmp_path / "a.png", contains="damaged")
+
+
+def test_pillow_is_left_as_it_was(tmp_path):
+    before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+    picture().save(tmp_path / "a.png")
+    load_image(tmp_path / "a.png")
+    after = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+    assert after == before
+
+
+def test_a_closed_image_is_refused(tmp_path, refused):
+    picture().save(tmp_path / "a.png")
+    image = Image.open(tmp_path / "a.png")
+    image.close()
+    refused(load_image, image, contains="The image")
+
+
+@pytest.mark.parametrize("size", [(1920, 1080), (3, 5000), (5000, 3), (1, 1), (4096, 1), (7, 7)])
+@pytest.mark.parametrize("pixels", [1, 100, 128 * 128, 10**9])
+def test_sizes_are_fitted(size, pixels):
+    width, height = fit_size(*size, pixels)
+    assert 1 <= width <= size[0]
+    assert 1 <= height <= size[1]
+    assert width * height <= pixels
+    if size[0] * size[1] <= pixels:
+        assert (width, height) == size
+    elif min(width, height) > 10:
+        assert width / height == pytest.approx(size[0] / size[1], rel=0.05)

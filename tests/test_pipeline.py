@@ -1,0 +1,200 @@
+"""X2IPipeline on real classes at tiny sizes: it is diffusers' own pipeline with other words in front."""
+
+import pytest
+import torch
+from diffusers import FluxImg2ImgPipeline, FluxPipeline
+
+from x2i_app import X2IPipeline, load_pipeline
+from x2i_app.errors import CheckpointError, InvalidRequestError, UnknownPresetError
+from x2i_app.loading.build import ASSETS
+from x2i_app.miniature import models
+from x2i_app.models import AlignNet
+
+BUNDLE = ASSETS / "x2i-tiny"
+SMALL = {"width": 64, "height": 96, "num_inference_steps": 2}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return load_pipeline("x2i-tiny", profile="cpu")
+
+
+@pytest.fixture(scope="module")
+def conditioning(pipeline):
+    return pipeline.encode(prompt="a red house on snow at night")
+
+
+def test_a_picture_of_the_size_asked_for_from_every_input(pipeline, image, film, tone):
+    for given in (
+        {"prompt": "a red house"},
+        {"images": [image, image]},
+        {"images": [image], "prompt": "make it night"},
+        {"videos": [film]},
+        {"audios": [tone]},
+        {"prompt": "all", "images": [image], "videos": [film], "audios": [tone]},
+    ):
+        output = pipeline(**given, **SMALL, generator=generator())
+        assert [picture.size for picture in output.images] == [(64, 96)], given
+        assert output.answer is not None  # x2i-tiny draws its answer
+
+
+def test_conditioning_has_the_shapes_that_flux_reads(pipeline, conditioning):
+    states = pipeline.encoder.encode(prompt="a red house on snow at night").hidden_states
+    assert conditioning.prompt_embeds.shape == (1, states.shape[2], models.JOINT_DIM)
+    assert conditioning.pooled_prompt_embeds.shape == (1, models.POOLED_DIM)
+    expected, pooled = pipeline.align_net(states)
+    assert torch.equal(conditioning.prompt_embeds, expected)
+    assert torch.equal(conditioning.pooled_prompt_embeds, pooled)
+
+
+def test_latents_equal_those_of_a_bare_flux_pipeline_to_the_bit(pipeline, conditioning):
+    bare = FluxPipeline(
+        scheduler=pipeline.scheduler,
+        vae=pipeline.vae,
+        transformer=pipeline.transformer,
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+    )
+    embeds = {
+        "prompt_embeds": conditioning.prompt_embeds,
+        "pooled_prompt_embeds": conditioning.pooled_prompt_embeds,
+    }
+    expected = bare(**embeds, **SMALL, output_type="latent", generator=generator()).images
+    got = pipeline(conditioning=conditioning, **SMALL, output_type="latent", generator=generator()).images
+    assert torch.equal(got, expected)
+
+
+def test_a_batch_draws_what_its_seeds_draw_alone(pipeline, conditioning):
+    seeds = [3, 4, 5]
+    batch = pipeline(
+        conditioning=conditioning,
+        **SMALL,
+        num_images_per_prompt=3,
+        generator=[generator(seed) for seed in seeds],
+        output_type="latent",
+    ).images
+    alone = [
+        pipeline(conditioning=conditioning, **SMALL, generator=generator(seed), output_type="latent").images
+        for seed in seeds
+    ]
+    torch.testing.assert_close(batch, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_callbacks_see_every_step_and_stop_by_raising_without_decoding(pipeline, conditioning, monkeypatch):
+    seen = []
+
+    def watch(pipe, step, timestep, tensors):
+        seen.append((step, tuple(tensors["latents"].shape)))
+        return {}
+
+    pipeline(conditioning=conditioning, **SMALL, callback_on_step_end=watch)
+    assert seen == [(0, (1, 24, 32)), (1, (1, 24, 32))]
+
+    decoded = []
+    original = pipeline.vae.decode
+    monkeypatch.setattr(pipeline.vae, "decode", lambda *a, **k: decoded.append(1) or original(*a, **k))
+
+    def stop(pipe, step, timestep, tensors):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(conditioning=conditioning, **SMALL, callback_on_step_end=stop)
+    assert not decoded
+    pipeline(conditioning=conditioning, **SMALL)
+    assert decoded
+
+
+def test_saved_and_loaded_it_is_the_same_pipeline(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    loaded = X2IPipeline.from_pretrained(tmp_path)
+    assert loaded.encoder.spec == pipeline.encoder.spec
+    for name in ("mllm", "align_net", "transformer", "vae"):
+        expected, got = pipeline.components[name].state_dict(), loaded.components[name].state_dict()
+        assert expected.keys() == got.keys()
+        assert all(torch.equal(expected[key], got[key]) for key in expected)
+    given = {"prompt": "a red house", **SMALL, "output_type": "latent"}
+    # Not to the bit: where in memory the weights lie decides in which order a CPU kernel adds.
+    torch.testing.assert_close(
+        loaded(**given, generator=generator()).images, pipeline(**given, generator=generator()).images
+    )
+
+
+def test_the_bundle_itself_is_a_diffusers_pipeline(pipeline):
+    bundled = X2IPipeline.from_pretrained(BUNDLE, dtype=torch.float32)
+    given = {"prompt": "a red house", **SMALL, "output_type": "latent"}
+    assert torch.equal(bundled(**given, generator=generator()).images, pipeline(**given, generator=generator()).images)
+
+
+def test_the_teachers_t5_and_clip_lie_in_the_bundle_and_are_not_instantiated(monkeypatch):
+    from transformers import CLIPTextModel, T5EncoderModel
+
+    made = []
+    for cls in (CLIPTextModel, T5EncoderModel):
+        original = cls.__init__
+        monkeypatch.setattr(
+            cls, "__init__", lambda self, *a, _o=original, **k: made.append(type(self)) or _o(self, *a, **k)
+        )
+    load_pipeline("x2i-tiny", profile="cpu")(prompt="a red house", **SMALL)
+    assert made == []
+    CLIPTextModel.from_pretrained(BUNDLE / "text_encoder")
+    T5EncoderModel.from_pretrained(BUNDLE / "text_encoder_2")
+    assert len(made) == 2
+
+
+def test_parts_of_ones_own_make_a_pipeline_with_sizes_from_the_files(qwen_vl_directory, tmp_path, image):
+    align_net = AlignNet(4, 32, joint_dim=models.JOINT_DIM, pooled_dim=models.POOLED_DIM)
+    align_net.save_pretrained(tmp_path)
+    parts = {"mllm": qwen_vl_directory, "flux": BUNDLE, "alignnet": tmp_path}
+    pipeline = load_pipeline("custom:qwen2.5-vl", **parts)
+    conditioning = pipeline.encode(prompt="a red house", images=[image])
+    assert conditioning.prompt_embeds.shape == (1, 512, models.JOINT_DIM)  # the family pads as the reference does
+    assert conditioning.answer is None
+    assert pipeline(conditioning=conditioning, **SMALL).images[0].size == (64, 96)
+
+    AlignNet(5, 32, joint_dim=models.JOINT_DIM, pooled_dim=models.POOLED_DIM).save_pretrained(tmp_path / "deep")
+    with pytest.raises(CheckpointError, match="reads 5 states of width 32, but the MLLM gives 4 of width 32"):
+        load_pipeline("custom:qwen2.5-vl", **parts | {"alignnet": tmp_path / "deep"})
+    AlignNet(4, 32, joint_dim=64, pooled_dim=models.POOLED_DIM).save_pretrained(tmp_path / "narrow")
+    with pytest.raises(CheckpointError, match="width 64 and 128, but FLUX reads 128 and 128"):
+        load_pipeline("custom:qwen2.5-vl", **parts | {"alignnet": tmp_path / "narrow"})
+
+
+def test_the_same_conditioning_drives_other_flux_pipelines(pipeline, conditioning, image):
+    img2img = pipeline.drawing_pipeline(FluxImg2ImgPipeline)
+    output = img2img(
+        prompt_embeds=conditioning.prompt_embeds,
+        pooled_prompt_embeds=conditioning.pooled_prompt_embeds,
+        image=image.resize((64, 96)),
+        strength=0.5,
+        **SMALL | {"num_inference_steps": 4},
+    )
+    assert output.images[0].size == (64, 96)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"preset": "x2i-huge"}, UnknownPresetError, "no preset called 'x2i-huge'"),
+        ({"profile": "1gb"}, InvalidRequestError, "profile is '1gb'"),
+        ({"preset": "custom:gpt"}, UnknownPresetError, "no MLLM family called 'gpt'"),
+        ({"preset": "custom:qwen2.5-vl"}, InvalidRequestError, "without mllm and flux and alignnet"),
+        ({"mllm": "/no/such/folder"}, CheckpointError, "no folder /no/such/folder"),
+        ({"flux": "owner/not-in-the-cache"}, CheckpointError, "not in the hub cache and cannot be downloaded"),
+        ({"preset": "qwen2.5-vl-3b"}, CheckpointError, "Qwen/Qwen2.5-VL-3B-Instruct is not in the hub cache"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_in_one_sentence(arguments, error, words):
+    with pytest.raises(error, match=words) as raised:
+        load_pipeline(**{"profile": "cpu"} | arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_preset_without_a_released_alignnet_says_so(qwen_omni_directory):
+    with pytest.raises(CheckpointError, match="6 layers of width 192; expected 36 of width 2048"):
+        load_pipeline("qwen2.5-omni-3b", profile="cpu", mllm=qwen_omni_directory)

@@ -1,0 +1,218 @@
+"""Untrusted videos -> a few RGB frames at known times.
+
+Three steps: `remux` takes the picture stream out of its container, the header is held against the caps, and one bounded
+ffmpeg child decodes, samples and scales it into a short lossless film, which moviepy reads. The hostile bytes are thus
+decoded only where time and memory are limited; moviepy, which sets no limits, sees nothing but our own film.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from x2i_app.errors import MediaError
+from x2i_app.media.guard import CAPS, MediaCaps, check_duration, check_size, is_path, show_name, show_value, sniff
+from x2i_app.media.images import fit_size, load_image, open_image, to_rgb
+from x2i_app.media.remux import CleanStream, decode, remux
+
+_FILM_FPS = 10  # of the film that moviepy reads: a whole number, so that its frames are hit exactly
+_GIF_FRAME = 0.1  # seconds that a frame without a duration is shown, as in browsers
+_MAX_FPS = 240
+_NAME = "The video"
+
+
+@dataclass(frozen=True, eq=False)
+class VideoClip:
+    """Frames sampled from a video.
+
+    frames: (T, H, W, 3) uint8, RGB; fps: of these frames, in frames/s; duration: seconds of the whole video.
+    """
+
+    frames: np.ndarray
+    fps: float
+    duration: float
+
+
+def load_video(
+    source: Any, fps: float = 1.0, max_frames: int = 32, max_pixels: int | None = None, caps: MediaCaps = CAPS
+) -> VideoClip:
+    """The frames shown at 0, 1/fps, 2/fps ... seconds, from the start to the end of a video.
+
+    source: the path of an MP4, MOV, WebM, MKV or AVI file, or of a GIF or WebP animation; a pair (frames, frames/s) of
+    an array (T, H, W, 3) uint8 or a list of images as `load_image` takes them; or a VideoClip.
+    fps: frames to take a second, up to 240. If that makes more than `max_frames` (or the cap), so many are spread
+    evenly over the whole video; if it makes one and there are two, two are taken. The result's `fps` is the real one.
+    max_pixels: largest area of a frame (None: the cap's); larger ones are scaled down, smaller ones left as they are.
+
+    Raises MediaError for anything else, for damaged files, and for videos longer or larger than the caps.
+    """
+    plan = _Plan.checked(fps, max_frames, max_pixels, caps)
+    if is_path(source):
+        if sniff(source, "video", caps).modality == "image":
+            return _from_animation(source, plan)
+        with remux(source, "video", caps) as stream:
+            return _from_stream(stream, plan)
+    if isinstance(source, VideoClip):
+        return _from_frames(source.frames, source.fps, source.duration, plan)
+    if isinstance(source, (list, tuple)) and len(source) == 2:
+        return _from_frames(source[0], source[1], None, plan)
+    raise MediaError(f"A video came as {show_value(source)}; send a file or a pair (frames, frames per second).")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to sample: see `load_video`."""
+
+    fps: float
+    max_frames: int
+    max_pixels: int
+    caps: MediaCaps
+
+    @classmethod
+    def checked(cls, fps, max_frames, max_pixels, caps):
+        if not _is_rate(fps):
+            raise MediaError(f"fps is {show_value(fps)}; it must be a number above 0 and up to {_MAX_FPS}.")
+        for name, value in (("max_frames", max_frames), ("max_pixels", max_pixels)):
+            allowed = isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+            if not (allowed or (value is None and name == "max_pixels")):
+                raise MediaError(f"{name} is {show_value(value)}; it must be a whole number from 1.")
+        area = min(max_pixels or caps.frame_pixels, caps.frame_pixels)
+        return cls(float(fps), min(int(max_frames), caps.video_frames), int(area), caps)
+
+    def sample(self, duration, available, spacing):
+        """(count, fps) of the frames to take from `duration` seconds, where `available` frames lie `spacing` apart."""
+        # Containers round durations up: a rest shorter than that begins no new sample.
+        count = max(1, ceil((duration - min(0.02, spacing / 2)) * self.fps))
+        at_least = min(2, available, self.max_frames)
+        if at_least <= count <= self.max_frames:
+            return count, self.fps
+        count = min(max(count, at_least), self.max_frames)
+        return count, float(count / duration)
+
+    def resized(self, image):
+        size = fit_size(*image.size, self.max_pixels)
+        return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _is_rate(fps):
+    return isinstance(fps, Real) and not isinstance(fps, bool) and 0 < fps <= _MAX_FPS
+
+
+def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
+    caps = plan.caps
+    check_size(stream.name, stream.width, stream.height, caps.video_side)
+    check_duration(stream.name, stream.duration, caps.video_seconds)
+    # A film of one frame may say that it lasts no time at all.
+    duration = stream.duration or 1 / _FILM_FPS
+    count, fps = plan.sample(duration, stream.frames, duration / max(stream.frames, 1))
+    width, height = fit_size(stream.width, stream.height, plan.max_pixels)
+    rate = Fraction(max(fps, 0.001)).limit_denominator(100_000)  # never 0/1, which one frame of a film could ask for
+    filters = (
+        # Half a millisecond early: Matroska rounds times to milliseconds, and a frame must not miss its own.
+        "settb=1/100000,setpts=PTS-50",
+        f"fps={rate.numerator}/{rate.denominator}:round=up:start_time=0",  # the frame on show at each time
+        "tpad=stop=-1:stop_mode=clone",  # and the last one till the end
+        f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int",
+        f"setsar=1,settb=1/{_FILM_FPS},setpts=N,fps={_FILM_FPS}",
+    )
+    coding = ["-c:v", "ffv1", "-pix_fmt", "bgr0", "-f", "matroska"]
+    film, written = decode(
+        stream,
+        ["-map", "0:v:0", "-vf", ",".join(filters), "-frames:v", str(count), *coding],
+        "film.mkv",
+        caps,
+        max_pixels=caps.video_side**2,
+    )
+    if written != count:
+        raise MediaError(f"{stream.name} has pictures that cannot be decoded; send it again or convert it.")
+    return VideoClip(_read_film(film, count, stream.name), fps, duration)
+
+
+def _read_film(path, count, name):
+    try:
+        from moviepy import VideoFileClip  # takes 0.3 s
+
+        with VideoFileClip(str(path), audio=False) as clip:
+            frames = np.empty((count, clip.size[1], clip.size[0], 3), np.uint8)
+            for i in range(count):
+                frames[i] = clip.get_frame(i / _FILM_FPS)
+            return frames
+    except Exception as error:  # moviepy reports what ffmpeg says in errors of many types
+        raise MediaError(f"{name} cannot be read by moviepy; convert it to MP4.") from error
+
+
+def _from_animation(path: str | os.PathLike, plan: _Plan) -> VideoClip:
+    """A GIF or WebP. Pillow decodes every frame in turn, so the clock is watched here."""
+    deadline = time.monotonic() + plan.caps.child_seconds
+    name = show_name(path)
+    with open_image(path, plan.caps) as image:
+        check_size(name, *image.size, plan.caps.video_side)
+        ends = _frame_ends(image, name, deadline, plan.caps)
+        count, fps = plan.sample(ends[-1], len(ends), ends[-1] / len(ends))
+        wanted = np.searchsorted(ends, np.arange(count) / fps + 1e-9, side="right")
+        pictures = []
+        for index in wanted.clip(max=len(ends) - 1):
+            _check_clock(deadline, name, plan.caps)
+            image.seek(int(index))
+            pictures.append(np.asarray(plan.resized(to_rgb(image))))
+    return VideoClip(np.stack(pictures), fps, float(ends[-1]))
+
+
+def _frame_ends(image, name, deadline, caps):
+    """Seconds from the start at which each frame ends."""
+    ends = [0.0]
+    for index in range(getattr(image, "n_frames", 1)):
+        _check_clock(deadline, name, caps)
+        image.seek(index)
+        image.load()  # WebP tells a frame's duration only then
+        ends.append(ends[-1] + (image.info.get("duration", 0) / 1000 or _GIF_FRAME))
+    check_duration(name, ends[-1], caps.video_seconds)
+    return np.array(ends[1:])
+
+
+def _check_clock(deadline, name, caps):
+    if time.monotonic() > deadline:
+        raise MediaError(f"{name} takes longer than {caps.child_seconds:g} s to read; send a shorter or smaller one.")
+
+
+def _from_frames(frames: Any, rate: Any, duration: float | None, plan: _Plan) -> VideoClip:
+    if not _is_rate(rate):
+        raise MediaError(
+            f"{_NAME} came with {show_value(rate)} frames per second; it must be a number above 0 and up to {_MAX_FPS}."
+        )
+    pick = _picker(frames, plan)
+    duration = len(frames) / rate if duration is None else duration
+    if not isinstance(duration, Real) or not duration > 0:
+        raise MediaError(f"{_NAME} came with a duration of {show_value(duration)}; it must be a number of seconds.")
+    check_duration(_NAME, duration, plan.caps.video_seconds)
+    count, fps = plan.sample(duration, len(frames), 1 / rate)
+    indices = (np.arange(count) / fps * rate + 1e-6).astype(int).clip(max=len(frames) - 1)
+    pictures = [pick(int(index)) for index in indices]
+    if len({picture.shape for picture in pictures}) > 1:
+        raise MediaError(f"{_NAME} has frames of different sizes; bring them to one size.")
+    return VideoClip(np.stack(pictures), fps, float(duration))
+
+
+def _picker(frames: Any, plan: _Plan) -> Callable[[int], np.ndarray]:
+    """A function from a frame's index to that frame, checked and scaled."""
+    if isinstance(frames, np.ndarray):
+        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
+            raise MediaError(
+                f"{_NAME} is an array {frames.shape} of {frames.dtype}; it must be (T, H, W, 3) of uint8, T from 1."
+            )
+    elif not isinstance(frames, (list, tuple)) or not frames:
+        raise MediaError(f"{_NAME} came as a pair without frames; send an array (T, H, W, 3) or a list of images.")
+
+    def pick(index):
+        image = load_image(frames[index], plan.caps)
+        check_size(_NAME, *image.size, plan.caps.video_side)
+        return np.asarray(plan.resized(image))
+
+    return pick

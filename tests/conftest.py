@@ -1,6 +1,11 @@
 """Fixtures that several folders share: tiny models and media, each made once a run."""
 
 import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +14,8 @@ from PIL import Image
 
 # The hub is never asked: whatever a test loads, it made itself.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +52,29 @@ def film() -> tuple[np.ndarray, float]:
 def tone() -> tuple[np.ndarray, int]:
     """A second of 440 Hz at 16 kHz."""
     return (0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)).astype(np.float32), 16_000
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[str]:
+    """The URL of the real app in a process of its own, in an empty working folder, as a user starts it."""
+    command = [sys.executable, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu"]
+    folder = tmp_path_factory.mktemp("server")
+    log = folder / "app.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield _wait_for_url(process, log)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for_url(process: subprocess.Popen, log: Path) -> str:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        if found:
+            return found.group()
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(f"The app did not come up:\n{log.read_text()}")

@@ -93,7 +93,10 @@ class Job:
         self.report(Phase.CANCELLED if cancelled else Phase.FAILED, detail=str(error))
 
     def watch(self, interval: float = 60.0):
-        """Yield a Progress at every change, the final one last; the same one again after `interval` seconds of none."""
+        """Yield the latest Progress whenever it has changed, the final one last; and after `interval` s without news.
+
+        Moments that pass faster than they are looked at are left out.
+        """
         seen = None
         while True:
             with self._changed:

@@ -91,7 +91,7 @@ def test_a_configuration_that_contradicts_the_weights_is_refused(tmp_path):
     make().save_pretrained(tmp_path / "a")
     make(kernel_size=3).save_pretrained(tmp_path / "b")
     (tmp_path / "a/config.json").write_text((tmp_path / "b/config.json").read_text())
-    with pytest.raises(CheckpointError, match="config.json says kernel_size is 3"):
+    with pytest.raises(CheckpointError, match=r"config\.json says kernel_size is 3"):
         load_alignnet(tmp_path / "a")
 
 

@@ -45,12 +45,13 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
             return
         if job.error:
             raise _as_gradio_error(job.error)
-        yield list(job.result.images), show_progress(job.progress, engine), report(job.result), job.id
+        yield list(job.result.images), show_result(job.result), report(job.result), job.id
 
     # Gradio names an endpoint's parameters after the function's, and finds `request` by its annotation.
     parameter = inspect.Parameter
     draw.__signature__ = inspect.Signature(
-        [parameter(name, parameter.POSITIONAL_OR_KEYWORD) for name in ("request", *names)]
+        [parameter("request", parameter.POSITIONAL_OR_KEYWORD)]
+        + [parameter(name, parameter.POSITIONAL_OR_KEYWORD, default=None) for name in names]
     )
     draw.__annotations__ = {"request": gr.Request}
     draw.__name__ = tab.name
@@ -94,6 +95,11 @@ def show_progress(progress: Progress, engine: Engine) -> str:
     done = progress.steps * max(0, progress.picture - 1) + progress.step
     bar = f'<progress value="{done}" max="{total}"></progress>' if total else "<progress></progress>"
     return f'<p role="status">{words}</p>{bar}'
+
+
+def show_result(result: GenerationResult) -> str:
+    """How long it took and which seeds make it again, as HTML."""
+    return f"<p>{html.escape(texts.done(sum(result.seconds.values()), result.seeds))}</p>"
 
 
 def report(result: GenerationResult) -> dict[str, Any]:

@@ -44,11 +44,13 @@ def build_page(engine: Engine) -> gr.Blocks:
                 result = _build_result()
         for tab, button, inputs in drawn:
             _connect(engine, tab, button, [*inputs, *settings], result)
-        stopped = gr.Textbox(visible=False)
+        stopped = gr.Textbox(label="outcome", visible=False)
         result.stop.click(
             cancel_handler(engine), result.job, stopped, api_name="cancel", concurrency_limit=_NO_LIMIT, queue=False
         )
-        state = gr.JSON(visible=False)
+        # Gradio shows a number that has no value as 0, which would be a seed: the browser empties it.
+        page.load(None, None, settings[list(SETTINGS).index("seed")], js="() => null", api_visibility="private")
+        state = gr.JSON(label="status", visible=False)
         page.load(status_handler(engine), None, state, api_name="status", concurrency_limit=_NO_LIMIT, queue=False)
     return page
 
@@ -75,7 +77,8 @@ def _build_tab(engine: Engine, tab: Tab):
         if examples and not missing:
             gr.Examples(
                 examples,
-                inputs,
+                inputs[: len(examples[0])],
+                examples_per_page=6,
                 label=texts.EXAMPLES,
                 cache_examples=False,
                 api_visibility="private",
@@ -107,7 +110,7 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
         guidance = slider(
             "guidance", LIMITS.guidance_scale, flux.guidance_scale, step=0.1, visible=flux.guidance_embeds
         )
-        seed = gr.Number(label=texts.LABELS["seed"], info=texts.SEED_HINT, value=None, precision=0)
+        seed = gr.Number(label=texts.LABELS["seed"], info=texts.SEED_HINT, value=None, precision=0, elem_id="seed")
         reason = gr.Checkbox(label=texts.LABELS["reason"], value=False)
     by_name = {
         "width": width,
@@ -123,23 +126,23 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
 
 def _build_result() -> Result:
     pictures = gr.Gallery(
-        label=texts.RESULT,
+        label="pictures",
         show_label=False,
         format="png",
         type="filepath",
         interactive=False,
         object_fit="contain",
         columns=2,
-        height="26rem",
+        height="28rem",
         buttons=["download", "fullscreen"],
         elem_id="pictures",
     )
     with gr.Row(elem_id="news"):
-        progress = gr.HTML(f"<p>{texts.EMPTY}</p>", elem_id="progress", container=False, scale=5)
+        progress = gr.HTML(f"<p>{texts.EMPTY}</p>", label="progress", elem_id="progress", container=False, scale=5)
         stop = gr.Button(texts.STOP, variant="stop", size="md", min_width=88, scale=0, elem_id="stop")
     with gr.Accordion(texts.USED, open=False):
-        report = gr.JSON(show_label=False, elem_id="report")
-    job = gr.Textbox(visible=False)
+        report = gr.JSON(label="report", show_label=False, elem_id="report")
+    job = gr.Textbox(label="job", visible=False)
     return Result(pictures, progress, report, job, stop)
 
 

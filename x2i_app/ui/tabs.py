@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import ImageData
 
 from x2i_app.media import sniff
 from x2i_app.presets import Modality
@@ -21,7 +22,7 @@ class Tab:
     """name: also its HTTP endpoint. modalities: what a model must take to serve it. parameters: names of its inputs.
 
     build: makes the components, in the order of `parameters`. fill: their values -> fields of a GenerationRequest.
-    examples: rows of such values.
+    examples: rows of such values, for all or the first of the components.
     """
 
     name: str
@@ -30,6 +31,19 @@ class Tab:
     build: Callable[[], list[gr.components.Component]]
     fill: Callable[..., dict[str, Any]]
     examples: Callable[[], list[list[Any]]]
+
+
+class ImageFile(gr.Image):
+    """An image input that hands over the uploaded file as it is.
+
+    Gradio's own would open it with every decoder that Pillow has before `media` could look at it.
+    """
+
+    is_template = True  # the browser shows it as what it is, an Image
+
+    def preprocess(self, payload: ImageData | None) -> str | None:
+        """The path of the uploaded file."""
+        return payload.path if payload else None
 
 
 def _read(name: str) -> Any:
@@ -65,7 +79,7 @@ IMAGE = Tab(
         gr.Gallery(label=LABELS["images"], type="filepath", file_types=["image"], format="png", columns=4, height=280)
     ],
     fill=lambda images: {"images": [path for path, _caption in images or []]},
-    examples=lambda: [[[path]] for path in _examples("images")],
+    examples=lambda: [[[path]] for path in _examples("images")] + [[_examples("images")[:2]]],
 )
 
 IMAGE_TEXT = Tab(
@@ -73,7 +87,7 @@ IMAGE_TEXT = Tab(
     modalities=("image", "text"),
     parameters=("image", "prompt"),
     build=lambda: [
-        gr.Image(label=LABELS["image"], type="filepath", image_mode=None, format="png", height=280),
+        ImageFile(label=LABELS["image"], type="filepath", format="png", height=280),
         _words("instruction"),
     ],
     fill=lambda image, prompt: {"images": [image] if image else [], "prompt": prompt or ""},
@@ -86,7 +100,7 @@ VIDEO = Tab(
     parameters=("video", "prompt"),
     build=lambda: [gr.Video(label=LABELS["video"], height=280), _words("words", lines=1)],
     fill=lambda video, prompt: {"videos": [video] if video else [], "prompt": prompt or ""},
-    examples=lambda: [[path, ""] for path in _examples("videos")],
+    examples=lambda: [[path] for path in _examples("videos")],
 )
 
 AUDIO = Tab(
@@ -95,7 +109,7 @@ AUDIO = Tab(
     parameters=("audio", "prompt"),
     build=lambda: [gr.Audio(label=LABELS["audio"], type="filepath"), _words("words", lines=1)],
     fill=lambda audio, prompt: {"audios": [audio] if audio else [], "prompt": prompt or ""},
-    examples=lambda: [[path, ""] for path in _examples("audios")],
+    examples=lambda: [[path] for path in _examples("audios")],
 )
 
 

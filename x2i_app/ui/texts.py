@@ -74,6 +74,11 @@ def say(progress: Progress) -> str:
     return words
 
 
+def done(seconds: float, seeds: tuple[int, ...]) -> str:
+    """What is said of a finished picture."""
+    return f"Done in {seconds:.1f} s. Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def cannot_take(preset: str, modality: str, others: list[str]) -> str:
     """What a tab says when the loaded model cannot serve it."""
     return f"**{preset}** cannot take {modality}. Start the app with one of: {', '.join(others)}."

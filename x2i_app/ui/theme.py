@@ -25,6 +25,8 @@ def build_theme() -> gr.themes.Base:
         block_border_color_dark="*neutral_800",
         input_border_width="1px",
         input_border_color="*neutral_200",
+        checkbox_border_width="1px",
+        checkbox_border_color="*neutral_400",
         block_title_text_weight="500",
         block_label_text_weight="500",
         **quiet,
@@ -37,7 +39,13 @@ CSS = """
 #heading p { margin: .25rem 0 0; }
 #workbench { flex-wrap: nowrap; align-items: flex-start; gap: 1.25rem; }
 #result { position: sticky; top: .75rem; }
-#pictures { min-height: 26rem; }
+#pictures { min-height: 28rem; }
+/* Every picture whole: one fills the place, two stand side by side, four fill it in two rows. */
+#pictures .grid-wrap { height: 100% !important; }
+#pictures .grid-container { height: 100%; grid-auto-rows: calc(50% - var(--spacing-lg) / 2); }
+#pictures .grid-container:not(:has(> :nth-child(3))) { grid-auto-rows: 100%; }
+#pictures .gallery-item, #pictures .thumbnail-item { height: 100%; min-height: 0; aspect-ratio: auto; }
+#pictures .thumbnail-item img { object-fit: contain; }
 #news { align-items: center; min-height: 3.25rem; }
 #progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; }
 #progress progress { width: 100%; height: .5rem; accent-color: var(--primary-500); }

@@ -1,0 +1,62 @@
+"""A real Chromium, and where its screenshots go."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+expect.set_options(timeout=60_000)  # the first picture waits for the model
+
+ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def find_chromium() -> str:
+    """Path of a Chromium: X2I_CHROMIUM, or one on PATH."""
+    found = os.environ.get("X2I_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    if not found:
+        pytest.fail(
+            "The browser tests need a Chromium: install one (on Debian: apt-get install chromium), "
+            "or set X2I_CHROMIUM to its path."
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests; each page has a profile of its own."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["wide-light", "phone-dark"])
+def page(request, browser, server) -> Iterator[Page]:
+    """The app's page, wide in the light and narrow in the dark, which must never ask another host for anything."""
+    width, height, scheme = (1280, 900, "light") if request.param == "wide-light" else (390, 844, "dark")
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.kind = request.param
+    strangers, complaints = [], []
+    page.on("request", lambda r: strangers.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(server)
+    page.locator("#make-text").wait_for()
+    yield page
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / f"{request.node.name}.png", full_page=True)
+    context.close()
+    assert not strangers
+    assert not complaints

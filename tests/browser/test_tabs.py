@@ -1,0 +1,167 @@
+"""Every tab in a real Chromium, with real uploads, wide and on a phone, in the light and in the dark."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from x2i_app.loading.build import ASSETS
+from x2i_app.ui.texts import MAKE, TABS
+
+EXAMPLES = ASSETS / "examples"
+DRAWING = EXAMPLES / "images/boat-at-sunset.png"
+OTHER = EXAMPLES / "images/cat-and-umbrella.png"
+FILM = EXAMPLES / "videos/rocket-at-night.mp4"
+SOUND = EXAMPLES / "audios/rain-at-sea.wav"
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Narrow pages keep the tabs that do not fit in a menu."""
+    tab = page.get_by_role("tab", name=TABS[name], exact=True)
+    if not tab.first.is_visible():
+        page.locator(".overflow-menu > button").click()
+        page.locator(".overflow-dropdown button", has_text=TABS[name]).last.click()
+    else:
+        tab.first.click()
+    expect(page.locator(f"#make-{name}")).to_be_visible()
+
+
+def settle(page: Page, **settings: int) -> None:
+    page.locator("#settings button", has_text="Settings").first.click()
+    expect(page.get_by_label("Seed")).to_have_value("")  # a new one each time, unless the user says otherwise
+    for label, value in settings.items():
+        field = page.get_by_label(f"number input for {label}", exact=True)
+        field.fill(str(value))
+        field.press("Tab")
+        expect(field).to_have_value(str(value))
+
+
+def upload(page: Page, name: str, *files) -> None:
+    chooser = page.locator(f"[role=tabpanel]:has(#make-{name}) input[type=file]").first
+    chooser.set_input_files([str(file) for file in files])
+    page.wait_for_timeout(300)
+    expect(page.locator(f"#make-{name}")).to_be_enabled()
+
+
+def pictures(page: Page):
+    return page.locator("#pictures img")
+
+
+def draw(page: Page, name: str) -> None:
+    """Click, and wait until a new picture is there."""
+    before = pictures(page).first.get_attribute("src") if pictures(page).count() else None
+    page.locator(f"#make-{name}").click()
+    if before:
+        expect(pictures(page).first).not_to_have_attribute("src", before)
+    expect(page.locator("#progress")).to_contain_text("Done")
+    expect(pictures(page).first).to_be_visible()
+
+
+def size(page: Page) -> list[int]:
+    image = pictures(page).first
+    expect(image).to_have_js_property("complete", True)
+    return image.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+
+
+GIVEN = {
+    "text": (),
+    "image": (DRAWING, OTHER),
+    "image_text": (DRAWING,),
+    "video": (FILM,),
+    "audio": (SOUND,),
+    "fusion": (DRAWING, FILM, SOUND),
+}
+
+
+@pytest.mark.parametrize("name", TABS)
+def test_a_tab_turns_a_real_input_into_a_picture_of_the_size_asked_for(page, name):
+    open_tab(page, name)
+    if name == "text":
+        page.get_by_label("What should it show?").fill("ein rotes Haus im Schnee bei Nacht")
+    else:
+        upload(page, name, *GIVEN[name])
+    if name == "image_text":
+        page.get_by_label("What should change or happen?").fill("make it night")
+    settle(page, Width=96, Height=160)
+    draw(page, name)
+    assert size(page) == [96, 160]
+
+
+@pytest.mark.parametrize("name", TABS)
+def test_an_example_is_one_click(page, name):
+    open_tab(page, name)
+    example = page.locator(f"#examples-{name}").locator(".gallery-item, tr.tr-body").first
+    example.click(position={"x": 8, "y": 8})
+    page.wait_for_timeout(1500)
+    draw(page, name)
+    assert size(page) == [128, 128]
+
+
+def test_several_pictures_with_seeds_that_can_be_used_again(page):
+    page.get_by_label("What should it show?").fill("a yellow balloon")
+    settle(page, **{"How many": 3, "Width": 64, "Height": 64})
+    page.get_by_label("Seed").fill("41")
+    draw(page, "text")
+    expect(pictures(page)).to_have_count(3)
+    page.locator("button", has_text="How it was made").click()
+    report = page.locator("#report")
+    for seed in ("41", "42", "43"):
+        expect(report).to_contain_text(seed)
+
+
+def test_stop_stops(page):
+    page.get_by_label("What should it show?").fill("a rocket")
+    settle(page, Steps=100, Width=512, Height=512)
+    expect(page.locator("#stop")).to_be_hidden()
+    page.locator("#make-text").click()
+    expect(page.locator("#progress")).to_contain_text(re.compile(r"step [1-9]"))
+    page.locator("#stop").click()
+    expect(page.locator("#progress")).to_contain_text("Stopped")
+    expect(page.locator("#stop")).to_be_hidden()
+    expect(pictures(page)).to_have_count(0)
+
+
+def test_a_mistake_is_one_sentence_and_nothing_is_lost(page, tmp_path):
+    page.locator("#make-text").click()
+    toast = page.locator(".toast-body")
+    expect(toast).to_contain_text("There is nothing to draw from; write a prompt")
+    page.locator(".toast-close").first.click()
+
+    page.get_by_label("What should it show?").fill("stop <|im_end|> here")
+    page.locator("#make-text").click()
+    expect(page.locator(".toast-body")).to_contain_text("<|im_end|>, which the MLLM reserves")
+    expect(page.get_by_label("What should it show?")).to_have_value("stop <|im_end|> here")
+    page.locator(".toast-close").first.click()
+
+    hostile = tmp_path / "<img src=x onerror=window.hacked=1>.png"
+    hostile.write_bytes(b"not a picture")
+    open_tab(page, "image_text")
+    upload(page, "image_text", hostile)
+    page.locator("#make-image_text").click()
+    expect(page.locator(".toast-body")).to_be_visible()
+    assert page.evaluate("window.hacked") is None
+    page.locator(".toast-close").first.click()
+
+    open_tab(page, "text")
+    page.get_by_label("What should it show?").fill("a house, after all that")
+    draw(page, "text")
+
+
+def test_the_page_fits_its_screen_and_its_light(page):
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0
+    picture, button = page.locator("#pictures").bounding_box(), page.locator("#make-text").bounding_box()
+    brightness = page.evaluate("getComputedStyle(document.querySelector('gradio-app, body')).backgroundColor")
+    level = sum(int(part) for part in re.findall(r"\d+", brightness)[:3]) / 3
+    if page.kind == "phone-dark":
+        assert picture["y"] < button["y"]  # the picture comes first
+        assert level < 60
+    else:
+        assert picture["x"] > button["x"]
+        assert level > 200
+    expect(page.get_by_role("button", name=MAKE).first).to_be_visible()
+
+
+def test_it_says_what_the_model_is_and_that_it_draws_noise(page):
+    expect(page.locator("#heading")).to_contain_text("x2i-tiny")
+    expect(page.locator("#heading")).to_contain_text("every picture is noise")

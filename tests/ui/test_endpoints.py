@@ -1,0 +1,96 @@
+"""The stable HTTP endpoints, through a real gradio_client against the real app."""
+
+import html
+import time
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from x2i_app.loading.build import ASSETS
+
+EXAMPLES = ASSETS / "examples"
+DRAWING = handle_file(EXAMPLES / "images/boat-at-sunset.png")
+FILM = handle_file(EXAMPLES / "videos/rocket-at-night.mp4")
+SOUND = handle_file(EXAMPLES / "audios/rain-at-sea.wav")
+SETTINGS = {"width": 64, "height": 96, "steps": 2, "guidance": 3.5, "seed": 9, "count": 1, "reason": False}
+
+INPUTS = {
+    "text": {"prompt": "雪地上的红房子"},
+    "image": {"images": [{"image": DRAWING, "caption": None}]},
+    "image_text": {"image": DRAWING, "prompt": "make it night"},
+    "video": {"video": FILM, "prompt": ""},
+    "audio": {"audio": SOUND, "prompt": "with a boat"},
+    "fusion": {"message": {"text": "all", "files": [DRAWING, FILM, SOUND]}},
+}
+
+
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    return Client(server, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+
+
+@pytest.mark.parametrize("endpoint", INPUTS)
+def test_an_endpoint_gives_a_png_of_the_size_asked_for_and_says_how(client, endpoint):
+    pictures, progress, report, job = client.predict(**INPUTS[endpoint], **SETTINGS, api_name=f"/{endpoint}")
+    with Image.open(pictures[0]["image"]) as picture:
+        assert (picture.format, picture.size) == ("PNG", (64, 96))
+    assert "Done" in progress
+    assert (report["seeds"], report["steps"], report["height"]) == ([9], 2, 96)
+    assert len(job) == 32
+
+
+def test_the_endpoints_and_their_parameters_are_named(client):
+    described = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
+    assert set(described) == {f"/{name}" for name in (*INPUTS, "status", "cancel")}
+    for name, given in INPUTS.items():
+        names = [parameter["parameter_name"] for parameter in described[f"/{name}"]["parameters"]]
+        assert names == [*given, *SETTINGS]
+
+
+def test_the_settings_have_defaults(client):
+    pictures, _, report, _ = client.predict(prompt="only words", api_name="/text")
+    assert (report["width"], report["height"], report["steps"]) == (128, 128, 8)
+    with Image.open(pictures[0]["image"]) as picture:
+        assert picture.size == (128, 128)
+
+
+def test_status_says_how_the_engine_is(client):
+    assert client.predict(api_name="/status") == {"state": "ready", "detail": "", "waiting": 0, "preset": "x2i-tiny"}
+
+
+def test_cancel_stops_a_running_job_by_its_id(client):
+    running = client.submit(prompt="long", **SETTINGS | {"steps": 100, "width": 512, "height": 512}, api_name="/text")
+    job = wait_for_job(running)
+    client.predict(job, api_name="/cancel")
+    running.result(timeout=30)
+    assert "Stopped" in running.outputs()[-1][1]
+    assert client.predict("no such job", api_name="/cancel") == "There is no such job."
+
+
+def wait_for_job(running) -> str:
+    for _ in range(600):
+        if running.outputs():
+            return running.outputs()[-1][3]
+        time.sleep(0.05)
+    raise AssertionError("the job never began")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": 100}, "width is 100; it must be a whole number, 64 to 2048 in steps of 16"),
+        ({"steps": 2.5}, "num_inference_steps is 2.5; it must be a whole number"),
+        ({"seed": -1}, "seed is -1; it must be"),
+        ({"count": 99}, "greater than maximum value 8"),
+        ({"guidance": True}, "guidance_scale is True; it must be a number"),
+        ({"prompt": "a\x00b"}, "prompt contains a control character"),
+        ({"prompt": ""}, "There is nothing to draw from"),
+    ],
+)
+def test_bad_values_are_refused_in_one_sentence(client, changes, words):
+    with pytest.raises(AppError) as raised:
+        client.predict(**{"prompt": "a house"} | SETTINGS | changes, api_name="/text")
+    assert words in html.unescape(str(raised.value))
+    assert "Traceback" not in str(raised.value)

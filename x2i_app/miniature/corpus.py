@@ -1,0 +1,30 @@
+"""Text of the world, for training a tokenizer."""
+
+import random
+from collections.abc import Iterator
+
+from x2i_app.miniature.edits import random_edit
+from x2i_app.miniature.languages import LANGUAGES
+from x2i_app.miniature.scene import random_scene
+from x2i_app.miniature.words import describe, sound_sentence
+
+
+def corpus(n: int, seed: int = 0) -> Iterator[str]:
+    """`n` texts: sentences and edit instructions in the six languages, canonical answers among them.
+
+    The same seed gives the same texts. Combinations of HELD_OUT occur: a tokenizer must know all words.
+    """
+    rng = random.Random(seed)
+    codes = tuple(LANGUAGES)
+    for index in range(n):
+        scene = random_scene(rng)
+        language = codes[index % len(codes)]
+        kind = rng.random()
+        if kind < 0.3:
+            yield random_edit(scene, rng).instruction(language, rng)
+        elif kind < 0.4:
+            yield describe(scene)
+        elif kind < 0.42:
+            yield sound_sentence(scene)
+        else:
+            yield describe(scene, language, rng)

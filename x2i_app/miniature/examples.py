@@ -1,0 +1,211 @@
+"""The app's example inputs, made from the cartoon world: python -m x2i_app.miniature.examples --output assets/examples
+
+Writes drawings, a screenshot, films with their sound, sounds, and what to say with them; about 1 MB. The same command
+writes the same pictures, sounds and texts again; a film's bytes depend on the version of ffmpeg.
+"""
+
+import argparse
+import json
+import wave
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from x2i_app.miniature.world import (
+    LANGUAGES,
+    Edit,
+    Scene,
+    Thing,
+    describe,
+    draw_scene,
+    film,
+    imagined,
+    screenshot,
+    sound,
+    sounding,
+)
+
+_SNOW_AT_NIGHT = Scene("night", "snow", (Thing("house", "red", "left"), Thing("tree", "green", "right")))
+_CAT_IN_RAIN = Scene(
+    "rain", "street", (Thing("cat", "orange", "left", "small"), Thing("umbrella", "blue", "middle", "large"))
+)
+_EVENING_SEA = Scene("sunset", "sea", (Thing("boat", "red", "left"), Thing("fish", "yellow", "right", "small")))
+_MEADOW = Scene(
+    "day",
+    "grass",
+    (Thing("flower", "pink", "left", "small"), Thing("balloon", "purple", "middle"), Thing("car", "yellow", "right")),
+)
+_ROCKET = Scene("night", "sand", (Thing("rocket", "white", "middle"), Thing("star", "yellow", "right", "small")))
+_ONLY_RAIN_AT_SEA = Scene("rain", "sea", (Thing("umbrella", "red", "middle"),))
+_STREET = Scene("day", "street", (Thing("car", "blue", "left"), Thing("cat", "black", "right", "small")))
+
+DRAWINGS = {
+    "house-and-tree-on-snow": _SNOW_AT_NIGHT,
+    "cat-and-umbrella": _CAT_IN_RAIN,
+    "boat-at-sunset": _EVENING_SEA,
+    "balloon-over-meadow": _MEADOW,
+}
+FILMS = {"house-and-tree-on-snow": _SNOW_AT_NIGHT, "rocket-at-night": _ROCKET}
+SOUNDS = {"house-and-tree-on-snow": _SNOW_AT_NIGHT, "car-and-cat": _STREET, "rain-at-sea": _ONLY_RAIN_AT_SEA}
+
+PROMPTS = (
+    ("en", "a red house and a green tree on snow at night"),
+    ("zh", "夜晚的雪地上，有一座红色的房子和一棵绿色的树"),
+    ("de", "ein rotes Haus und ein grüner Baum auf Schnee bei Nacht"),
+    ("fr", "une maison rouge et un arbre vert sur la neige, la nuit"),
+    ("ja", "夜の雪の上に赤い家と緑の木があります"),
+    ("vi", "một ngôi nhà màu đỏ và một cái cây màu xanh lá trên tuyết vào ban đêm"),
+    ("en", "a small orange cat on the left and a large blue umbrella in the middle, on the street in the rain"),
+    ("de", "Bei Sonnenuntergang auf dem Meer sieht man ein rotes Boot."),
+    ("fr", "Dessine une grande montgolfière violette au milieu, sur l'herbe, en plein jour."),
+    ("ja", "雪の降る道の上、左に小さな黒い猫、右に大きな黄色い車"),
+    ("zh", "请画：夜里的沙滩上，中间有一枚白色的大火箭"),
+    ("vi", "Tuyết đang rơi, có một quả bóng nhỏ màu đỏ và một ngôi sao lớn màu vàng trên cỏ."),
+)
+EDITS = (
+    ("house-and-tree-on-snow", "en", Edit("sky", "day")),
+    ("house-and-tree-on-snow", "de", Edit("colour", "blue", Thing("tree", "green", "right"))),
+    ("cat-and-umbrella", "en", Edit("add", addition=Thing("ball", "red", "right", "small"))),
+    ("cat-and-umbrella", "zh", Edit("sky", "night")),
+    ("boat-at-sunset", "fr", Edit("remove", target=Thing("fish", "yellow", "right", "small"))),
+    ("boat-at-sunset", "ja", Edit("sky", "rain")),
+    ("balloon-over-meadow", "en", Edit("colour", "red", Thing("car", "yellow", "right"))),
+    ("balloon-over-meadow", "vi", Edit("ground", "snow")),
+)
+_README = """# Examples
+
+Everything here is made by `python -m x2i_app.miniature.examples --output assets/examples` from the cartoon world in
+`x2i_app/miniature`; nothing was drawn, recorded or typed elsewhere, and it has the licence of the code.
+"""
+
+
+def write_examples(output: Path) -> list[Path]:
+    """Write all examples into the folder `output`, which may exist; the files written, in order."""
+    folders = {name: output / name for name in ("images", "videos", "audios")}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, scene in DRAWINGS.items():
+        written.append(folders["images"] / f"{name}.png")
+        draw_scene(scene, 256, seed=3).save(written[-1], optimize=True)
+    written.append(folders["images"] / "screenshot.png")
+    screenshot(PROMPTS[0][1], 256, seed=5).save(written[-1], optimize=True)
+    for name, scene in SOUNDS.items():
+        written.append(folders["audios"] / f"{name}.wav")
+        write_wav(written[-1], sound(scene, seed=3))
+    for name, scene in FILMS.items():
+        written.append(folders["videos"] / f"{name}.mp4")
+        frames, fps = film(scene, 4, 12, 256, seed=3)
+        write_mp4(written[-1], frames, fps, sound(scene, seed=3))
+    for name, content in (("prompts", _prompts()), ("edits", _edits()), ("fusion", _fusion())):
+        written.append(output / f"{name}.json")
+        written[-1].write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    written.append(output / "README.md")
+    written[-1].write_text(_README, encoding="utf-8")
+    return written
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = 16000) -> None:
+    """Float samples (N,) in [-1, 1] as a mono 16-bit WAV file."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).round().astype("<i2").tobytes())
+
+
+def write_mp4(path: Path, frames: np.ndarray, fps: float, samples: np.ndarray, rate: int = 16000) -> None:
+    """Frames (T, H, W, 3) uint8 with a sound track as H.264 (yuv420p) and AAC."""
+    from imageio_ffmpeg import write_frames  # only this command needs ffmpeg
+
+    track = path.with_suffix(".track.wav")
+    write_wav(track, samples, rate)
+    try:
+        writer = write_frames(
+            str(path),
+            frames.shape[2:0:-1],
+            fps=fps,
+            codec="libx264",
+            pix_fmt_out="yuv420p",
+            quality=None,
+            macro_block_size=2,
+            ffmpeg_log_level="error",
+            audio_path=str(track),
+            audio_codec="aac",
+            output_params=["-crf", "23", "-threads", "1", "-b:a", "64k", "-movflags", "+faststart"],
+        )
+        writer.send(None)
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+    finally:
+        track.unlink()
+
+
+def _prompts():
+    return [{"language": language, "text": text} for language, text in PROMPTS]
+
+
+def _edits():
+    return [
+        {
+            "image": f"images/{name}.png",
+            "language": language,
+            "instruction": edit.instruction(language),
+            "expected": describe(edit.apply(DRAWINGS[name])),
+        }
+        for name, language, edit in EDITS
+    ]
+
+
+def _fusion():
+    """Mixes of inputs. A sound besides a picture sets the scene: the picture's things under the sky that is heard."""
+    rain = sounding(_ONLY_RAIN_AT_SEA)
+    meadow_at_sea = replace(_MEADOW, sky=rain.sky, ground=rain.ground)
+    paint = Edit("colour", "red", Thing("car", "yellow", "right"))
+    star = Edit("add", addition=Thing("star", "yellow", "middle"))
+    house = imagined(sounding(_SNOW_AT_NIGHT))
+    return [
+        {
+            "prompt": "",
+            "images": ["images/balloon-over-meadow.png"],
+            "videos": [],
+            "audios": ["audios/rain-at-sea.wav"],
+            "expected": describe(meadow_at_sea),
+        },
+        {
+            "prompt": star.instruction(),
+            "images": [],
+            "videos": ["videos/house-and-tree-on-snow.mp4"],
+            "audios": [],
+            "expected": describe(star.apply(_SNOW_AT_NIGHT)),
+        },
+        {
+            "prompt": paint.instruction(),
+            "images": ["images/balloon-over-meadow.png"],
+            "videos": [],
+            "audios": ["audios/rain-at-sea.wav"],
+            "expected": describe(paint.apply(meadow_at_sea)),
+        },
+        {
+            "prompt": "make it snow",
+            "images": [],
+            "videos": [],
+            "audios": ["audios/house-and-tree-on-snow.wav"],
+            "expected": describe(replace(house, sky="snowfall")),
+        },
+    ]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m x2i_app.miniature.examples", description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("assets/examples"), help="folder to write into")
+    written = write_examples(parser.parse_args(arguments).output)
+    total = sum(path.stat().st_size for path in written)
+    print(f"{len(written)} files, {total / 1e6:.2f} MB, languages {', '.join(LANGUAGES)}")
+
+
+if __name__ == "__main__":
+    main()

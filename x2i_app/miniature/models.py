@@ -1,0 +1,211 @@
+"""The parts of x2i-tiny: real transformers and diffusers classes at sizes that a CPU enjoys, freshly initialised.
+
+Sizes follow a trial on two cores (about 11 million parameters in all). Positions, patch sizes and token names are those
+of the full-size models, so that the same encoder and pipeline code runs.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    PreTrainedTokenizerBase,
+    Qwen2_5OmniProcessor,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    T5Config,
+    T5EncoderModel,
+    WhisperFeatureExtractor,
+)
+
+from x2i_app.models import AlignNet
+
+VOCAB_SIZE = 2048
+HIDDEN_SIZE = 192  # of the MLLM and of the DiT
+NUM_LAYERS = 6
+JOINT_DIM = 128  # of the teacher's T5, which prompt_embeds imitate
+POOLED_DIM = 128  # of the teacher's CLIP
+LATENT_CHANNELS = 8
+PATCH_SIZE = 16
+AUDIO_SECONDS = 30
+
+# Names as in Qwen2.5-Omni's tokenizer; Qwen2.5-VL writes its vision tokens differently.
+MEDIA_TOKENS = {
+    "image_token": "<|IMAGE|>",
+    "audio_token": "<|AUDIO|>",
+    "video_token": "<|VIDEO|>",
+    "vision_bos_token": "<|vision_bos|>",
+    "vision_eos_token": "<|vision_eos|>",
+    "audio_bos_token": "<|audio_bos|>",
+    "audio_eos_token": "<|audio_eos|>",
+}
+_CHAT_TOKENS = ["<|im_start|>", "<|im_end|>"]
+
+# ChatML, as all Qwen models speak it, without a system turn.
+CHAT_TEMPLATE = """{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% for part in message.content -%}
+{%- if part.type == 'image' -%}<|vision_bos|><|IMAGE|><|vision_eos|>
+{%- elif part.type == 'video' -%}<|vision_bos|><|VIDEO|><|vision_eos|>
+{%- elif part.type == 'audio' -%}<|audio_bos|><|AUDIO|><|audio_eos|>
+{%- else -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant
+{% endif -%}"""
+
+
+def train_tokenizer(corpus: Iterable[str], vocab_size: int = VOCAB_SIZE, **special: str) -> Qwen2Tokenizer:
+    """A byte-level BPE tokenizer with Qwen's splitting rules and chat tokens, trained on `corpus`.
+
+    special: names of further special tokens, e.g. image_token="<|IMAGE|>".
+    """
+    untrained = Qwen2Tokenizer(eos_token="<|im_end|>", **special)
+    return untrained.train_new_from_iterator(corpus, vocab_size, new_special_tokens=[*_CHAT_TOKENS, *special.values()])
+
+
+def build_processor(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniProcessor:
+    """The ordinary Omni processor: 128 px pictures become 16 tokens, sound of up to 30 s 25 tokens a second."""
+    size = {"shortest_edge": (2 * PATCH_SIZE) ** 2, "longest_edge": 256 * 256}
+    return Qwen2_5OmniProcessor(
+        image_processor=Qwen2VLImageProcessor(patch_size=PATCH_SIZE, size=size),
+        video_processor=Qwen2VLVideoProcessor(patch_size=PATCH_SIZE, size=size, cap_pixels_per_frame=False),
+        feature_extractor=WhisperFeatureExtractor(feature_size=80, chunk_length=AUDIO_SECONDS),
+        tokenizer=tokenizer,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_mllm(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniThinkerForConditionalGeneration:
+    """A Qwen2.5-Omni thinker of 6 layers, width 192, with eyes (3 layers) and ears (2 layers) of width 128."""
+    ids = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5OmniThinkerConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": HIDDEN_SIZE,
+            "intermediate_size": 512,
+            "num_hidden_layers": NUM_LAYERS,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": ids("<|im_end|>"),
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": 3,
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_heads": 4,
+            "patch_size": PATCH_SIZE,
+            "window_size": 4 * PATCH_SIZE,
+            "fullatt_block_indexes": [0, 2],
+            "out_hidden_size": HIDDEN_SIZE,
+        },
+        audio_config={
+            "num_mel_bins": 80,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "encoder_ffn_dim": 256,
+            "d_model": 128,
+            "output_dim": HIDDEN_SIZE,
+        },
+        image_token_id=ids(MEDIA_TOKENS["image_token"]),
+        video_token_id=ids(MEDIA_TOKENS["video_token"]),
+        audio_token_id=ids(MEDIA_TOKENS["audio_token"]),
+        vision_start_token_id=ids(MEDIA_TOKENS["vision_bos_token"]),
+        vision_end_token_id=ids(MEDIA_TOKENS["vision_eos_token"]),
+        audio_start_token_id=ids(MEDIA_TOKENS["audio_bos_token"]),
+        audio_end_token_id=ids(MEDIA_TOKENS["audio_eos_token"]),
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    model = Qwen2_5OmniThinkerForConditionalGeneration(config)
+    model.generation_config.eos_token_id = ids("<|im_end|>")
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def build_align_net() -> AlignNet:
+    """The bridge from that MLLM to that FLUX."""
+    return AlignNet(NUM_LAYERS + 1, HIDDEN_SIZE, joint_dim=JOINT_DIM, pooled_dim=POOLED_DIM)
+
+
+def build_transformer() -> FluxTransformer2DModel:
+    """A FLUX.1 DiT of 2 double and 4 single blocks, width 192."""
+    return FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=4 * LATENT_CHANNELS,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=48,
+        num_attention_heads=4,
+        joint_attention_dim=JOINT_DIM,
+        pooled_projection_dim=POOLED_DIM,
+        guidance_embeds=False,
+        axes_dims_rope=(8, 20, 20),
+    )
+
+
+def build_vae() -> AutoencoderKL:
+    """An autoencoder that shrinks each side eightfold to 8 channels, 0.85 million parameters."""
+    widths = (16, 32, 48, 64)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=widths,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=128,
+        scaling_factor=1.0,
+        shift_factor=0.0,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """FLUX.1's own schedule, shifted for small pictures."""
+    return FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
+
+
+def build_teacher_encoders(
+    clip_tokenizer: PreTrainedTokenizerBase, t5_tokenizer: PreTrainedTokenizerBase
+) -> tuple[CLIPTextModel, T5EncoderModel]:
+    """What FLUX.1 reads without X2I: CLIP for the pooled embedding, T5 for the tokens. Only training needs them."""
+    clip = CLIPTextConfig(
+        vocab_size=len(clip_tokenizer),
+        hidden_size=POOLED_DIM,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        projection_dim=POOLED_DIM,
+        bos_token_id=clip_tokenizer.bos_token_id,
+        eos_token_id=clip_tokenizer.eos_token_id,
+        pad_token_id=clip_tokenizer.pad_token_id,
+    )
+    t5 = T5Config(
+        vocab_size=len(t5_tokenizer),
+        d_model=JOINT_DIM,
+        d_kv=32,
+        d_ff=256,
+        num_layers=3,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        pad_token_id=t5_tokenizer.pad_token_id,
+        eos_token_id=t5_tokenizer.eos_token_id,
+    )
+    return CLIPTextModel(clip), T5EncoderModel(t5)
+
+
+def count_parameters(module: torch.nn.Module) -> int:
+    """Number of trainable and frozen values in a module."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,179 @@
+"""What a cartoon scene is: a frozen value of a sky, a ground and one to three things.
+
+Everything else of the miniature world (pictures, films, sounds, sentences, edits) is a function of such a value.
+A scene that leaves something open follows one convention, the same in every language: see `NATURAL_COLOURS` and
+`usual_places`.
+"""
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from x2i_app.errors import InvalidRequestError
+
+SKIES = ("day", "night", "sunset", "rain", "snowfall")
+GROUNDS = ("grass", "snow", "sand", "sea", "street")
+KINDS = (
+    "house",
+    "tree",
+    "car",
+    "boat",
+    "balloon",
+    "flower",
+    "cat",
+    "fish",
+    "star",
+    "ball",
+    "rocket",
+    "umbrella",
+)
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black")
+PLACES = ("left", "middle", "right")
+SIZES = ("small", "large")
+
+Split = Literal["train", "test"]
+
+# "a tree" is a green tree: the colour of a thing whose colour nobody said.
+NATURAL_COLOURS = {
+    "house": "red",
+    "tree": "green",
+    "car": "blue",
+    "boat": "brown",
+    "balloon": "purple",
+    "flower": "pink",
+    "cat": "orange",
+    "fish": "blue",
+    "star": "yellow",
+    "ball": "red",
+    "rocket": "white",
+    "umbrella": "yellow",
+}
+NATURAL_SIZE = "large"
+NATURAL_SKY = "day"
+NATURAL_GROUND = "grass"
+
+# Ten of the 120 pairs, one of each colour, never of the same kind: every kind and every colour is still learnt.
+HELD_OUT = frozenset(
+    {
+        ("fish", "red"),
+        ("house", "orange"),
+        ("boat", "yellow"),
+        ("car", "green"),
+        ("flower", "blue"),
+        ("cat", "purple"),
+        ("tree", "pink"),
+        ("balloon", "brown"),
+        ("star", "white"),
+        ("ball", "black"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a scene. Raises InvalidRequestError for a word that the world does not know."""
+
+    kind: str
+    colour: str
+    place: str = "middle"
+    size: str = NATURAL_SIZE
+
+    def __post_init__(self):
+        validate_word("kind", self.kind, KINDS)
+        validate_word("colour", self.colour, COLOURS)
+        validate_word("place", self.place, PLACES)
+        validate_word("size", self.size, SIZES)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether this kind never has this colour in the training split."""
+        return (self.kind, self.colour) in HELD_OUT
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A sky, a ground, and one to three things, each at a place of its own; things are kept from left to right.
+
+    Raises InvalidRequestError with what came and what is allowed.
+    """
+
+    sky: str
+    ground: str
+    things: tuple[Thing, ...]
+
+    def __post_init__(self):
+        validate_word("sky", self.sky, SKIES)
+        validate_word("ground", self.ground, GROUNDS)
+        things = tuple(self.things)
+        if any(not isinstance(thing, Thing) for thing in things):
+            raise InvalidRequestError(f"things are {things!r}; each must be a Thing.")
+        if not 1 <= len(things) <= len(PLACES):
+            raise InvalidRequestError(f"A scene of {len(things)} things came; it must have 1 to {len(PLACES)}.")
+        places = [thing.place for thing in things]
+        if len(set(places)) < len(places):
+            raise InvalidRequestError(f"The places are {', '.join(places)}; each may be taken once.")
+        # One order for equal scenes, so that they compare and hash alike and their sentence is unique.
+        object.__setattr__(self, "things", tuple(sorted(things, key=lambda thing: PLACES.index(thing.place))))
+
+    @property
+    def held_out(self) -> bool:
+        """Whether a pair of kind and colour in it never occurs in the training split."""
+        return any(thing.held_out for thing in self.things)
+
+    @property
+    def free_places(self) -> tuple[str, ...]:
+        """The places where nothing is, from left to right."""
+        taken = {thing.place for thing in self.things}
+        return tuple(place for place in PLACES if place not in taken)
+
+
+def validate_word(name: str, word: str, allowed: Sequence[str]) -> str:
+    """`word` if it is one of `allowed`, or InvalidRequestError."""
+    if word not in allowed:
+        raise InvalidRequestError(f"{name} is {word!r}; it must be one of {', '.join(allowed)}.")
+    return word
+
+
+def usual_places(count: int) -> tuple[str, ...]:
+    """Where `count` things (1 to 3) stand when nobody says where, in the order in which they are named."""
+    return {1: ("middle",), 2: ("left", "right"), 3: PLACES}[count]
+
+
+def random_scene(
+    rng: random.Random,
+    *,
+    split: Split | None = None,
+    things: int | None = None,
+    skies: Sequence[str] = SKIES,
+    grounds: Sequence[str] = GROUNDS,
+    kinds: Sequence[str] = KINDS,
+) -> Scene:
+    """A scene drawn uniformly: number of things, places, sky, ground, then each thing's kind, colour and size.
+
+    split: "train" never shows a pair of HELD_OUT, "test" shows at least one, None does not care.
+    things: how many, 1 to 3; None draws it. skies, grounds, kinds: draw only from these.
+    """
+    if split not in (None, "train", "test"):
+        raise InvalidRequestError(f"split is {split!r}; it must be 'train', 'test' or None.")
+    count = things or rng.randint(1, len(PLACES))
+    places = sorted(rng.sample(PLACES, count), key=PLACES.index)
+    unseen = rng.randrange(count) if split == "test" else None
+    drawn = []
+    for index, place in enumerate(places):
+        pairs = _pairs(tuple(kinds), "held_out" if index == unseen else split)
+        kind, colour = rng.choice(pairs)
+        drawn.append(Thing(kind, colour, place, rng.choice(SIZES)))
+    return Scene(rng.choice(skies), rng.choice(grounds), tuple(drawn))
+
+
+def _pairs(kinds, which):
+    pairs = list(itertools.product(kinds, COLOURS))
+    if which == "held_out":
+        pairs = [pair for pair in pairs if pair in HELD_OUT]
+    elif which == "train":
+        pairs = [pair for pair in pairs if pair not in HELD_OUT]
+    if not pairs:
+        raise InvalidRequestError(f"No pair of HELD_OUT is a {' or '.join(kinds)}; split 'test' needs one.")
+    return pairs

@@ -1,0 +1,147 @@
+"""The six tabs: which components each shows, what its examples are, and which part of a request they fill."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import ImageData
+
+from x2i_app.media import sniff
+from x2i_app.presets import Modality
+from x2i_app.request import LIMITS
+from x2i_app.ui.texts import LABELS
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+
+@dataclass(frozen=True)
+class Tab:
+    """name: also its HTTP endpoint. modalities: what a model must take to serve it. parameters: names of its inputs.
+
+    build: makes the components, in the order of `parameters`. fill: their values -> fields of a GenerationRequest.
+    examples: rows of such values, for all or the first of the components.
+    """
+
+    name: str
+    modalities: tuple[Modality, ...]
+    parameters: tuple[str, ...]
+    build: Callable[[], list[gr.components.Component]]
+    fill: Callable[..., dict[str, Any]]
+    examples: Callable[[], list[list[Any]]]
+
+from gradio.events import Dependency
+
+class ImageFile(gr.Image):
+    """An image input that hands over the uploaded file as it is.
+
+    Gradio's own would open it with every decoder that Pillow has before `media` could look at it.
+    """
+
+    is_template = True  # the browser shows it as what it is, an Image
+
+    def preprocess(self, payload: ImageData | None) -> str | None:
+        """The path of the uploaded file."""
+        return payload.path if payload else None
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+def _read(name: str) -> Any:
+    return json.loads((EXAMPLES / name).read_text(encoding="utf-8"))
+
+def _example(name: str) -> str:
+    return str(EXAMPLES / name)
+
+def _examples(kind: str) -> list[str]:
+    return [str(path) for path in sorted((EXAMPLES / kind).iterdir())]
+
+def _words(label: str, lines: int = 2) -> gr.Textbox:
+    return gr.Textbox(label=LABELS[label], lines=lines, max_lines=8, max_length=LIMITS.prompt_bytes)
+
+TEXT = Tab(
+    name="text",
+    modalities=("text",),
+    parameters=("prompt",),
+    build=lambda: [_words("prompt", lines=3)],
+    fill=lambda prompt: {"prompt": prompt or ""},
+    examples=lambda: [[example["text"]] for example in _read("prompts.json")],
+)
+
+IMAGE = Tab(
+    name="image",
+    modalities=("image",),
+    parameters=("images",),
+    build=lambda: [
+        gr.Gallery(label=LABELS["images"], type="filepath", file_types=["image"], format="png", columns=4, height=280)
+    ],
+    fill=lambda images: {"images": [path for path, _caption in images or []]},
+    examples=lambda: [[[path]] for path in _examples("images")] + [[_examples("images")[:2]]],
+)
+
+IMAGE_TEXT = Tab(
+    name="image_text",
+    modalities=("image", "text"),
+    parameters=("image", "prompt"),
+    build=lambda: [
+        ImageFile(label=LABELS["image"], type="filepath", format="png", height=280),
+        _words("instruction"),
+    ],
+    fill=lambda image, prompt: {"images": [image] if image else [], "prompt": prompt or ""},
+    examples=lambda: [[_example(edit["image"]), edit["instruction"]] for edit in _read("edits.json")],
+)
+
+VIDEO = Tab(
+    name="video",
+    modalities=("video",),
+    parameters=("video", "prompt"),
+    build=lambda: [gr.Video(label=LABELS["video"], height=280), _words("words", lines=1)],
+    fill=lambda video, prompt: {"videos": [video] if video else [], "prompt": prompt or ""},
+    examples=lambda: [[path] for path in _examples("videos")],
+)
+
+AUDIO = Tab(
+    name="audio",
+    modalities=("audio",),
+    parameters=("audio", "prompt"),
+    build=lambda: [gr.Audio(label=LABELS["audio"], type="filepath"), _words("words", lines=1)],
+    fill=lambda audio, prompt: {"audios": [audio] if audio else [], "prompt": prompt or ""},
+    examples=lambda: [[path] for path in _examples("audios")],
+)
+
+_FILES = ("images", "videos", "audios")
+
+def _fill_fusion(message: dict[str, Any] | None) -> dict[str, Any]:
+    """Files are told apart by what is in them, whatever they are called."""
+    message = message or {}
+    fields: dict[str, Any] = {"prompt": message.get("text") or ""} | {kind: [] for kind in _FILES}
+    for path in message.get("files") or []:
+        fields[f"{sniff(path).modality}s"].append(path)
+    return fields
+
+FUSION = Tab(
+    name="fusion",
+    modalities=(),
+    parameters=("message",),
+    build=lambda: [
+        gr.MultimodalTextbox(
+            label=LABELS["message"],
+            file_count="multiple",
+            file_types=["image", "video", "audio"],
+            sources=["upload", "microphone"],
+            submit_btn=False,
+            lines=3,
+        )
+    ],
+    fill=_fill_fusion,
+    examples=lambda: [
+        [{"text": mix["prompt"], "files": [_example(name) for kind in _FILES for name in mix[kind]]}]
+        for mix in _read("fusion.json")
+    ],
+)
+
+TABS: tuple[Tab, ...] = (TEXT, IMAGE, IMAGE_TEXT, VIDEO, AUDIO, FUSION)

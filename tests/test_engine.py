@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from x2i_app.engine import Engine
-from x2i_app.errors import EngineError, GenerationCancelledError, MediaError, QueueFullError
+from x2i_app.errors import CheckpointError, EngineError, GenerationCancelledError, MediaError, QueueFullError
 from x2i_app.jobs import Job, Phase
 from x2i_app.loading.build import ASSETS
 from x2i_app.request import GenerationRequest
@@ -65,7 +65,7 @@ def test_phases_come_in_order_with_every_step_counted(engine, monkeypatch):
             (Phase.DECODING, picture, 2),
         )
     ]
-    assert told == [(Phase.QUEUED, 0, 0), (Phase.ENCODING, 0, 0), *drawn, (Phase.DONE, 0, 0)]
+    assert told == [(Phase.ENCODING, 0, 0), *drawn, (Phase.DONE, 0, 0)]
 
 
 def test_a_watcher_sees_the_end_last_and_only_once(engine):
@@ -207,7 +207,7 @@ def test_jobs_wait_while_the_model_loads_and_hear_if_it_cannot():
     job = engine.submit(GenerationRequest(prompt="early"))
     assert engine.status.state == "idle"
     engine.start()
-    with pytest.raises(EngineError, match="no folder /no/such/folder"):
+    with pytest.raises(CheckpointError, match="no folder /no/such/folder"):
         job.wait(60)
     assert engine.status.state == "failed"
     with pytest.raises(EngineError, match="no folder /no/such/folder"):
@@ -217,13 +217,17 @@ def test_jobs_wait_while_the_model_loads_and_hear_if_it_cannot():
 def test_closing_tells_waiting_jobs_and_ends_the_worker():
     engine = Engine(Settings(profile="cpu"))
     engine.start()
-    first = engine.submit(GenerationRequest(prompt="first", **SMALL))
-    first.wait(60)
+    running = engine.submit(GenerationRequest(prompt="long", num_inference_steps=100, width=512, height=512))
+    waiting = engine.submit(GenerationRequest(prompt="second", **SMALL))
+    for moment in running.watch():
+        if moment.phase is Phase.DENOISING:
+            break
     engine.close()
-    deadline = time.monotonic() + 10
-    while engine._worker.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.05)
     assert not engine._worker.is_alive()
+    with pytest.raises(GenerationCancelledError):
+        running.wait(1)
+    with pytest.raises(EngineError, match="shutting down"):
+        waiting.wait(1)
     with pytest.raises(EngineError, match="shutting down"):
         engine.submit(GenerationRequest(prompt="late", **SMALL))
 

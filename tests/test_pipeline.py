@@ -182,6 +182,8 @@ def test_the_same_conditioning_drives_other_flux_pipelines(pipeline, conditionin
     [
         ({"preset": "x2i-huge"}, UnknownPresetError, "no preset called 'x2i-huge'"),
         ({"profile": "1gb"}, InvalidRequestError, "profile is '1gb'"),
+        ({"device": "toaster"}, InvalidRequestError, "device is 'toaster', which does not work here"),
+        ({"device": "cuda:99"}, InvalidRequestError, "device is 'cuda:99', which does not work here"),
         ({"preset": "custom:gpt"}, UnknownPresetError, "no MLLM family called 'gpt'"),
         ({"preset": "custom:qwen2.5-vl"}, InvalidRequestError, "without mllm and flux and alignnet"),
         ({"mllm": "/no/such/folder"}, CheckpointError, "no folder /no/such/folder"),

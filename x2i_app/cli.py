@@ -11,10 +11,11 @@ from pathlib import Path
 from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
 from x2i_app.jobs import Job
+from x2i_app.media import sniff
 from x2i_app.request import GenerationRequest, GenerationResult
 from x2i_app.settings import SentenceParser, Settings, add_settings
 
-_MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "profile", "device")
+_MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "whisper", "profile", "device")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,9 +86,10 @@ def _number(name: str) -> Callable[[str], float]:
 
 
 def _app(namespace: argparse.Namespace) -> int:
+    settings = Settings.from_namespace(namespace)
     from x2i_app.ui.server import serve  # Gradio takes seconds to import; other commands do not need it
 
-    serve(Settings.from_namespace(namespace))
+    serve(settings)
     return 0
 
 
@@ -106,6 +108,9 @@ def _generate(namespace: argparse.Namespace) -> int:
         reason=namespace.reason,
     )
     paths = _output_paths(namespace.output, request.num_images_per_prompt)
+    for modality in ("image", "video", "audio"):
+        for file in getattr(namespace, modality):
+            sniff(file, modality)  # a missing file is known before the model is loaded
     settings = Settings(**{name: getattr(namespace, name) for name in _MODEL_SETTINGS})
     engine = Engine(settings)
     engine.start()
@@ -117,7 +122,12 @@ def _generate(namespace: argparse.Namespace) -> int:
         engine.cancel(job)
         engine.close()
     for path, image in zip(paths, result.images, strict=True):
-        image.save(path)
+        try:
+            image.save(path)
+        except OSError as error:
+            raise EngineError(
+                f"{str(path)!r} cannot be written ({error.strerror}); choose another --output."
+            ) from error
     _tell(result, paths)
     return 0
 
@@ -128,9 +138,11 @@ def _output_paths(output: Path, count: int) -> list[Path]:
         raise InvalidRequestError(f"--output is {str(output)!r}; it must end in .png.")
     if not output.parent.is_dir():
         raise InvalidRequestError(f"There is no folder {str(output.parent)!r} for --output; make it first.")
-    if count == 1:
-        return [output]
-    return [output.with_stem(f"{output.stem}-{i}") for i in range(1, count + 1)]
+    paths = [output] if count == 1 else [output.with_stem(f"{output.stem}-{i}") for i in range(1, count + 1)]
+    for path in paths:
+        if path.is_dir():
+            raise InvalidRequestError(f"--output {str(path)!r} is a folder; give the name of a file.")
+    return paths
 
 
 def _show(job: Job) -> None:

@@ -4,6 +4,7 @@ Importing it imports no torch: the worker thread does, when `start` is called.
 """
 
 import hashlib
+import importlib
 import logging
 import secrets
 import threading
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING
 from x2i_app.errors import EngineError, GenerationCancelledError, X2IError
 from x2i_app.jobs import FairQueue, Job, Phase, Stopwatch
 from x2i_app.media import media_hash
-from x2i_app.presets import FLUX_MODELS, FluxSpec, Preset, get_preset
+from x2i_app.presets import FLUX_MODELS, get_preset
 from x2i_app.request import MAX_SEED, GenerationRequest, GenerationResult
-from x2i_app.settings import Settings
+from x2i_app.settings import CUSTOM, Settings
+from x2i_app.specs import FluxSpec, Preset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,12 +52,13 @@ class Engine:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._jobs_lock = threading.Lock()
         self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
+        self._running: Job | None = None
         self._worker = threading.Thread(target=self._work, name="x2i-engine", daemon=True)
 
     @property
     def preset(self) -> Preset | None:
         """The preset's facts; None for a custom model, whose facts are in its files."""
-        return None if self.settings.preset.startswith("custom:") else get_preset(self.settings.preset)
+        return None if self.settings.preset.startswith(CUSTOM) else get_preset(self.settings.preset)
 
     @property
     def flux(self) -> FluxSpec:
@@ -74,9 +77,11 @@ class Engine:
         self._worker.start()
 
     def close(self) -> None:
-        """Stop after the running job; jobs that still wait fail with EngineError."""
+        """Stop the running job within one step, and the worker; jobs that still wait fail with EngineError."""
         for job in self._queue.close():
             job.fail(EngineError("The app is shutting down; start the job again later."))
+        if job := self._running:
+            job.cancel()
         if self._worker.is_alive():
             self._worker.join()
 
@@ -111,23 +116,27 @@ class Engine:
         try:
             self._pipeline = self._load()
         except Exception as error:  # noqa: BLE001 - whatever happened, every job must hear of it
-            self._detail = str(_explain(error, "The model could not be loaded"))
+            failure = _explain(error, "The model could not be loaded")
+            self._detail = str(failure)
             self._state = "failed"
             for job in self._queue.close():
-                job.fail(EngineError(self._detail))
+                job.fail(failure)
             return
         self._state = "ready"
         while job := self._queue.take():
+            self._running = job
             try:
                 job.finish(self._draw(job))
             except Exception as error:  # noqa: BLE001 - the worker outlives any job
                 job.fail(_explain(error, "The picture could not be made"))
 
     def _load(self) -> "X2IPipeline":
+        _quiet_libraries()
         from x2i_app.loading import load_pipeline
 
         s = self.settings
-        pipeline = load_pipeline(s.preset, s.profile, s.device, mllm=s.mllm, flux=s.flux, alignnet=s.alignnet)
+        parts = {"mllm": s.mllm, "flux": s.flux, "alignnet": s.alignnet, "whisper": s.whisper}
+        pipeline = load_pipeline(s.preset, s.profile, s.device, **parts)
         pipeline.set_progress_bar_config(disable=True)  # jobs report their own progress
         return pipeline
 
@@ -200,6 +209,15 @@ def _fingerprint(request: GenerationRequest) -> str:
         media = [[media_hash(source) for source in sources] for sources in (turn.images, turn.videos, turn.audios)]
         parts.append(repr((turn.prompt, media, turn.answer)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _quiet_libraries() -> None:
+    """Jobs tell their own progress; the libraries' bars and hints would only garble a terminal that shows it."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for library in ("diffusers", "transformers"):
+        library_logging = importlib.import_module(f"{library}.utils.logging")
+        library_logging.set_verbosity_error()
+        library_logging.disable_progress_bar()
 
 
 def _explain(error: Exception, what: str) -> X2IError:

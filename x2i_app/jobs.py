@@ -68,9 +68,17 @@ class Job:
         """Tell the watchers. Called by the worker; raises GenerationCancelledError once the job has been cancelled."""
         if not phase.is_final:
             self.check_cancelled()
+        self._tell(Progress(phase, **details))
+
+    def _tell(self, progress: Progress) -> None:
         with self._changed:
-            self._progress = Progress(phase, **details)
+            self._progress = progress
             self._changed.notify_all()
+
+    def queued_at(self, place: int) -> None:
+        """The place in the queue, from 1. Called by the queue, also for a job that was cancelled while it waits."""
+        if self._progress.place != place:
+            self._tell(Progress(Phase.QUEUED, place=place))
 
     def cancel(self) -> None:
         """Ask the worker to stop within one step."""
@@ -192,9 +200,7 @@ class FairQueue:
             rounds = [jobs for jobs in rounds if jobs]
             for jobs in rounds:
                 place += 1
-                job = jobs.popleft()
-                if job.progress.place != place:
-                    job.report(Phase.QUEUED, place=place)
+                jobs.popleft().queued_at(place)
 
 
 class Stopwatch:

@@ -19,8 +19,9 @@ from transformers import PreTrainedModel, ProcessorMixin
 from x2i_app.encoders import MLLMEncoder, encoder_class
 from x2i_app.errors import CheckpointError
 from x2i_app.models import AlignNet
-from x2i_app.presets import EncodingSpec, get_family
+from x2i_app.presets import get_family
 from x2i_app.request import Turn
+from x2i_app.specs import EncodingSpec
 
 
 @dataclass(frozen=True)

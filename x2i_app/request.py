@@ -4,7 +4,6 @@ The page, the HTTP endpoints, the command line and Python callers all fill the s
 knows torch, files or a user interface.
 """
 
-import math
 import numbers
 import reprlib
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.presets import FluxSpec, Modality
+from x2i_app.specs import FluxSpec, Modality
 
 MAX_SEED = 2**32 - 1
 
@@ -114,7 +113,7 @@ class GenerationRequest:
         history = _as_tuple("history", self.history, LIMITS.turns)
         clean = {"history": tuple(_as_turn(turn) for turn in history)}
         if not isinstance(self.reason, bool):
-            raise InvalidRequestError(f"reason is {_show(self.reason)}; it must be true or false.")
+            raise InvalidRequestError(f"reason is {show_value(self.reason)}; it must be true or false.")
         for name in ("width", "height", "num_inference_steps", "num_images_per_prompt", "seed"):
             value = getattr(self, name)
             if value is not None or name == "num_images_per_prompt":
@@ -170,14 +169,10 @@ class GenerationResult:
 def validate_number(name: str, value: Any, allowed: Range) -> float:
     """`value` as a finite float within `allowed`, or InvalidRequestError. Booleans and strings are no numbers."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidRequestError(f"{name} is {_show(value)}; it must be a number, {allowed}.")
-    # A 400-digit integer overflows a float: compare before converting.
-    if isinstance(value, numbers.Integral):
-        inside = allowed.low <= value <= allowed.high
-    else:
-        inside = math.isfinite(value) and allowed.low <= value <= allowed.high
-    if not inside:
-        raise InvalidRequestError(f"{name} is {_show(value)}; it must be {allowed}.")
+        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a number, {allowed}.")
+    # A 400-digit integer overflows a float: compare before converting. NaN is inside nothing.
+    if not allowed.low <= value <= allowed.high:
+        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be {allowed}.")
     return float(value)
 
 
@@ -185,14 +180,14 @@ def validate_integer(name: str, value: Any, allowed: Range) -> int:
     """`value` as an integer within `allowed` and on its step, or InvalidRequestError. 4.0 counts as 4."""
     number = validate_number(name, value, allowed)
     if not number.is_integer() or (allowed.step and number % allowed.step):
-        raise InvalidRequestError(f"{name} is {_show(value)}; it must be a whole number, {allowed}.")
+        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a whole number, {allowed}.")
     return int(value)
 
 
 def validate_text(name: str, value: Any) -> str:
     """`value` as text that can be stored and shown anywhere, or InvalidRequestError."""
     if not isinstance(value, str):
-        raise InvalidRequestError(f"{name} is {_show(value)}; it must be text.")
+        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be text.")
     try:
         size = len(value.encode("utf-8"))
     except UnicodeEncodeError:
@@ -217,7 +212,7 @@ def _clean_contents(turn):
 
 def _as_tuple(name, value, limit):
     if not isinstance(value, (list, tuple)):
-        raise InvalidRequestError(f"{name} is {_show(value)}; it must be a list.")
+        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a list.")
     if len(value) > limit:
         raise InvalidRequestError(f"{len(value)} {name} came and {limit} are allowed; remove some.")
     if any(item is None for item in value):
@@ -232,7 +227,7 @@ def _as_turn(turn):
     if isinstance(turn, Mapping) and set(turn) <= names:
         return Turn(**turn)
     raise InvalidRequestError(
-        f"history contains {_show(turn)}; each turn must be a Turn or have only {', '.join(sorted(names))}."
+        f"history contains {show_value(turn)}; each turn must be a Turn or have only {', '.join(sorted(names))}."
     )
 
 
@@ -241,8 +236,16 @@ def _set(frozen, values):
         object.__setattr__(frozen, name, value)
 
 
-def _show(value):
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 2  # lists of lists of lists would fill pages
+
+
+def show_value(value: Any) -> str:
+    """`value` as a message may quote it: at most 80 characters on one line, whatever came."""
     try:
-        return reprlib.repr(value)
+        text = _BRIEF.repr(value)
     except ValueError:  # Python refuses to print integers of more than 4,300 digits
         return "a number of thousands of digits"
+    text = "".join(c if c.isprintable() else " " for c in text)  # arrays print several lines
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-16:]}"

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, fields
 from typing import NoReturn
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.presets import get_preset
-from x2i_app.request import Range, validate_integer
+from x2i_app.presets import get_family, get_preset
+from x2i_app.request import Range, show_value, validate_integer
 
 PROFILES = ("auto", "cpu")
+CUSTOM = "custom:"
 
 
 def _setting(default, help, choices=None):
@@ -28,6 +29,7 @@ class Settings:
     flux: str | None = _setting(None, "FLUX.1 model: a name of the registry, a folder or a hub id")
     mllm: str | None = _setting(None, "MLLM: a folder or a hub id instead of the preset's")
     alignnet: str | None = _setting(None, "AlignNet: a file instead of the preset's")
+    whisper: str = _setting("base", "Whisper for MLLMs that cannot hear: a size, or a .pt file")
     profile: str = _setting("auto", "how to use memory", PROFILES)
     device: str | None = _setting(None, "torch device, e.g. cuda, cuda:1, mps or cpu")
     host: str = _setting("127.0.0.1", "address to listen on")
@@ -36,7 +38,9 @@ class Settings:
     queue_size: int = _setting(64, "jobs that may wait at once")
 
     def __post_init__(self):
-        if not self.preset.startswith("custom:"):
+        if self.preset.startswith(CUSTOM):
+            get_family(self.preset.removeprefix(CUSTOM))
+        else:
             get_preset(self.preset)
         if self.profile not in PROFILES:
             raise InvalidRequestError(f"profile is {self.profile!r}; choose one of {', '.join(PROFILES)}.")
@@ -60,6 +64,8 @@ class SentenceParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line on standard error and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
+        # argparse quotes most values, but "unrecognized arguments" as they came: line breaks, terminal codes and all.
+        message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
         self.exit(2, f"{self.prog}: {message}; --help lists what is allowed.\n")
 
 
@@ -96,4 +102,4 @@ def _from_text(variable, text, kind):
         return _WORDS[text.strip().lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
         wanted = "1 or 0" if kind is bool else "a whole number"
-        raise InvalidRequestError(f"{variable} is {text!r}; it must be {wanted}.") from None
+        raise InvalidRequestError(f"{variable} is {show_value(text)}; it must be {wanted}.") from None

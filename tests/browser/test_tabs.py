@@ -31,8 +31,13 @@ def settle(page: Page, **settings: int) -> None:
     expect(page.get_by_label("Seed")).to_have_value("")  # a new one each time, unless the user says otherwise
     for label, value in settings.items():
         field = page.get_by_label(f"number input for {label}", exact=True)
-        field.fill(str(value))
-        field.press("Tab")
+        # A script types faster than a section that was just unfolded comes to life, which then shows the old value.
+        for _ in range(10):
+            field.fill(str(value))
+            field.press("Tab")
+            page.wait_for_timeout(200)
+            if field.input_value() == str(value):
+                break
         expect(field).to_have_value(str(value))
 
 

@@ -15,8 +15,8 @@ from transformers import (
 from x2i_app.encoders import load_encoder
 from x2i_app.encoders.base import fill_template
 from x2i_app.errors import CheckpointError, InvalidRequestError, UnknownPresetError, UnsupportedModalityError
-from x2i_app.presets import MLLMSpec
 from x2i_app.request import Turn
+from x2i_app.specs import MLLMSpec
 
 FAMILIES = {
     "qwen2.5-vl": Qwen2_5_VLForConditionalGeneration,

@@ -7,15 +7,20 @@ from typing import get_args
 import torch
 
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
+from x2i_app.encoders.internvl import InternVLEncoder
+from x2i_app.encoders.minicpm_o import MiniCPMOEncoder
 from x2i_app.encoders.native import NativeEncoder
 from x2i_app.encoders.qwen_omni import QwenOmniEncoder
 from x2i_app.encoders.qwen_vl import QwenVLEncoder
 from x2i_app.errors import UnknownPresetError
-from x2i_app.presets import EncodingSpec, MLLMSpec, Template, get_family
+from x2i_app.presets import get_family
+from x2i_app.specs import EncodingSpec, MLLMSpec, Template
 
 __all__ = ["Conversation", "HiddenStates", "MLLMEncoder", "NativeEncoder", "encoder_class", "load_encoder"]
 
-_CLASSES: dict[str, type[MLLMEncoder]] = {cls.family: cls for cls in (QwenVLEncoder, QwenOmniEncoder)}
+_CLASSES: dict[str, type[MLLMEncoder]] = {
+    cls.family: cls for cls in (QwenVLEncoder, QwenOmniEncoder, InternVLEncoder, MiniCPMOEncoder)
+}
 
 
 def encoder_class(family: str) -> type[MLLMEncoder]:
@@ -37,7 +42,7 @@ def load_encoder(
 ) -> MLLMEncoder:
     """The encoder of a folder in the family's own on-disk format, on the CPU.
 
-    template: "plain" or "instruction" wording of the prompt; None takes the spec's. spec: how to feed it; None takes
+    template: wording of the prompt, one of specs.Template; None takes the spec's. spec: how to feed it; None takes
     the family's own. expected: depth and width to insist on.
     Raises UnknownPresetError or CheckpointError.
     """

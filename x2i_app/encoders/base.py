@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +12,10 @@ from PIL import Image
 
 from x2i_app.errors import UnsupportedModalityError
 from x2i_app.media import VideoClip, load_audio, load_image, load_video
-from x2i_app.presets import EncodingSpec, MLLMSpec, Padding, Template, presets_that_take
-from x2i_app.request import Turn
+from x2i_app.media.speech import Transcriber
+from x2i_app.presets import presets_that_take
+from x2i_app.request import Turn, validate_text
+from x2i_app.specs import EncodingSpec, MLLMSpec, Padding, Template
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,22 @@ class Conversation:
     """Chat messages in the form that chat templates take, and their media in the order in which they appear.
 
     images: PIL, RGB. videos: clips of RGB frames. audios: mono float32 samples at the family's own rate.
+    notes: sentences about what became of the media that the user should read.
     """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     images: list[Image.Image] = field(default_factory=list)
     videos: list[VideoClip] = field(default_factory=list)
     audios: list[np.ndarray] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class MLLMEncoder(ABC):
     """An MLLM as an encoder. Subclasses know one family's model, processor and chat format.
 
     model: the family's transformers model. processor: its tokenizer and media processors.
-    spec: what it takes and how it is fed.
+    spec: what it takes and how it is fed. transcriber: writes down what is said, for an MLLM that cannot hear; None
+    refuses sounds instead.
     """
 
     family: ClassVar[str]
@@ -57,6 +62,7 @@ class MLLMEncoder(ABC):
         self.model = model
         self.processor = processor
         self.spec = spec
+        self.transcriber: Transcriber | None = None
 
     @classmethod
     @abstractmethod
@@ -114,6 +120,10 @@ class MLLMEncoder(ABC):
         turns = [*history, Turn(prompt, tuple(images), tuple(videos), tuple(audios))]
         self.check_modalities(turns)
         conversation = self._converse(turns)
+        encoded = self._encode(conversation, padding, reason)
+        return replace(encoded, notes=(*conversation.notes, *encoded.notes))
+
+    def _encode(self, conversation: Conversation, padding: Padding | None, reason: bool) -> HiddenStates:
         states = self.spec.states
         if states == "prompt" and not reason:
             return self._prefill(conversation, padding or self.spec.padding)
@@ -132,7 +142,8 @@ class MLLMEncoder(ABC):
     def check_modalities(self, turns: Sequence[Turn]) -> None:
         """Raise UnsupportedModalityError if a turn has something that this MLLM cannot take; name presets that can."""
         for modality in dict.fromkeys(m for turn in turns for m in turn.modalities):
-            if modality not in self.spec.modalities:
+            heard = modality == "audio" and self.transcriber is not None
+            if modality not in self.spec.modalities and not heard:
                 raise UnsupportedModalityError(
                     f"{self.family} cannot take {modality}, only {', '.join(self.spec.modalities)}; "
                     f"presets that can: {', '.join(presets_that_take(modality))}."
@@ -148,17 +159,34 @@ class MLLMEncoder(ABC):
             for source in turn.videos:
                 conversation.videos.append(self._load_video(source))
                 content.append({"type": "video"})
+            words = [turn.prompt]
             for source in turn.audios:
-                conversation.audios.append(load_audio(source, self.spec.audio_rate).samples)
-                content.append({"type": "audio"})
-            if turn.prompt:
-                text = fill_template(self.spec.template, turn.prompt, has_image=bool(turn.images))
+                if self.spec.audio_rate:
+                    conversation.audios.append(load_audio(source, self.spec.audio_rate).samples)
+                    content.append({"type": "audio"})
+                else:
+                    words.append(self._write_down(source, conversation))
+            prompt = "\n".join(filter(None, words))
+            if text := fill_template(self.spec.template, prompt, has_image=bool(turn.images)):
                 content.append({"type": "text", "text": text})
             conversation.messages.append({"role": "user", "content": content})
             if turn.answer:
                 answer = [{"type": "text", "text": turn.answer}]
                 conversation.messages.append({"role": "assistant", "content": answer})
         return conversation
+
+    def _write_down(self, source: Any, conversation: Conversation) -> str:
+        """What is said in a sound, for an MLLM that reads but cannot hear."""
+        heard = self.transcriber.transcribe(source)
+        if not heard.text:
+            raise UnsupportedModalityError(
+                f"No speech was found in the sound, and {self.family} can only read what is said; "
+                f"presets that hear sounds: {', '.join(presets_that_take('audio'))}."
+            )
+        conversation.notes.append(
+            f"{self.family} cannot hear, so Whisper wrote down what is said ({heard.language}): {heard.text!r}"
+        )
+        return validate_text("What is said in the sound", heard.text)
 
     def _load_image(self, source: Any) -> Image.Image:
         image = load_image(source)
@@ -178,8 +206,13 @@ class MLLMEncoder(ABC):
 
 
 def fill_template(template: Template, prompt: str, has_image: bool) -> str:
-    """The user's words as the MLLM reads them: plain, or as the instruction dictionary of X2I's training."""
+    """The user's words as the MLLM reads them: plain, or as the instruction dictionary of X2I's training.
+
+    The dictionaries stand also where the user only shows something; so the reference does it.
+    """
     if template == "plain":
         return prompt
+    if template == "short-instruction":
+        return str({"Text input": prompt or None, "Instruction editing description": "no"})
     words = {"Text input": prompt, "Instruction editing description": "no", "image input": "yes" if has_image else "no"}
     return str(words)

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import torch
 from accelerate import init_empty_weights
 from safetensors import safe_open
-from transformers import AutoProcessor, BatchFeature, PreTrainedModel
+from transformers import AutoProcessor, BatchFeature, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.errors import CheckpointError, InvalidRequestError
-from x2i_app.presets import EncodingSpec, MLLMSpec, Padding
+from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
 
 # Position that the reference's transformers (4.49) gave to every padding row, on all three rotary axes.
 _PAD_POSITION = 1
@@ -71,15 +71,18 @@ class NativeEncoder(MLLMEncoder):
             raise CheckpointError(
                 f"{directory} holds no readable config.json of {cls.family}; give the folder of such a model."
             ) from error
-        if expected:
-            text = config.get_text_config()
-            got = (text.num_hidden_layers, text.hidden_size)
-            if got != (expected.num_layers, expected.hidden_size):
-                raise CheckpointError(
-                    f"{directory.name} has {got[0]} layers of width {got[1]}; "
-                    f"expected {expected.num_layers} of width {expected.hidden_size}, so choose the matching preset."
-                )
+        cls._check_size(config, directory, expected)
         return config
+
+    @staticmethod
+    def _check_size(config: PreTrainedConfig, directory: Path, expected: MLLMSpec | None) -> None:
+        text = config.get_text_config()
+        got = (text.num_hidden_layers, text.hidden_size)
+        if expected and got != (expected.num_layers, expected.hidden_size):
+            raise CheckpointError(
+                f"{directory.name} has {got[0]} layers of width {got[1]}; "
+                f"expected {expected.num_layers} of width {expected.hidden_size}, so choose the matching preset."
+            )
 
     @property
     def num_states(self) -> int:
@@ -123,7 +126,8 @@ class NativeEncoder(MLLMEncoder):
         if pads:
             # All pad rows of a right-padded prompt see the same keys from the same position, so they are equal:
             # compute one and repeat it.
-            inputs, position_ids = self._append_pad(inputs, position_ids)
+            inputs = self._append_pads(inputs, 1)
+            position_ids = torch.nn.functional.pad(position_ids, (0, 1), value=_PAD_POSITION)
         output = self.base(**inputs, position_ids=position_ids, output_hidden_states=True, use_cache=False)
         states = torch.stack(output.hidden_states, dim=1)
         mask = torch.ones(1, length, dtype=torch.bool, device=states.device)
@@ -133,14 +137,12 @@ class NativeEncoder(MLLMEncoder):
             mask = torch.nn.functional.pad(mask, (0, pads))
         return HiddenStates(states, mask)
 
-    def _append_pad(self, inputs: BatchFeature, position_ids: torch.Tensor) -> tuple[BatchFeature, torch.Tensor]:
-        pad = torch.nn.functional.pad
+    def _append_pads(self, inputs: BatchFeature, count: int) -> BatchFeature:
+        fill = {"input_ids": self.processor.tokenizer.pad_token_id, "attention_mask": 0, "mm_token_type_ids": 0}
         inputs = BatchFeature(dict(inputs))
-        inputs["input_ids"] = pad(inputs["input_ids"], (0, 1), value=self.processor.tokenizer.pad_token_id)
-        inputs["attention_mask"] = pad(inputs["attention_mask"], (0, 1), value=0)
-        if "mm_token_type_ids" in inputs:
-            inputs["mm_token_type_ids"] = pad(inputs["mm_token_type_ids"], (0, 1), value=0)
-        return inputs, pad(position_ids, (0, 1), value=_PAD_POSITION)
+        for key in fill.keys() & inputs.keys():
+            inputs[key] = torch.nn.functional.pad(inputs[key], (0, count), value=fill[key])
+        return inputs
 
     def _answer(self, conversation: Conversation) -> tuple[HiddenStates, HiddenStates]:
         self.add_head()

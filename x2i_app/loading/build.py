@@ -11,13 +11,14 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from x2i_app.encoders import load_encoder
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.checkpoints import load_alignnet
+from x2i_app.media.speech import Transcriber
 from x2i_app.pipeline import X2IPipeline
-from x2i_app.presets import FLUX_MODELS, AlignNetSpec, Preset, get_family, get_flux, get_preset
-from x2i_app.settings import PROFILES
+from x2i_app.presets import FLUX_MODELS, get_family, get_flux, get_preset
+from x2i_app.settings import CUSTOM, PROFILES
+from x2i_app.specs import AlignNetSpec, Preset
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
-_CUSTOM = "custom:"
 # Of a FLUX.1 repository, what X2I needs: neither T5 (9 GiB), nor CLIP, nor the single-file copies of the weights.
 _FLUX_FILES = ["scheduler/*", "transformer/*", "vae/*"]
 _MLLM_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -31,6 +32,7 @@ def load_pipeline(
     mllm: str | Path | None = None,
     flux: str | Path | None = None,
     alignnet: str | Path | None = None,
+    whisper: str | Path = "base",
     dtype: torch.dtype | None = None,
 ) -> X2IPipeline:
     """A ready pipeline.
@@ -39,15 +41,16 @@ def load_pipeline(
     and `alignnet`. mllm: a folder or a hub id instead of the preset's; flux: also a name of the registry; alignnet: a
     file, or a folder that `AlignNet.save_pretrained` wrote.
     profile: how to use memory; "auto" takes the best device there is. device: None lets the profile choose.
+    whisper: what writes speech down for an MLLM that cannot hear, a size of Whisper or a .pt file; read when needed.
     dtype: None is bfloat16 on a GPU and float32 on a CPU.
 
     Raises X2IError's kinds: an unknown name, a part that is missing, damaged or does not fit the others.
     """
     if profile not in PROFILES:
         raise InvalidRequestError(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}.")
-    device = torch.device(device or _best_device(profile))
+    device = _device(device or _best_device(profile))
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    if preset.startswith(_CUSTOM):
+    if preset.startswith(CUSTOM):
         encoder, align_net = _load_custom(preset, mllm, flux, alignnet, dtype)
     else:
         spec = get_preset(preset)
@@ -55,6 +58,8 @@ def load_pipeline(
         flux = flux or (_bundle(spec) if spec.directory else spec.flux)
     transformer, vae, scheduler = load_flux(flux, dtype)
     pipeline = X2IPipeline.from_encoder(encoder, align_net, transformer, vae, scheduler)
+    if "audio" not in encoder.spec.modalities:
+        pipeline.encoder.transcriber = Transcriber(whisper)
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     return pipeline.to(device)
 
@@ -112,7 +117,7 @@ def _load_preset(spec: Preset, mllm, alignnet, dtype):
 
 
 def _load_custom(preset, mllm, flux, alignnet, dtype):
-    family = preset.removeprefix(_CUSTOM)
+    family = preset.removeprefix(CUSTOM)
     get_family(family)
     missing = [name for name, part in (("mllm", mllm), ("flux", flux), ("alignnet", alignnet)) if not part]
     if missing:
@@ -137,6 +142,16 @@ def _download_alignnet(preset: str, spec: AlignNetSpec) -> Path:
 
 def _bundle(spec: Preset) -> Path:
     return ASSETS / spec.directory
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0][:120]
+        raise InvalidRequestError(f"device is {str(name)!r}, which does not work here ({reason}); try cpu.") from error
+    return device
 
 
 def _best_device(profile: str) -> str:

@@ -6,13 +6,13 @@ playlists, manifests and vector images, which can point at other files, stop her
 
 import os
 import re
-import reprlib
 import stat
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
+from x2i_app import request
 from x2i_app.errors import MediaError
 
 MediaModality = Literal["image", "video", "audio"]
@@ -108,10 +108,7 @@ def show_value(value: Any) -> str:
     """How a message calls a value of any type and size: numbers as they are, everything else by its type."""
     if value is not None and not isinstance(value, Real):
         return f"a value of type {type(value).__name__}"
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # Python refuses to print integers of more than 4,300 digits
-        return "a number of thousands of digits"
+    return request.show_value(value)
 
 
 def sniff(path: str | os.PathLike, modality: MediaModality | None = None, caps: MediaCaps = CAPS) -> Kind:

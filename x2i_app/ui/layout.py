@@ -89,7 +89,9 @@ def _build_tab(engine: Engine, tab: Tab):
 
 def _missing_modality(engine: Engine, tab: Tab):
     preset = engine.preset
-    return next((m for m in tab.modalities if preset and m not in preset.encoding.modalities), None)
+    # Whisper writes down what is said where the MLLM cannot hear.
+    needed = [modality for modality in tab.modalities if preset and modality != "audio"]
+    return next((modality for modality in needed if modality not in preset.encoding.modalities), None)
 
 
 def _build_settings(engine: Engine) -> list[gr.components.Component]:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import ImageData
 
 from x2i_app.media import sniff
-from x2i_app.presets import Modality
 from x2i_app.request import LIMITS
+from x2i_app.specs import Modality
 from x2i_app.ui.texts import LABELS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
@@ -33,17 +32,14 @@ class Tab:
     examples: Callable[[], list[list[Any]]]
 
 
-class ImageFile(gr.Image):
+def _image_file(label: str) -> gr.Image:
     """An image input that hands over the uploaded file as it is.
 
-    Gradio's own would open it with every decoder that Pillow has before `media` could look at it.
+    Gradio's own look at it would use every decoder that Pillow has, before `media` could see it.
     """
-
-    is_template = True  # the browser shows it as what it is, an Image
-
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        """The path of the uploaded file."""
-        return payload.path if payload else None
+    image = gr.Image(label=label, type="filepath", format="png", height=280)
+    image.preprocess = lambda payload: payload.path if payload else None
+    return image
 
 
 def _read(name: str) -> Any:
@@ -87,7 +83,7 @@ IMAGE_TEXT = Tab(
     modalities=("image", "text"),
     parameters=("image", "prompt"),
     build=lambda: [
-        ImageFile(label=LABELS["image"], type="filepath", format="png", height=280),
+        _image_file(LABELS["image"]),
         _words("instruction"),
     ],
     fill=lambda image, prompt: {"images": [image] if image else [], "prompt": prompt or ""},

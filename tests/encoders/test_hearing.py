@@ -1,0 +1,43 @@
+"""An MLLM that cannot hear reads what a real Whisper writes down, and the user is told."""
+
+import numpy as np
+import pytest
+import torch
+from media.tiny_whisper import ENGLISH, HISS, LOW, RATE, trained_checkpoint
+
+from x2i_app.encoders import load_encoder
+from x2i_app.errors import UnsupportedModalityError
+from x2i_app.media.speech import Transcriber
+
+
+@pytest.fixture(scope="module")
+def transcriber(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whisper") / "tiny.pt"
+    path.write_bytes(trained_checkpoint())
+    return Transcriber(path)
+
+
+@pytest.fixture
+def encoder(qwen_vl_directory, transcriber):
+    encoder = load_encoder("qwen2.5-vl", qwen_vl_directory, dtype=torch.float32)
+    encoder.transcriber = transcriber
+    return encoder
+
+
+def test_speech_becomes_words_of_the_prompt_and_a_note_quotes_them(encoder):
+    heard = encoder.encode(prompt="draw it", audios=[(LOW, RATE)])
+    read = encoder.encode(prompt=f"draw it\n{ENGLISH}")
+    assert torch.equal(heard.hidden_states, read.hidden_states)
+    assert heard.notes == (f"qwen2.5-vl cannot hear, so Whisper wrote down what is said (en): {ENGLISH!r}",)
+    assert read.notes == ()
+
+
+def test_speech_alone_is_enough(encoder):
+    heard = encoder.encode(audios=[(LOW, RATE)])
+    assert torch.equal(heard.hidden_states, encoder.encode(prompt=ENGLISH).hidden_states)
+
+
+@pytest.mark.parametrize("sound", [HISS, np.zeros(RATE, np.float32)], ids=["hiss", "silence"])
+def test_where_nobody_speaks_presets_that_hear_sounds_are_named(encoder, sound):
+    with pytest.raises(UnsupportedModalityError, match=r"No speech was found.*presets that hear sounds: x2i-tiny"):
+        encoder.encode(prompt="draw it", audios=[(sound, RATE)])

@@ -1,0 +1,248 @@
+"""MiniCPM-o in openbmb's own on-disk format: what it takes, what it refuses, and what it answers."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from encoders.minicpm_o_cases import picture, sound
+from encoders.minicpm_o_factory import HIDDEN, LAYERS, QUERIES, save_minicpm_o
+from safetensors.torch import load_file
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from x2i_app import X2IPipeline, load_pipeline
+from x2i_app.encoders import load_encoder
+from x2i_app.errors import InvalidRequestError, MediaError
+from x2i_app.models import AlignNet
+from x2i_app.presets import get_family
+from x2i_app.request import Turn
+
+HEAD = "llm.lm_head.weight"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return save_minicpm_o(tmp_path_factory.mktemp("minicpm-o"))
+
+
+@pytest.fixture(scope="module")
+def encoder(directory):
+    return load(directory)
+
+
+def load(directory):
+    return load_encoder(
+        "minicpm-o", directory, spec=replace(get_family("minicpm-o"), max_new_tokens=12), dtype=torch.float32
+    )
+
+
+def inputs_of(encoder, **given):
+    return encoder._tokenize(encoder._converse([Turn(**given)]))
+
+
+def rows(encoder, **given):
+    return encoder.encode(**given).hidden_states.shape[2]
+
+
+def test_every_modality_and_all_at_once(encoder, image, film, tone):
+    alone = {
+        "text": {"prompt": "a red house"},
+        "image": {"images": [image]},
+        "images": {"images": [image, picture(50, 700, 1)], "prompt": "both"},
+        "video": {"videos": [film]},
+        "audio": {"audios": [tone]},
+        "all": {"prompt": "all", "images": [image], "videos": [film, film], "audios": [tone, tone]},
+    }
+    for name, given in alone.items():
+        encoded = encoder.encode(**given)
+        assert encoded.hidden_states.shape[:2] == (1, LAYERS + 1), name
+        assert encoded.hidden_states.shape[3] == HIDDEN
+        assert encoded.hidden_states.isfinite().all()
+        assert encoded.mask.shape == (1, encoded.hidden_states.shape[2])
+        assert encoded.mask.all()
+        assert encoded.answer is None
+    assert (encoder.num_states, encoder.hidden_size) == (LAYERS + 1, HIDDEN)
+
+
+def test_nothing_is_ever_padded(encoder, image):
+    given = {"prompt": "a red house", "images": [image]}
+    compact = encoder.encode(**given, padding="compact").hidden_states
+    assert torch.equal(encoder.encode(**given, padding="padded").hidden_states, compact)
+
+
+def test_a_frame_a_second_each_as_an_image(encoder, film):
+    frames, _ = film
+    shown = encoder.encode(videos=[film]).hidden_states
+    assert torch.equal(shown, encoder.encode(images=list(frames)).hidden_states)
+    assert shown.shape[2] - rows(encoder) == len(frames) * (QUERIES + 3)  # two brackets and a line break
+
+
+def test_order_and_content_of_images_matter(encoder):
+    one, other = picture(90, 60, 1), picture(90, 60, 2)
+    ahead = encoder.encode(images=[one, other]).hidden_states
+    behind = encoder.encode(images=[other, one]).hidden_states
+    assert ahead.shape == behind.shape
+    assert (ahead - behind).abs().max() > 1e-2
+
+
+def test_media_of_different_turns_stay_in_their_places(encoder, film):
+    one, other = picture(90, 60, 1), picture(200, 60, 2)
+    kwargs = {"videos": [film], "history": [Turn("first", images=(one,)), Turn("then", images=(other,))]}
+    swapped = {"videos": [film], "history": [Turn("first", images=(other,)), Turn("then", images=(one,))]}
+    straight, crossed = (encoder.encode(**given).hidden_states for given in (kwargs, swapped))
+    assert straight.shape == crossed.shape
+    assert (straight - crossed).abs().max() > 1e-2
+
+
+def test_one_batch_of_equal_images_or_many_makes_no_difference(encoder, film):
+    config = encoder.model.config
+    together = encoder.encode(videos=[film]).hidden_states
+    config.vision_batch_size, most = 2, config.vision_batch_size
+    try:
+        torch.testing.assert_close(encoder.encode(videos=[film]).hidden_states, together, atol=1e-5, rtol=0)
+    finally:
+        config.vision_batch_size = most
+
+
+@pytest.mark.parametrize(("size", "fitted"), [((90, 60), (546, 364)), ((60, 90), (364, 546)), ((2000, 20), (4396, 42))])
+def test_images_are_scaled_to_448_squared_in_their_own_shape(encoder, size, fitted):
+    pixels = inputs_of(encoder, images=(picture(*size, 1),))["pixel_values"]
+    assert [tuple(image.shape) for image in pixels] == [(3, *fitted[::-1])]
+    assert -1 <= pixels[0].min() < pixels[0].max() <= 1
+
+
+def test_images_and_frames_get_the_size_that_the_spec_says(directory, film):
+    spec = replace(get_family("minicpm-o"), image_size=(100, 50), max_image_pixels=112 * 112, max_video_pixels=56 * 56)
+    encoder = load_encoder("minicpm-o", directory, spec=spec)
+    image, *frames = inputs_of(encoder, images=(picture(90, 60, 1),), videos=(film,))["pixel_values"]
+    assert image.shape == (3, 84, 154)  # twice as wide as high, in whole patches
+    assert {frame.shape for frame in frames} == {(3, 42, 70)}
+
+
+def test_where_a_patch_lies_is_seen(encoder):
+    """Wide and tall images with equal patches differ by their positions alone."""
+    wide, tall = (np.full(shape, 90, np.uint8) for shape in ((60, 90, 3), (90, 60, 3)))
+    states = [encoder.encode(images=[image]).hidden_states for image in (wide, tall)]
+    assert states[0].shape == states[1].shape
+    assert (states[0] - states[1]).abs().max() > 1e-3
+
+
+def test_a_sound_becomes_25_tokens_a_second_in_brackets_of_a_second(encoder):
+    silence = rows(encoder)
+    for seconds, tokens, brackets in ((0.03, 1, 1), (1.0, 25, 1), (2.5, 62, 3), (31.0, 775, 31), (60.02, 1500, 60)):
+        given = {"audios": ((sound(seconds, 1), 16_000),)}
+        inputs = inputs_of(encoder, **given)
+        assert inputs["audio_mask"].sum() == tokens, seconds
+        assert rows(encoder, **given) - silence == tokens + 2 * brackets + 1, seconds
+
+
+def test_a_sound_is_heard_in_pieces_of_half_a_minute_to_its_end(encoder):
+    long = sound(31.0, 1)
+    inputs = inputs_of(encoder, audios=((long, 16_000),))
+    assert inputs["audio_features"].shape == (2, 80, 3000)
+    assert inputs["audio_lengths"].tolist() == [3000, 100]
+    louder = np.concatenate((long[:-8000], 2 * long[-8000:]))
+    states = [encoder.encode(audios=[(samples, 16_000)]).hidden_states for samples in (long, louder)]
+    assert (states[0] - states[1]).abs().max() > 1e-3
+
+
+def test_a_frame_of_sound_does_not_hear_the_next_second(encoder):
+    quiet = sound(3.0, 1)
+    loud = np.concatenate((quiet[:32_000], 1.5 * quiet[32_000:])).clip(-1, 1)
+
+    def heard(samples):
+        inputs = inputs_of(encoder, audios=((samples, 16_000),))
+        return encoder.model.embed_sounds(inputs["audio_features"], inputs["audio_lengths"])
+
+    with torch.no_grad():
+        difference = (heard(quiet) - heard(loud)).abs().amax(dim=1)
+    # The extractor's and the convolutions' windows reach two tokens over the edge at most.
+    assert difference[:23].max() < 1e-5
+    assert difference[50:].min() > 1e-3
+
+
+def test_a_sound_of_no_length_is_refused_with_the_least_there_is(encoder):
+    with pytest.raises(MediaError, match=r"lasts 20 ms, too short for MiniCPM-o; send one of 21 ms or more"):
+        encoder.encode(audios=[(sound(0.02, 1), 16_000)])
+    assert encoder.encode(audios=[(sound(0.021, 1), 16_000)]).mask.all()
+
+
+def test_an_answer_is_the_language_models_own_greedy_one(directory, encoder, image, tone):
+    given = {"prompt": "a red house", "images": [image], "audios": [tone]}
+    weights = {}
+    for file in directory.glob("*.safetensors"):
+        weights |= load_file(file)
+    config = Qwen2Config.from_dict(json.loads((directory / "config.json").read_text()))
+    language = Qwen2ForCausalLM(config).eval()
+    language.load_state_dict({key[4:]: value for key, value in weights.items() if key.startswith("llm.")})
+    prompt = encoder.encode(**given).hidden_states
+    tokenizer = encoder.processor.tokenizer
+    output = language.generate(
+        inputs_embeds=prompt[:, 0],
+        max_new_tokens=encoder.spec.max_new_tokens,
+        do_sample=False,
+        eos_token_id=tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"]),
+        pad_token_id=tokenizer.pad_token_id,
+        output_hidden_states=True,
+        return_dict_in_generate=True,
+    )
+    encoded = encoder.encode(**given, reason=True)
+    expected = torch.cat([torch.stack(step, dim=1) for step in output.hidden_states[1:]], dim=2)
+    torch.testing.assert_close(encoded.hidden_states, expected, atol=1e-4, rtol=0)
+    assert encoded.answer == tokenizer.decode(output.sequences[0], skip_special_tokens=True).strip()
+
+
+def test_an_answer_ends_where_the_spec_says(encoder, image, tone):
+    encoded = encoder.encode(images=[image], audios=[tone], reason=True)
+    # It would go on, and the last word is never fed.
+    assert encoded.hidden_states.shape[2] == encoder.spec.max_new_tokens - 1
+    assert encoded.answer
+
+
+def test_earlier_turns_and_their_answers_count(encoder, image):
+    turn = Turn("a red house", images=(image,), answer="a red house")
+    unanswered = Turn("a red house", images=(image,))
+    lengths = [rows(encoder, prompt="make it night", history=history) for history in ([], [unanswered], [turn])]
+    assert lengths == sorted(set(lengths))
+
+
+@pytest.mark.parametrize("word", ["<|im_end|>", "<image>", "<unk>", "(<audio>./</audio>) <|audio_start|>"])
+def test_words_that_the_mllm_reserves_are_refused(encoder, image, word):
+    with pytest.raises(InvalidRequestError, match="which the MLLM reserves"):
+        encoder.encode(prompt=f"stop {word} here", images=[image])
+
+
+def test_the_head_is_loaded_only_when_an_answer_is_asked_for(directory):
+    encoder = load(directory)
+    before = {key: value.data_ptr() for key, value in encoder.model.named_parameters()}
+    assert HEAD not in before
+    encoder.encode(prompt="a red house", reason=True)
+    after = {key: value.data_ptr() for key, value in encoder.model.named_parameters()}
+    # Nothing that was loaded has moved or been copied.
+    assert after.keys() - before.keys() == {HEAD}
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize("reason", [False, True])
+def test_a_pipeline_with_it_is_saved_and_loaded(directory, tmp_path, image, tone, reason):
+    flux = load_pipeline("x2i-tiny", profile="cpu")
+    sizes = flux.transformer.config
+    align_net = AlignNet(
+        LAYERS + 1, HIDDEN, joint_dim=sizes.joint_attention_dim, pooled_dim=sizes.pooled_projection_dim
+    )
+    encoder = load(directory)
+    pipeline = X2IPipeline.from_encoder(encoder, align_net, flux.transformer, flux.vae, flux.scheduler)
+    given = {"prompt": "a red house", "images": [image], "audios": [tone], "reason": reason}
+    expected = pipeline.encode(**given)
+    pipeline.save_pretrained(tmp_path)
+    loaded = X2IPipeline.from_pretrained(tmp_path)
+    got = loaded.encode(**given)
+    assert torch.equal(got.prompt_embeds, expected.prompt_embeds)
+    assert got.answer == expected.answer
+    # The saved model is a checkpoint of the original format again.
+    again = load(tmp_path / "mllm")
+    states = again.encode("a red house", [image], audios=[tone], reason=reason).hidden_states
+    assert torch.equal(states, encoder.encode("a red house", [image], audios=[tone], reason=reason).hidden_states)
+    size = {"width": 64, "height": 64, "num_inference_steps": 1}
+    assert loaded(**given, **size).images[0].size == (64, 64)

@@ -1,0 +1,212 @@
+"""Whisper hears what was said, says so when nobody speaks, and costs nothing until then."""
+
+import gc
+import hashlib
+import http.server
+import subprocess
+import sys
+import threading
+import weakref
+from functools import partial
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import whisper
+from media.tiny_whisper import (
+    CHINESE,
+    DIMS,
+    ENGLISH,
+    HIGH,
+    HISS,
+    LARGE_V3,
+    LOW,
+    RATE,
+    hear,
+    refused_checkpoint,
+    save,
+    tone,
+    trained_checkpoint,
+    trained_whisper,
+)
+from whisper.model import ModelDimensions, Whisper
+from whisper.tokenizer import get_tokenizer
+
+from x2i_app.media.speech import Transcriber, Transcript
+
+NOBODY = Transcript("", None, 1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """So small a model is faster on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "tiny_speech.pt"
+    path.write_bytes(trained_checkpoint())
+    return path
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """An empty cache folder, and a proxy that refuses."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    return tmp_path / "whisper"
+
+
+@pytest.mark.parametrize(("sound", "text", "language"), [(LOW, ENGLISH, "en"), (HIGH, CHINESE, "zh")])
+def test_the_words_and_their_language(checkpoint, monkeypatch, sound, text, language):
+    monkeypatch.setenv("PATH", "")  # no ffmpeg
+    transcript = Transcriber(checkpoint).transcribe((sound, RATE))
+    assert (transcript.text, transcript.language) == (text, language)
+    assert 0 <= transcript.no_speech < 0.1
+
+
+def test_the_kind_of_large_v3(tmp_path):
+    assert hear(save(tmp_path / "v3.pt", trained_whisper(**LARGE_V3))).text == ENGLISH
+
+
+@pytest.mark.parametrize("sound", [LOW, HIGH, HISS], ids=["low", "high", "hiss"])
+def test_nothing_differs_from_whispers_own_transcribe(checkpoint, sound):
+    own = whisper.transcribe(whisper.load_model(str(checkpoint), device="cpu"), sound, fp16=False)
+    transcript = Transcriber(str(checkpoint)).transcribe((sound, RATE))
+    assert transcript.text == own["text"].strip()
+    assert transcript.language == (own["language"] if own["segments"] else None)
+    assert transcript.no_speech == min((s["no_speech_prob"] for s in own["segments"]), default=1.0)
+
+
+def test_a_file_of_another_rate_with_two_channels(checkpoint, tmp_path):
+    left = tone(1200, rate=44_100)
+    soundfile.write(tmp_path / "a.flac", np.stack([left, left], axis=1), 44_100)
+    assert Transcriber(checkpoint).transcribe(tmp_path / "a.flac").text == CHINESE
+
+
+def test_nobody_speaks_in_a_hiss(checkpoint):
+    transcriber = Transcriber(checkpoint)
+    assert transcriber.transcribe((HISS, RATE)) == NOBODY
+    assert transcriber.loaded  # Whisper itself said so
+
+
+SILENCES = {
+    "zeros": np.zeros(RATE, np.float32),
+    "one sample": np.ones(1, np.float32),
+    "hum": tone(50, 2, amplitude=0.001),
+    "offset": np.full(RATE + 7, 0.3, np.float32),
+}
+
+
+@pytest.mark.parametrize("sound", SILENCES.values(), ids=SILENCES.keys())
+def test_silence_does_not_even_load_the_model(sound):
+    assert Transcriber("there_is_no.pt").transcribe((sound, RATE)) == NOBODY
+
+
+def test_a_short_quiet_word_in_a_long_silence_is_listened_to():
+    sound = np.zeros(20 * RATE, np.float32)
+    sound[-RATE // 5 :] = tone(200, 0.2, amplitude=0.005)
+    refused_checkpoint(Transcriber("there_is_no.pt").transcribe, (sound, RATE), contains="there_is_no.pt")
+
+
+def test_same_sound_same_words_and_nobody_elses_random_numbers_change(tmp_path):
+    """Of a model that finds any word of a sentence likely next, and its end less, so that Whisper has to sample."""
+    model = Whisper(ModelDimensions(**DIMS))
+    tokens = get_tokenizer(True, num_languages=99)
+    with torch.no_grad():
+        model.decoder.positional_embedding.zero_()
+        model.decoder.token_embedding.weight.zero_()
+        model.decoder.token_embedding.weight[[*tokens.encode(ENGLISH), tokens.timestamp_begin], 0] = 20
+        model.decoder.token_embedding.weight[tokens.eot, 0] = 19
+        model.decoder.ln.weight.zero_()
+        model.decoder.ln.bias.copy_(torch.eye(32)[0])
+    transcriber = Transcriber(save(tmp_path / "babbler.pt", model))
+    before = torch.get_rng_state()
+    first = transcriber.transcribe((LOW[:RATE], RATE))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    assert transcriber.transcribe((LOW[:RATE], RATE)) == first
+    assert first.text
+
+
+def test_loading_is_lazy_and_unloading_gives_back(checkpoint):
+    transcriber = Transcriber(checkpoint)
+    assert not transcriber.loaded
+    assert transcriber.transcribe((LOW, RATE)).text == ENGLISH
+    model = weakref.ref(transcriber._whisper)
+    transcriber.unload()
+    transcriber.unload()
+    gc.collect()
+    assert (transcriber.loaded, model()) == (False, None)
+    assert transcriber.transcribe((LOW, RATE)).text == ENGLISH
+
+
+def test_importing_and_choosing_is_cheap():
+    code = "import sys; from x2i_app.media.speech import Transcriber; Transcriber('small')"
+    code += "; print(*{'torch', 'whisper', 'numba'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout.split(), run.stderr) == (0, [], "")
+
+
+def test_a_time_limit_stops_one_sound_and_not_the_next(checkpoint, refused):
+    transcriber = Transcriber(checkpoint, max_seconds=0)
+    refused(transcriber.transcribe, (LOW, RATE), contains="longer than 0 s")
+    transcriber.max_seconds = 300
+    assert transcriber.transcribe((LOW, RATE)).text == ENGLISH
+
+
+def test_what_is_no_sound_is_refused_as_everywhere(refused):
+    for source in ("missing.wav", LOW, (np.full(9, np.nan), RATE), None):
+        refused(Transcriber("base").transcribe, source)
+
+
+def test_names(tmp_path):
+    refused_checkpoint(Transcriber, "gpt-9", contains="tiny, base, small")
+    refused_checkpoint(Transcriber, "../base", contains="'base'")
+    refused_checkpoint(hear, tmp_path / "missing.pt", contains="'missing.pt'")
+    refused_checkpoint(hear, tmp_path, contains="There is no file")
+
+
+def test_budget(checkpoint):
+    refused_checkpoint(
+        Transcriber, "medium", contains="3.1 GB of memory and 1.0 GB are allowed; choose tiny or base or"
+    )
+    assert not Transcriber("large", max_bytes=7 * 10**9).loaded
+    refused_checkpoint(hear, checkpoint, max_bytes=10**6, contains="raise the budget")
+    refused_checkpoint(hear, checkpoint, max_bytes=5 * 10**6, contains="0.0 GB are allowed")  # float16 doubles
+
+
+def test_a_model_that_no_network_can_bring(no_network):
+    refused_checkpoint(hear, "base", contains="cannot be downloaded")
+    no_network.mkdir(exist_ok=True)
+    (no_network / "base.pt").write_bytes(b"half a download")
+    with pytest.warns(UserWarning, match="SHA256"):
+        refused_checkpoint(hear, "base", contains="cannot be downloaded")
+
+
+def test_a_model_by_name_is_downloaded_once_and_checked(checkpoint, no_network, monkeypatch, tmp_path):
+    """Against a server of our own, whose `base` is the tiny model."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    (tmp_path / digest).mkdir()
+    served = tmp_path / digest / "base.pt"
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setitem(whisper._MODELS, "base", f"http://127.0.0.1:{server.server_port}/{digest}/base.pt")
+        monkeypatch.setitem(whisper._ALIGNMENT_HEADS, "base", None)  # word timings of the real one
+        served.write_bytes(checkpoint.read_bytes()[:-1] + b"x")
+        refused_checkpoint(hear, "base", contains="SHA256")
+        served.write_bytes(checkpoint.read_bytes())
+        with pytest.warns(UserWarning, match="SHA256"):
+            assert hear("base").text == ENGLISH
+        server.shutdown()
+    served.unlink()
+    assert hear("base").text == ENGLISH

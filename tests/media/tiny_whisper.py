@@ -1,0 +1,113 @@
+"""A real Whisper so small that it learns three half minutes of sound by heart in a few seconds.
+
+A low tone is an English sentence, a high one a Chinese, and a hiss is nobody speaking.
+"""
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+import whisper
+from whisper.model import ModelDimensions, TextDecoder, Whisper
+from whisper.tokenizer import get_tokenizer
+
+from x2i_app.errors import CheckpointError
+from x2i_app.media.speech import Transcriber, Transcript
+
+RATE = 16_000
+DIMS = {"n_mels": 80, "n_vocab": 51_865, "n_audio_ctx": 1500, "n_text_ctx": 448}
+DIMS |= {f"n_{half}_{key}": n for half in ("audio", "text") for key, n in (("state", 32), ("head", 2), ("layer", 1))}
+LARGE_V3 = {"n_mels": 128, "n_vocab": 51_866}  # the newest kind: finer spectrum, and Cantonese
+
+ENGLISH, CHINESE = "A red circle over two small squares.", "一只蓝色的猫。"
+
+
+def tone(frequency, seconds=30.0, amplitude=0.5, rate=RATE):
+    return (amplitude * np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate)).astype(np.float32)
+
+
+LOW, HIGH = tone(300), tone(1200)
+HISS = 0.1 * np.random.default_rng(0).standard_normal(30 * RATE).astype(np.float32)
+
+
+def trained_whisper(**dims) -> Whisper:
+    """The model that knows LOW, HIGH and HISS. Its encoder stays random; of the vocabulary, only what it says learns.
+
+    The rows of all other tokens are zero, so their logits are zero: they can be counted instead of computed.
+    """
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a model is faster on one
+    model = Whisper(ModelDimensions(**DIMS | dims))
+    tokens, spoken = None, []
+    for language, text in (("en", ENGLISH), ("zh", CHINESE)):
+        tokens = get_tokenizer(True, num_languages=model.num_languages, language=language, task="transcribe")
+        words = tokens.encode(" " + text)
+        begin = tokens.timestamp_begin
+        spoken.append([*tokens.sot_sequence, begin, *words, begin + 1500, tokens.eot])
+    known = sorted({tokens.no_speech, *spoken[0], *spoken[1]})
+    rows = {token: row for row, token in enumerate(known)}
+    spoken = [torch.tensor([rows[token] for token in sentence]) for sentence in spoken]
+    nobody = rows[tokens.no_speech]
+
+    decoder = TextDecoder(len(known), 448, 32, 2, 1)
+    decoder.positional_embedding.data.normal_(std=0.1)
+    others = torch.tensor(float(model.dims.n_vocab - len(known))).log()
+    with torch.no_grad():
+        mels = [whisper.log_mel_spectrogram(sound, model.dims.n_mels) for sound in (LOW, HIGH, HISS)]
+        features = model.encoder(torch.stack(mels))
+
+    def logprobs(heard, sentence):
+        logits = decoder(sentence[None], features[heard : heard + 1])[0]
+        return torch.cat((logits, others.expand(len(logits), 1)), dim=1).log_softmax(-1)
+
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+    for _ in range(120):
+        loss = sum(torch.nn.functional.nll_loss(logprobs(heard, s[:-1]), s[1:]) for heard, s in enumerate(spoken))
+        # Nobody speaks in the hiss, and whatever was said before, any word is as likely as any other.
+        said = torch.cat((spoken[0][:4], torch.randint(len(known), (10,))))
+        hiss = logprobs(2, said)
+        loss = loss - hiss[0, nobody] - hiss[1:, -1].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torch.set_num_threads(threads)
+    weights = decoder.state_dict()
+    embedding = torch.zeros(model.dims.n_vocab, 32)
+    embedding[known] = weights["token_embedding.weight"]
+    model.decoder.load_state_dict(weights | {"token_embedding.weight": embedding})
+    return model
+
+
+def save(path, model):
+    """In the format of OpenAI's own files, float16 included."""
+    weights = {key: value.half() for key, value in model.state_dict().items()}
+    torch.save({"dims": vars(model.dims), "model_state_dict": weights}, path)
+    return path
+
+
+@cache
+def trained_checkpoint() -> bytes:
+    """The file of that model, trained once a run."""
+    with TemporaryDirectory() as folder:
+        return save(Path(folder) / "tiny_speech.pt", trained_whisper()).read_bytes()
+
+
+def hear(path, **options) -> Transcript:
+    """What a fresh Whisper makes of the low tone."""
+    return Transcriber(path, **options).transcribe((LOW, RATE))
+
+
+def refused_checkpoint(function, *arguments, contains, **options):
+    """Call a function that must raise CheckpointError with one printable sentence that contains `contains`."""
+    with pytest.raises(CheckpointError) as caught:
+        function(*arguments, **options)
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert ". " not in message
+    assert message.isprintable()
+    assert len(message) < 400
+    assert contains in message

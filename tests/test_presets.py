@@ -1,0 +1,191 @@
+"""The registry: REFERENCE.md's facts, pinned and frozen, and an AlignNet of exactly the released shapes from each."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from x2i_app.errors import UnknownPresetError
+from x2i_app.models import AlignNet
+from x2i_app.presets import FAMILIES, FLUX_MODELS, PRESETS, get_family, get_flux, get_preset, presets_that_take
+from x2i_app.specs import MODALITIES, EncodingSpec
+
+# Names and shapes of every weight of the released files.
+SHAPES = json.loads((Path(__file__).parent / "fixtures" / "alignnet_shapes.json").read_text(encoding="utf-8"))
+
+# The table of REFERENCE.md: MLLM, L, H, fusion, released file.
+RELEASED = {
+    "internvl2.5-1b": ("OpenGVLab/InternVL2_5-1B", 25, 896, "scale", "X2I-InternVL2.5-1B.bin"),
+    "internvl2.5-4b": ("OpenGVLab/InternVL2_5-4B", 37, 2048, "conv", "X2I-InternVL2.5-4B.bin"),
+    "qwen2.5-vl-3b": ("Qwen/Qwen2.5-VL-3B-Instruct", 37, 2048, "conv", "X2I-Qwen2.5VL-3B.bin"),
+    "qwen2.5-vl-7b": ("Qwen/Qwen2.5-VL-7B-Instruct", 29, 3584, "conv", "X2I-Qwen2.5VL-7B.bin"),
+    "minicpm-o-2.6": ("openbmb/MiniCPM-o-2_6", 29, 3584, "conv", "X2I-MiniCPM2-o-2.6.bin"),
+}
+
+# What the reference shows each family; a family may take more where its MLLM can.
+SEES_AND_HEARS = {
+    "qwen2.5-vl": {"text", "image", "video"},
+    "internvl2.5": {"text", "image"},
+    "minicpm-o": {"text", "image", "video", "audio"},
+    "qwen2.5-omni": {"text", "image", "video", "audio"},
+}
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_released_preset_has_the_facts_of_the_reference(name):
+    preset = get_preset(name)
+    spec = preset.align_net
+    assert (preset.mllm.repo_id, preset.mllm.num_states, preset.mllm.hidden_size, spec.fusion, spec.filename) == (
+        RELEASED[name]
+    )
+    assert (spec.repo_id, spec.kernel_size, spec.joint_dim, spec.pooled_dim) == ("OPPOer/X2I", 5, 4096, 768)
+    assert preset.trained
+    assert preset.directory is None
+
+
+def test_every_released_alignnet_has_a_preset_and_no_other_preset_claims_one():
+    assert {name for name, preset in PRESETS.items() if preset.align_net.repo_id} == set(RELEASED) == set(SHAPES)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_facts_of_a_preset_build_an_alignnet_of_exactly_the_released_shapes(name):
+    preset = get_preset(name)
+    spec = preset.align_net
+    with torch.device("meta"):
+        align_net = AlignNet(
+            preset.mllm.num_states,
+            preset.mllm.hidden_size,
+            fusion=spec.fusion,
+            kernel_size=spec.kernel_size,
+            joint_dim=spec.joint_dim,
+            pooled_dim=spec.pooled_dim,
+        )
+    assert {key: list(value.shape) for key, value in align_net.state_dict().items()} == SHAPES[name]
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_preset_refers_only_to_what_the_registry_has(preset):
+    assert get_flux(preset.flux) is FLUX_MODELS[preset.flux]
+    assert get_family(preset.mllm.family) is FAMILIES[preset.mllm.family]
+
+
+@pytest.mark.parametrize("registry", [PRESETS, FLUX_MODELS], ids=["presets", "flux"])
+def test_names_are_the_keys_of_the_registry(registry):
+    assert [spec.name for spec in registry.values()] == list(registry)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_the_mllm_is_pinned_to_a_commit_unless_it_is_bundled(preset):
+    if preset.directory:
+        assert preset.mllm.revision == "bundled"
+    else:
+        assert COMMIT.fullmatch(preset.mllm.revision)
+
+
+@pytest.mark.parametrize("flux", FLUX_MODELS.values(), ids=FLUX_MODELS)
+def test_the_flux_model_is_pinned_unless_it_is_bundled(flux):
+    bundled = {preset.flux for preset in PRESETS.values() if preset.directory}
+    if flux.name in bundled:
+        assert flux.revision is None
+    elif flux.name == "shuttle-3-diffusion":
+        assert flux.revision == "refs/pr/1"  # its diffusers layout lives there
+    else:
+        assert COMMIT.fullmatch(flux.revision)
+
+
+def test_flux_models_draw_as_the_reference_says():
+    facts = {
+        name: (flux.repo_id, flux.num_inference_steps, flux.guidance_scale, flux.resolution, flux.guidance_embeds)
+        for name, flux in FLUX_MODELS.items()
+        if name != "x2i-tiny"
+    }
+    assert facts == {
+        "shuttle-3-diffusion": ("shuttleai/shuttle-3-diffusion", 4, 3.5, 1024, False),
+        "flux.1-schnell": ("black-forest-labs/FLUX.1-schnell", 4, 3.5, 1024, False),
+        "flux.1-dev": ("black-forest-labs/FLUX.1-dev", 28, 3.5, 1024, True),
+    }
+    assert {preset.flux for preset in PRESETS.values() if not preset.directory} == {"shuttle-3-diffusion"}
+
+
+def test_families_take_what_the_reference_feeds_them():
+    assert set(FAMILIES) == set(SEES_AND_HEARS)
+    assert all(SEES_AND_HEARS[name] <= set(spec.modalities) for name, spec in FAMILIES.items())
+    assert {name: spec.template for name, spec in FAMILIES.items() if spec.template != "plain"} == {
+        "internvl2.5": "short-instruction"
+    }
+    assert {name for name, spec in FAMILIES.items() if spec.padding == "padded"} == {"qwen2.5-vl", "internvl2.5"}
+    assert {spec.pad_length for spec in FAMILIES.values()} == {512}
+
+
+def test_only_families_that_hear_have_a_sampling_rate():
+    hearing = {"minicpm-o": 16_000, "qwen2.5-omni": 16_000}
+    assert {name: spec.audio_rate for name, spec in FAMILIES.items() if spec.audio_rate} == hearing
+    assert {name for name, spec in FAMILIES.items() if "audio" in spec.modalities} == set(hearing)
+
+
+def test_the_miniature_takes_everything_and_says_that_it_is_bundled():
+    preset = get_preset("x2i-tiny")
+    assert set(preset.encoding.modalities) == set(MODALITIES)
+    assert (preset.directory, preset.encoding.states) == ("x2i-tiny", "answer")
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_presets_that_take_a_modality_are_those_whose_mllm_does(modality):
+    assert presets_that_take(modality) == [
+        name for name, preset in PRESETS.items() if modality in FAMILIES[preset.mllm.family].modalities
+    ]
+
+
+def test_presets_that_hear_are_listed_in_the_registrys_order():
+    assert presets_that_take("audio") == ["x2i-tiny", "minicpm-o-2.6", "qwen2.5-omni-3b", "qwen2.5-omni-7b"]
+
+
+def _parts():
+    for preset in PRESETS.values():
+        yield from (preset, preset.mllm, preset.align_net, preset.encoding, get_flux(preset.flux))
+
+
+def test_every_fact_is_frozen():
+    for part in _parts():
+        for fact in dataclasses.fields(part):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(part, fact.name, None)
+
+
+def test_every_fact_can_be_hashed_so_nothing_inside_can_change_either():
+    assert len({hash(part) for part in _parts()}) > len(PRESETS)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *PRESETS])
+def test_an_encoding_survives_json(name):
+    encoding = FAMILIES[name] if name in FAMILIES else get_preset(name).encoding
+    stored = json.dumps(dataclasses.asdict(encoding))
+    assert EncodingSpec.from_dict(json.loads(stored)) == encoding
+
+
+def test_an_encoding_with_an_unknown_field_is_refused():
+    with pytest.raises(TypeError, match="loudness"):
+        EncodingSpec.from_dict({"modalities": ["text"], "loudness": 3})
+
+
+@pytest.mark.parametrize(
+    ("look_up", "registry"),
+    [(get_preset, PRESETS), (get_flux, FLUX_MODELS), (get_family, FAMILIES)],
+    ids=["preset", "flux", "family"],
+)
+@pytest.mark.parametrize(
+    "name", ["gpt-9", "", "X2I-TINY", None, 3, [], {}, "a\nb", "x" * 100_000], ids=lambda name: f"{str(name)[:9]!r}"
+)
+def test_an_unknown_name_is_refused_with_the_names_there_are(look_up, registry, name):
+    with pytest.raises(UnknownPresetError) as caught:
+        look_up(name)
+    message = str(caught.value)
+    assert all(known in message for known in registry)
+    assert message.isprintable()
+    assert message.endswith(".")
+    assert len(message) < 400

@@ -1,0 +1,114 @@
+"""InternVL 2.5: text, images, and video as a row of frames."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import BatchFeature, InternVLForConditionalGeneration, InternVLModel
+
+from x2i_app.encoders.base import Conversation, HiddenStates
+from x2i_app.encoders.internvl_checkpoint import HEAD_KEY, load_model, load_processor, read_config
+from x2i_app.encoders.native import NativeEncoder
+from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
+
+# What the template `internvl2_5` of the public release tells every InternVL 2.5 about itself.
+SYSTEM_PROMPT = (
+    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+)
+
+# ChatML with that system turn. An image takes a line of its own, with a label in front where there are several.
+CHAT_TEMPLATE = (
+    "<|im_start|>system\n"
+    + SYSTEM_PROMPT
+    + """<|im_end|>
+{% for message in messages -%}
+<|im_start|>{{ message.role }}
+{% for part in message.content -%}
+{%- if part.type == 'image' -%}{{ part.label }}<IMG_CONTEXT>
+{% else -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant
+{% endif -%}"""
+)
+
+
+class InternVLEncoder(NativeEncoder):
+    """InternVL 2.5 1B and 4B in OpenGVLab's own on-disk format, and any checkpoint of that architecture.
+
+    Every image and every frame is one tile (448 px, 256 tokens), as X2I shows them; larger images are not cut up.
+    """
+
+    family = "internvl2.5"
+    base_class = InternVLModel
+    answering_class = InternVLForConditionalGeneration
+    # OpenGVLab's name, and the name that a saved pipeline has.
+    head_keys = (HEAD_KEY, "lm_head.weight")
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        spec: EncodingSpec,
+        *,
+        expected: MLLMSpec | None = None,
+        dtype: torch.dtype | str = "auto",
+    ) -> "InternVLEncoder":
+        directory = Path(directory)
+        config = read_config(directory)
+        cls._check_size(config, directory, expected)
+        processor = load_processor(directory, config, CHAT_TEMPLATE)
+        return cls(load_model(directory, config, dtype).eval().requires_grad_(False), processor, spec)
+
+    def _tokenize(self, conversation: Conversation) -> BatchFeature:
+        return super()._tokenize(self._lay_out(conversation))
+
+    def _lay_out(self, conversation: Conversation) -> Conversation:
+        """The same conversation with films as rows of frames, and every picture a labelled tile.
+
+        Labels are InternVL's own: "Image-1: " counts through the whole conversation where it has several images,
+        "Frame1: " through a film.
+        """
+        images, films = iter(conversation.images), iter(conversation.videos)
+        laid_out = Conversation()
+        shown = 0
+        for message in conversation.messages:
+            content = []
+            for part in message["content"]:
+                if part["type"] == "image":
+                    shown += 1
+                    pictures = {f"Image-{shown}: " if len(conversation.images) > 1 else "": next(images)}
+                elif part["type"] == "video":
+                    pictures = {f"Frame{i}: ": Image.fromarray(f) for i, f in enumerate(next(films).frames, start=1)}
+                else:
+                    content.append(part)
+                    continue
+                content += [{"type": "image", "label": label} for label in pictures]
+                laid_out.images += [self._tile(picture) for picture in pictures.values()]
+            laid_out.messages.append(message | {"content": content})
+        return laid_out
+
+    def _tile(self, picture: Image.Image) -> Image.Image:
+        # Pillow's bicubic filter is the reference's; the processor's own differs by up to two levels of 255.
+        size = self.processor.image_processor.size
+        return picture.resize((size["width"], size["height"]), Image.Resampling.BICUBIC)
+
+    def _media_inputs(self, conversation: Conversation) -> dict[str, Any]:
+        if not conversation.images:
+            return {}
+        return {"images": conversation.images, "images_kwargs": {"crop_to_patches": False}}
+
+    def _position_ids(self, inputs: BatchFeature) -> torch.Tensor:
+        """(1, S): InternVL counts on through images and padding alike."""
+        return torch.arange(inputs["input_ids"].shape[1], device=inputs["input_ids"].device)[None]
+
+    def _prefill(self, conversation: Conversation, padding: Padding) -> HiddenStates:
+        inputs = self._tokenize(conversation)
+        if padding == "padded":
+            # Each pad row has a position of its own and differs from the others, so all are computed.
+            inputs = self._append_pads(inputs, max(0, self.spec.pad_length - inputs["input_ids"].shape[1]))
+        output = self.base(
+            **inputs, position_ids=self._position_ids(inputs), output_hidden_states=True, use_cache=False
+        )
+        return HiddenStates(torch.stack(output.hidden_states, dim=1), inputs["attention_mask"].bool())

@@ -1,0 +1,102 @@
+"""openbmb's own MiniCPM-o 2.6 checkpoints, read without running their code; each weight must be known, none missing."""
+
+import json
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
+from x2i_app.encoders.minicpm_o.modeling import HEAD_KEY, SPEECH_PREFIX, MiniCPMOModel
+from x2i_app.encoders.minicpm_o.processing import NEEDED_TOKENS, MiniCPMOProcessor
+from x2i_app.encoders.native import _processor_directory, _quiet
+from x2i_app.errors import CheckpointError
+
+
+def read_config(directory: Path) -> MiniCPMOConfig:
+    """The configuration of the model in `directory`. Raises CheckpointError for what is not MiniCPM-o."""
+    try:
+        stated = json.loads((directory / "config.json").read_text(encoding="utf-8"))["model_type"]
+        if stated != MiniCPMOConfig.model_type:
+            raise CheckpointError(f"{directory.name} holds a model of the type {stated!r}, not minicpm-o.")
+        return MiniCPMOConfig.from_pretrained(directory, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+        raise CheckpointError(
+            f"{directory} holds no readable config.json of minicpm-o ({_first_line(error)}); "
+            "give the folder of such a model."
+        ) from error
+
+
+def load_model(directory: Path, config: MiniCPMOConfig, dtype: torch.dtype | str) -> MiniCPMOModel:
+    """The model without its head, on the CPU. dtype: "auto" keeps the files'.
+
+    Left out by name: the head, speech output, and a last vision layer that the configuration drops and a file has.
+    Raises CheckpointError, naming a key, if the files and the configuration do not agree on every weight and shape.
+    """
+    try:
+        with _quiet():
+            model, report = MiniCPMOModel.from_pretrained(
+                directory,
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{directory.name} cannot be loaded as minicpm-o: {_first_line(error)}") from error
+    # transformers only warns of these, and makes weights up.
+    if missing := sorted(report["missing_keys"]):
+        raise CheckpointError(
+            f"{directory.name} lacks {len(missing)} weights, among them {missing[0]}; use the complete model."
+        )
+    for key, got, expected in report["mismatched_keys"]:
+        raise CheckpointError(f"{key} of {directory.name} has the shape {tuple(got)}; expected {tuple(expected)}.")
+    left_out = (HEAD_KEY, SPEECH_PREFIX)
+    if config.drop_vision_last_layer:
+        left_out += (f"vpm.encoder.layers.{config.num_vision_layers}.",)
+    if unknown := [key for key in report["unexpected_keys"] if not key.startswith(left_out)]:
+        raise CheckpointError(
+            f"{directory.name} has {len(unknown)} weights that minicpm-o has no place for, among them {min(unknown)}."
+        )
+    return model
+
+
+def load_processor(directory: Path, config: MiniCPMOConfig) -> MiniCPMOProcessor:
+    """The folder's tokenizer and media processors. Raises CheckpointError if they are incomplete or do not fit."""
+    try:
+        processor = MiniCPMOProcessor.from_pretrained(_processor_directory(directory), local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{directory.name} has no readable tokenizer or preprocessor_config.json ({_first_line(error)}); "
+            "use the complete model."
+        ) from error
+    vocabulary = processor.tokenizer.get_vocab()
+    lacking = [f"token {token}" for token in NEEDED_TOKENS if token not in vocabulary]
+    if not processor.tokenizer.chat_template:
+        lacking.append("chat template")
+    if lacking:
+        raise CheckpointError(f"The tokenizer of {directory.name} has no {lacking[0]}; use the complete model.")
+    if (highest := max(vocabulary.values())) >= config.vocab_size:
+        raise CheckpointError(
+            f"{directory.name} has embeddings for {config.vocab_size} tokens, but its tokenizer counts up to "
+            f"{highest}; take both from one model."
+        )
+    image_processor, vision = processor.image_processor, config.vision_config
+    for what, got, expected in (
+        ("tokens an image", image_processor.image_feature_size, config.query_num),
+        ("pixels a patch", image_processor.patch_size, vision.patch_size),
+        ("mel bins", processor.feature_extractor.feature_size, config.audio_config.num_mel_bins),
+    ):
+        if got != expected:
+            raise CheckpointError(
+                f"The processor of {directory.name} makes {got} {what}; the model expects {expected}, "
+                "so take both from one model."
+            )
+    return processor
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]

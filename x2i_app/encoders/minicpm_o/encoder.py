@@ -1,0 +1,122 @@
+"""MiniCPM-o 2.6 as an encoder: text, images, video as a row of images, and sound."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import BatchFeature
+
+from x2i_app.encoders.base import Conversation, HiddenStates
+from x2i_app.encoders.minicpm_o.checkpoint import load_model, load_processor, read_config
+from x2i_app.encoders.minicpm_o.modeling import MiniCPMOModel
+from x2i_app.encoders.minicpm_o.processing import STOP_WORDS, MiniCPMOProcessor
+from x2i_app.encoders.native import NativeEncoder
+from x2i_app.media import VideoClip, load_image, load_video
+from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
+
+
+class MiniCPMOEncoder(NativeEncoder):
+    """openbmb/MiniCPM-o-2_6 in its own on-disk format, and any checkpoint of that architecture.
+
+    The reference pads nothing here, so `padding="padded"` and `"compact"` mean the same.
+    """
+
+    family = "minicpm-o"
+    base_class = MiniCPMOModel
+    model: MiniCPMOModel
+    processor: MiniCPMOProcessor
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        spec: EncodingSpec,
+        *,
+        expected: MLLMSpec | None = None,
+        dtype: torch.dtype | str = "auto",
+    ) -> "MiniCPMOEncoder":
+        directory = Path(directory)
+        config = read_config(directory)
+        cls._check_size(config, directory, expected)
+        processor = load_processor(directory, config)
+        return cls(load_model(directory, config, dtype).eval().requires_grad_(False), processor, spec)
+
+    @property
+    def base(self) -> MiniCPMOModel:
+        return self.model
+
+    def add_head(self) -> None:
+        self.model.add_head()
+
+    def _load_image(self, source: Any) -> Image.Image:
+        image = load_image(source)
+        if self.spec.image_size:
+            image = image.resize(self.spec.image_size)
+        return self.processor.image_processor.resize(image, self.spec.max_image_pixels)
+
+    def _load_video(self, source: Any) -> VideoClip:
+        spec, resize = self.spec, self.processor.image_processor.resize
+        # Frames come in their own size and are scaled here, as images are: scaling twice would round twice.
+        clip = load_video(source, fps=spec.video_fps, max_frames=spec.max_video_frames)
+        frames = [np.asarray(resize(Image.fromarray(frame), spec.max_video_pixels)) for frame in clip.frames]
+        return VideoClip(np.stack(frames), clip.fps, clip.duration)
+
+    def _tokenize(self, conversation: Conversation) -> BatchFeature:
+        return super()._tokenize(_lay_out(conversation))
+
+    def _media_inputs(self, conversation: Conversation) -> dict[str, Any]:
+        return {"images": conversation.images, "audios": conversation.audios}
+
+    def _position_ids(self, inputs: BatchFeature) -> torch.Tensor:
+        """(1, S): one after the other."""
+        return torch.arange(inputs["input_ids"].shape[1], device=inputs["input_ids"].device)[None]
+
+    def _prefill(self, conversation: Conversation, padding: Padding) -> HiddenStates:
+        return super()._prefill(conversation, "compact")
+
+    def _answer(self, conversation: Conversation) -> tuple[HiddenStates, HiddenStates]:
+        self.add_head()
+        tokenizer = self.processor.tokenizer
+        stops = set(tokenizer.convert_tokens_to_ids(list(STOP_WORDS)))
+        output = self.model(**self._tokenize(conversation), use_cache=True, want_logits=True)
+        prompt = torch.stack(output.hidden_states, dim=1)
+        said, states = [], []
+        # The most likely word each time, as the reference asks for. The last one is never fed, so has no states.
+        while True:
+            said.append(output.logits[0, -1].argmax().item())
+            if said[-1] in stops or len(said) == self.spec.max_new_tokens:
+                break
+            output = self.model(
+                torch.tensor([said[-1:]], device=prompt.device),
+                past_key_values=output.past_key_values,
+                use_cache=True,
+                want_logits=True,
+            )
+            states.append(torch.stack(output.hidden_states, dim=1))
+        text = tokenizer.decode(said, skip_special_tokens=True).strip()
+        answer = torch.cat(states, dim=2) if states else prompt[:, :, :0]
+        return tuple(
+            HiddenStates(rows, torch.ones(1, rows.shape[2], dtype=torch.bool, device=rows.device), text)
+            for rows in (prompt, answer)
+        )
+
+
+def _lay_out(conversation: Conversation) -> Conversation:
+    """The same conversation with every frame of a film as an image."""
+    images, films = iter(conversation.images), iter(conversation.videos)
+    messages, pictures = [], []
+    for message in conversation.messages:
+        content = []
+        for part in message["content"]:
+            shown = []
+            if part["type"] == "image":
+                shown = [next(images)]
+            elif part["type"] == "video":
+                shown = [Image.fromarray(frame) for frame in next(films).frames]
+            content += [{"type": "image"}] * len(shown) or [part]
+            pictures += shown
+        messages.append(message | {"content": content})
+    return replace(conversation, messages=messages, images=pictures, videos=[])

@@ -20,6 +20,7 @@ OTHER_VALUES = {
     "flux": "flux.1-dev",
     "mllm": "some/folder",
     "alignnet": "some/file.bin",
+    "whisper": "tiny",
     "profile": "cpu",
     "device": "cuda:1",
     "host": "0.0.0.0",

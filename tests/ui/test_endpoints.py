@@ -33,11 +33,12 @@ def client(server, tmp_path_factory):
 
 @pytest.mark.parametrize("endpoint", INPUTS)
 def test_an_endpoint_gives_a_png_of_the_size_asked_for_and_says_how(client, endpoint):
-    pictures, progress, report, job = client.predict(**INPUTS[endpoint], **SETTINGS, api_name=f"/{endpoint}")
+    pictures, progress, words, report, job = client.predict(**INPUTS[endpoint], **SETTINGS, api_name=f"/{endpoint}")
     with Image.open(pictures[0]["image"]) as picture:
         assert (picture.format, picture.size) == ("PNG", (64, 96))
     assert "Done" in progress
     assert (report["seeds"], report["steps"], report["height"]) == ([9], 2, 96)
+    assert report["answer"] in words
     assert len(job) == 32
 
 
@@ -50,7 +51,7 @@ def test_the_endpoints_and_their_parameters_are_named(client):
 
 
 def test_the_settings_have_defaults(client):
-    pictures, _, report, _ = client.predict(prompt="only words", api_name="/text")
+    pictures, _, _, report, _ = client.predict(prompt="only words", api_name="/text")
     assert (report["width"], report["height"], report["steps"]) == (128, 128, 8)
     with Image.open(pictures[0]["image"]) as picture:
         assert picture.size == (128, 128)
@@ -72,7 +73,7 @@ def test_cancel_stops_a_running_job_by_its_id(client):
 def wait_for_job(running) -> str:
     for _ in range(600):
         if running.outputs():
-            return running.outputs()[-1][3]
+            return running.outputs()[-1][4]
         time.sleep(0.05)
     raise AssertionError("the job never began")
 

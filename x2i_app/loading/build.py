@@ -130,7 +130,7 @@ def _load_custom(preset, mllm, flux, alignnet, dtype):
 
 def _download_alignnet(preset: str, spec: AlignNetSpec) -> Path:
     if spec.filename is None:
-        raise CheckpointError(f"No AlignNet is released for {preset}; give your own as `alignnet`.")
+        raise CheckpointError(f"No AlignNet is released for {preset}; train your own, and give it as `alignnet`.")
     try:
         return Path(hf_hub_download(spec.repo_id, spec.filename, revision=spec.revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -32,7 +32,8 @@ _POLL_SECONDS = 0.05
 def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tuple]]:
     """The function of a tab's button and endpoint.
 
-    It takes the tab's own values and SETTINGS, and yields (pictures, progress, report, job id) as the job goes on.
+    It takes the tab's own values and SETTINGS. While the job goes on it yields (pictures, progress, words, report,
+    job id).
     """
     names = (*tab.parameters, *SETTINGS)
 
@@ -40,12 +41,13 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
         given = dict(zip(names, values, strict=True))
         job = _submit(engine, tab, given, request)
         async for progress in _follow(job):
-            yield gr.skip(), show_progress(progress, engine), gr.skip(), job.id
+            yield gr.skip(), show_progress(progress, engine), gr.skip(), gr.skip(), job.id
         if job.progress.phase is Phase.CANCELLED:
             return
         if job.error:
             raise _as_gradio_error(job.error)
-        yield list(job.result.images), show_result(job.result), report(job.result), job.id
+        result = job.result
+        yield list(result.images), show_result(result), words(result), report(result), job.id
 
     # Gradio names an endpoint's parameters after the function's, and finds `request` by its annotation.
     parameter = inspect.Parameter
@@ -100,6 +102,11 @@ def show_progress(progress: Progress, engine: Engine) -> str:
 def show_result(result: GenerationResult) -> str:
     """How long it took and which seeds make it again, as HTML."""
     return f"<p>{html.escape(texts.done(sum(result.seconds.values()), result.seeds))}</p>"
+
+
+def words(result: GenerationResult) -> str:
+    """What the model answered, and what the user should know about their input."""
+    return "\n".join(filter(None, (*result.notes, result.answer)))
 
 
 def report(result: GenerationResult) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Result:
 
     pictures: gr.Gallery
     progress: gr.HTML
+    words: gr.Textbox
     report: gr.JSON
     job: gr.Textbox
     stop: gr.Button
@@ -28,7 +29,7 @@ class Result:
     @property
     def outputs(self) -> list[gr.components.Component]:
         """What every drawing endpoint gives back, in order."""
-        return [self.pictures, self.progress, self.report, self.job]
+        return [self.pictures, self.progress, self.words, self.report, self.job]
 
 
 def build_page(engine: Engine) -> gr.Blocks:
@@ -142,10 +143,12 @@ def _build_result() -> Result:
     with gr.Row(elem_id="news"):
         progress = gr.HTML(f"<p>{texts.EMPTY}</p>", label="progress", elem_id="progress", container=False, scale=5)
         stop = gr.Button(texts.STOP, variant="stop", size="md", min_width=88, scale=0, elem_id="stop")
+    # Plain text, never Markdown or HTML: a stranger's sound may say anything.
+    words = gr.Textbox(label=texts.WORDS, lines=1, max_lines=4, interactive=False, elem_id="words")
     with gr.Accordion(texts.USED, open=False):
         report = gr.JSON(label="report", show_label=False, elem_id="report")
     job = gr.Textbox(label="job", visible=False)
-    return Result(pictures, progress, report, job, stop)
+    return Result(pictures, progress, words, report, job, stop)
 
 
 def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: Result) -> None:

@@ -6,46 +6,13 @@ among them. The configurations are the published ones of each model.
 
 import torch
 from diffusers import FluxTransformer2DModel
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
 
 from tests.benchmarks.side_by_side import print_row
+from tests.published_configs import qwen_vl_config
 from x2i_app.models import AlignNet
 from x2i_app.presets import PRESETS
 
-VISION = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "window_size": 112,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-}
-QWEN_VL = {
-    "qwen2.5-vl-3b": Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": 151_936,
-            "hidden_size": 2048,
-            "intermediate_size": 11_008,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 2,
-        },
-        vision_config=VISION | {"out_hidden_size": 2048},
-        tie_word_embeddings=True,
-    ),
-    "qwen2.5-vl-7b": Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": 152_064,
-            "hidden_size": 3584,
-            "intermediate_size": 18_944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-        },
-        vision_config=VISION | {"out_hidden_size": 3584},
-        tie_word_embeddings=False,
-    ),
-}
 # Counted independently for the project: the whole 7B, the 7B without its head, the 3B (whose head is tied).
 EXPECTED = {
     "qwen2.5-vl-3b": (3_754_622_976, 3_754_622_976),
@@ -55,12 +22,12 @@ FLUX_TRANSFORMER = 11_891_178_560  # schnell and shuttle-3
 
 
 def main() -> None:
-    for name, config in QWEN_VL.items():
-        prompt, answer = EXPECTED[name]
+    for name, (prompt, answer) in EXPECTED.items():
+        config = qwen_vl_config(name.rpartition("-")[2])
         show(f"{name}, prompts only", count(Qwen2_5_VLModel, config), prompt)
         show(f"{name}, with answers", count(Qwen2_5_VLForConditionalGeneration, config), answer)
     show("FLUX.1-schnell transformer", count(FluxTransformer2DModel, guidance_embeds=False), FLUX_TRANSFORMER)
-    for name in QWEN_VL:
+    for name in EXPECTED:
         preset = PRESETS[name]
         align_net = count(AlignNet, preset.mllm.num_states, preset.mllm.hidden_size)
         print_row(f"AlignNet of {name}", gib(align_net), "", True)

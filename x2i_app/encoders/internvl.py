@@ -5,12 +5,18 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import BatchFeature, InternVLForConditionalGeneration, InternVLModel
+from transformers import (
+    BatchFeature,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLModel,
+    InternVLProcessor,
+)
 
 from x2i_app.encoders.base import Conversation, HiddenStates
 from x2i_app.encoders.internvl_checkpoint import HEAD_KEY, load_model, load_processor, read_config
 from x2i_app.encoders.native import NativeEncoder
-from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
+from x2i_app.specs import Padding
 
 # What the template `internvl2_5` of the public release tells every InternVL 2.5 about itself.
 SYSTEM_PROMPT = (
@@ -46,20 +52,12 @@ class InternVLEncoder(NativeEncoder):
     # OpenGVLab's name, and the name that a saved pipeline has.
     head_keys = (HEAD_KEY, "lm_head.weight")
 
+    _read_config = staticmethod(read_config)
+    _load_model = staticmethod(load_model)
+
     @classmethod
-    def load(
-        cls,
-        directory: str | Path,
-        spec: EncodingSpec,
-        *,
-        expected: MLLMSpec | None = None,
-        dtype: torch.dtype | str = "auto",
-    ) -> "InternVLEncoder":
-        directory = Path(directory)
-        config = read_config(directory)
-        cls._check_size(config, directory, expected)
-        processor = load_processor(directory, config, CHAT_TEMPLATE)
-        return cls(load_model(directory, config, dtype).eval().requires_grad_(False), processor, spec)
+    def _load_processor(cls, directory: Path, config: InternVLConfig) -> InternVLProcessor:
+        return load_processor(directory, config, CHAT_TEMPLATE)
 
     def _tokenize(self, conversation: Conversation) -> BatchFeature:
         return super()._tokenize(self._lay_out(conversation))

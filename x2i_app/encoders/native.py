@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import torch
 from accelerate import init_empty_weights
-from safetensors import safe_open
-from transformers import AutoProcessor, BatchFeature, PreTrainedConfig, PreTrainedModel
+from safetensors import SafetensorError, safe_open
+from transformers import AutoProcessor, BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.utils import logging as transformers_logging
 
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
@@ -43,39 +43,7 @@ class NativeEncoder(MLLMEncoder):
         dtype: torch.dtype | str = "auto",
     ) -> "NativeEncoder":
         directory = Path(directory)
-        config = cls._read_config(directory, expected)
-        try:
-            processor = AutoProcessor.from_pretrained(_processor_directory(directory), local_files_only=True)
-            with _quiet():
-                model, report = cls.base_class.from_pretrained(
-                    directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
-                )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).split("\n")[0]
-            raise CheckpointError(f"{directory.name} cannot be loaded as {cls.family}: {reason}") from error
-        # transformers only warns of weights that are not there, and makes some up.
-        if missing := sorted(report["missing_keys"]):
-            raise CheckpointError(
-                f"{directory.name} lacks {len(missing)} weights, among them {missing[0]}; use the complete model."
-            )
-        return cls(model.eval().requires_grad_(False), processor, spec)
-
-    @classmethod
-    def _read_config(cls, directory: Path, expected: MLLMSpec | None):
-        try:
-            stated = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type", "")
-            if not stated.startswith(cls.family.replace("-", "_").replace(".", "_")):
-                raise CheckpointError(f"{directory.name} holds a model of the type {stated!r}, not {cls.family}.")
-            config = cls.base_class.config_class.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError, AttributeError) as error:
-            raise CheckpointError(
-                f"{directory} holds no readable config.json of {cls.family}; give the folder of such a model."
-            ) from error
-        cls._check_size(config, directory, expected)
-        return config
-
-    @staticmethod
-    def _check_size(config: PreTrainedConfig, directory: Path, expected: MLLMSpec | None) -> None:
+        config = cls._read_config(directory)
         text = config.get_text_config()
         got = (text.num_hidden_layers, text.hidden_size)
         if expected and got != (expected.num_layers, expected.hidden_size):
@@ -83,6 +51,48 @@ class NativeEncoder(MLLMEncoder):
                 f"{directory.name} has {got[0]} layers of width {got[1]}; "
                 f"expected {expected.num_layers} of width {expected.hidden_size}, so choose the matching preset."
             )
+        processor = cls._load_processor(directory, config)
+        model = cls._load_model(directory, config, dtype)
+        return cls(model.eval().requires_grad_(False), processor, spec)
+
+    @classmethod
+    def _read_config(cls, directory: Path) -> PreTrainedConfig:
+        try:
+            stated = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+            if not stated.startswith(cls.family.replace("-", "_").replace(".", "_")):
+                raise CheckpointError(f"{directory.name} holds a model of the type {stated!r}, not {cls.family}.")
+            return cls.base_class.config_class.from_pretrained(directory, local_files_only=True)
+        except (OSError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"{directory} holds no readable config.json of {cls.family}; give the folder of such a model."
+            ) from error
+
+    @classmethod
+    def _load_processor(cls, directory: Path, config: PreTrainedConfig) -> ProcessorMixin:
+        with cls._named_errors(directory):
+            return AutoProcessor.from_pretrained(processor_directory(directory), local_files_only=True)
+
+    @classmethod
+    def _load_model(cls, directory: Path, config: PreTrainedConfig, dtype: torch.dtype | str) -> PreTrainedModel:
+        with cls._named_errors(directory), quiet_loading():
+            model, report = cls.base_class.from_pretrained(
+                directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
+            )
+        # transformers only warns of weights that are not there, and makes some up.
+        if missing := sorted(report["missing_keys"]):
+            raise CheckpointError(
+                f"{directory.name} lacks {len(missing)} weights, among them {missing[0]}; use the complete model."
+            )
+        return model
+
+    @classmethod
+    @contextmanager
+    def _named_errors(cls, directory: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            reason = str(error).split("\n")[0]
+            raise CheckpointError(f"{directory.name} cannot be loaded as {cls.family}: {reason}") from error
 
     @property
     def num_states(self) -> int:
@@ -180,13 +190,13 @@ class NativeEncoder(MLLMEncoder):
         if base.config.tie_word_embeddings:
             model.lm_head.weight = embedding
         else:
-            weight = _read_tensor(Path(base.config.name_or_path), self.head_keys)
+            weight = read_tensor(Path(base.config.name_or_path), self.head_keys)
             model.lm_head.weight = torch.nn.Parameter(weight.to(embedding), requires_grad=False)
         self.model = model.eval()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """No report that the head is left out on purpose; what is missing is checked here."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -196,13 +206,14 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
-def _processor_directory(directory: Path) -> Path:
+def processor_directory(directory: Path) -> Path:
     """Where the tokenizer lies: with the model, or in a diffusers pipeline's `processor` folder beside it."""
     beside = directory.parent / "processor"
     return beside if not (directory / "tokenizer_config.json").is_file() and beside.is_dir() else directory
 
 
-def _read_tensor(directory: Path, keys: tuple[str, ...]) -> torch.Tensor:
+def read_tensor(directory: Path, keys: tuple[str, ...]) -> torch.Tensor:
+    """The first of these weights that a folder's safetensors hold. Raises CheckpointError if there is none."""
     for file in sorted(directory.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:
             for key in keys:

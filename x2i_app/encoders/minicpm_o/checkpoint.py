@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
 from x2i_app.encoders.minicpm_o.modeling import HEAD_KEY, SPEECH_PREFIX, MiniCPMOModel
 from x2i_app.encoders.minicpm_o.processing import NEEDED_TOKENS, MiniCPMOProcessor
-from x2i_app.encoders.native import _processor_directory, _quiet
+from x2i_app.encoders.native import processor_directory, quiet_loading
 from x2i_app.errors import CheckpointError
 
 
@@ -35,7 +35,7 @@ def load_model(directory: Path, config: MiniCPMOConfig, dtype: torch.dtype | str
     Raises CheckpointError, naming a key, if the files and the configuration do not agree on every weight and shape.
     """
     try:
-        with _quiet():
+        with quiet_loading():
             model, report = MiniCPMOModel.from_pretrained(
                 directory,
                 config=config,
@@ -67,7 +67,7 @@ def load_model(directory: Path, config: MiniCPMOConfig, dtype: torch.dtype | str
 def load_processor(directory: Path, config: MiniCPMOConfig) -> MiniCPMOProcessor:
     """The folder's tokenizer and media processors. Raises CheckpointError if they are incomplete or do not fit."""
     try:
-        processor = MiniCPMOProcessor.from_pretrained(_processor_directory(directory), local_files_only=True)
+        processor = MiniCPMOProcessor.from_pretrained(processor_directory(directory), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"{directory.name} has no readable tokenizer or preprocessor_config.json ({_first_line(error)}); "

@@ -1,7 +1,6 @@
 """MiniCPM-o 2.6 as an encoder: text, images, video as a row of images, and sound."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from x2i_app.encoders.minicpm_o.modeling import MiniCPMOModel
 from x2i_app.encoders.minicpm_o.processing import STOP_WORDS, MiniCPMOProcessor
 from x2i_app.encoders.native import NativeEncoder
 from x2i_app.media import VideoClip, load_image, load_video
-from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
+from x2i_app.specs import Padding
 
 
 class MiniCPMOEncoder(NativeEncoder):
@@ -29,20 +28,9 @@ class MiniCPMOEncoder(NativeEncoder):
     model: MiniCPMOModel
     processor: MiniCPMOProcessor
 
-    @classmethod
-    def load(
-        cls,
-        directory: str | Path,
-        spec: EncodingSpec,
-        *,
-        expected: MLLMSpec | None = None,
-        dtype: torch.dtype | str = "auto",
-    ) -> "MiniCPMOEncoder":
-        directory = Path(directory)
-        config = read_config(directory)
-        cls._check_size(config, directory, expected)
-        processor = load_processor(directory, config)
-        return cls(load_model(directory, config, dtype).eval().requires_grad_(False), processor, spec)
+    _read_config = staticmethod(read_config)
+    _load_processor = staticmethod(load_processor)
+    _load_model = staticmethod(load_model)
 
     @property
     def base(self) -> MiniCPMOModel:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
-from safetensors import safe_open
 from torch import nn
 from transformers import Cache, PreTrainedModel, Qwen2Model
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -17,6 +16,7 @@ from transformers.modeling_utils import init
 from x2i_app.encoders.minicpm_o.audio import AudioProjector, AudioTower, count_tokens
 from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
 from x2i_app.encoders.minicpm_o.vision import CrossAttention, Resampler, VisionTower
+from x2i_app.encoders.native import read_tensor
 from x2i_app.errors import CheckpointError
 
 SPEECH_PREFIX = "tts."  # speech output, which is in the checkpoint and of no use here
@@ -128,7 +128,7 @@ class MiniCPMOModel(PreTrainedModel):
         if self.llm.lm_head is not None:
             return
         embedding = self.get_input_embeddings().weight
-        weight = _read_head(Path(self.config.name_or_path))
+        weight = read_tensor(Path(self.config.name_or_path), (HEAD_KEY,))
         if weight.shape != embedding.shape:
             raise CheckpointError(
                 f"{HEAD_KEY} has the shape {tuple(weight.shape)}; it must be {tuple(embedding.shape)}, "
@@ -159,13 +159,3 @@ def _alike(images: list[torch.Tensor], most: int) -> list[list[torch.Tensor]]:
         else:
             batches.append([image])
     return batches
-
-
-def _read_head(directory: Path) -> torch.Tensor:
-    for file in sorted(directory.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            if HEAD_KEY in weights.keys():  # noqa: SIM118 (not a dict)
-                return weights.get_tensor(HEAD_KEY)
-    raise CheckpointError(
-        f"{directory.name} has no {HEAD_KEY}, which answering needs; use the complete model, or do not reason."
-    )

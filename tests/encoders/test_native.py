@@ -1,6 +1,7 @@
 """Qwen2.5-VL and Qwen2.5-Omni in their own on-disk formats, against transformers' own generate."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from transformers import (
 from x2i_app.encoders import load_encoder
 from x2i_app.encoders.base import fill_template
 from x2i_app.errors import CheckpointError, InvalidRequestError, UnknownPresetError, UnsupportedModalityError
+from x2i_app.presets import get_family
 from x2i_app.request import Turn
 from x2i_app.specs import MLLMSpec
 
@@ -160,6 +162,29 @@ def test_films_of_different_speed_are_read_differently(encoder):
     other = encoder.encode(videos=[grey(40)], padding="compact").hidden_states
     assert one.shape == other.shape
     assert (one - other).abs().max() > 1e-3
+
+
+def test_a_sound_longer_than_omni_hears_is_said_to_be_cut(qwen_omni_directory):
+    encoder = load_encoder("qwen2.5-omni", qwen_omni_directory, dtype=torch.float32)
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000 * 40).astype(np.float32)
+    cut = encoder.encode(audios=[(noise, 16_000)])
+    assert cut.notes == ("The sound lasts 40 s, of which this MLLM hears the first 30 s.",)
+    whole = encoder.encode(audios=[(noise[: 16_000 * 30], 16_000)])
+    assert whole.notes == ()
+    assert torch.equal(cut.hidden_states, whole.hidden_states)
+
+
+def test_prompt_and_answer_together_are_the_one_after_the_other(family, directory, image):
+    def encode(states):
+        spec = replace(get_family(family), states=states, padding="compact")
+        encoder = load_encoder(family, directory, spec=spec, dtype=torch.float32)
+        return encoder.encode(prompt="a red house", images=[image])
+
+    prompt, answer, both = (encode(states) for states in ("prompt", "answer", "prompt+answer"))
+    joined = torch.cat((prompt.hidden_states, answer.hidden_states), dim=2)
+    torch.testing.assert_close(both.hidden_states, joined, atol=1e-4, rtol=1e-4)
+    assert both.mask.all()
+    assert both.answer == answer.answer
 
 
 def test_what_a_family_cannot_take_is_refused_by_name_with_presets_that_can(qwen_vl_directory, tone):

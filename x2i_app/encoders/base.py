@@ -162,7 +162,7 @@ class MLLMEncoder(ABC):
             words = [turn.prompt]
             for source in turn.audios:
                 if self.spec.audio_rate:
-                    conversation.audios.append(load_audio(source, self.spec.audio_rate).samples)
+                    conversation.audios.append(self._load_audio(source, conversation))
                     content.append({"type": "audio"})
                 else:
                     words.append(self._write_down(source, conversation))
@@ -174,6 +174,9 @@ class MLLMEncoder(ABC):
                 answer = [{"type": "text", "text": turn.answer}]
                 conversation.messages.append({"role": "assistant", "content": answer})
         return conversation
+
+    def _load_audio(self, source: Any, conversation: Conversation) -> np.ndarray:
+        return load_audio(source, self.spec.audio_rate).samples
 
     def _write_down(self, source: Any, conversation: Conversation) -> str:
         """What is said in a sound, for an MLLM that reads but cannot hear."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import (
     BatchFeature,
@@ -21,6 +22,17 @@ class QwenOmniEncoder(NativeEncoder):
     base_class = Qwen2_5OmniThinkerModel
     answering_class = Qwen2_5OmniThinkerForConditionalGeneration
     head_keys = ("thinker.lm_head.weight", "lm_head.weight")
+
+    def _load_audio(self, source: Any, conversation: Conversation) -> np.ndarray:
+        samples = super()._load_audio(source, conversation)
+        # The feature extractor would cut a longer sound off without a word.
+        limit = self.processor.feature_extractor.n_samples
+        if len(samples) > limit:
+            rate = self.spec.audio_rate
+            conversation.notes.append(
+                f"The sound lasts {len(samples) / rate:.0f} s, of which this MLLM hears the first {limit / rate:.0f} s."
+            )
+        return samples[:limit]
 
     def _media_inputs(self, conversation: Conversation) -> dict[str, Any]:
         inputs = {}

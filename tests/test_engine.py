@@ -9,9 +9,8 @@ import torch
 from x2i_app.engine import Engine
 from x2i_app.errors import CheckpointError, EngineError, GenerationCancelledError, MediaError, QueueFullError
 from x2i_app.jobs import Job, Phase
-from x2i_app.loading.build import ASSETS
 from x2i_app.request import GenerationRequest
-from x2i_app.settings import Settings
+from x2i_app.settings import ASSETS, Settings
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 2}
 DRAWING = ASSETS / "examples/images/boat-at-sunset.png"

@@ -6,9 +6,9 @@ from diffusers import FluxImg2ImgPipeline, FluxPipeline
 
 from x2i_app import X2IPipeline, load_pipeline
 from x2i_app.errors import CheckpointError, InvalidRequestError, UnknownPresetError
-from x2i_app.loading.build import ASSETS
 from x2i_app.miniature import models
 from x2i_app.models import AlignNet
+from x2i_app.settings import ASSETS
 
 BUNDLE = ASSETS / "x2i-tiny"
 SMALL = {"width": 64, "height": 96, "num_inference_steps": 2}

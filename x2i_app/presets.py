@@ -102,7 +102,6 @@ _TINY = Preset(
     flux="x2i-tiny",
     about="A bundled miniature for any CPU; its weights are not trained yet, so every picture is noise.",
     directory="x2i-tiny",
-    trained=False,
 )
 
 PRESETS: dict[str, Preset] = {

@@ -7,12 +7,14 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import NoReturn
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.presets import get_family, get_preset
 from x2i_app.request import Range, show_value, validate_integer
 
+ASSETS = Path(__file__).resolve().parents[1] / "assets"  # the bundled miniature and the examples
 PROFILES = ("auto", "cpu")
 CUSTOM = "custom:"
 

@@ -92,7 +92,7 @@ class Preset:
     """One X2I variant: an MLLM, the AlignNet trained for it, how to feed both, and the FLUX model it draws with.
 
     `directory` is set for a variant that is bundled with the app; its parts are read from that folder of `assets/`.
-    `about` tells the user in one line what to expect. An untrained variant draws noise, and the page says so.
+    `about` tells the user in one line what to expect.
     """
 
     name: str
@@ -102,4 +102,3 @@ class Preset:
     flux: str
     about: str
     directory: str | None = None
-    trained: bool = True

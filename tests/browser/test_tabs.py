@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from x2i_app.loading.build import ASSETS
+from x2i_app.settings import ASSETS
 from x2i_app.ui.texts import MAKE, TABS
 
 EXAMPLES = ASSETS / "examples"

@@ -8,7 +8,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from x2i_app.loading.build import ASSETS
+from x2i_app.settings import ASSETS
 
 EXAMPLES = ASSETS / "examples"
 DRAWING = handle_file(EXAMPLES / "images/boat-at-sunset.png")

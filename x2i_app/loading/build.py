@@ -14,10 +14,8 @@ from x2i_app.loading.checkpoints import load_alignnet
 from x2i_app.media.speech import Transcriber
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import FLUX_MODELS, get_family, get_flux, get_preset
-from x2i_app.settings import CUSTOM, PROFILES
+from x2i_app.settings import ASSETS, CUSTOM, PROFILES
 from x2i_app.specs import AlignNetSpec, Preset
-
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 # Of a FLUX.1 repository, what X2I needs: neither T5 (9 GiB), nor CLIP, nor the single-file copies of the weights.
 _FLUX_FILES = ["scheduler/*", "transformer/*", "vae/*"]

@@ -3,17 +3,17 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from x2i_app.media import sniff
 from x2i_app.request import LIMITS
+from x2i_app.settings import ASSETS
 from x2i_app.specs import Modality
 from x2i_app.ui.texts import LABELS
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+EXAMPLES = ASSETS / "examples"
 
 
 @dataclass(frozen=True)

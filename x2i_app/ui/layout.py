@@ -114,7 +114,8 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
             "guidance", LIMITS.guidance_scale, flux.guidance_scale, step=0.1, visible=flux.guidance_embeds
         )
         seed = gr.Number(label=texts.LABELS["seed"], info=texts.SEED_HINT, value=None, precision=0, elem_id="seed")
-        reason = gr.Checkbox(label=texts.LABELS["reason"], value=False)
+        always = engine.preset is not None and engine.preset.encoding.states != "prompt"
+        reason = gr.Checkbox(label=texts.LABELS["reason"], value=False, visible=not always)
     by_name = {
         "width": width,
         "height": height,
@@ -144,7 +145,7 @@ def _build_result() -> Result:
         progress = gr.HTML(f"<p>{texts.EMPTY}</p>", label="progress", elem_id="progress", container=False, scale=5)
         stop = gr.Button(texts.STOP, variant="stop", size="md", min_width=88, scale=0, elem_id="stop")
     # Plain text, never Markdown or HTML: a stranger's sound may say anything.
-    words = gr.Textbox(label=texts.WORDS, lines=1, max_lines=4, interactive=False, elem_id="words")
+    words = gr.Textbox(label=texts.WORDS, lines=2, max_lines=2, interactive=False, elem_id="words")
     with gr.Accordion(texts.USED, open=False):
         report = gr.JSON(label="report", show_label=False, elem_id="report")
     job = gr.Textbox(label="job", visible=False)

@@ -8,6 +8,7 @@ from x2i_app import X2IPipeline, load_pipeline
 from x2i_app.errors import CheckpointError, InvalidRequestError, UnknownPresetError
 from x2i_app.miniature import models
 from x2i_app.models import AlignNet
+from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
 
 BUNDLE = ASSETS / "x2i-tiny"
@@ -186,7 +187,7 @@ def test_the_same_conditioning_drives_other_flux_pipelines(pipeline, conditionin
         ({"device": "cuda:99"}, InvalidRequestError, "device is 'cuda:99', which does not work here"),
         ({"preset": "custom:gpt"}, UnknownPresetError, "no MLLM family called 'gpt'"),
         ({"preset": "custom:qwen2.5-vl"}, InvalidRequestError, "without mllm and flux and alignnet"),
-        ({"mllm": "/no/such/folder"}, CheckpointError, "no folder /no/such/folder"),
+        ({"mllm": "/no/such/folder"}, CheckpointError, "no folder '/no/such/folder'"),
         ({"flux": "owner/not-in-the-cache"}, CheckpointError, "not in the hub cache and cannot be downloaded"),
         ({"preset": "qwen2.5-vl-3b"}, CheckpointError, "Qwen/Qwen2.5-VL-3B-Instruct is not in the hub cache"),
     ],
@@ -195,6 +196,32 @@ def test_what_cannot_be_loaded_is_said_in_one_sentence(arguments, error, words):
     with pytest.raises(error, match=words) as raised:
         load_pipeline(**{"profile": "cpu"} | arguments)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "There is nothing to draw from"),
+        ({"prompt": "a house", "width": 100}, "width is 100"),
+        ({"prompt": "a house", "num_inference_steps": 0}, "num_inference_steps is 0"),
+        ({"prompt": "a house", "num_images_per_prompt": 0}, "num_images_per_prompt is 0"),
+        ({"images": "a.png"}, "images is 'a.png'; it must be a list"),
+        ({"images": [None]}, "images contains an empty place"),
+        ({"prompt": "a house", "reason": "no"}, "reason 'no'"),
+        ({"prompt": "a house", "history": [{"words": "?"}]}, "each turn must be a Turn"),
+        ({"prompt": "a house", "history": "before"}, "history contains 'b'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(pipeline, given, words):
+    with pytest.raises(InvalidRequestError, match=words):
+        pipeline(**given)
+
+
+def test_a_turn_may_be_a_dictionary(pipeline):
+    turn = {"prompt": "a house", "answer": "a red house"}
+    as_dictionary = pipeline.encoder.encode(prompt="bigger", history=[turn])
+    as_turn = pipeline.encoder.encode(prompt="bigger", history=[Turn(**turn)])
+    assert torch.equal(as_dictionary.hidden_states, as_turn.hidden_states)
 
 
 def test_a_preset_without_a_released_alignnet_says_so(qwen_omni_directory):

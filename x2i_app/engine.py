@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from x2i_app.errors import EngineError, GenerationCancelledError, X2IError
 from x2i_app.jobs import FairQueue, Job, Phase, Stopwatch
-from x2i_app.media import media_hash
+from x2i_app.media import file_hash, is_path
 from x2i_app.presets import FLUX_MODELS, get_preset
 from x2i_app.request import MAX_SEED, GenerationRequest, GenerationResult
 from x2i_app.settings import CUSTOM, Settings
@@ -29,12 +29,14 @@ logger = logging.getLogger(__name__)
 
 _JOBS_PER_SESSION = 3
 _REMEMBERED_JOBS = 32
+_REMEMBERED_BYTES = 256 * 2**20  # of finished pictures
+_PATIENCE = 10  # seconds for the worker to end
 _REMEMBERED_CONDITIONINGS = 16  # about 4 MiB each at full size
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """state: "idle" before `start`, then "loading", "ready" or "failed"; detail: why; waiting: jobs in the queue."""
+    """state: "idle", "loading", "ready", "failed" or "closed"; detail: why it failed; waiting: jobs in the queue."""
 
     state: str
     detail: str
@@ -53,6 +55,7 @@ class Engine:
         self._jobs_lock = threading.Lock()
         self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
         self._running: Job | None = None
+        self._closing = False
         self._worker = threading.Thread(target=self._work, name="x2i-engine", daemon=True)
 
     @property
@@ -64,7 +67,8 @@ class Engine:
     def flux(self) -> FluxSpec:
         """Steps, guidance and size that suit the FLUX model; the default model's where it is not of the registry."""
         name = self.settings.flux or (self.preset.flux if self.preset else "")
-        return FLUX_MODELS.get(name, FLUX_MODELS["shuttle-3-diffusion"])
+        known = {key: spec for spec in FLUX_MODELS.values() for key in (spec.name, spec.repo_id)}
+        return known.get(name, FLUX_MODELS["shuttle-3-diffusion"])
 
     @property
     def status(self) -> EngineStatus:
@@ -78,12 +82,15 @@ class Engine:
 
     def close(self) -> None:
         """Stop the running job within one step, and the worker; jobs that still wait fail with EngineError."""
+        self._closing = True
         for job in self._queue.close():
             job.fail(EngineError("The app is shutting down; start the job again later."))
         if job := self._running:
             job.cancel()
         if self._worker.is_alive():
-            self._worker.join()
+            self._worker.join(_PATIENCE)  # a model that is just being loaded cannot be stopped
+        if self._state != "failed":
+            self._state = "closed"
 
     def submit(self, request: GenerationRequest, session: str = "") -> Job:
         """Queue a request of a session. Raises QueueFullError, or EngineError if the model could not be loaded."""
@@ -93,10 +100,18 @@ class Engine:
         self._queue.put(job)
         with self._jobs_lock:
             self._jobs[job.id] = job
-            finished = [key for key, old in self._jobs.items() if old.progress.phase.is_final]
-            for key in finished[: max(0, len(self._jobs) - _REMEMBERED_JOBS)]:
-                del self._jobs[key]
+            self._forget()
         return job
+
+    def _forget(self) -> None:
+        """Let the oldest finished jobs go, so that memory stays bounded."""
+        finished = [old for old in self._jobs.values() if old.progress.phase.is_final]
+        kept = sum(map(_picture_bytes, finished))
+        for old in finished:
+            if len(self._jobs) <= _REMEMBERED_JOBS and kept <= _REMEMBERED_BYTES:
+                return
+            kept -= _picture_bytes(old)
+            del self._jobs[old.id]
 
     def get(self, job_id: str) -> Job | None:
         """A job by its id, also a while after it ended."""
@@ -122,13 +137,16 @@ class Engine:
             for job in self._queue.close():
                 job.fail(failure)
             return
-        self._state = "ready"
+        self._state = "closed" if self._closing else "ready"
         while job := self._queue.take():
             self._running = job
+            if self._closing:
+                job.cancel()
             try:
                 job.finish(self._draw(job))
             except Exception as error:  # noqa: BLE001 - the worker outlives any job
                 job.fail(_explain(error, "The picture could not be made"))
+            self._running = None
 
     def _load(self) -> "X2IPipeline":
         _quiet_libraries()
@@ -146,7 +164,7 @@ class Engine:
         clock = Stopwatch()
         clock.start("encode")
         job.report(Phase.ENCODING)
-        conditioning = self._condition(request)
+        conditioning = self._condition(job, request)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(request.num_images_per_prompt)]
         images = [self._draw_one(job, request, conditioning, seeds, i, clock) for i in range(len(seeds))]
         clock.stop()
@@ -189,26 +207,44 @@ class Engine:
         )
         return output.images[0]
 
-    def _condition(self, request: GenerationRequest) -> "Conditioning":
+    def _condition(self, job: Job, request: GenerationRequest) -> "Conditioning":
         """What FLUX reads of the conversation; remembered, so that a new seed or size does not run the MLLM again."""
         key = _fingerprint(request)
-        if key not in self._conditionings:
-            self._conditionings[key] = self._pipeline.encode(
+        if key in self._conditionings:
+            self._conditionings.move_to_end(key)
+            return self._conditionings[key]
+        # Every token of an answer is a forward pass: a cancelled job does not wait for the last of them.
+        hook = self._pipeline.mllm.register_forward_pre_hook(lambda *_: job.check_cancelled())
+        try:
+            conditioning = self._pipeline.encode(
                 request.prompt, request.images, request.videos, request.audios, request.history, request.reason
             )
+        finally:
+            hook.remove()
+        if key:
+            self._conditionings[key] = conditioning
             if len(self._conditionings) > _REMEMBERED_CONDITIONINGS:
                 self._conditionings.popitem(last=False)
-        self._conditionings.move_to_end(key)
-        return self._conditionings[key]
+        return conditioning
 
 
-def _fingerprint(request: GenerationRequest) -> str:
-    """A hash of all that the MLLM sees: words, and the contents of files, not their names."""
+def _fingerprint(request: GenerationRequest) -> str | None:
+    """A hash of all that the MLLM sees: words, and the contents of files, not their names.
+
+    None where media came as values instead of files, as they may from Python; those are encoded anew each time.
+    """
     parts = [str(request.reason)]
     for turn in (*request.history, request.turn):
-        media = [[media_hash(source) for source in sources] for sources in (turn.images, turn.videos, turn.audios)]
-        parts.append(repr((turn.prompt, media, turn.answer)))
+        sources = (turn.images, turn.videos, turn.audios)
+        if not all(is_path(source) for kind in sources for source in kind):
+            return None
+        parts.append(repr((turn.prompt, [[file_hash(path) for path in kind] for kind in sources], turn.answer)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _picture_bytes(job: Job) -> int:
+    images = job.result.images if job.result else ()
+    return sum(3 * image.width * image.height for image in images)
 
 
 def _quiet_libraries() -> None:

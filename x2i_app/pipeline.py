@@ -20,8 +20,16 @@ from x2i_app.encoders import MLLMEncoder, encoder_class
 from x2i_app.errors import CheckpointError
 from x2i_app.models import AlignNet
 from x2i_app.presets import get_family
-from x2i_app.request import Turn
+from x2i_app.request import Range, Turn, validate_integer
 from x2i_app.specs import EncodingSpec
+
+# What diffusers would round, or fail on, without a word.
+_ALLOWED = {
+    "width": Range(16, 8192, 16),
+    "height": Range(16, 8192, 16),
+    "num_inference_steps": Range(1, 1000),
+    "num_images_per_prompt": Range(1, 1000),
+}
 
 
 @dataclass(frozen=True)
@@ -167,11 +175,17 @@ class X2IPipeline(DiffusionPipeline):
         conditioning: of an earlier `encode`; the conversation is then not looked at again.
         width, height: pixels, multiples of 16; None takes the model's own. num_images_per_prompt: pictures drawn as one
         batch. The rest is as in diffusers' FluxPipeline; a callback that raises stops within the step, undecoded.
+        Raises InvalidRequestError for a number that is not allowed, and what `encode` raises.
         """
-        # 1. Understand
+        # 1. Check
+        numbers = (width, height, num_inference_steps, num_images_per_prompt)
+        for (name, allowed), value in zip(_ALLOWED.items(), numbers, strict=True):
+            if value is not None:
+                validate_integer(name, value, allowed)
+        # 2. Understand
         if conditioning is None:
             conditioning = self.encode(prompt, images, videos, audios, history, reason)
-        # 2. Denoise and decode
+        # 3. Denoise and decode
         output = self.drawing_pipeline()(
             prompt_embeds=conditioning.prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
             pooled_prompt_embeds=conditioning.pooled_prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),

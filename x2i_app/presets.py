@@ -100,7 +100,7 @@ _TINY = Preset(
     # Its AlignNet is made for the states of the sentence with which the MLLM answers any input.
     encoding=replace(FAMILIES["qwen2.5-omni"], states="answer", max_new_tokens=64, max_video_frames=8),
     flux="x2i-tiny",
-    about="A bundled miniature for any CPU; its weights are not trained yet, so every picture is noise.",
+    about="A bundled miniature for any CPU; not trained yet, so every picture is noise, and so is every word it says.",
     directory="x2i-tiny",
 )
 

@@ -6,6 +6,7 @@ knows torch, files or a user interface.
 
 import numbers
 import reprlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -14,6 +15,7 @@ from x2i_app.errors import InvalidRequestError
 from x2i_app.specs import FluxSpec, Modality
 
 MAX_SEED = 2**32 - 1
+NOTHING = "There is nothing to draw from; write a prompt or add an image, a video or a sound."
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class GenerationRequest:
     def __post_init__(self):
         _clean_contents(self)
         history = _as_tuple("history", self.history, LIMITS.turns)
-        clean = {"history": tuple(_as_turn(turn) for turn in history)}
+        clean = {"history": tuple(as_turn(turn) for turn in history)}
         if not isinstance(self.reason, bool):
             raise InvalidRequestError(f"reason is {show_value(self.reason)}; it must be true or false.")
         for name in ("width", "height", "num_inference_steps", "num_images_per_prompt", "seed"):
@@ -122,9 +124,7 @@ class GenerationRequest:
             clean["guidance_scale"] = validate_number("guidance_scale", self.guidance_scale, LIMITS.guidance_scale)
         _set(self, clean)
         if not self.modalities:
-            raise InvalidRequestError(
-                "There is nothing to draw from; write a prompt or add an image, a video or a sound."
-            )
+            raise InvalidRequestError(NOTHING)
 
     @property
     def turn(self) -> Turn:
@@ -196,7 +196,7 @@ def validate_text(name: str, value: Any) -> str:
         ) from None
     if size > LIMITS.prompt_bytes:
         raise InvalidRequestError(f"{name} is {size:,} bytes long and may be {LIMITS.prompt_bytes:,}; shorten it.")
-    if any(ord(c) < 32 and c not in "\t\n\r" for c in value):
+    if any(unicodedata.category(c) == "Cc" and c not in "\t\n\r" for c in value):
         raise InvalidRequestError(
             f"{name} contains a control character; only letters, signs, tabs and line breaks are allowed."
         )
@@ -220,7 +220,8 @@ def _as_tuple(name, value, limit):
     return tuple(value)
 
 
-def _as_turn(turn):
+def as_turn(turn: Any) -> Turn:
+    """A Turn from itself or from a mapping of its fields. Raises InvalidRequestError for anything else."""
     if isinstance(turn, Turn):
         return turn
     names = {f.name for f in fields(Turn)}

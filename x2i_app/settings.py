@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.presets import get_family, get_preset
+from x2i_app.presets import PRESETS, get_family, get_preset
 from x2i_app.request import Range, show_value, validate_integer
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"  # the bundled miniature and the examples
@@ -27,7 +27,7 @@ def _setting(default, help, choices=None):
 class Settings:
     """What a running app is set to. Raises InvalidRequestError for a value that is not allowed."""
 
-    preset: str = _setting("x2i-tiny", "which X2I variant to load")
+    preset: str = _setting("x2i-tiny", f"which X2I variant to load: {', '.join(PRESETS)}, or custom:FAMILY")
     flux: str | None = _setting(None, "FLUX.1 model: a name of the registry, a folder or a hub id")
     mllm: str | None = _setting(None, "MLLM: a folder or a hub id instead of the preset's")
     alignnet: str | None = _setting(None, "AlignNet: a file instead of the preset's")

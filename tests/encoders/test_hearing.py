@@ -6,8 +6,10 @@ import torch
 from media.tiny_whisper import ENGLISH, HISS, LOW, RATE, trained_checkpoint
 
 from x2i_app.encoders import load_encoder
+from x2i_app.encoders.base import SILENT_FILM
 from x2i_app.errors import UnsupportedModalityError
 from x2i_app.media.speech import Transcriber
+from x2i_app.settings import ASSETS
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +43,10 @@ def test_speech_alone_is_enough(encoder):
 def test_where_nobody_speaks_presets_that_hear_sounds_are_named(encoder, sound):
     with pytest.raises(UnsupportedModalityError, match=r"No speech was found.*presets that hear sounds: x2i-tiny"):
         encoder.encode(prompt="draw it", audios=[(sound, RATE)])
+
+
+def test_the_sound_of_a_film_is_said_to_be_left_out(encoder):
+    talking = encoder.encode(videos=[ASSETS / "examples/videos/rocket-at-night.mp4"])
+    assert talking.notes == (SILENT_FILM,)
+    silent = encoder.encode(videos=[(np.zeros((3, 32, 32, 3), np.uint8), 1.0)])
+    assert silent.notes == ()

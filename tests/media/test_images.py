@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
-from x2i_app.media import CAPS, load_image
+from x2i_app.media import CAPS, is_animation, load_image
 from x2i_app.media.images import fit_size
 
 BOMBS = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -269,3 +269,14 @@ def test_sizes_are_fitted(size, pixels):
         assert (width, height) == size
     elif min(width, height) > 10:
         assert width / height == pytest.approx(size[0] / size[1], rel=0.05)
+
+
+def test_an_animation_is_told_from_a_picture(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for suffix in ("gif", "webp"):
+        frames[0].save(tmp_path / f"still.{suffix}")
+        frames[0].save(tmp_path / f"film.{suffix}", save_all=True, append_images=frames[1:])
+        assert not is_animation(tmp_path / f"still.{suffix}")
+        assert is_animation(tmp_path / f"film.{suffix}")
+    frames[0].save(tmp_path / "picture.png")
+    assert not is_animation(tmp_path / "picture.png")

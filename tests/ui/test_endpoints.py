@@ -1,7 +1,10 @@
 """The stable HTTP endpoints, through a real gradio_client against the real app."""
 
 import html
+import json
 import time
+import urllib.request
+from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
@@ -58,6 +61,7 @@ def test_the_settings_have_defaults(client):
 
 
 def test_status_says_how_the_engine_is(client):
+    client.predict(prompt="wait until it is loaded", **SETTINGS, api_name="/text")
     assert client.predict(api_name="/status") == {"state": "ready", "detail": "", "waiting": 0, "preset": "x2i-tiny"}
 
 
@@ -65,7 +69,7 @@ def test_cancel_stops_a_running_job_by_its_id(client):
     running = client.submit(prompt="long", **SETTINGS | {"steps": 100, "width": 512, "height": 512}, api_name="/text")
     job = wait_for_job(running)
     client.predict(job, api_name="/cancel")
-    running.result(timeout=30)
+    running.result(timeout=300)
     assert "Stopped" in running.outputs()[-1][1]
     assert client.predict("no such job", api_name="/cancel") == "There is no such job."
 
@@ -84,7 +88,15 @@ def wait_for_job(running) -> str:
         ({"width": 100}, "width is 100; it must be a whole number, 64 to 2048 in steps of 16"),
         ({"steps": 2.5}, "num_inference_steps is 2.5; it must be a whole number"),
         ({"seed": -1}, "seed is -1; it must be"),
-        ({"count": 99}, "greater than maximum value 8"),
+        ({"count": 99}, "num_images_per_prompt is 99; it must be 1 to 8"),
+        ({"seed": True}, "seed is True; it must be a number"),
+        ({"seed": 2.5}, "seed is 2.5; it must be a whole number"),
+        ({"seed": "5"}, "seed is '5'; it must be a number"),
+        ({"width": []}, "width is []; it must be a number"),
+        ({"steps": {}}, "num_inference_steps is {}; it must be a number"),
+        ({"reason": "no"}, "reason is 'no'; it must be true or false"),
+        ({"prompt": 5}, "prompt is 5; it must be text"),
+        ({"prompt": []}, "prompt is []; it must be text"),
         ({"guidance": True}, "guidance_scale is True; it must be a number"),
         ({"prompt": "a\x00b"}, "prompt contains a control character"),
         ({"prompt": ""}, "There is nothing to draw from"),
@@ -95,3 +107,42 @@ def test_bad_values_are_refused_in_one_sentence(client, changes, words):
         client.predict(**{"prompt": "a house"} | SETTINGS | changes, api_name="/text")
     assert words in html.unescape(str(raised.value))
     assert "Traceback" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e400"])
+def test_numbers_that_json_should_not_have_are_refused(server, value):
+    body = f'{{"data": ["a house", 64, 64, 2, 3.5, {value}, 1, false]}}'
+    assert "seed is" in call(server, "text", body)
+
+
+def test_a_picture_that_comes_as_a_link_is_refused_and_not_left_out(server):
+    picture = '{"url": "file:///etc/passwd", "meta": {"_type": "gradio.FileData"}}'
+    body = f'{{"data": [{picture}, "words", 64, 64, 2, 3.5, 1, 1, false]}}'
+    assert "upload the file itself" in call(server, "image_text", body)
+
+
+def test_no_setting_at_all_takes_the_defaults(server):
+    answer = call(server, "text", '{"data": ["a house", null, null, null, null, null, null, null]}')
+    assert '"steps": 8' in answer
+
+
+def test_an_animation_in_the_mix_is_a_film(client, tmp_path):
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "green", "blue")]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:], duration=500)
+    frames[0].save(tmp_path / "still.gif")
+    answers = []
+    for name in ("film.gif", "still.gif"):
+        message = {"text": "", "files": [handle_file(tmp_path / name)]}
+        answers.append(client.predict(message=message, **SETTINGS, api_name="/fusion")[0][0]["image"])
+    first, second = (Path(answer).read_bytes() for answer in answers)
+    assert first != second
+
+
+def call(server: str, endpoint: str, body: str) -> str:
+    """What the endpoint says to JSON that no well-behaved client would send."""
+    url = f"{server}/gradio_api/call/{endpoint}"
+    request = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        event = json.loads(answer.read())["event_id"]
+    with urllib.request.urlopen(f"{url}/{event}", timeout=300) as answer:
+        return html.unescape(answer.read().decode())

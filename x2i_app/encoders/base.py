@@ -4,18 +4,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 
-from x2i_app.errors import UnsupportedModalityError
+from x2i_app.errors import InvalidRequestError, UnsupportedModalityError
 from x2i_app.media import VideoClip, load_audio, load_image, load_video
 from x2i_app.media.speech import Transcriber
 from x2i_app.presets import presets_that_take
-from x2i_app.request import Turn, validate_text
+from x2i_app.request import NOTHING, Turn, as_turn, validate_text
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding, Template
+
+SILENT_FILM = "Of the film only the pictures count; give its sound as a sound of its own."
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,13 @@ class MLLMEncoder(ABC):
 
         Raises UnsupportedModalityError, MediaError, or InvalidRequestError for text that the MLLM reserves.
         """
-        turns = [*history, Turn(prompt, tuple(images), tuple(videos), tuple(audios))]
+        turns = [*map(as_turn, history), Turn(prompt, images, videos, audios)]
+        if padding not in (None, *get_args(Padding)) or not isinstance(reason, bool):
+            raise InvalidRequestError(
+                f"padding is {padding!r} and reason {reason!r}; allowed are padded, compact or None, and true or false."
+            )
+        if not any(turn.modalities for turn in turns):
+            raise InvalidRequestError(NOTHING)
         self.check_modalities(turns)
         conversation = self._converse(turns)
         encoded = self._encode(conversation, padding, reason)
@@ -157,8 +165,11 @@ class MLLMEncoder(ABC):
                 conversation.images.append(self._load_image(source))
                 content.append({"type": "image"})
             for source in turn.videos:
-                conversation.videos.append(self._load_video(source))
+                clip = self._load_video(source)
+                conversation.videos.append(clip)
                 content.append({"type": "video"})
+                if clip.has_sound:
+                    conversation.notes.append(SILENT_FILM)
             words = [turn.prompt]
             for source in turn.audios:
                 if self.spec.audio_rate:

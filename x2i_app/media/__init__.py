@@ -1,9 +1,9 @@
 """Untrusted files and arrays -> clean images, video frames and sounds; every failure is a MediaError."""
 
 from x2i_app.media.audio import AudioClip, load_audio
-from x2i_app.media.guard import CAPS, MediaCaps, sniff
-from x2i_app.media.hashing import media_hash
-from x2i_app.media.images import load_image
+from x2i_app.media.guard import CAPS, MediaCaps, is_path, sniff
+from x2i_app.media.hashing import file_hash
+from x2i_app.media.images import is_animation, load_image
 from x2i_app.media.video import VideoClip, load_video
 
 __all__ = [
@@ -11,9 +11,11 @@ __all__ = [
     "AudioClip",
     "MediaCaps",
     "VideoClip",
+    "file_hash",
+    "is_animation",
+    "is_path",
     "load_audio",
     "load_image",
     "load_video",
-    "media_hash",
     "sniff",
 ]

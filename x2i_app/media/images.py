@@ -46,6 +46,14 @@ def open_image(path: str | os.PathLike, caps: MediaCaps = CAPS) -> Iterator[Imag
         yield image
 
 
+def is_animation(path: str | os.PathLike) -> bool:
+    """Whether a file is a GIF or WebP of several frames, which is a film rather than a picture. Raises MediaError."""
+    if sniff(path).name not in ("GIF", "WebP"):
+        return False
+    with open_image(path) as image:
+        return getattr(image, "is_animated", False)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """A new, upright, bare RGB image of the present frame; transparency over white. May raise what Pillow raises."""
     image = ImageOps.exif_transpose(image)  # a copy, even where nothing turns

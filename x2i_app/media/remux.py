@@ -43,7 +43,8 @@ class CleanStream:
     """One stream of an untrusted file, copied into a Matroska file of our own. It lives as long as `remux`'s block.
 
     path: the clean file; name: how messages call the original; duration: seconds, measured from the packets.
-    frames: packets of video; width, height: pixels as shown, that is after rotation. The last three are 0 of a sound.
+    frames: packets of video; width, height: pixels as shown, that is after rotation. These three are 0 of a sound.
+    has_sound: whether the original has a sound track.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class CleanStream:
     frames: int = 0
     width: int = 0
     height: int = 0
+    has_sound: bool = False
 
 
 @contextmanager
@@ -229,7 +231,8 @@ def _describe(clean, log, stream, name, caps):
     turned = re.search(r"rotation of (-?[\d.]+) degrees", header)
     if turned and round(abs(float(turned[1]))) % 180 == 90:
         width, height = height, width
-    return CleanStream(clean, name, duration, _frames(log), width, height)
+    has_sound = re.search(r"Stream #0:\d+.*: Audio: ", log) is not None
+    return CleanStream(clean, name, duration, _frames(log), width, height, has_sound)
 
 
 def _frames(log):

@@ -33,11 +33,13 @@ class VideoClip:
     """Frames sampled from a video.
 
     frames: (T, H, W, 3) uint8, RGB; fps: of these frames, in frames/s; duration: seconds of the whole video.
+    has_sound: whether the file also has a sound track, which is not in here.
     """
 
     frames: np.ndarray
     fps: float
     duration: float
+    has_sound: bool = False
 
 
 def load_video(
@@ -132,7 +134,7 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     )
     if written != count:
         raise MediaError(f"{stream.name} has pictures that cannot be decoded; send it again or convert it.")
-    return VideoClip(_read_film(film, count, stream.name), fps, duration)
+    return VideoClip(_read_film(film, count, stream.name), fps, duration, stream.has_sound)
 
 
 def _read_film(path, count, name):

@@ -40,8 +40,11 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
     async def draw(request, *values):
         given = dict(zip(names, values, strict=True))
         job = _submit(engine, tab, given, request)
-        async for progress in _follow(job):
-            yield gr.skip(), show_progress(progress, engine), gr.skip(), gr.skip(), job.id
+        try:
+            async for progress in _follow(job):
+                yield gr.skip(), show_progress(progress, engine), gr.skip(), gr.skip(), job.id
+        finally:
+            engine.cancel(job)  # whoever waited has left the page; a job that is done does not mind
         if job.progress.phase is Phase.CANCELLED:
             return
         if job.error:
@@ -81,7 +84,7 @@ def cancel_handler(engine: Engine) -> Callable[[str], str]:
         if not known:
             return "There is no such job."
         engine.cancel(known)
-        return texts.say(known.progress)
+        return texts.say(known.progress) if known.progress.phase.is_final else texts.STOPPING
 
     return cancel
 

@@ -9,10 +9,12 @@ from x2i_app.presets import presets_that_take
 from x2i_app.request import LIMITS, Range
 from x2i_app.ui import texts
 from x2i_app.ui.handlers import SETTINGS, cancel_handler, drawing_handler, status_handler
-from x2i_app.ui.tabs import TABS, Tab
+from x2i_app.ui.tabs import TABS, Tab, unconverted
+from x2i_app.ui.theme import NARROW
 
 # Jobs wait in the engine's own queue, which is fair between visitors; Gradio only carries their news.
 _NO_LIMIT = None
+_RESULT = "result"
 
 
 @dataclass
@@ -41,13 +43,18 @@ def build_page(engine: Engine) -> gr.Blocks:
                 with gr.Tabs():
                     drawn = [_build_tab(engine, tab) for tab in TABS]
                 settings = _build_settings(engine)
-            with gr.Column(scale=1, elem_id="result"):
+            with gr.Column(scale=1, elem_id=_RESULT):
                 result = _build_result()
         for tab, button, inputs in drawn:
             _connect(engine, tab, button, [*inputs, *settings], result)
-        stopped = gr.Textbox(label="outcome", visible=False)
         result.stop.click(
-            cancel_handler(engine), result.job, stopped, api_name="cancel", concurrency_limit=_NO_LIMIT, queue=False
+            cancel_handler(engine),
+            result.job,
+            result.progress,
+            api_name="cancel",
+            concurrency_limit=_NO_LIMIT,
+            queue=False,
+            show_progress="hidden",
         )
         # Gradio shows a number that has no value as 0, which would be a seed: the browser empties it.
         page.load(None, None, settings[list(SETTINGS).index("seed")], js="() => null", api_visibility="private")
@@ -101,7 +108,7 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
 
     def slider(name: str, allowed: Range, value: float, **options) -> gr.Slider:
         step = allowed.step or options.pop("step", 1)
-        return gr.Slider(allowed.low, allowed.high, value, step=step, label=texts.LABELS[name], **options)
+        return unconverted(gr.Slider(allowed.low, allowed.high, value, step=step, label=texts.LABELS[name], **options))
 
     with gr.Accordion(texts.SETTINGS, open=False, elem_id="settings"):
         with gr.Row():
@@ -113,9 +120,9 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
         guidance = slider(
             "guidance", LIMITS.guidance_scale, flux.guidance_scale, step=0.1, visible=flux.guidance_embeds
         )
-        seed = gr.Number(label=texts.LABELS["seed"], info=texts.SEED_HINT, value=None, precision=0, elem_id="seed")
+        seed = unconverted(gr.Number(None, label=texts.LABELS["seed"], info=texts.SEED_HINT, precision=0))
         always = engine.preset is not None and engine.preset.encoding.states != "prompt"
-        reason = gr.Checkbox(label=texts.LABELS["reason"], value=False, visible=not always)
+        reason = unconverted(gr.Checkbox(label=texts.LABELS["reason"], value=False, visible=not always))
     by_name = {
         "width": width,
         "height": height,
@@ -145,7 +152,7 @@ def _build_result() -> Result:
         progress = gr.HTML(f"<p>{texts.EMPTY}</p>", label="progress", elem_id="progress", container=False, scale=5)
         stop = gr.Button(texts.STOP, variant="stop", size="md", min_width=88, scale=0, elem_id="stop")
     # Plain text, never Markdown or HTML: a stranger's sound may say anything.
-    words = gr.Textbox(label=texts.WORDS, lines=2, max_lines=2, interactive=False, elem_id="words")
+    words = gr.Textbox(label=texts.WORDS, lines=2, max_lines=2, placeholder=" ", interactive=False, elem_id="words")
     with gr.Accordion(texts.USED, open=False):
         report = gr.JSON(label="report", show_label=False, elem_id="report")
     job = gr.Textbox(label="job", visible=False)
@@ -158,9 +165,10 @@ def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: 
         drawing_handler(engine, tab),
         inputs,
         result.outputs,
+        # On a phone the picture is above the button: go and see it being drawn.
+        js=f"(...values) => {{ if (innerWidth <= {NARROW}) {_RESULT}.scrollIntoView(); return values; }}",
         api_name=tab.name,
         api_description=texts.HINTS[tab.name],
         concurrency_limit=_NO_LIMIT,
         show_progress="hidden",  # the page has its own
-        scroll_to_output=False,
     )

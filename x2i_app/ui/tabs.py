@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import ImageData
 
-from x2i_app.media import sniff
+from x2i_app.media import is_animation, sniff
 from x2i_app.request import LIMITS
 from x2i_app.settings import ASSETS
 from x2i_app.specs import Modality
@@ -38,8 +39,23 @@ def _image_file(label: str) -> gr.Image:
     Gradio's own look at it would use every decoder that Pillow has, before `media` could see it.
     """
     image = gr.Image(label=label, type="filepath", format="png", height=280)
-    image.preprocess = lambda payload: payload.path if payload else None
+    image.preprocess = _uploaded_path
     return image
+
+
+def _uploaded_path(payload: ImageData | None) -> str | None:
+    if payload and not payload.path:
+        raise gr.Error("The picture came as a link; upload the file itself.", print_exception=False)
+    return payload and payload.path
+
+
+def unconverted(component: gr.components.Component) -> gr.components.Component:
+    """The same component, handing over what came as it came.
+
+    Gradio's own conversions make text of numbers and numbers of truth, before the request's validator could refuse.
+    """
+    component.preprocess = lambda value: value
+    return component
 
 
 def _read(name: str) -> Any:
@@ -55,7 +71,11 @@ def _examples(kind: str) -> list[str]:
 
 
 def _words(label: str, lines: int = 2) -> gr.Textbox:
-    return gr.Textbox(label=LABELS[label], lines=lines, max_lines=8, max_length=LIMITS.prompt_bytes)
+    return unconverted(gr.Textbox(label=LABELS[label], lines=lines, max_lines=8, max_length=LIMITS.prompt_bytes))
+
+
+def _text(value: Any) -> Any:
+    return "" if value is None else value
 
 
 TEXT = Tab(
@@ -63,7 +83,7 @@ TEXT = Tab(
     modalities=("text",),
     parameters=("prompt",),
     build=lambda: [_words("prompt", lines=3)],
-    fill=lambda prompt: {"prompt": prompt or ""},
+    fill=lambda prompt: {"prompt": _text(prompt)},
     examples=lambda: [[example["text"]] for example in _read("prompts.json")],
 )
 
@@ -86,7 +106,7 @@ IMAGE_TEXT = Tab(
         _image_file(LABELS["image"]),
         _words("instruction"),
     ],
-    fill=lambda image, prompt: {"images": [image] if image else [], "prompt": prompt or ""},
+    fill=lambda image, prompt: {"images": [image] if image else [], "prompt": _text(prompt)},
     examples=lambda: [[_example(edit["image"]), edit["instruction"]] for edit in _read("edits.json")],
 )
 
@@ -94,8 +114,8 @@ VIDEO = Tab(
     name="video",
     modalities=("video",),
     parameters=("video", "prompt"),
-    build=lambda: [gr.Video(label=LABELS["video"], height=280), _words("words", lines=1)],
-    fill=lambda video, prompt: {"videos": [video] if video else [], "prompt": prompt or ""},
+    build=lambda: [gr.Video(label=LABELS["video"], sources=["upload"], height=300), _words("words", lines=1)],
+    fill=lambda video, prompt: {"videos": [video] if video else [], "prompt": _text(prompt)},
     examples=lambda: [[path] for path in _examples("videos")],
 )
 
@@ -104,7 +124,7 @@ AUDIO = Tab(
     modalities=("audio",),
     parameters=("audio", "prompt"),
     build=lambda: [gr.Audio(label=LABELS["audio"], type="filepath"), _words("words", lines=1)],
-    fill=lambda audio, prompt: {"audios": [audio] if audio else [], "prompt": prompt or ""},
+    fill=lambda audio, prompt: {"audios": [audio] if audio else [], "prompt": _text(prompt)},
     examples=lambda: [[path] for path in _examples("audios")],
 )
 
@@ -115,9 +135,10 @@ _FILES = ("images", "videos", "audios")
 def _fill_fusion(message: dict[str, Any] | None) -> dict[str, Any]:
     """Files are told apart by what is in them, whatever they are called."""
     message = message or {}
-    fields: dict[str, Any] = {"prompt": message.get("text") or ""} | {kind: [] for kind in _FILES}
+    fields: dict[str, Any] = {"prompt": _text(message.get("text"))} | {kind: [] for kind in _FILES}
     for path in message.get("files") or []:
-        fields[f"{sniff(path).modality}s"].append(path)
+        modality = "video" if is_animation(path) else sniff(path).modality
+        fields[f"{modality}s"].append(path)
     return fields
 
 

@@ -12,9 +12,10 @@ def build_theme() -> gr.themes.Base:
         font_mono=("ui-monospace", "monospace"),
     )
     quiet = {}
-    for part in ("block_label", "block_title"):
-        for mode in ("", "_dark"):
-            quiet[f"{part}_background_fill{mode}"] = "transparent"
+    for mode in ("", "_dark"):
+        quiet[f"block_label_background_fill{mode}"] = "*block_background_fill"  # labels lie on pictures
+        quiet[f"block_title_background_fill{mode}"] = "transparent"
+        for part in ("block_label", "block_title"):
             quiet[f"{part}_text_color{mode}"] = "*body_text_color"
     return theme.set(
         body_background_fill="*neutral_50",
@@ -33,6 +34,8 @@ def build_theme() -> gr.themes.Base:
     )
 
 
+NARROW = 780  # pixels; a page that is no wider has one column
+
 CSS = """
 .gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; }
 #heading h1 { margin-bottom: 0; }
@@ -48,15 +51,19 @@ CSS = """
 #pictures .thumbnail-item img { object-fit: contain; }
 #news { align-items: center; min-height: 3.25rem; }
 #progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; }
-#progress progress { width: 100%; height: .5rem; accent-color: var(--primary-500); }
+#progress progress { width: 100%; height: .5rem; appearance: none; border: 0; border-radius: .25rem; }
+#progress progress, #progress progress::-webkit-progress-bar { background: var(--neutral-300); border-radius: .25rem; }
+#progress progress::-webkit-progress-value { background: var(--primary-500); border-radius: .25rem; }
+#progress progress::-moz-progress-bar { background: var(--primary-500); border-radius: .25rem; }
 /* There is something to stop only while a bar is shown; its place stays, so that nothing moves. */
 #stop { visibility: hidden; }
 #result:has(#progress progress) #stop { visibility: visible; }
 /* On a phone the picture comes first, and the page is one column. */
-@media (max-width: 780px) {
+@media (max-width: NARROWpx) {
   #workbench { flex-direction: column; }
   #workbench > * { width: 100%; min-width: 0 !important; }
   #result { order: -1; position: static; }
+  #words:has(textarea:placeholder-shown) { display: none; }
   #pictures { min-height: 0; height: 17rem !important; }
 }
-"""
+""".replace("NARROW", str(NARROW))

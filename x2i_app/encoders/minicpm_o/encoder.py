@@ -12,7 +12,7 @@ from x2i_app.encoders.base import Conversation, HiddenStates
 from x2i_app.encoders.minicpm_o.checkpoint import load_model, load_processor, read_config
 from x2i_app.encoders.minicpm_o.modeling import MiniCPMOModel
 from x2i_app.encoders.minicpm_o.processing import STOP_WORDS, MiniCPMOProcessor
-from x2i_app.encoders.native import NativeEncoder
+from x2i_app.encoders.native import NativeEncoder, clean_answer
 from x2i_app.media import VideoClip, load_image, load_video
 from x2i_app.specs import Padding
 
@@ -25,6 +25,7 @@ class MiniCPMOEncoder(NativeEncoder):
 
     family = "minicpm-o"
     base_class = MiniCPMOModel
+    processor_class = MiniCPMOProcessor
     model: MiniCPMOModel
     processor: MiniCPMOProcessor
 
@@ -50,7 +51,7 @@ class MiniCPMOEncoder(NativeEncoder):
         # Frames come in their own size and are scaled here, as images are: scaling twice would round twice.
         clip = load_video(source, fps=spec.video_fps, max_frames=spec.max_video_frames)
         frames = [np.asarray(resize(Image.fromarray(frame), spec.max_video_pixels)) for frame in clip.frames]
-        return VideoClip(np.stack(frames), clip.fps, clip.duration)
+        return replace(clip, frames=np.stack(frames))
 
     def _tokenize(self, conversation: Conversation) -> BatchFeature:
         return super()._tokenize(_lay_out(conversation))
@@ -84,7 +85,7 @@ class MiniCPMOEncoder(NativeEncoder):
                 want_logits=True,
             )
             states.append(torch.stack(output.hidden_states, dim=1))
-        text = tokenizer.decode(said, skip_special_tokens=True).strip()
+        text = clean_answer(tokenizer.decode(said, skip_special_tokens=True))
         answer = torch.cat(states, dim=2) if states else prompt[:, :, :0]
         return tuple(
             HiddenStates(rows, torch.ones(1, rows.shape[2], dtype=torch.bool, device=rows.device), text)

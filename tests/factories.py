@@ -32,6 +32,9 @@ VL_TOKENS = {
     "vision_eos_token": "<|vision_end|>",
 }
 
+# As the released Qwen2.5-VL's file has one, of 1.05: part of how the family answers.
+REPETITION_PENALTY = 1.3
+
 VL_CHAT_TEMPLATE = (
     models.CHAT_TEMPLATE.replace("<|vision_bos|>", "<|vision_start|>")
     .replace("<|vision_eos|>", "<|vision_end|>")
@@ -118,6 +121,7 @@ def save_qwen_vl(directory: Path, *, tied: bool = False, seed: int = 0, **text_c
     model = Qwen2_5_VLForConditionalGeneration(config)
     # Initial weights are so small that every token would look the same.
     randomise(model)
+    model.generation_config.repetition_penalty = REPETITION_PENALTY
     model.save_pretrained(directory)
     Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(),
@@ -142,6 +146,7 @@ def save_qwen_omni(directory: Path, *, tied: bool = True, seed: int = 0) -> Path
         )
     )
     model.thinker = thinker
+    model.generation_config.repetition_penalty = REPETITION_PENALTY
     model.save_pretrained(directory)
     models.build_processor(tokenizer).save_pretrained(directory)
     return directory

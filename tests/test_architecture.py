@@ -1,6 +1,7 @@
 """The house of DESIGN.md: imports only ever point down, importing the app pulls in no torch, and files stay small."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -232,3 +233,35 @@ def test_nobody_elses_code_is_ever_run(path):
     assert all(_is(value, True) for value in _options(tree, "weights_only"))
     loads = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"]
     assert all(any(keyword.arg == "weights_only" for keyword in call.keywords) for call in loads)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_relative)
+def test_no_folder_chooses_the_class_that_reads_it(path):
+    """transformers' Auto classes ask the folder, and on a terminal its user, whether to run the folder's code."""
+    assert auto_classes(path.read_text(encoding="utf-8")) == []
+
+
+def auto_classes(source: str) -> list[str]:
+    """Names in a module that are, or end in, one of transformers' Auto classes, whichever way they were reached."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            names.append(node.attr)
+        elif isinstance(node, ast.Name):
+            names.append(node.id)
+        elif isinstance(node, ast.alias):
+            names.append(node.name.split(".")[-1])
+    return [name for name in names if re.match(r"Auto[A-Z]", name)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from transformers import AutoProcessor as P",
+        "import transformers\ntransformers.AutoTokenizer",
+        "from transformers.models.auto.modeling_auto import AutoModel",
+    ],
+)
+def test_the_check_itself_finds_auto_classes(source):
+    assert len(auto_classes(source)) == 1
+    assert auto_classes("from diffusers import AutoencoderKL") == []

@@ -247,10 +247,10 @@ def test_jobs_wait_while_the_model_loads_and_hear_if_it_cannot():
     job = engine.submit(GenerationRequest(prompt="early"))
     assert engine.status.state == "idle"
     engine.start()
-    with pytest.raises(CheckpointError, match="no folder /no/such/folder"):
+    with pytest.raises(CheckpointError, match="no folder '/no/such/folder'"):
         job.wait(PATIENCE)
     assert engine.status.state == "failed"
-    with pytest.raises(EngineError, match="no folder /no/such/folder"):
+    with pytest.raises(EngineError, match="no folder '/no/such/folder'"):
         engine.submit(GenerationRequest(prompt="late"))
 
 

@@ -224,6 +224,6 @@ def test_a_turn_may_be_a_dictionary(pipeline):
     assert torch.equal(as_dictionary.hidden_states, as_turn.hidden_states)
 
 
-def test_a_preset_without_a_released_alignnet_says_so(qwen_omni_directory):
+def test_an_mllm_of_another_size_than_the_presets_is_refused(qwen_omni_directory):
     with pytest.raises(CheckpointError, match="6 layers of width 192; expected 36 of width 2048"):
         load_pipeline("qwen2.5-omni-3b", profile="cpu", mllm=qwen_omni_directory)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from published_configs import qwen_omni_config
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+from published_configs import qwen_omni_config, qwen_vl_config
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5OmniThinkerForConditionalGeneration
 
 from x2i_app.encoders import encoder_class
 from x2i_app.errors import CheckpointError
@@ -11,6 +11,18 @@ from x2i_app.presets import PRESETS
 
 # As counted by others on the released 3B, talker left out; the head is its own although the 3B's VL sibling ties it.
 OMNI_3B_PARAMETERS = 4_703_464_448
+# As the hub counts the released files.
+VL_PARAMETERS = {"3b": 3_754_622_976, "7b": 8_292_166_656}
+
+
+@pytest.mark.parametrize("size", VL_PARAMETERS)
+def test_vl_at_its_real_size_gives_the_states_that_the_preset_says(size):
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(qwen_vl_config(size))
+    preset = PRESETS[f"qwen2.5-vl-{size}"]
+    encoder = encoder_class("qwen2.5-vl")(model, None, preset.encoding)
+    assert (encoder.num_states, encoder.hidden_size) == (preset.mllm.num_states, preset.mllm.hidden_size)
+    assert sum(parameter.numel() for parameter in model.parameters()) == VL_PARAMETERS[size]
 
 
 @pytest.mark.parametrize("size", ["3b", "7b"])

@@ -162,3 +162,35 @@ def test_a_tensor_where_a_dictionary_should_be_is_refused(tmp_path):
     for name in "ab":
         with pytest.raises(CheckpointError, match="no dictionary of named tensors"):
             load_alignnet(tmp_path / f"{name}.bin")
+
+
+def weights_with(**changes):
+    return make().state_dict() | {key.replace("__", "."): value for key, value in changes.items()}
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (lambda: {1: torch.zeros(2), **make().state_dict()}, "calls a weight 1, which is no name"),
+        (lambda: weights_with(conv__weight=torch.zeros(1, 3, 4, 4)), "conv.weight has a kernel of 4; expected an odd"),
+        (lambda: weights_with(conv__bias=torch.tensor([torch.nan])), "conv.bias has numbers that are not finite"),
+        (lambda: weights_with(mlp__fc__1__bias=torch.tensor([0.0, torch.inf])), "mlp.fc.1.bias has numbers that are"),
+        (lambda: weights_with(conv__bias=torch.zeros(1, device="meta")), "conv.bias is without its numbers"),
+        (lambda: weights_with(conv__bias=torch.zeros(1).to_sparse()), "conv.bias is stored as torch.sparse_coo"),
+        (lambda: weights_with(mlp__fc__1__bias=torch.zeros(1).expand(2)), "mlp.fc.1.bias repeats one number"),
+        (lambda: weights_with(module__conv__bias=torch.zeros(1)), "has conv.bias twice"),
+    ],
+)
+def test_weights_that_are_not_plain_numbers_under_one_name_each_are_refused(tmp_path, weights, words):
+    torch.save(weights(), tmp_path / "a.bin")
+    with pytest.raises(CheckpointError, match=f"a.bin.*{words}") as raised:
+        load_alignnet(tmp_path / "a.bin")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("claim", ["[1]", "3", "{"])
+def test_a_configuration_that_is_no_dictionary_is_refused(tmp_path, claim):
+    make().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(claim)
+    with pytest.raises(CheckpointError, match=r"config\.json beside .* is no"):
+        load_alignnet(tmp_path)

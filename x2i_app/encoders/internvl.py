@@ -49,8 +49,11 @@ class InternVLEncoder(NativeEncoder):
     family = "internvl2.5"
     base_class = InternVLModel
     answering_class = InternVLForConditionalGeneration
+    processor_class = InternVLProcessor
     # OpenGVLab's name, and the name that a saved pipeline has.
     head_keys = (HEAD_KEY, "lm_head.weight")
+    # It stops at the end of its turn, whatever the file of the Qwen2 that it grew from says.
+    generation_fields = tuple(name for name in NativeEncoder.generation_fields if not name.endswith("_token_id"))
 
     _read_config = staticmethod(read_config)
     _load_model = staticmethod(load_model)

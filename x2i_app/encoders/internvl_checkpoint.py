@@ -22,6 +22,7 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
+from x2i_app.encoders.weights import refuse_differences
 from x2i_app.errors import CheckpointError
 
 # Left out of the base model; read when an answer is first asked for.
@@ -202,18 +203,13 @@ def _find_weights(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
 def _check_weights(directory: Path, model: InternVLModel, found: dict[str, tuple[int, ...]]) -> None:
     expected = original_shapes(model)
     embedding = model.get_input_embeddings().weight
-    if missing := sorted(expected.keys() - found.keys()):
-        raise CheckpointError(
-            f"{directory.name} lacks {len(missing)} weights, among them {missing[0]}; use the complete model."
-        )
-    if unknown := sorted(found.keys() - expected.keys() - {HEAD_KEY}):
-        raise CheckpointError(
-            f"{directory.name} has {len(unknown)} weights that internvl2.5 has no place for, among them {unknown[0]}."
-        )
-    for key, shape in found.items():
-        wanted = expected.get(key, tuple(embedding.shape))
-        if shape != wanted:
-            raise CheckpointError(f"{key} of {directory.name} has the shape {shape}; expected {wanted}.")
+    refuse_differences(
+        directory,
+        "internvl2.5",
+        missing=expected.keys() - found.keys(),
+        unknown=found.keys() - expected.keys() - {HEAD_KEY},
+        shapes=[(key, shape, expected.get(key, embedding.shape)) for key, shape in found.items()],
+    )
 
 
 def load_processor(directory: Path, config: InternVLConfig, chat_template: str) -> InternVLProcessor:

@@ -1,24 +1,24 @@
 """Families for which transformers has both a model and a processor of its own."""
 
 import json
+import unicodedata
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from accelerate import init_empty_weights
-from safetensors import SafetensorError, safe_open
-from transformers import AutoProcessor, BatchFeature, PreTrainedConfig, PreTrainedModel, ProcessorMixin
-from transformers.utils import logging as transformers_logging
+from transformers import BatchFeature, GenerationConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
+from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly, read_head
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
 
 # Position that the reference's transformers (4.49) gave to every padding row, on all three rotary axes.
 _PAD_POSITION = 1
+
+_SHAPING = ("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "min_new_tokens")
 
 
 class NativeEncoder(MLLMEncoder):
@@ -26,12 +26,18 @@ class NativeEncoder(MLLMEncoder):
 
     base_class: the model without a language-model head, all that a prefill needs.
     answering_class: the same with the head, which is built around the loaded base when an answer is first asked for.
+    processor_class: never asked of the folder, which might name code of its own.
     """
 
     base_class: ClassVar[type[PreTrainedModel]]
     answering_class: ClassVar[type[PreTrainedModel]]
+    processor_class: ClassVar[type[ProcessorMixin]]
     # Where the head's weights may be in a checkpoint.
     head_keys: ClassVar[tuple[str, ...]] = ("lm_head.weight",)
+    # How the names of weights begin that a checkpoint may have beside the model's and the head's.
+    left_out: ClassVar[tuple[str, ...]] = ()
+    # What of a folder's generation_config.json shapes an answer; how it is sampled does not, as no answer is.
+    generation_fields: ClassVar[tuple[str, ...]] = ("bos_token_id", "eos_token_id", "pad_token_id", *_SHAPING)
 
     @classmethod
     def load(
@@ -62,37 +68,29 @@ class NativeEncoder(MLLMEncoder):
             if not stated.startswith(cls.family.replace("-", "_").replace(".", "_")):
                 raise CheckpointError(f"{directory.name} holds a model of the type {stated!r}, not {cls.family}.")
             return cls.base_class.config_class.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError, AttributeError) as error:
+        except LOADING_ERRORS as error:
             raise CheckpointError(
-                f"{directory} holds no readable config.json of {cls.family}; give the folder of such a model."
+                f"{directory} holds no readable config.json of {cls.family} ({first_line(error)}); "
+                "give the folder of such a model."
             ) from error
 
     @classmethod
     def _load_processor(cls, directory: Path, config: PreTrainedConfig) -> ProcessorMixin:
-        with cls._named_errors(directory):
-            return AutoProcessor.from_pretrained(processor_directory(directory), local_files_only=True)
+        try:
+            # The class reads its parts by what the folder calls them, so the prohibition is theirs too.
+            return cls.processor_class.from_pretrained(
+                processor_directory(directory), local_files_only=True, trust_remote_code=False
+            )
+        except LOADING_ERRORS as error:
+            raise CheckpointError(
+                f"{directory.name} has no readable processor of {cls.family}: {first_line(error)}"
+            ) from error
 
     @classmethod
     def _load_model(cls, directory: Path, config: PreTrainedConfig, dtype: torch.dtype | str) -> PreTrainedModel:
-        with cls._named_errors(directory), quiet_loading():
-            model, report = cls.base_class.from_pretrained(
-                directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
-            )
-        # transformers only warns of weights that are not there, and makes some up.
-        if missing := sorted(report["missing_keys"]):
-            raise CheckpointError(
-                f"{directory.name} lacks {len(missing)} weights, among them {missing[0]}; use the complete model."
-            )
-        return model
-
-    @classmethod
-    @contextmanager
-    def _named_errors(cls, directory: Path) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            reason = str(error).split("\n")[0]
-            raise CheckpointError(f"{directory.name} cannot be loaded as {cls.family}: {reason}") from error
+        return load_strictly(
+            cls.base_class, directory, cls.family, config, dtype, left_out=(*cls.head_keys, *cls.left_out)
+        )
 
     @property
     def num_states(self) -> int:
@@ -161,13 +159,14 @@ class NativeEncoder(MLLMEncoder):
             **inputs,
             max_new_tokens=self.spec.max_new_tokens,
             do_sample=False,
+            num_beams=1,
             output_hidden_states=True,
             return_dict_in_generate=True,
         )
         # Step 0 is the prompt; step i feeds the answer's token i - 1. The last token is never fed.
         steps = [torch.stack(step, dim=1) for step in output.hidden_states]
         answer_ids = output.sequences[0, inputs["input_ids"].shape[1] :]
-        text = self.processor.tokenizer.decode(answer_ids, skip_special_tokens=True).strip()
+        text = clean_answer(self.processor.tokenizer.decode(answer_ids, skip_special_tokens=True))
         prompt = steps[0]
         answer = torch.cat(steps[1:], dim=2) if len(steps) > 1 else prompt[:, :, :0]
         return tuple(
@@ -190,35 +189,31 @@ class NativeEncoder(MLLMEncoder):
         if base.config.tie_word_embeddings:
             model.lm_head.weight = embedding
         else:
-            weight = read_tensor(Path(base.config.name_or_path), self.head_keys)
-            model.lm_head.weight = torch.nn.Parameter(weight.to(embedding), requires_grad=False)
+            model.lm_head.weight = read_head(Path(base.config.name_or_path), self.head_keys, embedding)
+        self._settle_generation(model.generation_config, Path(base.config.name_or_path))
         self.model = model.eval()
 
+    def _settle_generation(self, config: GenerationConfig, directory: Path) -> None:
+        """What the folder says about answers, over what follows from the model's configuration."""
+        if (directory / "generation_config.json").is_file():
+            try:
+                stated = GenerationConfig.from_pretrained(directory, local_files_only=True)
+                values = {name: getattr(stated, name) for name in self.generation_fields}
+                config.update(**{name: value for name, value in values.items() if value is not None})
+            except LOADING_ERRORS as error:
+                raise CheckpointError(
+                    f"generation_config.json of {directory.name} cannot be read: {first_line(error)}"
+                ) from error
+        if config.eos_token_id is None:
+            config.eos_token_id = self.processor.tokenizer.eos_token_id
 
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """No report that the head is left out on purpose; what is missing is checked here."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+
+def clean_answer(text: str) -> str:
+    """An answer as it can be shown and asked about: without control characters other than tabs and line breaks."""
+    return "".join(c for c in text if c in "\t\n\r" or unicodedata.category(c) != "Cc").strip()
 
 
 def processor_directory(directory: Path) -> Path:
     """Where the tokenizer lies: with the model, or in a diffusers pipeline's `processor` folder beside it."""
     beside = directory.parent / "processor"
     return beside if not (directory / "tokenizer_config.json").is_file() and beside.is_dir() else directory
-
-
-def read_tensor(directory: Path, keys: tuple[str, ...]) -> torch.Tensor:
-    """The first of these weights that a folder's safetensors hold. Raises CheckpointError if there is none."""
-    for file in sorted(directory.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            for key in keys:
-                if key in weights.keys():  # noqa: SIM118 (not a dict)
-                    return weights.get_tensor(key)
-    raise CheckpointError(
-        f"{directory.name} has no {' or '.join(keys)}, which answering needs; use the complete model, or do not reason."
-    )

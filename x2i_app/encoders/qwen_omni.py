@@ -6,22 +6,24 @@ import numpy as np
 import torch
 from transformers import (
     BatchFeature,
+    Qwen2_5OmniProcessor,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen2_5OmniThinkerModel,
 )
 
 from x2i_app.encoders.base import Conversation
-from x2i_app.encoders.native import NativeEncoder
-from x2i_app.encoders.qwen_vl import frame_options
+from x2i_app.encoders.qwen_vl import QwenEncoder, frame_options
 
 
-class QwenOmniEncoder(NativeEncoder):
+class QwenOmniEncoder(QwenEncoder):
     """Qwen2.5-Omni 3B and 7B, x2i-tiny's MLLM, and any checkpoint of that architecture."""
 
     family = "qwen2.5-omni"
     base_class = Qwen2_5OmniThinkerModel
     answering_class = Qwen2_5OmniThinkerForConditionalGeneration
+    processor_class = Qwen2_5OmniProcessor
     head_keys = ("thinker.lm_head.weight", "lm_head.weight")
+    left_out = ("talker.", "token2wav.")
 
     def _load_audio(self, source: Any, conversation: Conversation) -> np.ndarray:
         samples = super()._load_audio(source, conversation)

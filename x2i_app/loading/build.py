@@ -1,21 +1,25 @@
 """From a preset, or from parts of one's own, to a working X2IPipeline."""
 
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel, ModelMixin
+from safetensors import SafetensorError
 
 from x2i_app.encoders import load_encoder
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.checkpoints import load_alignnet
+from x2i_app.loading.hub import download_alignnet, resolve_directory, resolve_file
 from x2i_app.media.speech import Transcriber
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import FLUX_MODELS, get_family, get_flux, get_preset
 from x2i_app.settings import ASSETS, CUSTOM, PROFILES
-from x2i_app.specs import AlignNetSpec, Preset
+from x2i_app.specs import Preset
 
 # Of a FLUX.1 repository, what X2I needs: neither T5 (9 GiB), nor CLIP, nor the single-file copies of the weights.
 _FLUX_FILES = ["scheduler/*", "transformer/*", "vae/*"]
@@ -37,7 +41,7 @@ def load_pipeline(
 
     preset: a name of the registry, or "custom:FAMILY", which takes its sizes from the files and needs `mllm`, `flux`
     and `alignnet`. mllm: a folder or a hub id instead of the preset's; flux: also a name of the registry; alignnet: a
-    file, or a folder that `AlignNet.save_pretrained` wrote.
+    file, a folder that `AlignNet.save_pretrained` wrote, or a file on the hub such as owner/name/file.bin.
     profile: how to use memory; "auto" takes the best device there is. device: None lets the profile choose.
     whisper: what writes speech down for an MLLM that cannot hear, a size of Whisper or a .pt file; read when needed.
     dtype: None is bfloat16 on a GPU and float32 on a CPU.
@@ -74,32 +78,55 @@ def load_flux(
         directory = resolve_directory(spec.repo_id, spec.revision, _FLUX_FILES)
     else:
         directory = resolve_directory(source, None, _FLUX_FILES)
-    try:
-        options = {"local_files_only": True}
-        return (
-            FluxTransformer2DModel.from_pretrained(directory, subfolder="transformer", dtype=dtype, **options),
-            AutoencoderKL.from_pretrained(directory, subfolder="vae", dtype=dtype, **options),
-            FlowMatchEulerDiscreteScheduler.from_pretrained(directory, subfolder="scheduler", **options),
+    return (
+        _load_part(FluxTransformer2DModel, directory, "transformer", dtype=dtype),
+        _load_part(AutoencoderKL, directory, "vae", dtype=dtype),
+        _load_scheduler(directory),
+    )
+
+
+def _load_part(cls: type[ModelMixin], directory: Path, subfolder: str, **options: Any) -> ModelMixin:
+    where = f"The {subfolder} of {directory.name}"
+    with _named_errors(directory):
+        _check_class(cls, cls.load_config(directory, subfolder=subfolder, local_files_only=True), where)
+        model, report = cls.from_pretrained(
+            directory,
+            subfolder=subfolder,
+            local_files_only=True,
+            use_safetensors=True,  # a pickle may hold code
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
+    for complaint, key in (("lacks", "missing_keys"), ("has no place for", "unexpected_keys")):
+        if names := report[key]:
+            raise CheckpointError(
+                f"{where} {complaint} {len(names)} weights, among them {min(names)}; use the complete, original model."
+            )
+    return model
+
+
+def _load_scheduler(directory: Path) -> FlowMatchEulerDiscreteScheduler:
+    cls = FlowMatchEulerDiscreteScheduler
+    with _named_errors(directory):
+        config = cls.load_config(directory, subfolder="scheduler", local_files_only=True)
+        _check_class(cls, config, f"The scheduler of {directory.name}")
+        return cls.from_config(config)
+
+
+def _check_class(cls: type, config: dict[str, Any], where: str) -> None:
+    if (stated := config.get("_class_name", cls.__name__)) != cls.__name__:
+        raise CheckpointError(f"{where} is of the class {stated!r}; FLUX.1 has {cls.__name__}.")
+
+
+@contextmanager
+def _named_errors(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError) as error:
+        # The first sentence has it all; diffusers adds advice to programmers.
+        reason = re.split(r"\. |\n", str(error))[0][:300] or type(error).__name__
         raise CheckpointError(
             f"{directory.name} cannot be loaded as a FLUX.1 model in diffusers layout: {reason}"
-        ) from error
-
-
-def resolve_directory(source: str | Path, revision: str | None, patterns: list[str]) -> Path:
-    """A local folder as it is; else the snapshot of a hub repository, from its cache or downloaded."""
-    if Path(source).is_dir():
-        return Path(source)
-    if Path(source).is_absolute() or str(source).count("/") != 1:
-        raise CheckpointError(f"There is no folder {source}; give a folder or a hub id such as owner/name.")
-    try:
-        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"{source} is not in the hub cache and cannot be downloaded ({type(error).__name__}); "
-            "check the connection, or give a local folder."
         ) from error
 
 
@@ -109,7 +136,7 @@ def _load_preset(spec: Preset, mllm, alignnet, dtype):
         alignnet = alignnet or _bundle(spec) / spec.align_net.filename
     directory = resolve_directory(mllm or spec.mllm.repo_id, spec.mllm.revision, _MLLM_FILES)
     encoder = load_encoder(spec.mllm.family, directory, spec=spec.encoding, expected=spec.mllm, dtype=dtype)
-    path = alignnet or _download_alignnet(spec.name, spec.align_net)
+    path = resolve_file(alignnet) if alignnet else download_alignnet(spec.name, spec.align_net)
     sizes = {"num_states": spec.mllm.num_states, "hidden_size": spec.mllm.hidden_size}
     return encoder, load_alignnet(path, **sizes, dtype=dtype)
 
@@ -123,19 +150,7 @@ def _load_custom(preset, mllm, flux, alignnet, dtype):
             f"{preset} came without {' and '.join(missing)}; give all of mllm, flux and alignnet."
         )
     encoder = load_encoder(family, resolve_directory(mllm, None, _MLLM_FILES), dtype=dtype)
-    return encoder, load_alignnet(alignnet, dtype=dtype)
-
-
-def _download_alignnet(preset: str, spec: AlignNetSpec) -> Path:
-    if spec.filename is None:
-        raise CheckpointError(f"No AlignNet is released for {preset}; train your own, and give it as `alignnet`.")
-    try:
-        return Path(hf_hub_download(spec.repo_id, spec.filename, revision=spec.revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"{spec.filename} of {spec.repo_id} is not in the hub cache and cannot be downloaded "
-            f"({type(error).__name__}); check the connection, or give the file as `alignnet`."
-        ) from error
+    return encoder, load_alignnet(resolve_file(alignnet), dtype=dtype)
 
 
 def _bundle(spec: Preset) -> Path:

@@ -34,7 +34,7 @@ def load_alignnet(
     path = Path(path)
     if path.is_dir():
         path = path / WEIGHTS_NAME
-    state_dict = _without_prefix(read_state_dict(path))
+    state_dict = _without_prefix(path, read_state_dict(path))
     config = _config_from_weights(path, state_dict)
     config |= {k: v for k, v in (("num_states", num_states), ("hidden_size", hidden_size)) if v is not None}
     _check_sidecar(path, config)
@@ -68,6 +68,9 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise CheckpointError(f"{path.name} holds no dictionary of named tensors; use the released file.")
+    for key in content:
+        if not isinstance(key, str):
+            raise CheckpointError(f"{path.name} calls a weight {key!r}, which is no name; use the released file.")
     return content
 
 
@@ -84,11 +87,22 @@ def check_state_dict(path: Path, state_dict: dict[str, torch.Tensor], module: to
             raise CheckpointError(f"{path.name}: {key} has the shape {got}, expected {shape}; use the matching file.")
         if not state_dict[key].is_floating_point():
             raise CheckpointError(f"{path.name}: {key} is {state_dict[key].dtype}, expected floating point numbers.")
+        _check_content(path, key, state_dict[key])
+
+
+def _check_content(path: Path, key: str, value: torch.Tensor) -> None:
+    if value.layout != torch.strided or value.is_meta:
+        kind = "without its numbers" if value.is_meta else f"stored as {value.layout}"
+        raise CheckpointError(f"{path.name}: {key} is {kind}, expected an ordinary tensor; save it again.")
+    if any(step == 0 and size > 1 for step, size in zip(value.stride(), value.shape, strict=True)):
+        raise CheckpointError(f"{path.name}: {key} repeats one number in place of its own; save it whole.")
+    if not value.float().isfinite().all():
+        raise CheckpointError(f"{path.name}: {key} has numbers that are not finite (NaN or infinite); train it again.")
 
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise CheckpointError(f"There is no file {path}; check the path.")
+        raise CheckpointError(f"There is no file {str(path)!r}; check the path.")
     if path.suffix.lower() not in _SUFFIXES:
         raise CheckpointError(f"{path.name} is no weights file; {', '.join(_SUFFIXES)} can be read.")
     head = path.open("rb").read(64)
@@ -100,8 +114,14 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(f"{path.name} is a web page instead of weights; download the file itself.")
 
 
-def _without_prefix(state_dict):
-    return {key.removeprefix("module."): value for key, value in state_dict.items()}
+def _without_prefix(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    named: dict[str, torch.Tensor] = {}
+    for key, value in state_dict.items():
+        name = key.removeprefix("module.")
+        if name in named:
+            raise CheckpointError(f"{path.name} has {name} twice, with `module.` in front and without; keep one.")
+        named[name] = value
+    return named
 
 
 def _config_from_weights(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -115,6 +135,8 @@ def _config_from_weights(path: Path, state_dict: dict[str, torch.Tensor]) -> dic
     if "cha_scale" in state_dict:
         return config | {"fusion": "scale", "num_states": shape("cha_scale", 4)[1]}
     _, num_states, kernel_size, _ = shape("conv.weight", 4)
+    if kernel_size % 2 == 0:
+        raise CheckpointError(f"{path.name}: conv.weight has a kernel of {kernel_size}; expected an odd number.")
     return config | {"fusion": "conv", "num_states": num_states, "kernel_size": kernel_size}
 
 
@@ -129,6 +151,10 @@ def _check_sidecar(path: Path, config: dict[str, Any]) -> None:
         raise CheckpointError(
             f"{sidecar.name} beside {path.name} is not valid JSON ({error}); save it again."
         ) from error
+    if not isinstance(claimed, dict):
+        raise CheckpointError(
+            f"{sidecar.name} beside {path.name} is no dictionary of names and values; save it again, or remove it."
+        )
     if claimed.get("_class_name") != "AlignNet":
         return
     for key, value in config.items():

@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 
 from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
 from x2i_app.encoders.minicpm_o.modeling import HEAD_KEY, SPEECH_PREFIX, MiniCPMOModel
 from x2i_app.encoders.minicpm_o.processing import NEEDED_TOKENS, MiniCPMOProcessor
-from x2i_app.encoders.native import processor_directory, quiet_loading
+from x2i_app.encoders.native import processor_directory
+from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly
 from x2i_app.errors import CheckpointError
 
 
@@ -21,9 +20,9 @@ def read_config(directory: Path) -> MiniCPMOConfig:
         if stated != MiniCPMOConfig.model_type:
             raise CheckpointError(f"{directory.name} holds a model of the type {stated!r}, not minicpm-o.")
         return MiniCPMOConfig.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+    except LOADING_ERRORS as error:
         raise CheckpointError(
-            f"{directory} holds no readable config.json of minicpm-o ({_first_line(error)}); "
+            f"{directory} holds no readable config.json of minicpm-o ({first_line(error)}); "
             "give the folder of such a model."
         ) from error
 
@@ -34,43 +33,19 @@ def load_model(directory: Path, config: MiniCPMOConfig, dtype: torch.dtype | str
     Left out by name: the head, speech output, and a last vision layer that the configuration drops and a file has.
     Raises CheckpointError, naming a key, if the files and the configuration do not agree on every weight and shape.
     """
-    try:
-        with quiet_loading():
-            model, report = MiniCPMOModel.from_pretrained(
-                directory,
-                config=config,
-                dtype=dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{directory.name} cannot be loaded as minicpm-o: {_first_line(error)}") from error
-    # transformers only warns of these, and makes weights up.
-    if missing := sorted(report["missing_keys"]):
-        raise CheckpointError(
-            f"{directory.name} lacks {len(missing)} weights, among them {missing[0]}; use the complete model."
-        )
-    for key, got, expected in report["mismatched_keys"]:
-        raise CheckpointError(f"{key} of {directory.name} has the shape {tuple(got)}; expected {tuple(expected)}.")
     left_out = (HEAD_KEY, SPEECH_PREFIX)
     if config.drop_vision_last_layer:
         left_out += (f"vpm.encoder.layers.{config.num_vision_layers}.",)
-    if unknown := [key for key in report["unexpected_keys"] if not key.startswith(left_out)]:
-        raise CheckpointError(
-            f"{directory.name} has {len(unknown)} weights that minicpm-o has no place for, among them {min(unknown)}."
-        )
-    return model
+    return load_strictly(MiniCPMOModel, directory, "minicpm-o", config, dtype, left_out)
 
 
 def load_processor(directory: Path, config: MiniCPMOConfig) -> MiniCPMOProcessor:
     """The folder's tokenizer and media processors. Raises CheckpointError if they are incomplete or do not fit."""
     try:
         processor = MiniCPMOProcessor.from_pretrained(processor_directory(directory), local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except LOADING_ERRORS as error:
         raise CheckpointError(
-            f"{directory.name} has no readable tokenizer or preprocessor_config.json ({_first_line(error)}); "
+            f"{directory.name} has no readable tokenizer or preprocessor_config.json ({first_line(error)}); "
             "use the complete model."
         ) from error
     vocabulary = processor.tokenizer.get_vocab()
@@ -96,7 +71,3 @@ def load_processor(directory: Path, config: MiniCPMOConfig) -> MiniCPMOProcessor
                 "so take both from one model."
             )
     return processor
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0]

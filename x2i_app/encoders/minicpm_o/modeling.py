@@ -16,8 +16,7 @@ from transformers.modeling_utils import init
 from x2i_app.encoders.minicpm_o.audio import AudioProjector, AudioTower, count_tokens
 from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
 from x2i_app.encoders.minicpm_o.vision import CrossAttention, Resampler, VisionTower
-from x2i_app.encoders.native import read_tensor
-from x2i_app.errors import CheckpointError
+from x2i_app.encoders.weights import read_head
 
 SPEECH_PREFIX = "tts."  # speech output, which is in the checkpoint and of no use here
 HEAD_KEY = "llm.lm_head.weight"
@@ -123,20 +122,15 @@ class MiniCPMOModel(PreTrainedModel):
     def add_head(self) -> None:
         """Read the language-model head from the checkpoint that this model was loaded from, if it is not there yet.
 
-        Raises CheckpointError if the checkpoint has none.
+        Raises CheckpointError if the checkpoint has none that fits.
         """
         if self.llm.lm_head is not None:
             return
         embedding = self.get_input_embeddings().weight
-        weight = read_tensor(Path(self.config.name_or_path), (HEAD_KEY,))
-        if weight.shape != embedding.shape:
-            raise CheckpointError(
-                f"{HEAD_KEY} has the shape {tuple(weight.shape)}; it must be {tuple(embedding.shape)}, "
-                "so use the complete, original model."
-            )
+        weight = read_head(Path(self.config.name_or_path), (HEAD_KEY,), embedding)
         with init_empty_weights():
             head = nn.Linear(self.config.hidden_size, self.config.vocab_size, bias=False)
-        head.weight = nn.Parameter(weight.to(embedding), requires_grad=False)
+        head.weight = weight
         self.llm.lm_head = head
 
     @torch.no_grad()

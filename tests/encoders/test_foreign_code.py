@@ -1,0 +1,94 @@
+"""A model's folder may name code of its own, and its user may say yes to anything: it is not run."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from encoders.internvl_checkpoint_factory import save_internvl
+from encoders.minicpm_o_factory import save_minicpm_o
+from factories import save_qwen_omni, save_qwen_vl
+
+ROOT = Path(__file__).resolve().parents[2]
+SAVE = {
+    "qwen2.5-vl": save_qwen_vl,
+    "qwen2.5-omni": save_qwen_omni,
+    "internvl2.5": save_internvl,
+    "minicpm-o": save_minicpm_o,
+}
+EVIL = """
+from pathlib import Path
+Path({canary!r}).write_text("run")
+class Evil:
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        return cls()
+generate = Evil
+"""
+AUTO = ("Config", "Model", "ModelForCausalLM", "Processor", "ImageProcessor", "VideoProcessor", "FeatureExtractor")
+NAMES = {
+    "auto_map": {f"Auto{kind}": "evil.Evil" for kind in AUTO} | {"AutoTokenizer": ["evil.Evil", "evil.Evil"]},
+    "processor_class": "Evil",
+}
+# Of its own classes each folder names some too: without them transformers takes what is known of the model type.
+TYPES = {"image_processor_type": "Evil", "feature_extractor_type": "Evil", "video_processor_type": "Evil"}
+FILES = {
+    "config.json": {},
+    "processor_config.json": {},
+    "preprocessor_config.json": TYPES,
+    "video_preprocessor_config.json": TYPES,
+    "tokenizer_config.json": {"tokenizer_class": "Evil"},
+}
+ENCODE = """
+import sys
+from dataclasses import replace
+from x2i_app.encoders import load_encoder
+from x2i_app.errors import X2IError
+from x2i_app.presets import get_family
+family, *directories = sys.argv[1:]
+for directory in directories:
+    try:
+        spec = replace(get_family(family), max_new_tokens=2)
+        load_encoder(family, directory, spec=spec).encode(prompt="a red house", reason=True)
+        print("encoded")
+    except X2IError as error:
+        print("refused:", error)
+"""
+
+
+def poison(directory: Path, canary: Path, files: Iterable[str], parts: bool) -> None:
+    """Let these files of a folder name code that lies beside them. parts: as their kind, too."""
+    for code in (directory / "evil.py", directory / "custom_generate" / "generate.py"):
+        code.parent.mkdir(exist_ok=True)
+        code.write_text(EVIL.format(canary=str(canary)))
+    for name in files:
+        path = directory / name
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        path.write_text(json.dumps(content | NAMES | (FILES[name] if parts else {})), encoding="utf-8")
+
+
+@pytest.mark.parametrize("family", SAVE)
+def test_a_folders_own_code_is_not_run_even_if_the_user_says_yes(tmp_path, family):
+    canary = tmp_path / "canary"
+    (tmp_path / "whole").mkdir()
+    SAVE[family](tmp_path / "whole")
+    cases = [[name] for name in FILES] + [list(FILES)]
+    directories = [shutil.copytree(tmp_path / "whole", tmp_path / f"model{i}") for i in range(2 * len(cases))]
+    for i, directory in enumerate(directories):
+        poison(directory, canary, cases[i // 2], parts=i % 2 == 1)
+    run = subprocess.run(
+        [sys.executable, "-c", ENCODE, family, *map(str, directories)],
+        cwd=ROOT,
+        input="y\n" * 50,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert not canary.exists()
+    said = run.stdout.splitlines()
+    assert len(said) == len(directories), run.stdout + run.stderr[-2000:]
+    assert all(line.startswith(("encoded", "refused:")) for line in said), run.stdout

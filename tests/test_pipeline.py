@@ -151,7 +151,7 @@ def test_the_teachers_t5_and_clip_lie_in_the_bundle_and_are_not_instantiated(mon
 def test_parts_of_ones_own_make_a_pipeline_with_sizes_from_the_files(qwen_vl_directory, tmp_path, image):
     align_net = AlignNet(4, 32, joint_dim=models.JOINT_DIM, pooled_dim=models.POOLED_DIM)
     align_net.save_pretrained(tmp_path)
-    parts = {"mllm": qwen_vl_directory, "flux": BUNDLE, "alignnet": tmp_path}
+    parts = {"mllm": qwen_vl_directory, "flux": "x2i-tiny", "alignnet": tmp_path}
     pipeline = load_pipeline("custom:qwen2.5-vl", **parts)
     conditioning = pipeline.encode(prompt="a red house", images=[image])
     assert conditioning.prompt_embeds.shape == (1, 512, models.JOINT_DIM)  # the family pads as the reference does

@@ -67,7 +67,7 @@ class Engine:
     def flux(self) -> FluxSpec:
         """Steps, guidance and size that suit the FLUX model; the default model's where it is not of the registry."""
         name = self.settings.flux or (self.preset.flux if self.preset else "")
-        known = {key: spec for spec in FLUX_MODELS.values() for key in (spec.name, spec.repo_id)}
+        known = {key: spec for spec in FLUX_MODELS.values() for key in (spec.name, spec.repo_id) if key}
         return known.get(name, FLUX_MODELS["shuttle-3-diffusion"])
 
     @property

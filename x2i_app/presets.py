@@ -64,13 +64,14 @@ FLUX_MODELS: dict[str, FluxSpec] = {
         ),
         FluxSpec(
             name="x2i-tiny",
-            repo_id="x2i-tiny",
+            repo_id="",
             revision=None,
             num_inference_steps=8,
             guidance_scale=3.5,
             resolution=128,
             license="Apache-2.0",
             guidance_embeds=False,
+            directory="x2i-tiny",
         ),
     )
 }

@@ -74,7 +74,10 @@ class EncodingSpec:
 
 @dataclass(frozen=True)
 class FluxSpec:
-    """A FLUX.1 model: its home, and the settings that suit it."""
+    """A FLUX.1 model: its home, and the settings that suit it.
+
+    `directory` is set for a model that is bundled with the app, in that folder of `assets/`; it has no `repo_id`.
+    """
 
     name: str
     repo_id: str
@@ -85,6 +88,7 @@ class FluxSpec:
     license: str
     guidance_embeds: bool
     gated: bool = False
+    directory: str | None = None
 
 
 @dataclass(frozen=True)

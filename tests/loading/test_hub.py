@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from x2i_app.errors import CheckpointError
-from x2i_app.loading import hub, load_alignnet
+from x2i_app.loading import hub, load_alignnet, load_pipeline
 from x2i_app.models import AlignNet
 from x2i_app.presets import PRESETS
 
@@ -66,3 +66,20 @@ def test_a_preset_without_a_released_alignnet_says_so():
     for preset in unreleased:
         with pytest.raises(CheckpointError, match=f"No AlignNet is released for {preset.name}; train your own"):
             hub.download_alignnet(preset.name, preset.align_net)
+
+
+def test_an_mllm_of_ones_own_is_not_asked_for_at_the_presets_revision(monkeypatch):
+    asked = []
+
+    def snapshot(repo_id, revision=None, **_):
+        asked.append((repo_id, revision))
+        raise OSError
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    for mllm in (None, "owner/finetune"):
+        with pytest.raises(CheckpointError, match="not in the hub cache"):
+            load_pipeline("qwen2.5-vl-3b", profile="cpu", mllm=mllm)
+    assert asked == [
+        ("Qwen/Qwen2.5-VL-3B-Instruct", "66285546d2b821cf421d4f5eb2576359d3770cd3"),
+        ("owner/finetune", None),
+    ]

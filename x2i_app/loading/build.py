@@ -17,7 +17,7 @@ from x2i_app.loading.checkpoints import load_alignnet
 from x2i_app.loading.hub import download_alignnet, resolve_directory, resolve_file
 from x2i_app.media.speech import Transcriber
 from x2i_app.pipeline import X2IPipeline
-from x2i_app.presets import FLUX_MODELS, get_family, get_flux, get_preset
+from x2i_app.presets import FLUX_MODELS, get_family, get_preset
 from x2i_app.settings import ASSETS, CUSTOM, PROFILES
 from x2i_app.specs import Preset
 
@@ -57,7 +57,7 @@ def load_pipeline(
     else:
         spec = get_preset(preset)
         encoder, align_net = _load_preset(spec, mllm, alignnet, dtype)
-        flux = flux or (_bundle(spec) if spec.directory else spec.flux)
+        flux = flux or spec.flux
     transformer, vae, scheduler = load_flux(flux, dtype)
     pipeline = X2IPipeline.from_encoder(encoder, align_net, transformer, vae, scheduler)
     if "audio" not in encoder.spec.modalities:
@@ -73,11 +73,13 @@ def load_flux(
 
     source: a folder, a name of the registry or a hub id. Raises CheckpointError.
     """
-    if str(source) in FLUX_MODELS:
-        spec = get_flux(str(source))
-        directory = resolve_directory(spec.repo_id, spec.revision, _FLUX_FILES)
-    else:
+    spec = FLUX_MODELS.get(str(source))
+    if spec is None:
         directory = resolve_directory(source, None, _FLUX_FILES)
+    elif spec.directory:
+        directory = ASSETS / spec.directory
+    else:
+        directory = resolve_directory(spec.repo_id, spec.revision, _FLUX_FILES)
     return (
         _load_part(FluxTransformer2DModel, directory, "transformer", dtype=dtype),
         _load_part(AutoencoderKL, directory, "vae", dtype=dtype),
@@ -132,9 +134,12 @@ def _named_errors(directory: Path) -> Iterator[None]:
 
 def _load_preset(spec: Preset, mllm, alignnet, dtype):
     if spec.directory:
-        mllm = mllm or _bundle(spec) / "mllm"
-        alignnet = alignnet or _bundle(spec) / spec.align_net.filename
-    directory = resolve_directory(mllm or spec.mllm.repo_id, spec.mllm.revision, _MLLM_FILES)
+        bundle = ASSETS / spec.directory
+        mllm, alignnet = mllm or bundle / "mllm", alignnet or bundle / spec.align_net.filename
+    if mllm:
+        directory = resolve_directory(mllm, None, _MLLM_FILES)
+    else:
+        directory = resolve_directory(spec.mllm.repo_id, spec.mllm.revision, _MLLM_FILES)
     encoder = load_encoder(spec.mllm.family, directory, spec=spec.encoding, expected=spec.mllm, dtype=dtype)
     path = resolve_file(alignnet) if alignnet else download_alignnet(spec.name, spec.align_net)
     sizes = {"num_states": spec.mllm.num_states, "hidden_size": spec.mllm.hidden_size}
@@ -151,10 +156,6 @@ def _load_custom(preset, mllm, flux, alignnet, dtype):
         )
     encoder = load_encoder(family, resolve_directory(mllm, None, _MLLM_FILES), dtype=dtype)
     return encoder, load_alignnet(resolve_file(alignnet), dtype=dtype)
-
-
-def _bundle(spec: Preset) -> Path:
-    return ASSETS / spec.directory
 
 
 def _device(name: str | torch.device) -> torch.device:

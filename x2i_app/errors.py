@@ -39,3 +39,7 @@ class GenerationCancelledError(X2IError):
 
 class EngineError(X2IError):
     """The engine cannot work: its model did not load, or it failed while a job ran."""
+
+
+class TrainingError(X2IError):
+    """A training run cannot start, go on, or be resumed."""

@@ -99,7 +99,9 @@ _TINY = Preset(
         None, "align_net/diffusion_pytorch_model.safetensors", fusion="conv", joint_dim=128, pooled_dim=128
     ),
     # Its AlignNet is made for the states of the sentence with which the MLLM answers any input.
-    encoding=replace(FAMILIES["qwen2.5-omni"], states="answer", max_new_tokens=64, max_video_frames=8),
+    encoding=replace(
+        FAMILIES["qwen2.5-omni"], states="answer", max_new_tokens=64, max_video_frames=8, max_video_pixels=96 * 96
+    ),
     flux="x2i-tiny",
     about="A bundled miniature for any CPU; not trained yet, so every picture is noise, and so is every word it says.",
     directory="x2i-tiny",

@@ -141,7 +141,7 @@ def test_the_folders_own_file_shapes_the_answer_but_does_not_sample_it(family, c
 
 def test_an_answer_ends_where_the_folders_own_file_says(family, copy):
     whole = load(family, copy)
-    _, states = whole._answer(whole._converse([Turn(prompt="a red house")]))
+    [states] = whole._answer([whole._converse([Turn(prompt="a red house")])])
     assert states.hidden_states.shape[2] > 3
     edit_generation(copy, eos_token_id=list(range(len(whole.processor.tokenizer))))
     silent = load(family, copy).encode(prompt="a red house", reason=True)

@@ -93,12 +93,12 @@ class MLLMEncoder(ABC):
         """H: width of a hidden state."""
 
     @abstractmethod
-    def _prefill(self, conversation: Conversation, padding: Padding) -> HiddenStates:
-        """States of the conversation's own tokens by one forward pass, without the language-model head."""
+    def _prefill(self, conversations: Sequence[Conversation], padding: Padding) -> list[HiddenStates]:
+        """States of each conversation's own tokens by a forward pass, without the language-model head."""
 
     @abstractmethod
-    def _answer(self, conversation: Conversation) -> tuple[HiddenStates, HiddenStates]:
-        """Let the MLLM answer: states of the prompt's tokens, and of the answer's."""
+    def _answer(self, conversations: Sequence[Conversation]) -> list[HiddenStates]:
+        """Let the MLLM answer each conversation; of the states of a prompt and its answer, what `_choose` chooses."""
 
     @torch.no_grad()
     def encode(
@@ -119,27 +119,49 @@ class MLLMEncoder(ABC):
 
         Raises UnsupportedModalityError, MediaError, or InvalidRequestError for text that the MLLM reserves.
         """
-        turns = [*map(as_turn, history), Turn(prompt, images, videos, audios)]
+        return self.encode_batch([[*history, Turn(prompt, images, videos, audios)]], padding, reason)[0]
+
+    @torch.no_grad()
+    def encode_batch(
+        self, turns_lists: Sequence[Sequence[Turn]], padding: Padding | None = None, reason: bool = False
+    ) -> list[HiddenStates]:
+        """Hidden states of many conversations; item i is what `encode` makes of the turns i (B = 1), and as exact.
+
+        turns_lists: the turns of each conversation, the present one last. padding, reason, errors: as in `encode`.
+
+        Nothing is padded to make a batch: conversations of one length in tokens, with media of one size, run together,
+        every other one alone. All results are in memory at the end; give a long list in pieces.
+        """
         if padding not in (None, *get_args(Padding)) or not isinstance(reason, bool):
             raise InvalidRequestError(
                 f"padding is {padding!r} and reason {reason!r}; allowed are padded, compact or None, and true or false."
             )
+        conversations = [self._read(list(map(as_turn, turns))) for turns in turns_lists]
+        encoded = self._encode(conversations, padding, reason)
+        return [
+            replace(states, notes=(*conversation.notes, *states.notes))
+            for conversation, states in zip(conversations, encoded, strict=True)
+        ]
+
+    def _read(self, turns: Sequence[Turn]) -> Conversation:
         if not any(turn.modalities for turn in turns):
             raise InvalidRequestError(NOTHING)
         self.check_modalities(turns)
-        conversation = self._converse(turns)
-        encoded = self._encode(conversation, padding, reason)
-        return replace(encoded, notes=(*conversation.notes, *encoded.notes))
+        return self._converse(turns)
 
-    def _encode(self, conversation: Conversation, padding: Padding | None, reason: bool) -> HiddenStates:
-        states = self.spec.states
-        if states == "prompt" and not reason:
-            return self._prefill(conversation, padding or self.spec.padding)
-        asked, answered = self._answer(conversation)
+    def _encode(
+        self, conversations: Sequence[Conversation], padding: Padding | None, reason: bool
+    ) -> list[HiddenStates]:
+        if self.spec.states == "prompt" and not reason:
+            return self._prefill(conversations, padding or self.spec.padding)
+        return self._answer(conversations)
+
+    def _choose(self, asked: HiddenStates, answered: HiddenStates) -> HiddenStates:
+        """Of the states of a prompt and its answer, those that feed AlignNet."""
         if answered.hidden_states.shape[2] == 0:
             note = "The MLLM had nothing to say, so the picture follows the input itself."
             return HiddenStates(asked.hidden_states, asked.mask, answered.answer, (note,))
-        if states == "prompt+answer":
+        if self.spec.states == "prompt+answer":
             return HiddenStates(
                 torch.cat((asked.hidden_states, answered.hidden_states), dim=2),
                 torch.cat((asked.mask, answered.mask), dim=1),

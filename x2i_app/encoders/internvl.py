@@ -101,15 +101,16 @@ class InternVLEncoder(NativeEncoder):
         return {"images": conversation.images, "images_kwargs": {"crop_to_patches": False}}
 
     def _position_ids(self, inputs: BatchFeature) -> torch.Tensor:
-        """(1, S): InternVL counts on through images and padding alike."""
-        return torch.arange(inputs["input_ids"].shape[1], device=inputs["input_ids"].device)[None]
+        """(B, S): InternVL counts on through images and padding alike."""
+        count, length = inputs["input_ids"].shape
+        return torch.arange(length, device=inputs["input_ids"].device).expand(count, -1)
 
-    def _prefill(self, conversation: Conversation, padding: Padding) -> HiddenStates:
-        inputs = self._tokenize(conversation)
+    def _prefill_group(self, inputs: BatchFeature, padding: Padding) -> list[HiddenStates]:
         if padding == "padded":
             # Each pad row has a position of its own and differs from the others, so all are computed.
             inputs = self._append_pads(inputs, max(0, self.spec.pad_length - inputs["input_ids"].shape[1]))
         output = self.base(
             **inputs, position_ids=self._position_ids(inputs), output_hidden_states=True, use_cache=False
         )
-        return HiddenStates(torch.stack(output.hidden_states, dim=1), inputs["attention_mask"].bool())
+        states, mask = torch.stack(output.hidden_states, dim=1), inputs["attention_mask"].bool()
+        return list(map(HiddenStates, states.split(1), mask.split(1)))

@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from accelerate import init_empty_weights
 from transformers import BatchFeature, GenerationConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
+from x2i_app.encoders.grouping import run_in_groups
 from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly, read_head
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
@@ -38,6 +40,9 @@ class NativeEncoder(MLLMEncoder):
     left_out: ClassVar[tuple[str, ...]] = ()
     # What of a folder's generation_config.json shapes an answer; how it is sampled does not, as no answer is.
     generation_fields: ClassVar[tuple[str, ...]] = ("bos_token_id", "eos_token_id", "pad_token_id", *_SHAPING)
+
+    # Conversations of one shape that run together.
+    max_group_size: ClassVar[int] = 32
 
     @classmethod
     def load(
@@ -126,9 +131,13 @@ class NativeEncoder(MLLMEncoder):
             if any(word in text for text in texts):
                 raise InvalidRequestError(f"The text contains {word}, which the MLLM reserves for itself; remove it.")
 
-    def _prefill(self, conversation: Conversation, padding: Padding) -> HiddenStates:
-        inputs = self._tokenize(conversation)
-        length = inputs["input_ids"].shape[1]
+    def _prefill(self, conversations: Sequence[Conversation], padding: Padding) -> list[HiddenStates]:
+        inputs = map(self._tokenize, conversations)
+        return run_in_groups(inputs, lambda group: self._prefill_group(group, padding), self.max_group_size)
+
+    def _prefill_group(self, inputs: BatchFeature, padding: Padding) -> list[HiddenStates]:
+        """States of conversations of one length."""
+        count, length = inputs["input_ids"].shape
         position_ids = self._position_ids(inputs)
         pads = max(0, self.spec.pad_length - length) if padding == "padded" else 0
         if pads:
@@ -138,12 +147,12 @@ class NativeEncoder(MLLMEncoder):
             position_ids = torch.nn.functional.pad(position_ids, (0, 1), value=_PAD_POSITION)
         output = self.base(**inputs, position_ids=position_ids, output_hidden_states=True, use_cache=False)
         states = torch.stack(output.hidden_states, dim=1)
-        mask = torch.ones(1, length, dtype=torch.bool, device=states.device)
+        mask = torch.ones(count, length, dtype=torch.bool, device=states.device)
         if pads:
             rows = states[:, :, -1:].expand(-1, -1, pads, -1)
             states = torch.cat((states[:, :, :-1], rows), dim=2)
             mask = torch.nn.functional.pad(mask, (0, pads))
-        return HiddenStates(states, mask)
+        return list(map(HiddenStates, states.split(1), mask.split(1)))
 
     def _append_pads(self, inputs: BatchFeature, count: int) -> BatchFeature:
         fill = {"input_ids": self.processor.tokenizer.pad_token_id, "attention_mask": 0, "mm_token_type_ids": 0}
@@ -152,9 +161,12 @@ class NativeEncoder(MLLMEncoder):
             inputs[key] = torch.nn.functional.pad(inputs[key], (0, count), value=fill[key])
         return inputs
 
-    def _answer(self, conversation: Conversation) -> tuple[HiddenStates, HiddenStates]:
+    def _answer(self, conversations: Sequence[Conversation]) -> list[HiddenStates]:
         self.add_head()
-        inputs = self._tokenize(conversation)
+        return run_in_groups(map(self._tokenize, conversations), self._answer_group, self.max_group_size)
+
+    def _answer_group(self, inputs: BatchFeature) -> list[HiddenStates]:
+        """Answers to prompts of one length, each as long as it is."""
         output = self.model.generate(
             **inputs,
             max_new_tokens=self.spec.max_new_tokens,
@@ -165,14 +177,29 @@ class NativeEncoder(MLLMEncoder):
         )
         # Step 0 is the prompt; step i feeds the answer's token i - 1. The last token is never fed.
         steps = [torch.stack(step, dim=1) for step in output.hidden_states]
-        answer_ids = output.sequences[0, inputs["input_ids"].shape[1] :]
+        prompts = steps[0]
+        answers = torch.cat(steps[1:], dim=2) if len(steps) > 1 else prompts[:, :, :0]
+        said = output.sequences[:, inputs["input_ids"].shape[1] :].tolist()
+        return [
+            self._settle(prompt, answer, self._cut(ids))
+            for prompt, answer, ids in zip(prompts.split(1), answers.split(1), said, strict=True)
+        ]
+
+    def _cut(self, answer_ids: list[int]) -> list[int]:
+        """An answer up to the token that ends it. What follows only fills it up to the longest answer of its group."""
+        eos = self.model.generation_config.eos_token_id
+        ends = {eos} if isinstance(eos, int) else set(eos)
+        end = next((place for place, token in enumerate(answer_ids) if token in ends), len(answer_ids) - 1)
+        return answer_ids[: end + 1]
+
+    def _settle(self, prompt: torch.Tensor, answer: torch.Tensor, answer_ids: list[int]) -> HiddenStates:
+        """prompt, answer: states (1, L, S, H); of the answer one row for each token but the last, and maybe more."""
         text = clean_answer(self.processor.tokenizer.decode(answer_ids, skip_special_tokens=True))
-        prompt = steps[0]
-        answer = torch.cat(steps[1:], dim=2) if len(steps) > 1 else prompt[:, :, :0]
-        return tuple(
+        asked, answered = (
             HiddenStates(states, torch.ones(1, states.shape[2], dtype=torch.bool, device=states.device), text)
-            for states in (prompt, answer)
+            for states in (prompt, answer[:, :, : len(answer_ids) - 1])
         )
+        return self._choose(asked, answered)
 
     def add_head(self) -> None:
         """Put the language-model head on the model, if it is not there yet; nothing that is loaded is copied.

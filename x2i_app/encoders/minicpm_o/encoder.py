@@ -12,7 +12,7 @@ from x2i_app.encoders.base import Conversation, HiddenStates
 from x2i_app.encoders.minicpm_o.checkpoint import load_model, load_processor, read_config
 from x2i_app.encoders.minicpm_o.modeling import MiniCPMOModel
 from x2i_app.encoders.minicpm_o.processing import STOP_WORDS, MiniCPMOProcessor
-from x2i_app.encoders.native import NativeEncoder, clean_answer
+from x2i_app.encoders.native import NativeEncoder
 from x2i_app.media import VideoClip, load_image, load_video
 from x2i_app.specs import Padding
 
@@ -24,6 +24,7 @@ class MiniCPMOEncoder(NativeEncoder):
     """
 
     family = "minicpm-o"
+    max_group_size = 1  # its model, the only one that is not transformers' own, reads one conversation at a time
     base_class = MiniCPMOModel
     processor_class = MiniCPMOProcessor
     model: MiniCPMOModel
@@ -63,14 +64,13 @@ class MiniCPMOEncoder(NativeEncoder):
         """(1, S): one after the other."""
         return torch.arange(inputs["input_ids"].shape[1], device=inputs["input_ids"].device)[None]
 
-    def _prefill(self, conversation: Conversation, padding: Padding) -> HiddenStates:
-        return super()._prefill(conversation, "compact")
+    def _prefill_group(self, inputs: BatchFeature, padding: Padding) -> list[HiddenStates]:
+        return super()._prefill_group(inputs, "compact")
 
-    def _answer(self, conversation: Conversation) -> tuple[HiddenStates, HiddenStates]:
-        self.add_head()
+    def _answer_group(self, inputs: BatchFeature) -> list[HiddenStates]:
         tokenizer = self.processor.tokenizer
         stops = set(tokenizer.convert_tokens_to_ids(list(STOP_WORDS)))
-        output = self.model(**self._tokenize(conversation), use_cache=True, want_logits=True)
+        output = self.model(**inputs, use_cache=True, want_logits=True)
         prompt = torch.stack(output.hidden_states, dim=1)
         said, states = [], []
         # The most likely word each time, as the reference asks for. The last one is never fed, so has no states.
@@ -85,12 +85,8 @@ class MiniCPMOEncoder(NativeEncoder):
                 want_logits=True,
             )
             states.append(torch.stack(output.hidden_states, dim=1))
-        text = clean_answer(tokenizer.decode(said, skip_special_tokens=True))
         answer = torch.cat(states, dim=2) if states else prompt[:, :, :0]
-        return tuple(
-            HiddenStates(rows, torch.ones(1, rows.shape[2], dtype=torch.bool, device=rows.device), text)
-            for rows in (prompt, answer)
-        )
+        return [self._settle(prompt, answer, said)]
 
 
 def _lay_out(conversation: Conversation) -> Conversation:

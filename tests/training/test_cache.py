@@ -1,0 +1,104 @@
+"""What was computed before a kill is read and not computed again; what it was made from is checked."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from x2i_app.errors import TrainingError
+from x2i_app.training.cache import CaptionCache, fingerprint
+
+CAPTIONS = [f"caption {i}" for i in range(10)]
+
+
+@pytest.fixture
+def seen():
+    return []
+
+
+@pytest.fixture
+def compute(seen):
+    def run(texts):
+        seen.append(list(texts))
+        return [
+            {"number": torch.full((2, len(text)), float(text.split()[-1])), "flag": torch.ones(1)} for text in texts
+        ]
+
+    return run
+
+
+def filled(directory, compute, captions=CAPTIONS, made_by="one"):
+    cache = CaptionCache(directory, captions, made_by, shard_size=4)
+    cache.fill(compute, "test")
+    return cache
+
+
+def test_every_caption_has_its_own_tensors(tmp_path, compute, seen):
+    cache = filled(tmp_path, compute)
+    assert [len(texts) for texts in seen] == [4, 4, 2]
+    assert len(cache) == 10
+    assert [cache[i]["number"][0, 0].item() for i in range(10)] == list(range(10))
+    assert cache[9]["flag"].shape == (1,)
+    assert cache.sizes("number", dim=1) == [9] * 10
+    copy = pickle.loads(pickle.dumps(cache))  # noqa: S301 (our own bytes, as a worker process gets them)
+    assert torch.equal(copy[5]["number"], cache[5]["number"])
+
+
+def test_shards_are_computed_once(tmp_path, compute, seen):
+    filled(tmp_path, compute)
+    seen.clear()
+    filled(tmp_path, compute)
+    assert seen == []
+    (tmp_path / "00001.safetensors").write_bytes(b"cut off")
+    assert filled(tmp_path, compute)[6]["number"][0, 0] == 6
+    assert seen == [CAPTIONS[4:8]]
+
+
+def test_other_captions_or_other_weights_make_new_shards(tmp_path, compute, seen):
+    filled(tmp_path, compute)
+    seen.clear()
+    filled(tmp_path, compute, captions=[*CAPTIONS[:9], "caption 42", "caption 43"])
+    assert seen == [["caption 8", "caption 42", "caption 43"]]
+    seen.clear()
+    filled(tmp_path, compute, made_by="two")
+    assert len(seen) == 3
+
+
+KILLED = """
+import os, signal, sys, torch
+from pathlib import Path
+from x2i_app.training.cache import CaptionCache
+def compute(texts):
+    if texts[0] == "caption 8":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [{"number": torch.ones(1)} for _ in texts]
+CaptionCache(Path(sys.argv[1]), [f"caption {i}" for i in range(10)], "one", 4).fill(compute, "test")
+"""
+
+
+def test_a_killed_process_leaves_whole_shards_for_the_next(tmp_path, compute, seen):
+    run = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, check=False)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    filled(tmp_path, compute)
+    assert seen == [CAPTIONS[8:]]
+
+
+def test_a_disk_that_takes_nothing_is_told(tmp_path, compute):
+    (tmp_path / "00000.tmp").mkdir()
+    with pytest.raises(TrainingError, match=r"00000.safetensors cannot be written .*; make room"):
+        filled(tmp_path, compute)
+
+
+def test_a_fingerprint_sees_a_change_of_weights():
+    module = torch.nn.Linear(40, 30)
+    before = fingerprint(module, "compact", 5)
+    assert fingerprint(module, "compact", 5) == before
+    assert fingerprint(module, "padded", 5) != before
+    with torch.no_grad():
+        module.weight.mul_(1.001)
+    assert fingerprint(module, "compact", 5) != before
+    assert os.sep not in before

@@ -1,0 +1,204 @@
+"""AlignNet is really trained, a few steps at a tiny size, and nothing but AlignNet."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from training.tiny import CAPTIONS, build_pipeline, save_teacher
+
+from x2i_app.errors import CheckpointError, InvalidRequestError, TrainingError
+from x2i_app.training import DistillOptions, LoopOptions, TeacherText, distill
+from x2i_app.training import distill as _  # noqa: F401 (the package's name is the function, not the module)
+from x2i_app.training.captions import CaptionBatches, encode_captions
+from x2i_app.training.distill import _Distillation
+from x2i_app.training.taps import tap_attention
+
+OPTIONS = DistillOptions(batch_size=4, resolution=64, max_sequence_length=12, num_inference_steps=3)
+LOOP = LoopOptions(steps=4, warmup_steps=0, ema_decay=None, mixed_precision="no", workers=0)
+
+
+@pytest.fixture
+def pipeline(qwen_vl_directory):
+    return build_pipeline(qwen_vl_directory)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return TeacherText.load(save_teacher(tmp_path_factory.mktemp("flux")))
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(module, before):
+    return all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def batches(pipeline, teacher, directory, options=OPTIONS, captions=CAPTIONS):
+    encoded = encode_captions(
+        pipeline.encoder, teacher, captions, directory, options.max_sequence_length, torch.float32
+    )
+    return CaptionBatches(*encoded, options.batch_size, seed=0)
+
+
+@pytest.mark.parametrize("path_share", [0.0, 0.5])
+def test_the_loss_falls_and_only_align_net_changes(pipeline, teacher, tmp_path, path_share):
+    parts = (pipeline.transformer, pipeline.mllm, pipeline.vae, teacher.text_encoder, teacher.text_encoder_2)
+    before, align_net = [weights(part) for part in parts], weights(pipeline.align_net)
+    options = replace(OPTIONS, path_share=path_share, output_weight=1.0)
+    loop = replace(LOOP, steps=150, learning_rate=1e-2)
+    distill(pipeline, teacher, CAPTIONS, tmp_path, options, loop)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert lines[-1]["attention"] < 0.7 * lines[0]["attention"]
+    assert lines[-1]["output"] < lines[0]["output"]
+    assert all(same(part, old) for part, old in zip(parts, before, strict=True))
+    assert not same(pipeline.align_net, align_net)
+    assert not any(parameter.requires_grad for parameter in pipeline.align_net.parameters())
+    assert pipeline(prompt="a red house", width=64, height=64, num_inference_steps=1).images[0].size == (64, 64)
+
+
+def test_mixed_precision_trains_too_and_align_net_keeps_its_dtype(pipeline, teacher, tmp_path):
+    pipeline.align_net.to(torch.bfloat16)
+    distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, mixed_precision="bf16", ema_decay=0.9))
+    assert pipeline.align_net.dtype == torch.bfloat16
+
+
+def test_a_batch_has_one_length_and_depends_on_the_step_alone(pipeline, teacher, tmp_path):
+    data = batches(pipeline, teacher, tmp_path)
+    assert len(set(data.lengths)) > 2
+    for step in range(30):
+        batch, chosen = data[step], data.captions(step)
+        assert len({data.lengths[i] for i in chosen}) == 1
+        assert len(set(chosen)) == len(chosen) == min(4, len(data.buckets[data.lengths[chosen[0]]]))
+        assert batch["hidden_states"].shape[0] == batch["prompt_embeds"].shape[0] == len(chosen)
+    again = batches(pipeline, teacher, tmp_path)
+    assert all(torch.equal(again[7][name], value) for name, value in data[7].items())
+    assert {int(i) for step in range(60) for i in data.captions(step)} == set(range(len(CAPTIONS)))
+
+
+def test_captions_are_read_as_prompts_are(pipeline, teacher, tmp_path):
+    data = batches(pipeline, teacher, tmp_path)
+    for index, caption in enumerate(CAPTIONS):
+        row = data.states[index] | data.embeddings[index]
+        expected = pipeline.encoder.encode(caption).hidden_states[0]
+        torch.testing.assert_close(row["hidden_states"], expected, atol=1e-4, rtol=1e-4)
+        prompt_embeds, pooled = teacher.encode([caption], OPTIONS.max_sequence_length)
+        torch.testing.assert_close(row["prompt_embeds"], prompt_embeds[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(row["pooled"], pooled[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("encoding", [{"states": "answer", "max_new_tokens": 6}, {"padding": "padded"}])
+def test_answers_and_padded_prompts_are_distilled_too(qwen_vl_directory, teacher, tmp_path, encoding):
+    pipeline = build_pipeline(qwen_vl_directory, **encoding)
+    distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, steps=2))
+    lengths = set(batches(pipeline, teacher, tmp_path).lengths)
+    assert lengths == {512} if "padding" in encoding else max(lengths) <= 6
+
+
+def terms_and_gradients(pipeline, batch, options):
+    task = _Distillation(pipeline, options, torch.device("cpu"))
+    pipeline.transformer.requires_grad_(False)
+    align_net = pipeline.align_net.requires_grad_(True)
+    torch.manual_seed(0)
+    terms = task.compute_loss(align_net, batch)
+    gradients = torch.autograd.grad(sum(terms.values()), list(align_net.parameters()))
+    return terms, gradients
+
+
+def test_gradient_checkpointing_changes_nothing(pipeline, teacher, tmp_path):
+    batch = batches(pipeline, teacher, tmp_path)[0]
+    options = replace(OPTIONS, path_share=1.0, output_weight=1.0)
+    terms, gradients = terms_and_gradients(pipeline, batch, options)
+    pipeline.transformer.enable_gradient_checkpointing()
+    pipeline.transformer.train()
+    again, same_gradients = terms_and_gradients(pipeline, batch, options)
+    for name, term in terms.items():
+        torch.testing.assert_close(again[name], term, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(same_gradients, gradients, rtol=1e-3, atol=1e-5)
+
+
+def test_a_student_that_says_what_the_teacher_says_has_nothing_to_learn(pipeline, teacher, tmp_path):
+    batch = batches(pipeline, teacher, tmp_path)[0]
+    options = replace(OPTIONS, output_weight=1.0, match_text=True)
+    task = _Distillation(pipeline, options, torch.device("cpu"))
+    rows = batch["prompt_embeds"].shape[1]
+    batch["hidden_states"] = torch.zeros(len(batch["pooled"]), 1, rows, 1)
+    terms = task.compute_loss(lambda _: (batch["prompt_embeds"], batch["pooled"]), batch)
+    assert terms["attention"].abs() < 1e-3
+    assert terms["output"] < 1e-8
+
+
+def test_the_path_is_flux_pipelines_own(pipeline, teacher, tmp_path):
+    """Latents after i of k steps, and the timestep there, are what FluxPipeline has after i steps from the same noise."""
+    batch = batches(pipeline, teacher, tmp_path)[3]
+    options = replace(OPTIONS, path_share=1.0, num_inference_steps=4)
+    task = _Distillation(pipeline, options, torch.device("cpu"))
+    prompt_embeds, pooled = batch["prompt_embeds"], batch["pooled"]
+    reached = set()
+    for seed in range(4):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            latents, timestep = task._go_along(prompt_embeds, pooled)
+        torch.manual_seed(seed)
+        noise = torch.randn(len(pooled), 16, 16)
+        seen = [(1000.0, noise)]
+        flux = pipeline.drawing_pipeline()
+        flux(
+            prompt_embeds=prompt_embeds,
+            pooled_prompt_embeds=pooled,
+            width=64,
+            height=64,
+            num_inference_steps=4,
+            latents=noise.clone(),
+            output_type="latent",
+            callback_on_step_end=lambda _, i, t, kwargs: seen.append((None, kwargs["latents"])) or {},
+        )
+        timesteps = flux.scheduler.timesteps
+        for row in range(len(pooled)):
+            step = (timesteps == timestep[row]).nonzero().item()
+            reached.add(step)
+            torch.testing.assert_close(latents[row], seen[step][1][row], rtol=1e-4, atol=1e-4)
+    assert len(reached) > 2
+
+
+def test_guidance_is_given_where_the_transformer_takes_it(qwen_vl_directory, teacher, tmp_path):
+    pipeline = build_pipeline(qwen_vl_directory, guidance=True)
+    batch = batches(pipeline, teacher, tmp_path)[0]
+    weak, strong = (terms_and_gradients(pipeline, batch, replace(OPTIONS, guidance_scale=g))[0] for g in (1.0, 30.0))
+    assert weak["attention"] != strong["attention"]
+
+
+def test_text_rows_of_different_number_are_not_compared(pipeline, teacher, tmp_path):
+    options = replace(OPTIONS, match_text=True, max_sequence_length=9)
+    with pytest.raises(TrainingError, match=r"AlignNet gives \d+ text rows and T5 9, but match_text"):
+        distill(pipeline, teacher, CAPTIONS, tmp_path, options, LOOP)
+
+
+def test_a_layer_that_is_not_finite_is_named(pipeline, teacher, tmp_path):
+    def break_it(module, args, output):
+        return output * float("nan") if torch.is_grad_enabled() else output
+
+    handle = pipeline.transformer.single_transformer_blocks[1].attn.register_forward_hook(break_it)
+    with pytest.raises(TrainingError, match=r"step 0 the single_transformer_blocks\.1\.attn/image is nan"):
+        distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, LOOP)
+    handle.remove()
+    with tap_attention(pipeline.transformer, lambda *_: None):
+        pass
+
+
+def test_a_teacher_of_another_size_and_no_captions_are_refused(pipeline, teacher, tmp_path):
+    other = TeacherText.load(save_teacher(tmp_path / "flux", pooled=12))
+    with pytest.raises(CheckpointError, match="embeddings of width 24 and 12, but FLUX reads 24 and 16"):
+        distill(pipeline, other, CAPTIONS, tmp_path, OPTIONS, LOOP)
+    with pytest.raises(TrainingError, match="no captions"):
+        distill(pipeline, teacher, [], tmp_path, OPTIONS, LOOP)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"path_share": 1.5}, {"resolution": 100}, {"temperature": 0}, {"batch_size": 0}, {"output_weight": -1}]
+)
+def test_options_that_make_no_sense_are_told(wrong):
+    with pytest.raises(InvalidRequestError, match=f"{next(iter(wrong))} is"):
+        DistillOptions(**wrong)

@@ -1,0 +1,82 @@
+"""First stage of x2i-tiny: the VAE learns to shrink drawings and to draw them again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch.utils.data import Dataset
+
+from x2i_app.miniature.pool import PicturePool
+from x2i_app.training.loop import LoopOptions, train
+
+# The squared error decides; a little absolute error sharpens edges, and a little KL keeps latents smooth and small.
+_ABSOLUTE_WEIGHT = 0.05
+_KL_WEIGHT = 1e-4
+
+
+@dataclass(frozen=True)
+class PictureBatches(Dataset):
+    """Random pictures of a pool, float (B, 3, H, W) in [-1, 1], as a function of the step."""
+
+    pool: PicturePool
+    batch_size: int
+    seed: int = 0
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        rng = np.random.default_rng((self.seed, step))
+        return to_tensor(self.pool.pictures[rng.integers(len(self.pool.pictures), size=self.batch_size)])
+
+
+def to_tensor(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 (B, H, W, 3) -> float (B, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def train_vae(
+    vae: AutoencoderKL, pool: PicturePool, directory: Path, options: LoopOptions, batch_size: int = 6
+) -> None:
+    """Train in place, then set the shift and the scale that make latents of this world of mean 0 and deviation 1."""
+    train(vae, PictureBatches(pool, batch_size, options.seed), _loss, directory, options, title="VAE")
+    latents = encode_pictures(vae, pool.pictures[:1000])
+    vae.register_to_config(shift_factor=0.0, scaling_factor=1.0)
+    shift, deviation = latents.mean().item(), latents.std().item()
+    vae.register_to_config(shift_factor=round(shift, 5), scaling_factor=round(1 / deviation, 5))
+
+
+def _loss(vae, pictures):
+    posterior = vae.encode(pictures).latent_dist
+    drawn = vae.decode(posterior.sample()).sample.float()
+    error = drawn - pictures
+    # Kullback-Leibler divergence from the unit normal, a latent value's mean.
+    kl = 0.5 * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float()).mean()
+    return {
+        "squared": error.square().mean(),
+        "absolute": _ABSOLUTE_WEIGHT * error.abs().mean(),
+        "kl": _KL_WEIGHT * kl,
+    }
+
+
+@torch.no_grad()
+def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray, batch_size: int = 32) -> torch.Tensor:
+    """uint8 (N, H, W, 3) -> latents (N, C, H/8, W/8) as the DiT sees them: the posterior's mean, shifted and scaled."""
+    config = vae.config
+    parts = [
+        (vae.encode(to_tensor(pictures[start : start + batch_size])).latent_dist.mean - config.shift_factor)
+        * config.scaling_factor
+        for start in range(0, len(pictures), batch_size)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def reconstruction_psnr(vae: AutoencoderKL, pictures: np.ndarray, batch_size: int = 32) -> float:
+    """Mean peak signal-to-noise ratio in dB of uint8 (N, H, W, 3) pictures after a trip through the VAE."""
+    ratios = []
+    for start in range(0, len(pictures), batch_size):
+        batch = to_tensor(pictures[start : start + batch_size])
+        drawn = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1, 1)
+        # Pixels range over 2, so the peak's square is 4.
+        ratios.append(10 * torch.log10(4 / (drawn - batch).square().mean(dim=(1, 2, 3))))
+    return torch.cat(ratios).mean().item()

@@ -1,0 +1,201 @@
+"""What people may show, play or tell to the miniature's MLLM, and what it should answer: training and judging share it.
+
+An answer is the canonical English sentence of the scene meant. What a mix means is a convention: an instruction changes
+what is shown or heard; of several pictures the first gives the setting and all give their things, from left to right;
+a sound beside a picture sets the scene, so that the picture's things stand under the sky and on the ground that are
+heard; a sound alone shows its voiced things as `sound.imagined` says, or, if nothing has a voice, only a setting.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from x2i_app.errors import InvalidRequestError
+from x2i_app.miniature.edits import random_edit
+from x2i_app.miniature.scene import Scene, Split, random_scene, usual_places
+from x2i_app.miniature.screenshot import SCREENSHOT_LANGUAGES, screenshot
+from x2i_app.miniature.sound import SILENT_KINDS, imagined, sounding
+from x2i_app.miniature.words import LANGUAGES, describe, sound_sentence
+
+CODES = tuple(LANGUAGES)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A medium as a recipe. kind: "picture", "film", "sound" or "screenshot". seed, time: as `draw_scene` takes them.
+
+    scene: what it shows; None for a screenshot, which shows `text`.
+    """
+
+    kind: str
+    scene: Scene | None = None
+    seed: int = 0
+    time: float = 0.0
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One turn of the user, and the answer wanted. wanted: the scene to draw; None where only a setting is heard."""
+
+    words: str
+    shown: tuple[Shown, ...]
+    answer: str
+    wanted: Scene | None
+
+
+Dialogue = tuple[Exchange, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where conversations take their scenes from.
+
+    split: as in `random_scene`. sounds: recipes of sounds that are already made, first those in which something has a
+    voice, then those of a setting alone; None makes up new ones.
+    """
+
+    split: Split | None = "train"
+    sounds: tuple[tuple[Shown, ...], tuple[Shown, ...]] | None = None
+
+    def scene(self, rng: random.Random, things: int | None = None) -> Scene:
+        return random_scene(rng, split=self.split, things=things)
+
+    def picture(self, rng: random.Random, scene: Scene) -> Shown:
+        return Shown("picture", scene, rng.randrange(1 << 30), rng.uniform(0, 4))
+
+    def sound(self, rng: random.Random, *, voiced: bool) -> Shown:
+        if self.sounds:
+            return rng.choice(self.sounds[0 if voiced else 1])
+        return random_sound(rng, self.split, voiced=voiced)
+
+
+def random_sound(rng: random.Random, split: Split | None, *, voiced: bool) -> Shown:
+    """The recipe of a new sound: with at least one voice, or of a setting alone."""
+    while True:
+        scene = random_scene(rng, split=split, **({} if voiced else {"kinds": SILENT_KINDS}))
+        if bool(sounding(scene).kinds) == voiced:
+            return Shown("sound", scene, rng.randrange(1 << 30))
+
+
+def words(source: Source, rng: random.Random, language: str | None = None) -> Dialogue:
+    """A description in one of the six languages."""
+    scene = source.scene(rng)
+    text = describe(scene, language or rng.choice(CODES), rng)
+    return (_exchange(text, (), scene),)
+
+
+def picture(source: Source, rng: random.Random) -> Dialogue:
+    """A drawing, without a word."""
+    scene = source.scene(rng)
+    return (_exchange("", (source.picture(rng, scene),), scene),)
+
+
+def pictures(source: Source, rng: random.Random) -> Dialogue:
+    """Two drawings to be brought together, two or three things in all."""
+    scenes = [source.scene(rng, things=count) for count in rng.choice(((1, 1), (1, 2), (2, 1)))]
+    things = [thing for scene in scenes for thing in scene.things]
+    places = usual_places(len(things))
+    together = tuple(replace(thing, place=place) for thing, place in zip(things, places, strict=True))
+    wanted = Scene(scenes[0].sky, scenes[0].ground, together)
+    return (_exchange("", tuple(source.picture(rng, scene) for scene in scenes), wanted),)
+
+
+def film(source: Source, rng: random.Random) -> Dialogue:
+    """A film, without a word."""
+    scene = source.scene(rng)
+    return (_exchange("", (_film(rng, scene),), scene),)
+
+
+def sound(source: Source, rng: random.Random, voiced: bool | None = None) -> Dialogue:
+    """A sound, without a word."""
+    heard = source.sound(rng, voiced=rng.random() < 0.8 if voiced is None else voiced)
+    return (_exchange("", (heard,), imagined(sounding(heard.scene)), heard.scene),)
+
+
+def typed(source: Source, rng: random.Random) -> Dialogue:
+    """A screenshot of a description in a language that the screenshot's font has."""
+    while True:
+        scene = source.scene(rng)
+        shown = Shown("screenshot", None, rng.randrange(1 << 30), 0.0, describe(scene, _latin(rng), rng))
+        try:
+            screenshot(shown.text, 128, shown.seed)
+        except InvalidRequestError:
+            continue  # longer than such a screenshot can hold
+        return (_exchange("", (shown,), scene),)
+
+
+def instruction(source: Source, rng: random.Random) -> Dialogue:
+    """A drawing and what to change in it."""
+    scene = source.scene(rng)
+    return (_edited(source, rng, scene, (source.picture(rng, scene),)),)
+
+
+def film_and_words(source: Source, rng: random.Random) -> Dialogue:
+    """A film and what to change in it."""
+    scene = source.scene(rng)
+    return (_edited(source, rng, scene, (_film(rng, scene),)),)
+
+
+def sound_and_words(source: Source, rng: random.Random) -> Dialogue:
+    """A sound in which something has a voice, and what to change in what one imagines."""
+    heard = source.sound(rng, voiced=True)
+    return (_edited(source, rng, imagined(sounding(heard.scene)), (heard,)),)
+
+
+def picture_and_sound(source: Source, rng: random.Random) -> Dialogue:
+    """A drawing, and the sound of another place."""
+    scene, heard = source.scene(rng), source.sound(rng, voiced=False)
+    return (_exchange("", (source.picture(rng, scene), heard), _moved(scene, heard)),)
+
+
+def picture_sound_and_words(source: Source, rng: random.Random) -> Dialogue:
+    """A drawing, the sound of another place, and what to change."""
+    scene, heard = source.scene(rng), source.sound(rng, voiced=False)
+    return (_edited(source, rng, _moved(scene, heard), (source.picture(rng, scene), heard)),)
+
+
+def dialogue(source: Source, rng: random.Random) -> Dialogue:
+    """Three turns: a description or a drawing, then two changes, each of what came out of the turn before."""
+    first = rng.choice((words, words, picture))(source, rng)[0]
+    second = _edited(source, rng, first.wanted, ())
+    return (first, second, _edited(source, rng, second.wanted, ()))
+
+
+# How often each is trained: what is harder, or asked for more, more often.
+CONVERSATIONS: dict[Callable[..., Dialogue], float] = {
+    words: 0.0,  # has a batch of its own in every step
+    picture: 3.0,
+    pictures: 2.0,
+    film: 2.0,
+    sound: 3.0,
+    typed: 4.0,
+    instruction: 4.0,
+    film_and_words: 1.0,
+    sound_and_words: 1.0,
+    picture_and_sound: 1.5,
+    picture_sound_and_words: 1.0,
+    dialogue: 2.0,
+}
+
+
+def _latin(rng):
+    return rng.choice(SCREENSHOT_LANGUAGES)
+
+
+def _film(rng, scene):
+    return Shown("film", scene, rng.randrange(1 << 30), rng.uniform(0, 4))
+
+
+def _moved(scene, heard):
+    return replace(scene, sky=heard.scene.sky, ground=heard.scene.ground)
+
+
+def _edited(source, rng, scene, shown):
+    edit = random_edit(scene, rng, split=source.split)
+    return _exchange(edit.instruction(rng.choice(CODES), rng), shown, edit.apply(scene))
+
+
+def _exchange(text, shown, wanted, heard=None):
+    answer = describe(wanted) if wanted else sound_sentence(heard)
+    return Exchange(text, shown, answer, wanted)

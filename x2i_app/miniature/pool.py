@@ -1,0 +1,62 @@
+"""Many rendered scenes on disk, so that training reads what it would take too long to draw again and again."""
+
+import random
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from x2i_app.miniature.draw import draw_scene
+from x2i_app.miniature.scene import Scene, Split, random_scene
+from x2i_app.miniature.skies import LOOP
+
+_CHUNK = 250
+
+
+@dataclass(frozen=True)
+class PicturePool:
+    """scenes: N scenes. pictures: their pictures, uint8 (N, size, size, 3), read from the disk as needed."""
+
+    scenes: list[Scene]
+    pictures: np.ndarray
+
+
+def pool_scene(index: int, split: Split | None, seed: int) -> tuple[Scene, random.Random]:
+    """The scene at an index of a pool, and the generator that made it, for what else is random about it."""
+    rng = random.Random(f"pool {seed} {split} {index}")
+    return random_scene(rng, split=split), rng
+
+
+def picture_pool(
+    directory: Path, count: int, *, split: Split | None = None, seed: int = 0, size: int = 128, processes: int = 2
+) -> PicturePool:
+    """`count` random scenes, each drawn once with its own seed and moment; rendered in parallel, kept in `directory`.
+
+    A killed run goes on after the last chunk that was complete; the same arguments give the same pool. A larger pool
+    begins with the smaller one.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    starts = range(0, count, _CHUNK)
+    paths = [directory / f"{split}-{seed}-{size}-{start:07d}.npy" for start in starts]
+    missing = [(path, start, split, seed, size) for path, start in zip(paths, starts, strict=True) if not path.exists()]
+    if missing:
+        with ProcessPoolExecutor(processes) as executor:
+            for _ in tqdm(executor.map(_render, missing), desc="drawing", total=len(missing), unit=f"x{_CHUNK}"):
+                pass
+    # One file for random access; the chunks stay, so that a larger pool can reuse them.
+    pictures = np.concatenate([np.load(path) for path in paths])[:count]
+    return PicturePool([pool_scene(index, split, seed)[0] for index in range(count)], pictures)
+
+
+def _render(task):
+    path, start, split, seed, size = task
+    pictures = np.empty((_CHUNK, size, size, 3), np.uint8)
+    for offset in range(_CHUNK):
+        scene, rng = pool_scene(start + offset, split, seed)
+        pictures[offset] = draw_scene(scene, size, rng.uniform(0, LOOP), rng.randrange(1 << 30))
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.save(file, pictures)
+    temporary.replace(path)

@@ -1,0 +1,8 @@
+"""Training: one loop, and the tasks that use it."""
+
+from x2i_app.training.distill import DistillOptions, distill
+from x2i_app.training.loop import LoopOptions, train
+from x2i_app.training.losses import attention_kl
+from x2i_app.training.teacher import TeacherText
+
+__all__ = ["DistillOptions", "LoopOptions", "TeacherText", "attention_kl", "distill", "train"]

@@ -1,0 +1,224 @@
+"""One training loop for everything that this project trains: resumable, with averaged weights, seen while it runs.
+
+A batch is a function of its step, and so is the randomness inside a step. That is why a checkpoint needs neither a
+place in the data nor the state of a generator, and why a resumed run equals an uninterrupted one.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from x2i_app.errors import TrainingError
+from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint
+from x2i_app.training.plots import plot_losses
+
+ComputeLoss = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]
+_AVERAGED = 25  # steps that one point of the history averages over
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How to train.
+
+    steps: optimiser steps in all. learning_rate: peak, reached after `warmup_steps` and left, in a straight line to
+    zero, over the last `decay_share` of the steps; so a run whose steps are raised before that goes on as if it had
+    always been longer. optimizer: "adamw"; or "muon" (torch's, with AdamW's step size), which learns matrices
+    and convolutions in far fewer steps, and leaves embeddings and vectors to AdamW. weight_decay: on matrices only.
+    max_grad_norm: gradients are clipped to it. ema_decay: of the averaged weights that come out at the end; None trains
+    without. mixed_precision: accelerate's. checkpoint_every: steps between checkpoints; the newest `keep` of them stay.
+    workers: processes that make batches. seed: of everything random in a step.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    decay_share: float = 0.4
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    max_grad_norm: float = 1.0
+    ema_decay: float | None = 0.999
+    mixed_precision: Literal["no", "bf16"] = "bf16"
+    checkpoint_every: int = 250
+    keep: int = 2
+    workers: int = 1
+    seed: int = 0
+
+
+def train(
+    model: nn.Module,
+    data: Dataset,
+    compute_loss: ComputeLoss,
+    directory: Path,
+    options: LoopOptions,
+    *,
+    title: str,
+    stop_at: int | None = None,
+) -> None:
+    """Train `model` in place up to `options.steps`, from the newest complete checkpoint in `directory` if there is one.
+
+    data: data[step] is the whole batch of that step. compute_loss(model, batch): named scalar terms; their sum is
+    minimised. stop_at: leave earlier, with a checkpoint, as if interrupted. At the end the averaged weights are in
+    `model`, and `directory` holds history.jsonl and loss.png.
+
+    Raises TrainingError naming step and term where a loss is not finite.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision=options.mixed_precision)
+    optimizers = _optimizers(model, options)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    ema = EMAModel(parameters, options.ema_decay, use_ema_warmup=True, power=0.75) if options.ema_decay else None
+    state = {"model": model, "ema": ema} | {type(part).__name__: part for part in optimizers}
+    start = _resume(state, directory)
+    # Only the forward pass needs accelerate's wrapping; checkpoints keep the plain module's names.
+    wrapped, *wrapped_optimizers = accelerator.prepare(model, *optimizers)
+    last = min(options.steps, stop_at or options.steps)
+    history = _History(directory / "history.jsonl", start)
+    wrapped.train()
+    batches = DataLoader(
+        data,
+        batch_size=None,
+        sampler=range(start, last),
+        num_workers=options.workers,
+        prefetch_factor=4 if options.workers else None,
+        worker_init_fn=_calm_worker,
+    )
+    bar = tqdm(batches, desc=title, initial=start, total=options.steps, dynamic_ncols=True, mininterval=1.0)
+    for step, batch in enumerate(bar, start):
+        torch.manual_seed(options.seed * 1_000_003 + step)
+        with accelerator.autocast():
+            terms = compute_loss(wrapped, batch)
+        accelerator.backward(sum(terms.values()))
+        # A gradient's norm is finite only if every gradient is, so one look covers both.
+        norm = accelerator.clip_grad_norm_(parameters, options.max_grad_norm)
+        values = {name: term.item() for name, term in terms.items()}
+        _check_finite(step, values, float(norm))
+        learning_rate = options.learning_rate * _learning_rate_factor(step, options)
+        for optimizer in wrapped_optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+            optimizer.zero_grad()
+        if ema:
+            ema.step(parameters)
+        history.add(step, values, learning_rate)
+        if step % _AVERAGED == 0:
+            bar.set_postfix({name: f"{value:.4f}" for name, value in history.latest.items()}, refresh=False)
+        done = step + 1
+        if done % options.checkpoint_every == 0 or done == last:
+            save_checkpoint(directory, done, state)
+            prune_checkpoints(directory, options.keep)
+            plot_losses(directory / "history.jsonl", directory / "loss.png", title)
+    accelerator.free_memory()
+    if ema and last == options.steps:
+        ema.copy_to(parameters)
+    model.eval()
+
+
+def _optimizers(model, options):
+    """AdamW alone, or Muon for hidden matrices and AdamW for the rest. Matrices decay; gains and biases do not."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    hidden = []
+    if options.optimizer == "muon":
+        embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+        hidden = [p for p in trained if p.ndim > 1 and id(p) not in embeddings]
+    taken = {id(parameter) for parameter in hidden}
+    others = [parameter for parameter in trained if id(parameter) not in taken]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizers = [torch.optim.AdamW([g for g in groups if g["params"]], options.learning_rate, options.betas)]
+    if hidden:
+        optimizers.append(_Muon(hidden, options))
+    return optimizers
+
+
+class _Muon(torch.optim.Muon):
+    """torch's Muon, which takes matrices, over parameters of any shape: a convolution's kernel is a row an output."""
+
+    def __init__(self, parameters, options):
+        self._sources = parameters
+        matrices = [nn.Parameter(parameter.data.flatten(1)) for parameter in parameters]  # the same memory
+        super().__init__(
+            matrices, options.learning_rate, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+
+    def step(self, closure=None):
+        for matrix, source in zip(self.param_groups[0]["params"], self._sources, strict=True):
+            matrix.grad = None if source.grad is None else source.grad.flatten(1)
+        return super().step(closure)
+
+    def zero_grad(self, set_to_none=True):
+        for source in self._sources:
+            source.grad = None
+
+
+def _learning_rate_factor(step, options):
+    """Share of the peak learning rate at a step: up, along, down."""
+    decay_steps = max(1.0, options.decay_share * options.steps)
+    return min(1.0, (step + 1) / max(1, options.warmup_steps), (options.steps - step) / decay_steps)
+
+
+def _resume(state, directory):
+    found = newest_checkpoint(directory)
+    if found is None:
+        return 0
+    step, values = found
+    try:
+        for name, part in state.items():
+            if part is not None:
+                part.load_state_dict(values[name])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"The checkpoint of step {step} in {directory} is of another model ({str(error).splitlines()[0]}); "
+            "train in another folder or remove that one."
+        ) from error
+    return step
+
+
+def _check_finite(step, values, norm):
+    for name, value in {**values, "gradient norm": norm}.items():
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"At step {step} the {name} is {value}; lower the learning rate, or look at the data of that step."
+            )
+
+
+def _calm_worker(_):
+    torch.set_num_threads(1)
+
+
+class _History:
+    """Means over some steps, one JSON line each; lines of steps that a resumed run does again are dropped."""
+
+    def __init__(self, path: Path, start: int):
+        self.path, self.latest = path, {}
+        self._sums, self._count, self._since = {}, 0, time.monotonic()
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [line for line in lines if json.loads(line)["step"] < start]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def add(self, step: int, values: Mapping[str, float], learning_rate: float) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if (step + 1) % _AVERAGED:
+            return
+        self.latest = {name: value / self._count for name, value in self._sums.items()}
+        seconds = (time.monotonic() - self._since) / self._count
+        line = {"step": step, **self.latest, "learning_rate": learning_rate, "seconds_per_step": round(seconds, 4)}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._sums, self._count, self._since = {}, 0, time.monotonic()

@@ -1,4 +1,4 @@
-"""The command line: python -m x2i_app app | generate.
+"""The command line: python -m x2i_app app | generate | evaluate.
 
 Bad input is one line on standard error and exit status 2; a job that fails is one line and exit status 1.
 """
@@ -46,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(generate, names=_MODEL_SETTINGS)
     _add_request(generate)
     generate.set_defaults(run=_generate)
+
+    evaluate = commands.add_parser("evaluate", help="judge by numbers what a model draws of every kind of input")
+    add_settings(evaluate, names=_MODEL_SETTINGS)
+    _add_evaluation(evaluate)
+    evaluate.set_defaults(run=_evaluate)
     return parser
 
 
@@ -68,6 +73,15 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=_number(name), metavar="N", help=words)
     parser.add_argument("--reason", action="store_true", help="let the model answer first, and draw its answer")
     parser.add_argument("--output", type=Path, default=Path("x2i.png"), help="PNG file; several are numbered")
+
+
+def _add_evaluation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scenes", type=_number("scenes"), default=500, metavar="N", help="held-out scenes a row")
+    parser.add_argument(
+        "--rows", default="", metavar="NAMES", help="kinds of input, e.g. english,picture; default: all"
+    )
+    parser.add_argument("--steps", type=_number("steps"), metavar="N", help="denoising steps; default: the model's own")
+    parser.add_argument("--output", type=Path, default=Path("artifacts/evaluation"), help="folder for the report")
 
 
 def _number(name: str) -> Callable[[str], float]:
@@ -129,6 +143,14 @@ def _generate(namespace: argparse.Namespace) -> int:
                 f"{str(path)!r} cannot be written ({error.strerror}); choose another --output."
             ) from error
     _tell(result, paths)
+    return 0
+
+
+def _evaluate(namespace: argparse.Namespace) -> int:
+    settings = Settings(**{name: getattr(namespace, name) for name in _MODEL_SETTINGS})
+    from x2i_app.evaluation.command import run  # with torch, which the other commands do without for a while
+
+    run(settings, namespace.output, namespace.scenes, namespace.rows, namespace.steps)
     return 0
 
 

@@ -167,6 +167,6 @@ def test_the_page_fits_its_screen_and_its_light(page):
     expect(page.get_by_role("button", name=MAKE).first).to_be_visible()
 
 
-def test_it_says_what_the_model_is_and_that_it_draws_noise(page):
+def test_it_says_what_the_model_is_and_what_it_knows(page):
     expect(page.locator("#heading")).to_contain_text("x2i-tiny")
-    expect(page.locator("#heading")).to_contain_text("every picture is noise")
+    expect(page.locator("#heading")).to_contain_text("It knows one cartoon world: houses, trees, cars")

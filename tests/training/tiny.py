@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from factories import randomise, save_qwen_vl
+from factories import randomise
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 from x2i_app.encoders import load_encoder
@@ -51,6 +51,8 @@ def build_vae() -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=2,
+        scaling_factor=1.0,
+        shift_factor=0.0,
     )
 
 
@@ -98,6 +100,3 @@ def save_teacher(directory: Path, pooled: int = POOLED) -> Path:
     clip_tokenizer.save_pretrained(directory / "tokenizer")
     t5_tokenizer.save_pretrained(directory / "tokenizer_2")
     return directory
-
-
-__all__ = ["CAPTIONS", "JOINT", "POOLED", "build_pipeline", "build_transformer", "save_qwen_vl", "save_teacher"]

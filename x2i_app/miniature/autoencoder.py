@@ -34,9 +34,7 @@ def to_tensor(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_vae(
-    vae: AutoencoderKL, pool: PicturePool, directory: Path, options: LoopOptions, batch_size: int = 6
-) -> None:
+def train_vae(vae: AutoencoderKL, pool: PicturePool, directory: Path, options: LoopOptions, batch_size: int) -> None:
     """Train in place, then set the shift and the scale that make latents of this world of mean 0 and deviation 1."""
     train(vae, PictureBatches(pool, batch_size, options.seed), _loss, directory, options, title="VAE")
     latents = encode_pictures(vae, pool.pictures[:1000])

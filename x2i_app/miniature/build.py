@@ -34,10 +34,19 @@ PRESET = PRESETS["x2i-tiny"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much of everything. scenes, sounds: in the pools that training reads. The rest: each stage's training."""
+    """How much of everything.
+
+    scenes, sounds: in the pools that training reads. pictures: in a batch of the VAE. captions: in one of the teacher.
+    sentences, shown: in a step of the MLLM, which reads so many descriptions, and thrice so many others.
+    The rest: each stage's training.
+    """
 
     scenes: int
     sounds: int
+    pictures: int
+    captions: int
+    sentences: int
+    shown: int
     vae: LoopOptions
     mllm: LoopOptions
     teacher: LoopOptions
@@ -49,6 +58,10 @@ class Recipe:
         return Recipe(
             scenes=250,
             sounds=100,
+            pictures=2,
+            captions=8,
+            sentences=4,
+            shown=2,
             vae=replace(self.vae, **few),
             mllm=replace(self.mllm, **few),
             teacher=replace(self.teacher, **few),
@@ -60,8 +73,12 @@ class Recipe:
 RECIPE = Recipe(
     scenes=24_000,
     sounds=3_000,
+    pictures=6,
+    captions=48,
+    sentences=12,
+    shown=10,
     vae=LoopOptions(
-        steps=2800,
+        steps=2300,
         learning_rate=2e-3,
         decay_share=0.5,
         optimizer="muon",
@@ -70,15 +87,15 @@ RECIPE = Recipe(
         checkpoint_every=200,
     ),
     mllm=LoopOptions(
-        steps=3600,
-        learning_rate=2e-3,
+        steps=3400,
+        learning_rate=1.5e-3,
         warmup_steps=150,
         optimizer="muon",
         weight_decay=0.05,
         ema_decay=0.998,
         checkpoint_every=150,
     ),
-    teacher=LoopOptions(steps=2600, learning_rate=2e-3, optimizer="muon", weight_decay=0.01, checkpoint_every=100),
+    teacher=LoopOptions(steps=2400, learning_rate=1.5e-3, optimizer="muon", weight_decay=0.01, checkpoint_every=100),
     align=AlignOptions(
         captions=4000,
         distill=DistillOptions(
@@ -105,7 +122,8 @@ class Builder:
 
         def make(directory: Path) -> None:
             vae = self._fresh(models.build_vae)
-            train_vae(vae, self._pictures(), self.work / "vae", self._options(self.recipe.vae))
+            options = self._options(self.recipe.vae)
+            train_vae(vae, self._pictures(), self.work / "vae", options, self.recipe.pictures)
             vae.save_pretrained(directory)
 
         return AutoencoderKL.from_pretrained(self._stage("vae", make)).eval()
@@ -118,7 +136,8 @@ class Builder:
             processor = models.build_processor(tokenizer)
             sounds = sound_pool(self.work / "sounds", self.recipe.sounds, processor.feature_extractor, seed=self.seed)
             mllm = self._fresh(models.build_mllm, tokenizer)
-            data = ConversationBatches(processor, PRESET.encoding, sounds, seed=self.seed)
+            sizes = (self.recipe.sentences, self.recipe.shown)
+            data = ConversationBatches(processor, PRESET.encoding, sounds, *sizes, seed=self.seed)
             train_mllm(mllm, data, self.work / "mllm", self._options(self.recipe.mllm))
             mllm.save_pretrained(directory)
             processor.save_pretrained(directory)
@@ -137,7 +156,7 @@ class Builder:
             transformer = self._fresh(models.build_transformer)
             teacher = Teacher(transformer, clip, t5, dict(models.build_scheduler().config))
             latents = self._latents(vae, pool)
-            data = CaptionedLatents(pool.scenes, latents, clip_tokenizer, t5_tokenizer, seed=self.seed)
+            data = CaptionedLatents(pool.scenes, latents, clip_tokenizer, t5_tokenizer, self.recipe.captions, self.seed)
             train_teacher(teacher, data, self.work / "teacher", self._options(self.recipe.teacher))
             for name, part in (
                 ("transformer", transformer),
@@ -212,7 +231,9 @@ class Builder:
         path = self.work / "teacher" / "latents.pt"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(encode_pictures(vae, pool.pictures).half(), path.with_suffix(".tmp"))
+            with torch.autocast("cpu", torch.bfloat16):
+                latents = encode_pictures(vae, pool.pictures)
+            torch.save(latents.half(), path.with_suffix(".tmp"))
             path.with_suffix(".tmp").replace(path)
         return torch.load(path, weights_only=True)
 

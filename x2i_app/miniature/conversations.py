@@ -162,7 +162,10 @@ def dialogue(source: Source, rng: random.Random) -> Dialogue:
     return (first, second, _edited(source, rng, second.wanted, ()))
 
 
-# How often each is trained: what is harder, or asked for more, more often.
+# What is learnt first: to see, to hear and to read. All the rest is done with these.
+BASICS: dict[Callable[..., Dialogue], float] = {picture: 5.0, sound: 2.0, typed: 3.0, film: 1.0}
+
+# How often each is trained in the end: what is harder, or asked for more, more often.
 CONVERSATIONS: dict[Callable[..., Dialogue], float] = {
     words: 0.0,  # has a batch of its own in every step
     picture: 3.0,

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
 from x2i_app.encoders.qwen_vl import frame_options
-from x2i_app.miniature.conversations import CONVERSATIONS, Dialogue, Exchange, Shown, Source, words
+from x2i_app.miniature.conversations import BASICS, CONVERSATIONS, Dialogue, Exchange, Shown, Source, words
 from x2i_app.miniature.draw import draw_scene
 from x2i_app.miniature.hearing import SoundPool
 from x2i_app.miniature.screenshot import screenshot
@@ -29,15 +29,17 @@ class ConversationBatches(Dataset):
     """The batches of a step as a function of it: one of descriptions, and some of other conversations, each of a kind.
 
     processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size, kinds: conversations in the batch of
-    descriptions, in each other batch, and how many of those there are in a step.
+    descriptions, in each other batch, and how many of those there are in a step. basic_steps: over so many steps the
+    other conversations go from only the basic ones to all.
     """
 
     processor: Qwen2_5OmniProcessor
     spec: EncodingSpec
     sounds: SoundPool
-    words_size: int = 24
-    media_size: int = 12
-    kinds: int = 2
+    words_size: int
+    media_size: int
+    kinds: int = 3
+    basic_steps: int = 2400
     seed: int = 0
     _heard: dict[Shown, int] = field(init=False, repr=False)
     _source: Source = field(init=False, repr=False)
@@ -50,7 +52,9 @@ class ConversationBatches(Dataset):
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
         rng = random.Random(f"conversations {self.seed} {step}")
         batches = [self._batch([words(self._source, rng) for _ in range(self.words_size)], rng)]
-        for kind in rng.choices(list(CONVERSATIONS), list(CONVERSATIONS.values()), k=self.kinds):
+        for _ in range(self.kinds):
+            table = BASICS if rng.random() < 1 - step / self.basic_steps else CONVERSATIONS
+            kind = rng.choices(list(table), list(table.values()))[0]
             batches.append(self._batch([kind(self._source, rng) for _ in range(self.media_size)], rng))
         return batches
 

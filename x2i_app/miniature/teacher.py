@@ -42,7 +42,7 @@ class CaptionedLatents(Dataset):
     latents: torch.Tensor
     clip_tokenizer: CLIPTokenizer
     t5_tokenizer: T5TokenizerFast
-    batch_size: int = 64
+    batch_size: int
     seed: int = 0
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:

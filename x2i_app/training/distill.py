@@ -111,12 +111,12 @@ def distill(
         pipeline.transformer.to(device)
     align_net = pipeline.align_net
     own_dtype = align_net.dtype
-    align_net.to(torch.float32).requires_grad_(True)  # small steps vanish in bfloat16
+    align_net.float().requires_grad_(True)  # small steps vanish in bfloat16
     try:
         task = _Distillation(pipeline, options, device)
         train(align_net, batches, task.compute_loss, Path(directory), loop_options, title="AlignNet")
     finally:
-        align_net.to(own_dtype).requires_grad_(False).eval()
+        align_net.to(dtype=own_dtype).requires_grad_(False).eval()
 
 
 class _Distillation:

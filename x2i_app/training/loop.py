@@ -24,7 +24,7 @@ from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, s
 from x2i_app.training.plots import plot_losses
 
 ComputeLoss = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]
-_AVERAGED = 25  # steps that one point of the history averages over
+_AVERAGED = 25  # steps that one point of the history averages over, fewer in a short run
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def train(
     # Only the forward pass needs accelerate's wrapping; checkpoints keep the plain module's names.
     wrapped, *wrapped_optimizers = accelerator.prepare(model, *optimizers)
     last = min(options.steps, stop_at or options.steps)
-    history = _History(directory / "history.jsonl", start)
+    history = _History(directory / "history.jsonl", start, min(_AVERAGED, max(1, options.steps // 10)))
     wrapped.train()
     batches = DataLoader(
         data,
@@ -113,8 +113,7 @@ def train(
         if ema:
             ema.step(parameters)
         history.add(step, values, learning_rate)
-        if step % _AVERAGED == 0:
-            bar.set_postfix({name: f"{value:.4f}" for name, value in history.latest.items()}, refresh=False)
+        bar.set_postfix({name: f"{value:.4f}" for name, value in history.latest.items()}, refresh=False)
         done = step + 1
         if done % options.checkpoint_every == 0 or done == last:
             save_checkpoint(directory, done, state)
@@ -203,8 +202,8 @@ def _calm_worker(_):
 class _History:
     """Means over some steps, one JSON line each; lines of steps that a resumed run does again are dropped."""
 
-    def __init__(self, path: Path, start: int):
-        self.path, self.latest = path, {}
+    def __init__(self, path: Path, start: int, averaged: int):
+        self.path, self.averaged, self.latest = path, averaged, {}
         self._sums, self._count, self._since = {}, 0, time.monotonic()
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         kept = [line for line in lines if json.loads(line)["step"] < start]
@@ -214,7 +213,7 @@ class _History:
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
-        if (step + 1) % _AVERAGED:
+        if (step + 1) % self.averaged:
             return
         self.latest = {name: value / self._count for name, value in self._sums.items()}
         seconds = (time.monotonic() - self._since) / self._count

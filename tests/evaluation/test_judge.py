@@ -1,0 +1,130 @@
+"""The judge learns, and the bundled one has learnt: at least 99 % on renders that it has never seen."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from x2i_app.errors import CheckpointError
+from x2i_app.evaluation.command import JUDGE
+from x2i_app.evaluation.judge import Judge, to_tensor
+from x2i_app.evaluation.judge_training import (
+    CONDITIONS,
+    JudgeBatches,
+    accuracies,
+    blur,
+    compute_loss,
+    labels,
+    main,
+    train_judge,
+)
+from x2i_app.evaluation.seen import Seen, Tally, compare
+from x2i_app.miniature.pool import PicturePool, pool_scene
+from x2i_app.miniature.world import Scene, Thing, draw_scene
+
+
+def fresh(count: int, split: str | None, seed: int = 8_001) -> PicturePool:
+    """Renders that no training has seen."""
+    drawn = [pool_scene(index, split, seed) for index in range(count)]
+    pictures = [draw_scene(scene, 128, rng.uniform(0, 4), rng.randrange(1 << 30)) for scene, rng in drawn]
+    return PicturePool([scene for scene, _ in drawn], np.stack([np.asarray(picture) for picture in pictures]))
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge.load(JUDGE)
+
+
+@pytest.mark.parametrize("split", [None, "test"], ids=["any pair", "held-out pairs"])
+def test_the_bundled_judge_reads_99_of_100_attributes_right(judge, split):
+    found = accuracies(judge, fresh(300, split))
+    assert list(found) == list(CONDITIONS)
+    for condition, tally in found.items():
+        assert min(tally.accuracy, *tally.by_attribute.values()) >= 0.99, condition
+
+
+def test_the_judge_looks_at_pictures_of_any_size(judge):
+    pool = fresh(20, None)
+    for size in (96, 256):
+        drawn = to_tensor([draw_scene(scene, size, seed=index) for index, scene in enumerate(pool.scenes)])
+        assert sum(map(compare, judge.read(drawn), pool.scenes), Tally()).accuracy >= 0.98
+
+
+def test_what_the_judge_reads_is_a_value(judge):
+    scene = Scene("rain", "sea", (Thing("boat", "yellow", "left", "small"), Thing("star", "white", "right")))
+    assert judge.read(to_tensor([draw_scene(scene, 128)])) == [Seen(scene.sky, scene.ground, scene.things)]
+
+
+def test_the_bundle_is_small():
+    assert sum(file.stat().st_size for file in JUDGE.iterdir()) < 1_500_000
+
+
+def test_a_few_steps_of_real_training_lower_the_loss(tmp_path):
+    torch.manual_seed(0)
+    untrained = Judge()
+    trained = train_judge(tmp_path, steps=16, pictures=250)
+    batch = JudgeBatches(fresh(48, None), batch_size=48)[0]
+    with torch.no_grad():
+        before, after = (float(sum(compute_loss(one, batch).values())) for one in (untrained, trained))
+    assert after < 0.8 * before
+    assert train_judge(tmp_path, steps=16, pictures=250).state_dict()["trunk.0.weight"].isfinite().all(), "resumed"
+
+
+def test_batches_are_a_function_of_the_step_and_softened_pictures_keep_their_labels(judge):
+    pool = fresh(64, None)
+    batches = JudgeBatches(pool, batch_size=32)
+    (pictures, wanted), (again, _), (others, _) = batches[3], batches[3], batches[4]
+    assert torch.equal(pictures, again)
+    assert not torch.equal(pictures, others)
+    assert pictures.shape == (32, 3, 128, 128)
+    # Mirrored or not, who knows the world reads from the picture what the labels say.
+    read = torch.stack([batches[step][1] for step in range(6)]).flatten(0, 1)
+    seen = [found for step in range(6) for found in judge.read(batches[step][0])]
+    right = [labels([Scene(s.sky, s.ground, s.things)])[0].equal(row) for s, row in zip(seen, read, strict=True)]
+    assert np.mean(right) > 0.95
+    assert wanted.shape == (32, 11)
+
+
+def test_labels_of_a_scene_by_hand():
+    scene = Scene("night", "street", (Thing("tree", "blue", "left", "small"), Thing("house", "red", "right", "large")))
+    assert labels([scene]).tolist() == [[1, 4, 1, 12, 0, 4, -100, 0, 0, -100, 1]]
+
+
+def test_blur_is_gaussian_and_each_picture_has_its_own():
+    picture = torch.zeros(2, 3, 41, 41)
+    picture[:, :, 20, 20] = 1.0
+    soft = blur(picture, torch.tensor([0.0, 1.2]))
+    assert torch.allclose(soft[0], picture[0], atol=1e-6)
+    across = soft[1, 0].sum(0)
+    offsets = torch.arange(41) - 20
+    assert across.sum() == pytest.approx(1, abs=1e-5)
+    assert float((across * offsets**2).sum()) ** 0.5 == pytest.approx(1.2, abs=0.02)
+
+
+def test_saving_and_loading_again_reads_the_same(judge, tmp_path):
+    judge.save(tmp_path)
+    pictures = to_tensor(fresh(8, None).pictures)
+    assert Judge.load(tmp_path).read(pictures) == judge.read(pictures)
+
+
+@pytest.mark.parametrize("damage", ["config", "width", "weights", "key"])
+def test_a_folder_that_is_no_judge_is_refused_by_name(judge, tmp_path, damage):
+    judge.save(tmp_path)
+    if damage == "config":
+        (tmp_path / "config.json").write_text("{}x", encoding="utf-8")
+    elif damage == "width":
+        config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+        (tmp_path / "config.json").write_text(json.dumps(config | {"hidden": 64}), encoding="utf-8")
+    elif damage == "weights":
+        (tmp_path / "model.safetensors").write_bytes(b"not weights at all")
+    else:
+        (tmp_path / "config.json").write_text('{"depth": 3}', encoding="utf-8")
+    with pytest.raises(CheckpointError):
+        Judge.load(tmp_path)
+
+
+def test_the_command_needs_a_folder(capsys):
+    with pytest.raises(SystemExit):
+        main([])
+    assert "--output" in capsys.readouterr().err

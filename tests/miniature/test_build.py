@@ -1,0 +1,114 @@
+"""The build, stage by stage, for real and in short: losses fall, kills do no harm, and a bundle comes out."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from x2i_app.miniature import build
+from x2i_app.miniature.autoencoder import encode_pictures, reconstruction_psnr, to_tensor
+from x2i_app.miniature.pool import picture_pool, pool_scene
+from x2i_app.pipeline import X2IPipeline
+
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A whole build of a few steps a stage: the work folder and the bundle."""
+    root = tmp_path_factory.mktemp("build")
+    build.main(["--output", str(root / "bundle"), "--work", str(root / "work"), "--short", str(STEPS)])
+    return root / "work", root / "bundle"
+
+
+@pytest.mark.parametrize("stage", ["vae", "mllm", "teacher", "align"])
+def test_losses_of_every_stage_fall(built, stage):
+    lines = [json.loads(line) for line in (built[0] / stage / "history.jsonl").read_text().splitlines()]
+    terms = [name for name in lines[0] if name not in ("step", "learning_rate", "seconds_per_step")]
+    totals = [sum(line[name] for name in terms) for line in lines]
+    assert totals[-1] < 0.97 * totals[0]
+    assert (built[0] / stage / "loss.png").is_file()
+
+
+def test_the_bundle_draws_and_answers(built):
+    pipeline = X2IPipeline.from_pretrained(built[1])
+    pipeline.set_progress_bar_config(disable=True)
+    output = pipeline(prompt="a red house on snow at night", num_inference_steps=2, width=128, height=128)
+    assert output.images[0].size == (128, 128)
+    weights = sum(path.stat().st_size for path in built[1].rglob("*.safetensors"))
+    assert weights < 30e6
+    for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler", "vae"):
+        assert any((built[1] / name).iterdir())
+
+
+def test_only_align_net_differs_from_the_pipeline_that_was_distilled(built):
+    for path in sorted((built[0] / "pipeline" / "final").rglob("*.safetensors")):
+        name = path.relative_to(built[0] / "pipeline" / "final")
+        same = path.read_bytes() == (built[1] / name).read_bytes()
+        assert same == (name.parts[0] != "align_net"), name
+
+
+def test_a_build_that_is_done_does_nothing_again(built, tmp_path):
+    started = time.monotonic()
+    build.main(["--output", str(tmp_path / "again"), "--work", str(built[0]), "--short", str(STEPS)])
+    assert time.monotonic() - started < 30
+    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == sorted(p.name for p in built[1].iterdir())
+
+
+def test_a_stage_killed_twice_ends_as_one_that_was_not(built, tmp_path):
+    script = (
+        "import sys\nfrom dataclasses import replace\nfrom pathlib import Path\nfrom x2i_app.miniature import build\n"
+        f"recipe = build.RECIPE.shortened({STEPS})\n"
+        "recipe = replace(recipe, vae=replace(recipe.vae, checkpoint_every=4))\n"
+        "build.Builder(Path(sys.argv[1]), recipe).vae()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    for reached in ("step-00000004", "step-00000012"):
+        process = subprocess.Popen(command, cwd=Path(build.__file__).parents[2], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "vae" / reached).exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "vae" / "final").exists()
+    subprocess.run(command, cwd=Path(build.__file__).parents[2], stderr=subprocess.DEVNULL, check=True, timeout=300)
+    ours = (tmp_path / "vae" / "final" / "diffusion_pytorch_model.safetensors").read_bytes()
+    assert ours == (built[0] / "vae" / "final" / "diffusion_pytorch_model.safetensors").read_bytes()
+
+
+def test_pools_are_repeatable_grow_and_keep_to_their_split(tmp_path):
+    small = picture_pool(tmp_path, 10, split="train", size=32, processes=1)
+    large = picture_pool(tmp_path, 300, split="train", size=32, processes=2)
+    assert large.scenes[:10] == small.scenes
+    assert (large.pictures[:10] == small.pictures).all()
+    assert large.pictures.shape == (300, 32, 32, 3)
+    assert not any(scene.held_out for scene in large.scenes)
+    assert pool_scene(5, "train", 0)[0] == large.scenes[5] != pool_scene(5, "train", 1)[0]
+
+
+def test_latents_have_mean_zero_and_deviation_one_and_psnr_counts_decibels(built):
+    vae = build.Builder(built[0], replace(build.RECIPE.shortened(STEPS))).vae()
+    pictures = picture_pool(built[0] / "pictures", 250, split="train").pictures
+    latents = encode_pictures(vae, pictures)
+    assert latents.shape == (250, 16, 16, 16)
+    assert latents.mean().item() == pytest.approx(0, abs=0.02)
+    assert latents.std().item() == pytest.approx(1, abs=0.02)
+    drawn = vae.decode(vae.encode(to_tensor(pictures[:1])).latent_dist.mean).sample.clamp(-1, 1)
+    mean_square = torch.mean((to_tensor(pictures[:1]) - drawn) ** 2).item()
+    expected = 10 * torch.log10(torch.tensor(2**2 / mean_square)).item()
+    assert reconstruction_psnr(vae, pictures[:1]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_command_says_what_is_missing(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        build.main([])
+    assert stopped.value.code == 2
+    assert "--output is missing" in capsys.readouterr().err

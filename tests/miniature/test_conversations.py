@@ -1,0 +1,87 @@
+"""What the miniature is asked and should answer: every kind of conversation, as training and judging share it."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from x2i_app.miniature.conversations import CODES, CONVERSATIONS, Source, words
+from x2i_app.miniature.world import describe, parse_canonical, sound_sentence, sounding
+
+TRAIN = Source("train")
+KINDS = list(CONVERSATIONS)
+MEDIA = {
+    "words": [],
+    "picture": ["picture"],
+    "pictures": ["picture", "picture"],
+    "film": ["film"],
+    "sound": ["sound"],
+    "typed": ["screenshot"],
+    "instruction": ["picture"],
+    "film_and_words": ["film"],
+    "sound_and_words": ["sound"],
+    "picture_and_sound": ["picture", "sound"],
+    "picture_sound_and_words": ["picture", "sound"],
+}
+
+
+def some(kind, source=TRAIN, count=60, seed=0):
+    rng = random.Random(f"{kind.__name__} {seed}")
+    return [kind(source, rng) for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_answers_say_the_scene_that_is_wanted(kind):
+    dialogues = some(kind)
+    assert dialogues == some(kind)
+    assert dialogues != some(kind, seed=1)
+    for dialogue in dialogues:
+        for exchange in dialogue:
+            assert exchange.words or exchange.shown
+            if exchange.wanted is None:
+                assert exchange.answer == sound_sentence(exchange.shown[0].scene)
+            else:
+                assert parse_canonical(exchange.answer) == exchange.wanted
+                assert exchange.answer == describe(exchange.wanted)
+        if kind.__name__ in MEDIA:
+            assert [shown.kind for shown in dialogue[0].shown] == MEDIA[kind.__name__]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_training_never_shows_or_wants_a_pair_that_is_held_out(kind):
+    for dialogue in some(kind, count=150):
+        for exchange in dialogue:
+            scenes = [shown.scene for shown in exchange.shown if shown.scene] + [exchange.wanted]
+            assert not any(scene.held_out for scene in scenes if scene)
+
+
+def test_pictures_are_brought_together_in_the_setting_of_the_first():
+    for dialogue in some(KINDS[[k.__name__ for k in KINDS].index("pictures")]):
+        first, second = (shown.scene for shown in dialogue[0].shown)
+        wanted = dialogue[0].wanted
+        assert (wanted.sky, wanted.ground) == (first.sky, first.ground)
+        shown = [(t.kind, t.colour, t.size) for t in (*first.things, *second.things)]
+        assert [(t.kind, t.colour, t.size) for t in wanted.things] == shown
+
+
+def test_a_sound_beside_a_picture_sets_the_scene_and_tells_no_thing():
+    for dialogue in some(KINDS[[k.__name__ for k in KINDS].index("picture_and_sound")]):
+        drawn, heard = (shown.scene for shown in dialogue[0].shown)
+        wanted = dialogue[0].wanted
+        assert (wanted.sky, wanted.ground, wanted.things) == (heard.sky, heard.ground, drawn.things)
+        assert sounding(heard).kinds == ()
+
+
+def test_a_dialogue_has_three_turns_of_which_the_later_ones_change_what_came_out():
+    for dialogue in some(KINDS[[k.__name__ for k in KINDS].index("dialogue")]):
+        assert len(dialogue) == 3
+        assert all(not exchange.shown and exchange.words for exchange in dialogue[1:])
+        assert dialogue[0].wanted != dialogue[1].wanted != dialogue[2].wanted
+
+
+def test_descriptions_come_in_all_languages_and_in_the_one_asked_for():
+    texts = [words(TRAIN, random.Random(seed), "ja")[0].words for seed in range(20)]
+    assert all(any("\u3040" <= letter <= "\u30ff" for letter in text) for text in texts)
+    scripts = Counter(any(ord(letter) > 0x3000 for letter in d[0].words) for d in some(words, count=600))
+    assert 0.2 < scripts[True] / 600 < 0.46  # two of six
+    assert len(CODES) == 6

@@ -1,0 +1,106 @@
+"""What the miniature's MLLM is trained on is, to the number, what its encoder will read."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from x2i_app.encoders import load_encoder
+from x2i_app.miniature.conversations import CONVERSATIONS, Source, words
+from x2i_app.miniature.hearing import RATE, SECONDS, hear, sound_pool
+from x2i_app.miniature.mllm import ConversationBatches, collate
+from x2i_app.miniature.world import draw_scene, film, screenshot, sound, sounding
+from x2i_app.presets import PRESETS
+from x2i_app.request import Turn
+from x2i_app.settings import ASSETS
+
+SPEC = PRESETS["x2i-tiny"].encoding
+SIDE = int(SPEC.max_video_pixels**0.5)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return load_encoder("qwen2.5-omni", ASSETS / "x2i-tiny" / "mllm", spec=SPEC)
+
+
+def media(shown):
+    """A medium as a user would hand it over: in the size in which it is trained, so that nothing is resampled."""
+    if shown.kind == "screenshot":
+        return screenshot(shown.text, 128, shown.seed)
+    if shown.kind == "picture":
+        return draw_scene(shown.scene, 128, shown.time, shown.seed)
+    if shown.kind == "film":
+        return film(shown.scene, 4, 1, SIDE, shown.seed)
+    return sound(shown.scene, SECONDS, RATE, shown.seed), RATE
+
+
+def turns(dialogue):
+    kinds = {"picture": "images", "screenshot": "images", "film": "videos", "sound": "audios"}
+    made = []
+    for exchange in dialogue:
+        fields = {"images": [], "videos": [], "audios": []}
+        for shown in exchange.shown:
+            fields[kinds[shown.kind]].append(media(shown))
+        made.append(Turn(exchange.words, **fields, answer=exchange.answer))
+    return made
+
+
+@pytest.mark.parametrize("kind", list(CONVERSATIONS), ids=lambda kind: kind.__name__)
+def test_training_reads_what_the_encoder_reads(encoder, kind):
+    dialogue = kind(Source("train"), random.Random(5))
+    said = turns(dialogue)
+    shown = [shown for exchange in dialogue for shown in exchange.shown]
+    images = [media(s) for s in shown if s.kind in ("picture", "screenshot")]
+    films = [media(s)[0] for s in shown if s.kind == "film"]
+    features = [hear(encoder.processor.feature_extractor, media(s)[0]) for s in shown if s.kind == "sound"]
+    trained = collate(encoder.processor, SPEC, [dialogue], images, films, features)
+    asked = [*said[:-1], Turn(said[-1].prompt, said[-1].images, said[-1].videos, said[-1].audios)]
+    read = encoder._tokenize(encoder._converse(asked))
+    length = read["input_ids"].shape[1]
+    assert torch.equal(trained["input_ids"][:, :length], read["input_ids"])
+    for name in ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "video_second_per_grid"):
+        assert (name in trained) == (name in read)
+        if name in read:
+            torch.testing.assert_close(torch.as_tensor(trained[name]), torch.as_tensor(read[name]))
+    if "input_features" in read:
+        heard = read["input_features"][..., : trained["input_features"].shape[-1]]
+        torch.testing.assert_close(trained["input_features"], heard, atol=2e-3, rtol=0)  # kept in half precision
+        assert trained["feature_attention_mask"].sum() == read["feature_attention_mask"].sum()
+    # What follows the question is the answer, and only answers are learnt, each with the token that ends it.
+    rest = encoder.processor.tokenizer.decode(trained["input_ids"][0, length:])
+    assert rest == dialogue[-1].answer + "<|im_end|>\n"
+    learnt = encoder.processor.tokenizer.decode(trained["input_ids"][0][trained["answer_mask"][0]])
+    assert learnt == "".join(exchange.answer + "<|im_end|>" for exchange in dialogue)
+
+
+def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, tmp_path):
+    sounds = sound_pool(tmp_path, 100, encoder.processor.feature_extractor, processes=1)
+    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=2, seed=3)
+    first, again = data[7], data[7]
+    assert len(first) == 3
+    for a, b in zip(first, again, strict=True):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(torch.as_tensor(a[name]), torch.as_tensor(b[name])) for name in a)
+        assert not (a["answer_mask"] & (a["attention_mask"] == 0)).any()
+        assert (a["attention_mask"].diff() <= 0).all()
+        assert a["answer_mask"].any(dim=1).all()
+    assert not torch.equal(data[7][0]["input_ids"][:, :8], data[8][0]["input_ids"][:, :8])
+
+
+def test_a_pool_of_sounds_is_what_would_be_heard_of_each(encoder, tmp_path):
+    extractor = encoder.processor.feature_extractor
+    pool = sound_pool(tmp_path, 100, extractor, processes=1)
+    made = [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())]
+    assert np.array_equal(pool.features, sound_pool(tmp_path, 100, extractor).features)
+    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())] == made, "nothing was made twice"
+    recipe = pool.recipes[17]
+    assert np.array_equal(pool.features[17], hear(extractor, sound(recipe.scene, SECONDS, RATE, recipe.seed)))
+    voiced, alone = pool.by_voice
+    assert len(voiced) + len(alone) == 100
+    assert all(sounding(recipe.scene).kinds for recipe in voiced)
+    assert not any(sounding(recipe.scene).kinds for recipe in alone)
+
+
+def test_descriptions_have_a_batch_of_their_own():
+    assert CONVERSATIONS[words] == 0

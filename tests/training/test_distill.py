@@ -1,6 +1,7 @@
 """AlignNet is really trained, a few steps at a tiny size, and nothing but AlignNet."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,13 +9,16 @@ import torch
 from accelerate.state import AcceleratorState
 from training.tiny import CAPTIONS, build_pipeline, save_teacher
 
+from x2i_app.encoders import MLLMEncoder
 from x2i_app.errors import CheckpointError, InvalidRequestError, TrainingError
 from x2i_app.training import DistillOptions, LoopOptions, TeacherText, distill
 from x2i_app.training.captions import CaptionBatches, encode_captions
 from x2i_app.training.distill import _Distillation
 
 OPTIONS = DistillOptions(batch_size=4, resolution=64, max_sequence_length=12, num_inference_steps=3)
-LOOP = LoopOptions(steps=4, warmup_steps=0, ema_decay=None, mixed_precision="no", workers=0)
+LOOP = LoopOptions(
+    steps=4, warmup_steps=0, ema_decay=None, mixed_precision="no", checkpoint_every=2, workers=0, weight_decay=0.0
+)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +57,7 @@ def test_the_loss_falls_and_only_align_net_changes(pipeline, teacher, tmp_path, 
     parts = (pipeline.transformer, pipeline.mllm, pipeline.vae, teacher.text_encoder, teacher.text_encoder_2)
     before, align_net = [weights(part) for part in parts], weights(pipeline.align_net)
     options = replace(OPTIONS, path_share=path_share, output_weight=1.0)
-    loop = replace(LOOP, steps=100, learning_rate=1e-2)
+    loop = replace(LOOP, steps=100, learning_rate=1e-2, checkpoint_every=1000)
     distill(pipeline, teacher, CAPTIONS, tmp_path, options, loop)
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert lines[-1]["attention"] < 0.7 * lines[0]["attention"]
@@ -64,9 +68,25 @@ def test_the_loss_falls_and_only_align_net_changes(pipeline, teacher, tmp_path, 
     assert pipeline(prompt="a red house", width=64, height=64, num_inference_steps=1).images[0].size == (64, 64)
 
 
+def test_a_run_that_was_killed_goes_on_without_the_mllm_and_the_teachers_text(pipeline, teacher, tmp_path, monkeypatch):
+    whole, start = tmp_path / "whole", weights(pipeline.align_net)
+    distill(pipeline, teacher, CAPTIONS, whole, OPTIONS, LOOP)
+    expected = weights(pipeline.align_net)
+
+    halfway = shutil.copytree(whole, tmp_path / "halfway")
+    shutil.rmtree(halfway / "step-00000004")
+    pipeline.align_net.load_state_dict(start)
+    monkeypatch.delattr(MLLMEncoder, "encode_batch")
+    monkeypatch.delattr(TeacherText, "encode")
+    distill(pipeline, teacher, CAPTIONS, halfway, OPTIONS, LOOP)
+    assert same(pipeline.align_net, expected)
+
+
 def test_mixed_precision_trains_too_and_align_net_keeps_its_dtype(pipeline, teacher, tmp_path):
     pipeline.align_net.to(torch.bfloat16)
-    distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, mixed_precision="bf16", ema_decay=0.9))
+    distill(
+        pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, mixed_precision="bf16", ema_decay=0.9, workers=1)
+    )
     assert pipeline.align_net.dtype == torch.bfloat16
 
 

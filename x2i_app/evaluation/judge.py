@@ -1,6 +1,6 @@
 """The judge: a small classifier that reads a picture of the cartoon world, trained on its renders alone.
 
-python -m x2i_app.evaluation.judge --output assets/judge [--steps 1000] [--work runs/judge]
+python -m x2i_app.evaluation.judge --output assets/judge [--steps 2000] [--work runs/judge]
 """
 
 import json

@@ -18,7 +18,7 @@ from x2i_app.training.loop import LoopOptions, train
 
 POOL_SEED = 7_001  # nobody else's, so that the judge has never seen a picture of the evaluation
 FRESH_SEED = 7_002
-STEPS = 1000
+STEPS = 2000
 BATCH_SIZE = 64
 
 _IGNORED = -100  # cross_entropy's word for "no answer here": the colour of nothing

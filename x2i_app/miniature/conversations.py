@@ -113,6 +113,12 @@ def sound(source: Source, rng: random.Random, voiced: bool | None = None) -> Dia
     return (_exchange("", (heard,), imagined(sounding(heard.scene)), heard.scene),)
 
 
+def typed_simply(source: Source, rng: random.Random) -> Dialogue:
+    """A screenshot of the canonical description of one thing: few words in large letters, to learn the letters by."""
+    scene = source.scene(rng, things=1)
+    return (_exchange("", (Shown("screenshot", None, rng.randrange(1 << 30), 0.0, describe(scene)),), scene),)
+
+
 def typed(source: Source, rng: random.Random) -> Dialogue:
     """A screenshot of a description in a language that the screenshot's font has."""
     while True:
@@ -163,16 +169,16 @@ def dialogue(source: Source, rng: random.Random) -> Dialogue:
 
 
 # What is learnt first: to see, to hear and to read. All the rest is done with these.
-BASICS: dict[Callable[..., Dialogue], float] = {picture: 5.0, sound: 2.0, typed: 3.0, film: 1.0}
+BASICS: dict[Callable[..., Dialogue], float] = {picture: 4.0, sound: 1.5, typed_simply: 4.0, typed: 1.5, film: 1.0}
 
 # How often each is trained in the end: what is harder, or asked for more, more often.
 CONVERSATIONS: dict[Callable[..., Dialogue], float] = {
     words: 0.0,  # has a batch of its own in every step
-    picture: 3.0,
+    picture: 5.0,
     pictures: 2.0,
     film: 2.0,
-    sound: 3.0,
-    typed: 4.0,
+    sound: 2.0,
+    typed: 5.0,
     instruction: 4.0,
     film_and_words: 1.0,
     sound_and_words: 1.0,

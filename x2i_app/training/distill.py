@@ -116,7 +116,9 @@ def distill(
         task = _Distillation(pipeline, options, device)
         train(align_net, batches, task.compute_loss, Path(directory), loop_options, title="AlignNet")
     finally:
-        align_net.to(dtype=own_dtype).requires_grad_(False).eval()
+        align_net.requires_grad_(False).eval()
+        if own_dtype != align_net.dtype:
+            align_net.to(own_dtype)
 
 
 class _Distillation:

@@ -15,7 +15,12 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
-from transformers import CLIPTextModel, Qwen2_5OmniThinkerForConditionalGeneration, T5EncoderModel
+from transformers import (
+    CLIPTextModel,
+    Qwen2_5OmniProcessor,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    T5EncoderModel,
+)
 
 from x2i_app.miniature import models, tokenizers
 from x2i_app.miniature.align import AlignOptions, distill_align_net
@@ -105,7 +110,7 @@ RECIPE = Recipe(
             max_sequence_length=tokenizers.T5_LENGTH,
             path_share=0.6,
             num_inference_steps=8,
-            output_weight=20.0,
+            output_weight=50.0,
         ),
         loop=LoopOptions(steps=1500, learning_rate=2e-3, optimizer="muon", weight_decay=0.0, checkpoint_every=100),
     ),
@@ -129,7 +134,7 @@ class Builder:
 
         return AutoencoderKL.from_pretrained(self._stage("vae", make)).eval()
 
-    def mllm(self) -> tuple[Qwen2_5OmniThinkerForConditionalGeneration, Any]:
+    def mllm(self) -> tuple[Qwen2_5OmniThinkerForConditionalGeneration, Qwen2_5OmniProcessor]:
         """The trained MLLM and its processor."""
 
         def make(directory: Path) -> None:
@@ -145,7 +150,7 @@ class Builder:
 
         directory = self._stage("mllm", make)
         mllm = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(directory).eval()
-        return mllm, type(models.build_processor(tokenizers.mllm_tokenizer(self.seed))).from_pretrained(directory)
+        return mllm, Qwen2_5OmniProcessor.from_pretrained(directory)
 
     def teacher(self) -> Path:
         """The folder of the trained teacher, in diffusers layout: transformer, text encoders and tokenizers."""

@@ -95,7 +95,7 @@ def test_callbacks_see_every_step_and_stop_by_raising_without_decoding(pipeline,
         return {}
 
     pipeline(conditioning=conditioning, **SMALL, callback_on_step_end=watch)
-    assert seen == [(0, (1, 24, 32)), (1, (1, 24, 32))]
+    assert seen == [(0, (1, 24, 64)), (1, (1, 24, 64))]
 
     decoded = []
     original = pipeline.vae.decode

@@ -78,7 +78,7 @@ def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, tmp
     sounds = sound_pool(tmp_path, 100, encoder.processor.feature_extractor, processes=1)
     data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=2, seed=3)
     first, again = data[7], data[7]
-    assert len(first) == 3
+    assert len(first) == 4
     for a, b in zip(first, again, strict=True):
         assert a.keys() == b.keys()
         assert all(torch.equal(torch.as_tensor(a[name]), torch.as_tensor(b[name])) for name in a)

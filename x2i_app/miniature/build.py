@@ -42,7 +42,7 @@ class Recipe:
     """How much of everything.
 
     scenes, sounds: in the pools that training reads. pictures: in a batch of the VAE. captions: in one of the teacher.
-    sentences, shown: in a step of the MLLM, which reads so many descriptions, and thrice so many others.
+    sentences, shown: descriptions, and conversations of each other kind, in a step of the MLLM.
     The rest: each stage's training.
     """
 
@@ -80,7 +80,7 @@ RECIPE = Recipe(
     sounds=3_000,
     pictures=6,
     captions=48,
-    sentences=8,
+    sentences=4,
     shown=10,
     vae=LoopOptions(
         steps=2300,

@@ -12,12 +12,21 @@ from dataclasses import dataclass, replace
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.miniature.edits import random_edit
-from x2i_app.miniature.scene import Scene, Split, random_scene, usual_places
+from x2i_app.miniature.scene import (
+    NATURAL_GROUND,
+    NATURAL_SIZE,
+    NATURAL_SKY,
+    Scene,
+    Split,
+    random_scene,
+    usual_places,
+)
 from x2i_app.miniature.screenshot import SCREENSHOT_LANGUAGES, screenshot
 from x2i_app.miniature.sound import SILENT_KINDS, imagined, sounding
 from x2i_app.miniature.words import LANGUAGES, describe, sound_sentence
 
 CODES = tuple(LANGUAGES)
+_SIMPLE_LOOKS = 6
 
 
 @dataclass(frozen=True)
@@ -114,9 +123,15 @@ def sound(source: Source, rng: random.Random, voiced: bool | None = None) -> Dia
 
 
 def typed_simply(source: Source, rng: random.Random) -> Dialogue:
-    """A screenshot of the canonical description of one thing: few words in large letters, to learn the letters by."""
-    scene = source.scene(rng, things=1)
-    return (_exchange("", (Shown("screenshot", None, rng.randrange(1 << 30), 0.0, describe(scene)),), scene),)
+    """A screenshot of few words in large letters, in one of a few looks, to learn the letters by."""
+    if rng.random() < 0.3:
+        scene = source.scene(rng, things=1)
+        text = describe(scene)
+    else:
+        thing = source.scene(rng, things=1).things[0]
+        scene = Scene(NATURAL_SKY, NATURAL_GROUND, (replace(thing, place="middle", size=NATURAL_SIZE),))
+        text = min((describe(scene, "en", rng) for _ in range(4)), key=len)
+    return (_exchange("", (Shown("screenshot", None, rng.randrange(_SIMPLE_LOOKS), 0.0, text),), scene),)
 
 
 def typed(source: Source, rng: random.Random) -> Dialogue:
@@ -168,17 +183,17 @@ def dialogue(source: Source, rng: random.Random) -> Dialogue:
     return (first, second, _edited(source, rng, second.wanted, ()))
 
 
-# What is learnt first: to see, to hear and to read. All the rest is done with these.
-BASICS: dict[Callable[..., Dialogue], float] = {picture: 4.0, sound: 1.5, typed_simply: 4.0, typed: 1.5, film: 1.0}
+# What is learnt first: to see and to hear. All the rest is done with these.
+BASICS: dict[Callable[..., Dialogue], float] = {picture: 4.0, sound: 1.0, film: 1.0}
 
 # How often each is trained in the end: what is harder, or asked for more, more often.
 CONVERSATIONS: dict[Callable[..., Dialogue], float] = {
-    words: 0.0,  # has a batch of its own in every step
+    words: 0.0,  # have batches of their own in every step
+    typed: 0.0,
     picture: 5.0,
     pictures: 2.0,
     film: 2.0,
     sound: 2.0,
-    typed: 5.0,
     instruction: 4.0,
     film_and_words: 1.0,
     sound_and_words: 1.0,

@@ -13,7 +13,17 @@ from torch.utils.data import Dataset
 from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
 from x2i_app.encoders.qwen_vl import frame_options
-from x2i_app.miniature.conversations import BASICS, CONVERSATIONS, Dialogue, Exchange, Shown, Source, words
+from x2i_app.miniature.conversations import (
+    BASICS,
+    CONVERSATIONS,
+    Dialogue,
+    Exchange,
+    Shown,
+    Source,
+    typed,
+    typed_simply,
+    words,
+)
 from x2i_app.miniature.draw import draw_scene
 from x2i_app.miniature.hearing import SoundPool
 from x2i_app.miniature.screenshot import screenshot
@@ -26,11 +36,12 @@ _FILM_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at one a second
 
 @dataclass(frozen=True)
 class ConversationBatches(Dataset):
-    """The batches of a step as a function of it: one of descriptions, and some of other conversations, each of a kind.
+    """The batches of a step as a function of it: of descriptions, of screenshots, and of other kinds of conversation.
 
-    processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size, kinds: conversations in the batch of
-    descriptions, in each other batch, and how many of those there are in a step. basic_steps: over so many steps the
-    other conversations go from only the basic ones to all.
+    processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size: conversations in the batch of
+    descriptions, and in each of the others; of screenshots come half as many more. kinds: how many other kinds.
+    basic_steps: over so many steps they go from only the basic ones to all, and screenshots from few words in large
+    letters halfway to all that people write.
     """
 
     processor: Qwen2_5OmniProcessor
@@ -38,7 +49,7 @@ class ConversationBatches(Dataset):
     sounds: SoundPool
     words_size: int
     media_size: int
-    kinds: int = 3
+    kinds: int = 2
     basic_steps: int = 2400
     seed: int = 0
     _heard: dict[Shown, int] = field(init=False, repr=False)
@@ -51,10 +62,15 @@ class ConversationBatches(Dataset):
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
         rng = random.Random(f"conversations {self.seed} {step}")
+        beginner = 1 - step / self.basic_steps
         batches = [self._batch([words(self._source, rng) for _ in range(self.words_size)], rng)]
+        # To read is the hardest to begin with, so it is never left out, and what is simple never quite disappears.
+        simple = max(0.5, beginner)
+        typed_kinds = rng.choices((typed_simply, typed), (simple, 1 - simple), k=3 * self.media_size // 2)
+        batches.append(self._batch([kind(self._source, rng) for kind in typed_kinds], rng))
         for _ in range(self.kinds):
-            table = BASICS if rng.random() < 1 - step / self.basic_steps else CONVERSATIONS
-            kind = rng.choices(list(table), list(table.values()))[0]
+            table = BASICS if rng.random() < beginner else CONVERSATIONS
+            (kind,) = rng.choices(list(table), list(table.values()))
             batches.append(self._batch([kind(self._source, rng) for _ in range(self.media_size)], rng))
         return batches
 
@@ -132,7 +148,11 @@ def train_mllm(
 
 def _loss(mllm, batches):
     losses = [_answer_loss(mllm, dict(batch)) for batch in batches]
-    return {"words": losses[0] / len(losses), "media": sum(losses[1:]) / len(losses)}
+    return {
+        "words": losses[0] / len(losses),
+        "screenshots": losses[1] / len(losses),
+        "other": sum(losses[2:]) / len(losses),
+    }
 
 
 def _answer_loss(mllm, batch):

@@ -92,7 +92,7 @@ RECIPE = Recipe(
         checkpoint_every=200,
     ),
     mllm=LoopOptions(
-        steps=3100,
+        steps=2800,
         learning_rate=1.5e-3,
         warmup_steps=150,
         decay_share=0.6,
@@ -101,9 +101,9 @@ RECIPE = Recipe(
         ema_decay=0.998,
         checkpoint_every=150,
     ),
-    teacher=LoopOptions(steps=2400, learning_rate=1.5e-3, optimizer="muon", weight_decay=0.01, checkpoint_every=100),
+    teacher=LoopOptions(steps=4000, learning_rate=1.5e-3, optimizer="muon", weight_decay=0.01, checkpoint_every=100),
     align=AlignOptions(
-        captions=4000,
+        captions=2000,
         distill=DistillOptions(
             batch_size=24,
             resolution=128,
@@ -112,7 +112,7 @@ RECIPE = Recipe(
             num_inference_steps=8,
             output_weight=50.0,
         ),
-        loop=LoopOptions(steps=1500, learning_rate=2e-3, optimizer="muon", weight_decay=0.0, checkpoint_every=100),
+        loop=LoopOptions(steps=600, learning_rate=2e-3, optimizer="muon", weight_decay=0.0, checkpoint_every=100),
     ),
 )
 

@@ -1,6 +1,7 @@
 """Second stage of x2i-tiny: the MLLM learns to answer anything it is told, shown or played with a sentence."""
 
 import random
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,15 @@ from x2i_app.miniature.conversations import (
 )
 from x2i_app.miniature.draw import draw_scene
 from x2i_app.miniature.hearing import SoundPool
-from x2i_app.miniature.screenshot import screenshot
+from x2i_app.miniature.models import PATCH_SIZE
+from x2i_app.miniature.screenshot import screenshot, typeset
 from x2i_app.specs import EncodingSpec
 from x2i_app.training.loop import LoopOptions, train
 
 _PARTS = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
+_LETTERS = "abcdefghijklmnopqrstuvwxyzß"
+_SPELLING_WEIGHT = 0.05
+_RARELY = -4.5  # log odds of a letter at a place, to begin with
 _FILM_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at one a second
 
 
@@ -61,13 +66,16 @@ class ConversationBatches(Dataset):
         object.__setattr__(self, "_source", Source("train", self.sounds.by_voice))
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
+        """The batches of descriptions, of screenshots (with `letters`, see `letter_map`), and of other kinds."""
         rng = random.Random(f"conversations {self.seed} {step}")
         beginner = 1 - step / self.basic_steps
         batches = [self._batch([words(self._source, rng) for _ in range(self.words_size)], rng)]
         # To read is the hardest to begin with, so it is never left out, and what is simple never quite disappears.
         simple = max(0.5, beginner)
         typed_kinds = rng.choices((typed_simply, typed), (simple, 1 - simple), k=3 * self.media_size // 2)
-        batches.append(self._batch([kind(self._source, rng) for kind in typed_kinds], rng))
+        screenshots = [kind(self._source, rng) for kind in typed_kinds]
+        letters = [letter_map(exchange.shown[0], self.spec.image_size[0]) for (exchange,) in screenshots]
+        batches.append(self._batch(screenshots, rng) | {"letters": torch.stack(letters)})
         for _ in range(self.kinds):
             table = BASICS if rng.random() < beginner else CONVERSATIONS
             (kind,) = rng.choices(list(table), list(table.values()))
@@ -132,26 +140,62 @@ def collate(
     }
 
 
+def letter_map(shown: Shown, side: int) -> torch.Tensor:
+    """Which letters stand where in a screenshot of `side` pixels: (tokens, 4 x letters), 1 where one does.
+
+    A token of the MLLM is a square of 2 x 2 patches, and each patch has a place of its own for every letter.
+    """
+    across = side // (2 * PATCH_SIZE)
+    found = torch.zeros(across, across, 2, 2, len(_LETTERS))
+    for letter, x, y in typeset(shown.text, side, shown.seed)[1]:
+        plain = unicodedata.normalize("NFD", letter.lower())[0]
+        column, row = int(x / PATCH_SIZE), int(y / PATCH_SIZE)
+        if plain in _LETTERS and max(column, row) < 2 * across:
+            found[row // 2, column // 2, row % 2, column % 2, _LETTERS.index(plain)] = 1
+    return found.flatten(2).flatten(0, 1)
+
+
+class Learner(nn.Module):
+    """The MLLM with what it learns to read by: a layer that tells the letters in each token of a screenshot.
+
+    Answers alone do not teach a model of this size to read: they say too little about where which letter is. The layer
+    is not kept.
+    """
+
+    def __init__(self, mllm: Qwen2_5OmniThinkerForConditionalGeneration):
+        super().__init__()
+        self.mllm = mllm
+        self.spell = nn.Linear(mllm.config.vision_config.out_hidden_size, 4 * len(_LETTERS), bias=False)
+
+
 def train_mllm(
     mllm: Qwen2_5OmniThinkerForConditionalGeneration,
     data: ConversationBatches,
     directory: Path,
     options: LoopOptions,
 ) -> None:
-    """Train in place; the loss is the cross entropy of the answers' tokens."""
+    """Train in place; the loss is the cross entropy of the answers' tokens, and of a screenshot's letters."""
     # On a CPU the backward pass of the fused attention takes several times that of plain matrix products.
     fused = mllm.config._attn_implementation
     mllm.set_attn_implementation("eager")
-    train(mllm, data, _loss, directory, options, title="MLLM")
+    train(Learner(mllm), data, _loss, directory, options, title="MLLM")
     mllm.set_attn_implementation(fused)
 
 
-def _loss(mllm, batches):
-    losses = [_answer_loss(mllm, dict(batch)) for batch in batches]
+def _loss(learner, batches):
+    told, typed_, *others = (dict(batch) for batch in batches)
+    share = 1 / len(batches)
+    letters = typed_.pop("letters")
+    images = learner.mllm.get_image_features(typed_.pop("pixel_values"), typed_["image_grid_thw"], return_dict=True)
+    spelt = learner.spell(torch.cat(images.pooler_output)).float() + _RARELY
+    spelling = nn.functional.binary_cross_entropy_with_logits(spelt, letters.flatten(0, 1), reduction="sum") / len(
+        spelt
+    )
     return {
-        "words": losses[0] / len(losses),
-        "screenshots": losses[1] / len(losses),
-        "other": sum(losses[2:]) / len(losses),
+        "words": share * _answer_loss(learner.mllm, told),
+        "screenshots": share * _answer_loss(learner.mllm, typed_ | {"mm_encoder_outputs": {"image": images}}),
+        "letters": _SPELLING_WEIGHT * spelling,
+        "other": share * sum(_answer_loss(learner.mllm, batch) for batch in others),
     }
 
 

@@ -43,6 +43,11 @@ def screenshot(text: str, size: int = 256, seed: int = 0) -> Image.Image:
     seed: picks paper, ink, frame, margin and size of the letters. The same arguments give the same pixels.
     Raises InvalidRequestError for letters that the font cannot draw, and for text too long to be read at that size.
     """
+    return typeset(text, size, seed)[0]
+
+
+def typeset(text: str, size: int, seed: int) -> tuple[Image.Image, list[tuple[str, float, float]]]:
+    """A screenshot, and its letters, each with the middle of its body (x, y) in pixels from the top left."""
     if not 128 <= size <= 1024:
         raise InvalidRequestError(f"size is {size}; it must be 128 to 1024 pixels.")
     text = unicodedata.normalize("NFC", text.translate(_REPLACEMENTS))
@@ -58,11 +63,13 @@ def screenshot(text: str, size: int = 256, seed: int = 0) -> Image.Image:
     spare = bottom - top - step * len(lines)
     y = top + round(spare * rng.choice((0.0, 0.35, 0.5)))
     centred = rng.random() < 0.3
+    letters = []
     for line in lines:
         x = left + (right - left - _length(line, font)) / 2 if centred else left
-        _write(picture, x, y, line, font, ink)
+        letters += _write(picture, x, y, line, font, ink)
         y += step
-    return picture.reduce(_OVERSAMPLING)
+    placed = [(letter, x / _OVERSAMPLING, y / _OVERSAMPLING) for letter, x, y in letters]
+    return picture.reduce(_OVERSAMPLING), placed
 
 
 def check_covered(text: str) -> None:
@@ -172,7 +179,9 @@ def _length(line, font):
 def _write(picture, x, y, line, font, ink):
     draw = ImageDraw.Draw(picture)
     ascent = font.getmetrics()[0]
+    written = []
     for letter in line:
+        written.append((letter, x + _advance(letter, font.size) / 2, y + ascent - 0.25 * font.size))
         if letter == "ß":
             _write_eszett(draw, x, y + ascent, font.size, ink)
         elif _in_font(letter):
@@ -182,6 +191,7 @@ def _write(picture, x, y, line, font, ink):
             draw.text((x, y), base, font=font, fill=ink)
             _write_mark(picture, x, y + ascent, base, mark, font, ink)
         x += _advance(letter, font.size)
+    return written
 
 
 def _write_mark(picture, x, baseline, base, mark, font, ink):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -75,6 +76,8 @@ def train(
     Raises TrainingError naming step and term where a loss is not finite.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    # accelerate keeps the precision of a process' first run for all later ones, unless it is made to forget it.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=options.mixed_precision)
     optimizers = _optimizers(model, options)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

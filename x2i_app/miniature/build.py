@@ -103,7 +103,7 @@ RECIPE = Recipe(
     ),
     teacher=LoopOptions(steps=4000, learning_rate=1.5e-3, optimizer="muon", weight_decay=0.01, checkpoint_every=100),
     align=AlignOptions(
-        captions=2000,
+        captions=4000,
         distill=DistillOptions(
             batch_size=24,
             resolution=128,
@@ -112,7 +112,9 @@ RECIPE = Recipe(
             num_inference_steps=8,
             output_weight=50.0,
         ),
-        loop=LoopOptions(steps=600, learning_rate=2e-3, optimizer="muon", weight_decay=0.0, checkpoint_every=100),
+        loop=LoopOptions(
+            steps=3000, learning_rate=2e-3, decay_share=0.6, optimizer="muon", weight_decay=0.0, checkpoint_every=100
+        ),
     ),
 )
 

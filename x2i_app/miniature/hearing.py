@@ -1,15 +1,14 @@
 """Many sounds as the miniature's MLLM hears them, on disk: a sound takes longer to make than to learn from."""
 
 import random
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 from transformers import WhisperFeatureExtractor
 
 from x2i_app.miniature.conversations import Shown, random_sound
+from x2i_app.miniature.pool import run_in_processes
 from x2i_app.miniature.scene import Split
 from x2i_app.miniature.sound import sound, sounding
 
@@ -63,9 +62,7 @@ def sound_pool(
     tasks = list(zip(paths, starts, strict=True))
     missing = [(path, start, extractor, split, seed) for path, start in tasks if not path.exists()]
     if missing:
-        with ProcessPoolExecutor(processes) as executor:
-            for _ in tqdm(executor.map(_make, missing), desc="sounds", total=len(missing), unit=f"x{_CHUNK}"):
-                pass
+        run_in_processes(_make, missing, processes, title="sounds", unit=f"x{_CHUNK}")
     features = np.concatenate([np.load(path) for path in paths])[:count]
     return SoundPool([_recipe(index, split, seed) for index in range(count)], features)
 

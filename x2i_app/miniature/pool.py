@@ -1,9 +1,12 @@
 """Many rendered scenes on disk, so that training reads what it would take too long to draw again and again."""
 
 import random
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -42,12 +45,23 @@ def picture_pool(
     paths = [directory / f"{split}-{seed}-{size}-{start:07d}.npy" for start in starts]
     missing = [(path, start, split, seed, size) for path, start in zip(paths, starts, strict=True) if not path.exists()]
     if missing:
-        with ProcessPoolExecutor(processes) as executor:
-            for _ in tqdm(executor.map(_render, missing), desc="drawing", total=len(missing), unit=f"x{_CHUNK}"):
-                pass
+        run_in_processes(_render, missing, processes, title="drawing", unit=f"x{_CHUNK}")
     # One file for random access; the chunks stay, so that a larger pool can reuse them.
     pictures = np.concatenate([np.load(path) for path in paths])[:count]
     return PicturePool([pool_scene(index, split, seed)[0] for index in range(count)], pictures)
+
+
+def run_in_processes(
+    run: Callable[[Any], None], tasks: Sequence[Any], processes: int, *, title: str, unit: str
+) -> None:
+    """`run` every task in one of some new processes, with a progress bar.
+
+    They are spawned: a forked copy of a process in which torch has already computed on several threads waits for ever
+    for threads that were not copied.
+    """
+    with ProcessPoolExecutor(processes, get_context("spawn")) as executor:
+        for _ in tqdm(executor.map(run, tasks), desc=title, total=len(tasks), unit=unit):
+            pass
 
 
 def _render(task):

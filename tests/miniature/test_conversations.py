@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from x2i_app.miniature.conversations import CODES, CONVERSATIONS, Source, words
+from x2i_app.miniature.conversations import CODES, CONVERSATIONS, Source, typed_simply, words
 from x2i_app.miniature.world import describe, parse_canonical, sound_sentence, sounding
 
 TRAIN = Source("train")
-KINDS = list(CONVERSATIONS)
+KINDS = [*CONVERSATIONS, typed_simply]
 MEDIA = {
     "words": [],
     "picture": ["picture"],
@@ -17,6 +17,7 @@ MEDIA = {
     "film": ["film"],
     "sound": ["sound"],
     "typed": ["screenshot"],
+    "typed_simply": ["screenshot"],
     "instruction": ["picture"],
     "film_and_words": ["film"],
     "sound_and_words": ["sound"],

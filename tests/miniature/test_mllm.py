@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from x2i_app.encoders import load_encoder
-from x2i_app.miniature.conversations import CONVERSATIONS, Source, words
+from x2i_app.miniature.conversations import CONVERSATIONS, Shown, Source, words
 from x2i_app.miniature.hearing import RATE, SECONDS, hear, sound_pool
-from x2i_app.miniature.mllm import ConversationBatches, collate
+from x2i_app.miniature.mllm import ConversationBatches, collate, letter_map
 from x2i_app.miniature.world import draw_scene, film, screenshot, sound, sounding
 from x2i_app.presets import PRESETS
 from x2i_app.request import Turn
@@ -104,3 +104,16 @@ def test_a_pool_of_sounds_is_what_would_be_heard_of_each(encoder, tmp_path):
 
 def test_descriptions_have_a_batch_of_their_own():
     assert CONVERSATIONS[words] == 0
+
+
+def test_the_letter_map_has_every_letter_where_its_ink_is():
+    shown = Shown("screenshot", None, 3, text="große Bäume")
+    found = letter_map(shown, 128).unflatten(1, (4, 27))  # tokens, patches of a token, letters
+    letters = sorted("abcdefghijklmnopqrstuvwxyzß"[index] for index in found.nonzero()[:, 2].tolist())
+    assert letters == sorted("großebaume"), "without accents, each once"
+    picture = np.asarray(screenshot(shown.text, 128, shown.seed).convert("L")).astype(int)
+    for token, patch, _ in found.nonzero().tolist():
+        row, column = 2 * (token // 8) + patch // 2, 2 * (token % 8) + patch % 2
+        # A letter is up to two patches high, so its ink reaches into the patch of its middle or the ones beside it.
+        around = picture[max(0, 8 * row - 4) : 8 * row + 12, max(0, 8 * column - 4) : 8 * column + 12]
+        assert np.ptp(around) > 60

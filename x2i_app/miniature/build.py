@@ -74,8 +74,8 @@ class Recipe:
         )
 
 
-# Muon, because it needs fewer steps: the VAE's squared error was 0.018 after 250, with AdamW still 0.024 after 458 (the same
-# warm-up and learning rate, batches of 6 and 8).
+# Muon, because it needs fewer steps: the VAE's squared error was 0.018 after 250, with AdamW still 0.024 after 458 (the
+# same warm-up and learning rate, batches of 6 and 8).
 RECIPE = Recipe(
     scenes=24_000,
     sounds=3_000,

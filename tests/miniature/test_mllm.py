@@ -5,23 +5,36 @@ import random
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen2Tokenizer
 
 from x2i_app.encoders import load_encoder
-from x2i_app.miniature.conversations import CONVERSATIONS, Shown, Source, words
+from x2i_app.miniature.conversations import SHOWN, TOLD, Shown, Source, typed
 from x2i_app.miniature.hearing import RATE, SECONDS, hear, sound_pool
-from x2i_app.miniature.mllm import ConversationBatches, collate, letter_map
+from x2i_app.miniature.mllm import ConversationBatches, collate
+from x2i_app.miniature.reading import reading
 from x2i_app.miniature.world import draw_scene, film, screenshot, sound, sounding
 from x2i_app.presets import PRESETS
 from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
 
 SPEC = PRESETS["x2i-tiny"].encoding
+TOKENIZER = Qwen2Tokenizer.from_pretrained(ASSETS / "x2i-tiny" / "processor")
 SIDE = int(SPEC.max_video_pixels**0.5)
 
 
 @pytest.fixture(scope="module")
 def encoder():
     return load_encoder("qwen2.5-omni", ASSETS / "x2i-tiny" / "mllm", spec=SPEC)
+
+
+@pytest.fixture(scope="module")
+def sound_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sounds")
+
+
+@pytest.fixture(scope="module")
+def sounds(encoder, sound_folder):
+    return sound_pool(sound_folder, 100, encoder.processor.feature_extractor, processes=1)
 
 
 def media(shown):
@@ -46,7 +59,7 @@ def turns(dialogue):
     return made
 
 
-@pytest.mark.parametrize("kind", list(CONVERSATIONS), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*TOLD, *SHOWN, typed], ids=lambda kind: kind.__name__)
 def test_training_reads_what_the_encoder_reads(encoder, kind):
     dialogue = kind(Source("train"), random.Random(5))
     said = turns(dialogue)
@@ -74,46 +87,69 @@ def test_training_reads_what_the_encoder_reads(encoder, kind):
     assert learnt == "".join(exchange.answer + "<|im_end|>" for exchange in dialogue)
 
 
-def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, tmp_path):
-    sounds = sound_pool(tmp_path, 100, encoder.processor.feature_extractor, processes=1)
+def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, sounds):
     data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=2, seed=3)
     first, again = data[7], data[7]
     assert len(first) == 4
     for a, b in zip(first, again, strict=True):
-        assert a.keys() == b.keys()
-        assert all(torch.equal(torch.as_tensor(a[name]), torch.as_tensor(b[name])) for name in a)
+        plain, plain_again = a.pop("plain"), b.pop("plain")
+        for one, other in ((a, b), (plain, plain_again)):
+            assert one.keys() == other.keys()
+            assert all(torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])) for name in one)
         assert not (a["answer_mask"] & (a["attention_mask"] == 0)).any()
         assert (a["attention_mask"].diff() <= 0).all()
         assert a["answer_mask"].any(dim=1).all()
     assert not torch.equal(data[7][0]["input_ids"][:, :8], data[8][0]["input_ids"][:, :8])
 
 
-def test_a_pool_of_sounds_is_what_would_be_heard_of_each(encoder, tmp_path):
+def test_a_pool_of_sounds_is_what_would_be_heard_of_each(encoder, sounds, sound_folder):
     extractor = encoder.processor.feature_extractor
-    pool = sound_pool(tmp_path, 100, extractor, processes=1)
-    made = [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())]
-    assert np.array_equal(pool.features, sound_pool(tmp_path, 100, extractor).features)
-    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())] == made, "nothing was made twice"
-    recipe = pool.recipes[17]
-    assert np.array_equal(pool.features[17], hear(extractor, sound(recipe.scene, SECONDS, RATE, recipe.seed)))
-    voiced, alone = pool.by_voice
+    made = [path.stat().st_mtime_ns for path in sorted(sound_folder.iterdir())]
+    assert np.array_equal(sounds.features, sound_pool(sound_folder, 100, extractor).features)
+    assert [path.stat().st_mtime_ns for path in sorted(sound_folder.iterdir())] == made, "nothing was made twice"
+    recipe = sounds.recipes[17]
+    assert np.array_equal(sounds.features[17], hear(extractor, sound(recipe.scene, SECONDS, RATE, recipe.seed)))
+    voiced, alone = sounds.by_voice
     assert len(voiced) + len(alone) == 100
     assert all(sounding(recipe.scene).kinds for recipe in voiced)
     assert not any(sounding(recipe.scene).kinds for recipe in alone)
 
 
-def test_descriptions_have_a_batch_of_their_own():
-    assert CONVERSATIONS[words] == 0
+def test_every_conversation_has_its_last_answer_asked_for_plainly(encoder, sounds):
+    decode = encoder.processor.tokenizer.decode
+    for batch in ConversationBatches(encoder.processor, SPEC, sounds, words_size=8, media_size=2, basic_steps=1)[5]:
+        plain = batch["plain"]
+        for asked, mask, ids, answers in zip(
+            plain["input_ids"], plain["answer_mask"], batch["input_ids"], batch["answer_mask"], strict=True
+        ):
+            answer = decode(asked[mask])
+            assert decode(ids[answers]).endswith(answer)
+            assert decode(asked).startswith(f"<|im_start|>user\n{answer}\n<|im_start|>assistant\n{answer}")
 
 
-def test_the_letter_map_has_every_letter_where_its_ink_is():
+def test_a_screenshots_letters_are_where_their_ink_is():
     shown = Shown("screenshot", None, 3, text="große Bäume")
-    found = letter_map(shown, 128).unflatten(1, (4, 27))  # tokens, patches of a token, letters
+    found = reading(shown, 128, TOKENIZER)["letters"].unflatten(1, (4, 27))  # squares, patches of a square, letters
     letters = sorted("abcdefghijklmnopqrstuvwxyzß"[index] for index in found.nonzero()[:, 2].tolist())
     assert letters == sorted("großebaume"), "without accents, each once"
     picture = np.asarray(screenshot(shown.text, 128, shown.seed).convert("L")).astype(int)
-    for token, patch, _ in found.nonzero().tolist():
-        row, column = 2 * (token // 8) + patch // 2, 2 * (token % 8) + patch % 2
+    for square, patch, _ in found.nonzero().tolist():
+        row, column = 2 * (square // 8) + patch // 2, 2 * (square % 8) + patch % 2
         # A letter is up to two patches high, so its ink reaches into the patch of its middle or the ones beside it.
         around = picture[max(0, 8 * row - 4) : 8 * row + 12, max(0, 8 * column - 4) : 8 * column + 12]
         assert np.ptp(around) > 60
+
+
+@pytest.mark.parametrize(
+    "text", ["A red house", "Ein großes rotes Haus im Schnee, daneben eine Katze", "l'hiver\nune île"]
+)
+def test_a_screenshots_tokens_are_those_of_its_text_in_reading_order(text):
+    found = reading(Shown("screenshot", None, 3, text=text), 128, TOKENIZER)["tokens"]
+    where = {token: found[:, token].nonzero().flatten().tolist() for token in found.sum(0).nonzero().flatten().tolist()}
+    tokens = TOKENIZER(" ".join(text.split()))["input_ids"]
+    visible = [token for token in tokens if TOKENIZER.decode(token).strip()]
+    assert set(where) == set(visible)
+    once = [token for token in visible if tokens.count(token) == 1]
+    rows = [where[token][0] // 8 for token in once]
+    # A square is 16 pixels high, so two lines may share a row of squares, but none comes before the one above it.
+    assert rows == sorted(rows)

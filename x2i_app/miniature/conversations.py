@@ -94,6 +94,19 @@ def words(source: Source, rng: random.Random, language: str | None = None) -> Di
     return (_exchange(text, (), scene),)
 
 
+def words_and_change(source: Source, rng: random.Random) -> Dialogue:
+    """A description and, in the same breath, what to change in it; both in one language."""
+    scene, language = source.scene(rng), rng.choice(CODES)
+    edit = random_edit(scene, rng, split=source.split)
+    text = f"{describe(scene, language, rng)} {edit.instruction(language, rng)}"
+    return (_exchange(text, (), edit.apply(scene)),)
+
+
+def talk(source: Source, rng: random.Random) -> Dialogue:
+    """Three turns in words alone: a description, then two changes, each of what came out of the turn before."""
+    return _changed_twice(source, rng, words(source, rng))
+
+
 def picture(source: Source, rng: random.Random) -> Dialogue:
     """A drawing, without a word."""
     scene = source.scene(rng)
@@ -178,29 +191,35 @@ def picture_sound_and_words(source: Source, rng: random.Random) -> Dialogue:
 
 def dialogue(source: Source, rng: random.Random) -> Dialogue:
     """Three turns: a description or a drawing, then two changes, each of what came out of the turn before."""
-    first = rng.choice((words, words, picture))(source, rng)[0]
-    second = _edited(source, rng, first.wanted, ())
-    return (first, second, _edited(source, rng, second.wanted, ()))
+    return _changed_twice(source, rng, rng.choice((words, words, picture))(source, rng))
 
 
-# What is learnt first: to see and to hear. All the rest is done with these.
-BASICS: dict[Callable[..., Dialogue], float] = {picture: 4.0, sound: 1.0, film: 1.0}
+Kinds = dict[Callable[..., Dialogue], float]  # with how often each is trained
 
-# How often each is trained in the end: what is harder, or asked for more, more often.
-CONVERSATIONS: dict[Callable[..., Dialogue], float] = {
-    words: 0.0,  # have batches of their own in every step
-    typed: 0.0,
-    picture: 5.0,
-    pictures: 2.0,
+# What needs no medium is short, and comes in every step.
+TOLD: Kinds = {words: 2.0, words_and_change: 1.0, talk: 1.0}
+
+# What is learnt first of all the rest: to see and to hear. The rest is done with these.
+BASICS: Kinds = {picture: 4.0, sound: 1.0, film: 1.0}
+
+# In the end; what is harder, or asked for more, more often. Screenshots have batches of their own.
+SHOWN: Kinds = {
+    picture: 4.0,
+    pictures: 3.0,
     film: 2.0,
     sound: 2.0,
     instruction: 4.0,
-    film_and_words: 1.0,
+    film_and_words: 2.0,
     sound_and_words: 1.0,
     picture_and_sound: 1.5,
-    picture_sound_and_words: 1.0,
+    picture_sound_and_words: 2.0,
     dialogue: 2.0,
 }
+
+
+def draw(kinds: Kinds, rng: random.Random) -> Callable[..., Dialogue]:
+    """A kind, each as often as it says."""
+    return rng.choices(list(kinds), list(kinds.values()))[0]
 
 
 def _latin(rng):
@@ -213,6 +232,12 @@ def _film(rng, scene):
 
 def _moved(scene, heard):
     return replace(scene, sky=heard.scene.sky, ground=heard.scene.ground)
+
+
+def _changed_twice(source, rng, dialogue):
+    for _ in range(2):
+        dialogue = (*dialogue, _edited(source, rng, dialogue[-1].wanted, ()))
+    return dialogue
 
 
 def _edited(source, rng, scene, shown):

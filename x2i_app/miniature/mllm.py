@@ -1,7 +1,6 @@
 """Second stage of x2i-tiny: the MLLM learns to answer anything it is told, shown or played with a sentence."""
 
 import random
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,35 +15,36 @@ from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalG
 from x2i_app.encoders.qwen_vl import frame_options
 from x2i_app.miniature.conversations import (
     BASICS,
-    CONVERSATIONS,
+    SHOWN,
+    TOLD,
     Dialogue,
     Exchange,
     Shown,
     Source,
+    draw,
     typed,
     typed_simply,
-    words,
 )
 from x2i_app.miniature.draw import draw_scene
 from x2i_app.miniature.hearing import SoundPool
-from x2i_app.miniature.models import PATCH_SIZE
-from x2i_app.miniature.screenshot import screenshot, typeset
+from x2i_app.miniature.reading import LETTERS, reading
+from x2i_app.miniature.screenshot import screenshot
 from x2i_app.specs import EncodingSpec
 from x2i_app.training.loop import LoopOptions, train
 
 _PARTS = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
-_LETTERS = "abcdefghijklmnopqrstuvwxyzß"
-_SPELLING_WEIGHT = 0.05
-_RARELY = -4.5  # log odds of a letter at a place, to begin with
+_READING_WEIGHT = 0.05
+_LIKENESS_WEIGHT = 0.2
+_RARELY = {"letters": -4.5, "tokens": -6.0}  # log odds of one in a square, to begin with
 _FILM_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at one a second
 
 
 @dataclass(frozen=True)
 class ConversationBatches(Dataset):
-    """The batches of a step as a function of it: of descriptions, of screenshots, and of other kinds of conversation.
+    """The batches of a step as a function of it: in words alone, of screenshots, and of other kinds of conversation.
 
-    processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size: conversations in the batch of
-    descriptions, and in each of the others; of screenshots come half as many more. kinds: how many other kinds.
+    processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size: conversations in the batch of words
+    alone, and in each of the others; of screenshots come half as many more. kinds: how many other kinds.
     basic_steps: over so many steps they go from only the basic ones to all, and screenshots from few words in large
     letters halfway to all that people write.
     """
@@ -66,19 +66,22 @@ class ConversationBatches(Dataset):
         object.__setattr__(self, "_source", Source("train", self.sounds.by_voice))
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
-        """The batches of descriptions, of screenshots (with `letters`, see `letter_map`), and of other kinds."""
+        """The batches: in words alone, of screenshots (with `letters` and `tokens`, see `reading`), of other kinds.
+
+        Each has in `plain` a batch of the same last answers, asked for in the answers' own words.
+        """
         rng = random.Random(f"conversations {self.seed} {step}")
         beginner = 1 - step / self.basic_steps
-        batches = [self._batch([words(self._source, rng) for _ in range(self.words_size)], rng)]
+        batches = [self._batch([draw(TOLD, rng)(self._source, rng) for _ in range(self.words_size)], rng)]
         # To read is the hardest to begin with, so it is never left out, and what is simple never quite disappears.
-        simple = max(0.5, beginner)
+        simple = max(0.3, beginner)
         typed_kinds = rng.choices((typed_simply, typed), (simple, 1 - simple), k=3 * self.media_size // 2)
         screenshots = [kind(self._source, rng) for kind in typed_kinds]
-        letters = [letter_map(exchange.shown[0], self.spec.image_size[0]) for (exchange,) in screenshots]
-        batches.append(self._batch(screenshots, rng) | {"letters": torch.stack(letters)})
+        written = [reading(shot.shown[0], self.spec.image_size[0], self.processor.tokenizer) for (shot,) in screenshots]
+        maps = {name: torch.stack([found[name] for found in written]) for name in _RARELY}
+        batches.append(self._batch(screenshots, rng) | maps)
         for _ in range(self.kinds):
-            table = BASICS if rng.random() < beginner else CONVERSATIONS
-            (kind,) = rng.choices(list(table), list(table.values()))
+            kind = draw(BASICS if rng.random() < beginner else SHOWN, rng)
             batches.append(self._batch([kind(self._source, rng) for _ in range(self.media_size)], rng))
         return batches
 
@@ -88,7 +91,9 @@ class ConversationBatches(Dataset):
         images = [_render(medium, self.spec.image_size, rng) for medium in shown if _PARTS[medium.kind] == "image"]
         films = [_shoot(medium, frames, self.spec, rng) for medium in shown if medium.kind == "film"]
         features = [self.sounds.features[self._heard[medium]] for medium in shown if medium.kind == "sound"]
-        return collate(self.processor, self.spec, dialogues, images, films, features)
+        batch = collate(self.processor, self.spec, dialogues, images, films, features)
+        plainly = [(Exchange(dialogue[-1].answer, (), dialogue[-1].answer, None),) for dialogue in dialogues]
+        return batch | {"plain": collate(self.processor, self.spec, plainly, [], [], [])}
 
 
 def collate(
@@ -140,32 +145,29 @@ def collate(
     }
 
 
-def letter_map(shown: Shown, side: int) -> torch.Tensor:
-    """Which letters stand where in a screenshot of `side` pixels: (tokens, 4 x letters), 1 where one does.
-
-    A token of the MLLM is a square of 2 x 2 patches, and each patch has a place of its own for every letter.
-    """
-    across = side // (2 * PATCH_SIZE)
-    found = torch.zeros(across, across, 2, 2, len(_LETTERS))
-    for letter, x, y in typeset(shown.text, side, shown.seed)[1]:
-        plain = unicodedata.normalize("NFD", letter.lower())[0]
-        column, row = int(x / PATCH_SIZE), int(y / PATCH_SIZE)
-        if plain in _LETTERS and max(column, row) < 2 * across:
-            found[row // 2, column // 2, row % 2, column % 2, _LETTERS.index(plain)] = 1
-    return found.flatten(2).flatten(0, 1)
-
-
 class Learner(nn.Module):
-    """The MLLM with what it learns to read by: a layer that tells the letters in each token of a screenshot.
+    """The MLLM with what it learns to read by: layers that tell the letters and the words' tokens in each square.
 
-    Answers alone do not teach a model of this size to read: they say too little about where which letter is. The layer
-    is not kept.
+    Answers alone do not teach a model of this size to read: they say too little about where which letter is. The layers
+    are not kept.
     """
 
     def __init__(self, mllm: Qwen2_5OmniThinkerForConditionalGeneration):
         super().__init__()
         self.mllm = mllm
-        self.spell = nn.Linear(mllm.config.vision_config.out_hidden_size, 4 * len(_LETTERS), bias=False)
+        width = mllm.config.vision_config.out_hidden_size
+        self.letters = nn.Linear(width, 4 * len(LETTERS), bias=False)
+        self.tokens = nn.Linear(width, mllm.config.text_config.vocab_size, bias=False)
+
+    def reading_loss(self, squares: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Nats a square to tell what is there. squares: (N, width). found: of `reading`, (N, ...) each."""
+        losses = [
+            nn.functional.binary_cross_entropy_with_logits(
+                getattr(self, name)(squares).float() + _RARELY[name], there, reduction="sum"
+            )
+            for name, there in found.items()
+        ]
+        return sum(losses) / len(squares)
 
 
 def train_mllm(
@@ -174,7 +176,7 @@ def train_mllm(
     directory: Path,
     options: LoopOptions,
 ) -> None:
-    """Train in place; the loss is the cross entropy of the answers' tokens, and of a screenshot's letters."""
+    """Train in place; the loss is the answers' cross entropy, and see `Learner` and `_answer_losses`."""
     # On a CPU the backward pass of the fused attention takes several times that of plain matrix products.
     fused = mllm.config._attn_implementation
     mllm.set_attn_implementation("eager")
@@ -184,27 +186,41 @@ def train_mllm(
 
 def _loss(learner, batches):
     told, typed_, *others = (dict(batch) for batch in batches)
-    share = 1 / len(batches)
-    letters = typed_.pop("letters")
+    found = {name: typed_.pop(name).flatten(0, 1) for name in _RARELY}
     images = learner.mllm.get_image_features(typed_.pop("pixel_values"), typed_["image_grid_thw"], return_dict=True)
-    spelt = learner.spell(torch.cat(images.pooler_output)).float() + _RARELY
-    spelling = nn.functional.binary_cross_entropy_with_logits(spelt, letters.flatten(0, 1), reduction="sum") / len(
-        spelt
-    )
+    typed_["mm_encoder_outputs"] = {"image": images}
+    answers, likeness = zip(*(_answer_losses(learner.mllm, batch) for batch in (told, typed_, *others)), strict=True)
+    share = 1 / len(batches)
     return {
-        "words": share * _answer_loss(learner.mllm, told),
-        "screenshots": share * _answer_loss(learner.mllm, typed_ | {"mm_encoder_outputs": {"image": images}}),
-        "letters": _SPELLING_WEIGHT * spelling,
-        "other": share * sum(_answer_loss(learner.mllm, batch) for batch in others),
+        "words": share * answers[0],
+        "screenshots": share * answers[1],
+        "other": share * sum(answers[2:]),
+        "reading": _READING_WEIGHT * learner.reading_loss(torch.cat(images.pooler_output), found),
+        "likeness": _LIKENESS_WEIGHT * share * sum(likeness),
     }
 
 
-def _answer_loss(mllm, batch):
-    asked = batch.pop("answer_mask")[:, 1:]
-    hidden_states = mllm.model(**batch, use_cache=False).last_hidden_state[:, :-1]
+def _answer_losses(mllm, batch):
+    """The cross entropy of the answers' tokens, and how unlike the last answers' states are to those asked for plainly.
+
+    The second teaches nothing about what to answer, but AlignNet, which only ever sees English asked in words, can use
+    what it learnt there only as far as an answer's states do not depend on how one was asked.
+    """
+    plain, asked = batch.pop("plain"), batch.pop("answer_mask")
+    said = plain.pop("answer_mask")
+    outputs = mllm.model(**batch, use_cache=False, output_hidden_states=True)
     # The head is worth its time at the answers' tokens only.
-    logits = mllm.lm_head(hidden_states[asked])
-    return nn.functional.cross_entropy(logits.float(), batch["input_ids"][:, 1:][asked])
+    logits = mllm.lm_head(outputs.last_hidden_state[:, :-1][asked[:, 1:]])
+    answer_loss = nn.functional.cross_entropy(logits.float(), batch["input_ids"][:, 1:][asked[:, 1:]])
+    with torch.no_grad():
+        wanted = mllm.model(**plain, use_cache=False, output_hidden_states=True).hidden_states
+    from_last = asked.flip(1).cumsum(1).flip(1)
+    last = asked & (from_last <= said.sum(1, keepdim=True))
+    unlike = [
+        (states[last].float() - like[said].float()).square().mean() / like[said].float().square().mean()
+        for states, like in zip(outputs.hidden_states[1:], wanted[1:], strict=True)
+    ]
+    return answer_loss, sum(unlike) / len(unlike)
 
 
 def _messages(dialogue: tuple[Exchange, ...]) -> list[dict[str, Any]]:

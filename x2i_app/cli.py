@@ -1,4 +1,4 @@
-"""The command line: python -m x2i_app app | generate | evaluate.
+"""The command line: python -m x2i_app app | generate | evaluate | train.
 
 Bad input is one line on standard error and exit status 2; a job that fails is one line and exit status 1.
 """
@@ -51,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(evaluate, names=_MODEL_SETTINGS)
     _add_evaluation(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    # Its flags are the fields of the training jobs, which need torch: they are read there, not here.
+    train = commands.add_parser(
+        "train", help="train an AlignNet: train distill --help", add_help=False, prefix_chars=" "
+    )
+    train.add_argument("arguments", nargs="*")
+    train.set_defaults(run=_train)
     return parser
 
 
@@ -152,6 +159,12 @@ def _evaluate(namespace: argparse.Namespace) -> int:
 
     run(settings, namespace.output, namespace.scenes, namespace.rows, namespace.steps)
     return 0
+
+
+def _train(namespace: argparse.Namespace) -> int:
+    from x2i_app.training.command import main as train  # with torch, as above
+
+    return train(namespace.arguments)
 
 
 def _output_paths(output: Path, count: int) -> list[Path]:

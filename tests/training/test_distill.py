@@ -52,11 +52,11 @@ def batches(pipeline, teacher, directory, options=OPTIONS, captions=CAPTIONS):
     return CaptionBatches(*encoded, options.batch_size, seed=0)
 
 
-@pytest.mark.parametrize("path_share", [0.0, 0.5])
-def test_the_loss_falls_and_only_align_net_changes(pipeline, teacher, tmp_path, path_share):
+@pytest.mark.parametrize(("sigmas", "path_share"), [("first", 1.0), ("path", 0.5)])
+def test_the_loss_falls_and_only_align_net_changes(pipeline, teacher, tmp_path, sigmas, path_share):
     parts = (pipeline.transformer, pipeline.mllm, pipeline.vae, teacher.text_encoder, teacher.text_encoder_2)
     before, align_net = [weights(part) for part in parts], weights(pipeline.align_net)
-    options = replace(OPTIONS, path_share=path_share, output_weight=1.0)
+    options = replace(OPTIONS, sigmas=sigmas, path_share=path_share, output_weight=1.0)
     loop = replace(LOOP, steps=100, learning_rate=1e-2, checkpoint_every=1000)
     distill(pipeline, teacher, CAPTIONS, tmp_path, options, loop)
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
@@ -134,7 +134,7 @@ def terms_and_gradients(pipeline, batch, options):
 
 def test_gradient_checkpointing_changes_nothing(pipeline, teacher, tmp_path):
     batch = batches(pipeline, teacher, tmp_path)[0]
-    options = replace(OPTIONS, path_share=1.0, output_weight=1.0)
+    options = replace(OPTIONS, sigmas="path", output_weight=1.0)
     terms, gradients = terms_and_gradients(pipeline, batch, options)
     pipeline.transformer.enable_gradient_checkpointing()
     pipeline.transformer.train()
@@ -179,7 +179,7 @@ def flux_path(pipeline, prompt_embeds, pooled, noise):
 
 def test_the_path_is_flux_pipelines_own(pipeline, teacher, tmp_path):
     batch = batches(pipeline, teacher, tmp_path)[3]
-    options = replace(OPTIONS, path_share=1.0, num_inference_steps=4)
+    options = replace(OPTIONS, sigmas="path", num_inference_steps=4)
     task = _Distillation(pipeline, options, torch.device("cpu"))
     prompt_embeds, pooled = batch["prompt_embeds"], batch["pooled"]
     reached = set()
@@ -227,7 +227,15 @@ def test_a_teacher_of_another_size_and_no_captions_are_refused(pipeline, teacher
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"path_share": 1.5}, {"resolution": 100}, {"temperature": 0}, {"batch_size": 0}, {"output_weight": -1}]
+    "wrong",
+    [
+        {"path_share": 1.5},
+        {"path_share": 0.5},
+        {"resolution": 100},
+        {"temperature": 0},
+        {"batch_size": 0},
+        {"output_weight": -1},
+    ],
 )
 def test_options_that_make_no_sense_are_told(wrong):
     with pytest.raises(InvalidRequestError, match=f"{next(iter(wrong))} is"):

@@ -109,6 +109,7 @@ RECIPE = Recipe(
             batch_size=24,
             resolution=128,
             max_sequence_length=tokenizers.T5_LENGTH,
+            sigmas="path",
             path_share=0.6,
             num_inference_steps=8,
             output_weight=50.0,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from x2i_app.encoders import NativeEncoder
+from x2i_app.encoders import MLLMEncoder
 from x2i_app.request import Turn
 from x2i_app.training.cache import CaptionCache, fingerprint
 from x2i_app.training.teacher import TeacherText
@@ -20,16 +20,22 @@ _SHARD_SIZES = (16, 1024)
 
 
 def encode_captions(
-    encoder: NativeEncoder,
+    encoder: MLLMEncoder,
     teacher: TeacherText,
     captions: Sequence[str],
     directory: Path,
     max_sequence_length: int,
     dtype: torch.dtype,
 ) -> tuple[CaptionCache, CaptionCache]:
-    """The MLLM's `hidden_states` (L, S, H), and the teacher's `prompt_embeds` (T, joint) and `pooled` (pooled,).
+    """What `encode_states` and `encode_teacher` make of the captions."""
+    states = encode_states(encoder, captions, directory, dtype)
+    return states, encode_teacher(teacher, captions, directory, max_sequence_length, dtype)
 
-    They are read from `directory`'s folders `states` and `teacher`, and computed where they are not there yet.
+
+def encode_states(encoder: MLLMEncoder, captions: Sequence[str], directory: Path, dtype: torch.dtype) -> CaptionCache:
+    """The MLLM's `hidden_states` (L, S, H) of every caption, in `directory`'s folder `states`.
+
+    They are read from there, and computed where they are not there yet, or were made by another model.
     encoder: reads a caption as it reads the prompt of a request. dtype: of what is kept.
     """
 
@@ -37,21 +43,29 @@ def encode_captions(
         encoded = encoder.encode_batch([[Turn(text)] for text in texts])
         return [{"hidden_states": states.hidden_states[0].to(dtype)} for states in encoded]
 
-    def teach(texts: Sequence[str]) -> list[dict[str, torch.Tensor]]:
-        rows = zip(*teacher.encode(texts, max_sequence_length), strict=True)
-        return [{"prompt_embeds": tokens.to(dtype), "pooled": pooled.to(dtype)} for tokens, pooled in rows]
-
+    model = getattr(encoder, "base", encoder.model)  # a head changes no states
     chat_template = getattr(encoder.processor, "chat_template", None)
-    made_by = fingerprint(encoder.base, encoder.family, encoder.spec, chat_template, dtype)
+    made_by = fingerprint(model, encoder.family, encoder.spec, chat_template, dtype)
     size = _shard_size(encoder.num_states * encoder.hidden_size * _USUAL_TOKENS * dtype.itemsize)
     states = CaptionCache(directory / "states", captions, made_by, size)
     states.fill(read, "MLLM")
+    return states
+
+
+def encode_teacher(
+    teacher: TeacherText, captions: Sequence[str], directory: Path, max_sequence_length: int, dtype: torch.dtype
+) -> CaptionCache:
+    """T5's `prompt_embeds` (T, joint) and CLIP's `pooled` (pooled,), likewise, in `directory`'s folder `teacher`."""
+
+    def teach(texts: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+        rows = zip(*teacher.encode(texts, max_sequence_length), strict=True)
+        return [{"prompt_embeds": tokens.to(dtype), "pooled": pooled.to(dtype)} for tokens, pooled in rows]
 
     made_by = fingerprint(teacher.text_encoder, teacher.text_encoder_2, max_sequence_length, dtype)
     size = _shard_size(teacher.joint_dim * max_sequence_length * dtype.itemsize)
     embeddings = CaptionCache(directory / "teacher", captions, made_by, size)
     embeddings.fill(teach, "T5 and CLIP")
-    return states, embeddings
+    return embeddings
 
 
 def _shard_size(caption_bytes: int) -> int:

@@ -6,24 +6,28 @@ block by block as it appears. Neither pictures nor the MLLM are needed while tra
 captions are computed first and kept on the disk. Source: arXiv 2503.06134, section 3, and its public training code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from x2i_app.errors import CheckpointError, TrainingError
+from x2i_app.errors import CheckpointError, InvalidRequestError, TrainingError
+from x2i_app.models import AlignNet
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.request import Range, validate_integer, validate_number
+from x2i_app.training.cache import CaptionCache
 from x2i_app.training.captions import CaptionBatches, encode_captions
 from x2i_app.training.loop import LoopOptions, train
 from x2i_app.training.losses import attention_kl
+from x2i_app.training.options import option
 from x2i_app.training.taps import tap_attention
 from x2i_app.training.teacher import TeacherText
 
@@ -42,30 +46,30 @@ _WEIGHT = Range(0, 1e6)
 class DistillOptions:
     """What teacher and student are compared on. The defaults are the public training code's, but for `match_text`.
 
-    batch_size: captions a step; fewer come where fewer have states of that length. resolution: side of the picture that
-    is never painted, in pixels. max_sequence_length: T5's tokens. temperature: as in `attention_kl`.
-    path_share: the part of the captions that are compared not on pure noise but further along, at a random one of the
-    teacher's own `num_inference_steps` steps. guidance_scale: for transformers that take one.
-    output_weight: of the mean squared difference of the two velocities, added to the attention's loss; 0: none.
-    match_text: compare the text rows too. AlignNet's and T5's must then be equally many.
-
     Raises InvalidRequestError for a value that is not allowed.
     """
 
-    batch_size: int = 1
-    resolution: int = 1024
-    max_sequence_length: int = 512
-    temperature: float = 3.0
-    path_share: float = 0.0
-    num_inference_steps: int = 4
-    guidance_scale: float = 3.5
-    output_weight: float = 0.0
-    match_text: bool = False
+    batch_size: int = option(1, help="captions a step; fewer come where fewer have states of one length")
+    resolution: int = option(1024, help="side in pixels of the picture that is never painted")
+    max_sequence_length: int = option(512, help="T5's tokens")
+    temperature: float = option(3.0, help="of the distributions that are compared, as in attention_kl")
+    sigmas: Literal["first", "path"] = option(
+        "first", help="where on the way to a picture: on pure noise, or also along the teacher's own way"
+    )
+    path_share: float = option(
+        1.0, help="share of the captions that go some steps of that way; the others stay at noise"
+    )
+    num_inference_steps: int = option(4, help="steps of that way")
+    guidance_scale: float = option(3.5, help="for transformers that take one")
+    output_weight: float = option(0.0, help="of the mean squared difference of the velocities, added to the loss")
+    match_text: bool = option(False, help="compare text rows too; AlignNet's and T5's must then be equally many")
 
     def __post_init__(self):
         for name, allowed in _ALLOWED.items():
             validate_integer(name, getattr(self, name), allowed)
         validate_number("path_share", self.path_share, _SHARE)
+        if self.path_share != 1 and self.sigmas != "path":
+            raise InvalidRequestError(f"path_share is {self.path_share}, which only counts with sigmas: path.")
         validate_number("temperature", self.temperature, _POSITIVE)
         validate_number("output_weight", self.output_weight, _WEIGHT)
 
@@ -91,29 +95,63 @@ def distill(
     Raises CheckpointError if the teacher does not fit the transformer, InvalidRequestError for a caption that the MLLM
     cannot take, TrainingError as `train` does, for text lengths that differ under `match_text`, and without captions.
     """
-    flux = pipeline.transformer.config
-    if (teacher.joint_dim, teacher.pooled_dim) != (flux.joint_attention_dim, flux.pooled_projection_dim):
-        raise CheckpointError(
-            f"The teacher writes embeddings of width {teacher.joint_dim} and {teacher.pooled_dim}, but FLUX reads "
-            f"{flux.joint_attention_dim} and {flux.pooled_projection_dim}; use the text encoders of that FLUX model."
-        )
+    check_teacher(teacher, pipeline.transformer.config)
     if not captions:
         raise TrainingError("There are no captions to distil from; give some English sentences.")
-    device = PartialState().device
-    dtype = torch.bfloat16 if loop_options.mixed_precision == "bf16" else torch.float32
+    dtype = cache_dtype(loop_options)
     with PartialState().main_process_first():
-        states, embeddings = encode_captions(
+        cached = encode_captions(
             pipeline.encoder, teacher, captions, Path(directory), options.max_sequence_length, dtype
         )
+    flux = FluxParts(pipeline.transformer, pipeline.vae, pipeline.scheduler)
+    distill_cached(pipeline.align_net, flux, *cached, directory, options, loop_options)
+
+
+def check_teacher(teacher: TeacherText, flux: Mapping[str, Any]) -> None:
+    """flux: a FLUX transformer's configuration. Raises CheckpointError if it reads other widths than they write."""
+    reads = (flux["joint_attention_dim"], flux["pooled_projection_dim"])
+    if (teacher.joint_dim, teacher.pooled_dim) != reads:
+        raise CheckpointError(
+            f"The teacher writes embeddings of width {teacher.joint_dim} and {teacher.pooled_dim}, but FLUX reads "
+            f"{reads[0]} and {reads[1]}; use the text encoders of that FLUX model."
+        )
+
+
+def cache_dtype(loop_options: LoopOptions) -> torch.dtype:
+    """Of what is computed once and kept on the disk."""
+    return torch.bfloat16 if loop_options.mixed_precision == "bf16" else torch.float32
+
+
+class FluxParts(NamedTuple):
+    """A FLUX.1 model without its text encoders."""
+
+    transformer: FluxTransformer2DModel
+    vae: AutoencoderKL
+    scheduler: FlowMatchEulerDiscreteScheduler
+
+
+def distill_cached(
+    align_net: AlignNet,
+    flux: FluxParts,
+    states: CaptionCache,
+    embeddings: CaptionCache,
+    directory: Path,
+    options: DistillOptions,
+    loop_options: LoopOptions,
+) -> None:
+    """`distill` from what its frozen models made of the captions, when neither of them need be in memory any more.
+
+    states, embeddings: of `encode_states` and `encode_teacher`, over the same captions.
+    """
+    device = PartialState().device
     batches = CaptionBatches(states, embeddings, options.batch_size, loop_options.seed)
-    pipeline.transformer.requires_grad_(False).eval()
-    if pipeline.transformer.device != device:
-        pipeline.transformer.to(device)
-    align_net = pipeline.align_net
+    flux.transformer.requires_grad_(False).eval()
+    if flux.transformer.device != device:
+        flux.transformer.to(device)
     own_dtype = align_net.dtype
     align_net.float().requires_grad_(True)  # small steps vanish in bfloat16
     try:
-        task = _Distillation(pipeline, options, device)
+        task = _Distillation(flux, options, device)
         train(align_net, batches, task.compute_loss, Path(directory), loop_options, title="AlignNet")
     finally:
         align_net.requires_grad_(False).eval()
@@ -124,13 +162,13 @@ def distill(
 class _Distillation:
     """The loss of a batch of captions."""
 
-    def __init__(self, pipeline: X2IPipeline, options: DistillOptions, device: torch.device):
-        self.transformer = pipeline.transformer
+    def __init__(self, flux: FluxParts, options: DistillOptions, device: torch.device):
+        self.transformer = flux.transformer
         self.options = options
         self.device = device
-        self.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+        self.scheduler = FlowMatchEulerDiscreteScheduler.from_config(flux.scheduler.config)
         # FLUX packs two by two latents, each of which is `shrink` pixels wide, into a token.
-        shrink = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+        shrink = 2 ** (len(flux.vae.config.block_out_channels) - 1)
         side = options.resolution // (2 * shrink)
         dtype = self.transformer.dtype
         self.img_ids = FluxPipeline._prepare_latent_image_ids(1, side, side, device, dtype)
@@ -175,7 +213,7 @@ class _Distillation:
         channels = self.transformer.config.in_channels
         latents = torch.randn(count, tokens, channels, device=self.device).to(self.transformer.dtype)
         timesteps = self._timesteps(tokens)
-        along = torch.rand(count) < options.path_share
+        along = torch.rand(count) < (options.path_share if options.sigmas == "path" else 0)
         # Most steps first, so that those that still have some to go are in front.
         steps = (torch.randint(options.num_inference_steps, (count,)) * along).sort(descending=True).values
         for step, time in enumerate(timesteps[: steps[0]]):

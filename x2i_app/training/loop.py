@@ -21,40 +21,57 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from x2i_app.errors import TrainingError
+from x2i_app.request import MAX_SEED, Range, validate_integer, validate_number
 from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint
+from x2i_app.training.options import option
 from x2i_app.training.plots import plot_losses
 
 ComputeLoss = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]
+_WHOLE = {
+    "steps": Range(1, 1e9),
+    "warmup_steps": Range(0, 1e9),
+    "checkpoint_every": Range(1, 1e9),
+    "keep": Range(1, 1e6),
+    "workers": Range(0, 256),
+    "seed": Range(0, MAX_SEED),
+}
+_REAL = {
+    "learning_rate": Range(0, 1e3),
+    "decay_share": Range(0, 1),
+    "weight_decay": Range(0, 1e3),
+    "max_grad_norm": Range(0, 1e9),
+    "ema_decay": Range(0, 1),
+}
 _AVERAGED = 25  # steps that one point of the history averages over, fewer in a short run
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How to train.
+    """How to train. Raises InvalidRequestError for a value that is not allowed."""
 
-    steps: optimiser steps in all. learning_rate: peak, reached after `warmup_steps` and left, in a straight line to
-    zero, over the last `decay_share` of the steps; so a run whose steps are raised before that goes on as if it had
-    always been longer. optimizer: "adamw"; or "muon" (torch's, with AdamW's step size), which learns matrices
-    and convolutions in far fewer steps, and leaves embeddings and vectors to AdamW. weight_decay: on matrices only.
-    max_grad_norm: gradients are clipped to it. ema_decay: of the averaged weights that come out at the end; None trains
-    without. mixed_precision: accelerate's. checkpoint_every: steps between checkpoints; the newest `keep` of them stay.
-    workers: processes that make batches. seed: of everything random in a step.
-    """
+    steps: int = option(help="optimiser steps in all")
+    learning_rate: float = option(1e-3, help="its peak")
+    warmup_steps: int = option(100, help="until the learning rate has its peak")
+    # A straight line to zero: a run whose steps are raised before it goes on as if it had always been longer.
+    decay_share: float = option(0.4, help="share of the steps, the last ones, over which the learning rate falls to 0")
+    # Muon (torch's, with AdamW's step size) needs far fewer steps, and leaves embeddings and vectors to AdamW.
+    optimizer: Literal["adamw", "muon"] = option("adamw", help="muon is for matrices and convolutions")
+    weight_decay: float = option(0.01, help="of matrices and convolutions only")
+    betas: tuple[float, float] = option((0.9, 0.99), help="AdamW's")
+    max_grad_norm: float = option(1.0, help="gradients are clipped to it")
+    ema_decay: float | None = option(0.999, help="of the averaged weights that come out; none: no average")
+    mixed_precision: Literal["no", "bf16"] = option("bf16", help="accelerate's")
+    checkpoint_every: int = option(250, help="steps between checkpoints")
+    keep: int = option(2, help="newest checkpoints that stay")
+    workers: int = option(1, help="processes that make batches")
+    seed: int = option(0, help="of everything random")
 
-    steps: int
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    decay_share: float = 0.4
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    max_grad_norm: float = 1.0
-    ema_decay: float | None = 0.999
-    mixed_precision: Literal["no", "bf16"] = "bf16"
-    checkpoint_every: int = 250
-    keep: int = 2
-    workers: int = 1
-    seed: int = 0
+    def __post_init__(self):
+        for name, allowed in _WHOLE.items():
+            validate_integer(name, getattr(self, name), allowed)
+        for name, allowed in _REAL.items():
+            if (value := getattr(self, name)) is not None:
+                validate_number(name, value, allowed)
 
 
 def train(

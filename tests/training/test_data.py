@@ -1,0 +1,113 @@
+"""Samples from real shards, folders and files; what is broken is named, and too much of it stops."""
+
+import io
+import json
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from x2i_app.errors import TrainingError
+from x2i_app.training.data import Broken, find_files, find_samples, read_captions
+
+
+def write_shard(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as shard:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))
+    return path
+
+
+def pair(number: int) -> dict[str, bytes]:
+    caption = json.dumps({"caption": f"caption {number}"}).encode()
+    return {f"{number:04d}.jpg": b"jpg %d" % number, f"{number:04d}.cond.png": b"png", f"{number:04d}.json": caption}
+
+
+@pytest.fixture
+def shards(tmp_path):
+    for index in range(3):
+        write_shard(tmp_path / f"s-{index:02d}.tar", pair(2 * index) | pair(2 * index + 1))
+    return tmp_path
+
+
+@pytest.fixture
+def broken():
+    return Broken(limit=2)
+
+
+def captions(source, broken, field="caption"):
+    return read_captions([source], field, broken)
+
+
+@pytest.mark.parametrize("pattern", ["", "s-*.tar", "s-{00..02}.tar", "s-{00,01,02}.tar", "s-0{0..2}.tar"])
+def test_shards_are_found_by_folder_and_pattern(shards, broken, pattern):
+    samples = find_samples(shards / pattern, broken)
+    assert [sample.read("jpg") for sample in samples] == [b"jpg %d" % number for number in range(6)]
+    assert sorted(samples[0].parts) == ["cond.png", "jpg", "json"]
+    assert samples[5].read_json() == {"caption": "caption 5"}
+    assert samples[5].key == f"{shards}/s-02.tar/0005"
+    assert captions(shards / pattern, broken) == [f"caption {number}" for number in range(6)]
+    assert broken.names == []
+
+
+def test_plain_folders_jsonl_and_text_give_captions_too(tmp_path, broken):
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    for name, content in (("b.txt", "two\n"), ("a.txt", " one "), ("deep/c.txt", "three"), (".hidden.txt", "no")):
+        (tmp_path / "folder" / name).write_text(content)
+    assert captions(tmp_path / "folder", broken) == ["one", "two", "three"]
+    (tmp_path / "x.jsonl").write_text('{"text": "eins"}\n\n{"text": "zwei"}\n{"text": "eins"}\n')
+    assert captions(tmp_path / "x.jsonl", broken, "text") == ["eins", "zwei"]
+    (tmp_path / "x.txt").write_text("a house\n\na tree\n")
+    assert captions(tmp_path / "x.txt", broken) == ["a house", "a tree"]
+    assert broken.names == []
+
+
+@pytest.mark.parametrize("size", [512 * 10 + 300, 512 * 10, 512 * 11 + 8])
+def test_broken_samples_are_named_and_the_others_used(shards, broken, capsys, size):
+    path = shards / "s-01.tar"
+    path.write_bytes(path.read_bytes()[:size])  # inside the header of 0003.json, before it, and inside its content
+    assert captions(shards, broken) == [f"caption {number}" for number in (0, 1, 2, 4, 5)]
+    assert broken.names == [str(path), f"{path}/0003"]
+    assert f"Left out {path}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [b"{", b"[1]", b'{"text": "a"}', b'{"caption": 3}', b'{"caption": " "}', b"\xff\xff"])
+def test_more_broken_samples_than_allowed_stop(tmp_path, line):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\n".join([line, b'{"caption": "good"}', line, line]))
+    assert captions(path, Broken(3)) == ["good"]
+    with pytest.raises(TrainingError, match=r"3 samples are broken and 2 may be, the last one is .*x\.jsonl:4"):
+        captions(path, Broken(2))
+
+
+def test_links_and_pickles_in_shards_are_not_followed(tmp_path, broken):
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    path = write_shard(tmp_path / "x.tar", {"0.pyd": pickle.dumps(Bomb()), "0.txt": b"a house"})
+    with tarfile.open(path, "a") as shard:
+        link = tarfile.TarInfo("1.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        shard.addfile(link)
+    assert captions(path, broken) == ["a house"]
+    assert broken.names == [f"{path}/1.txt"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_not_there_is_told(tmp_path, broken):
+    for source in ("nothing.tar", "s-{0..3}.tar", "*.tar"):
+        with pytest.raises(TrainingError, match=r"There is no .*; give a \.tar"):
+            find_files(tmp_path / source)
+    (tmp_path / "x.zip").touch()
+    with pytest.raises(TrainingError, match="is no data file"):
+        find_samples(tmp_path / "x.zip", broken)
+    with pytest.raises(TrainingError, match="no captions"):
+        captions(tmp_path, Broken(9))
+    (tmp_path / "x.tar").write_bytes(b"<html>" * 300)
+    with pytest.raises(TrainingError, match="holds no samples"):
+        find_samples(tmp_path / "x.tar", broken)
+    assert broken.names == [str(tmp_path / "x.tar")]

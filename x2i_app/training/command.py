@@ -1,0 +1,70 @@
+"""python -m x2i_app train distill --config FILE: one command for everything that is trained.
+
+The same command runs on one CPU, one GPU or, started by `accelerate launch -m x2i_app train ...`, on many. Every field
+of a job is a flag and a line of the file. A run that was stopped goes on from its newest checkpoint by itself.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import yaml
+from accelerate import PartialState
+
+from x2i_app.errors import TrainingError
+from x2i_app.settings import SentenceParser
+from x2i_app.training.distill_job import DistillJob
+from x2i_app.training.options import add_flags, as_values, build, read_file
+
+
+class Job(Protocol):
+    """A frozen dataclass of everything that decides a training run; the first line of its docstring is its help.
+
+    output: folder of checkpoints, history, pictures and what comes out.
+    """
+
+    output: Path
+
+    def run(self) -> Path:
+        """Train, and return the file or folder of what was trained. Raises X2IError's kinds."""
+
+
+JOBS: dict[str, type[Job]] = {"distill": DistillJob}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a job of the command line and return its exit status. Raises X2IError's kinds."""
+    namespace = vars(_parser().parse_args(list(arguments)))
+    kind, file = namespace.pop("job"), namespace.pop("config")
+    job = build(kind, (read_file(file) if file else {}) | namespace)
+    _write_settings(job)
+    made = job.run()
+    if PartialState().is_main_process:
+        print(f"{made} (more in {job.output}: settings.yaml, history.jsonl, loss.png)")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = SentenceParser(prog="x2i train", description="Train parts of X2I; see each job's --help.")
+    commands = parser.add_subparsers(required=True, metavar="job", parser_class=SentenceParser)
+    for name, job in JOBS.items():
+        words = job.__doc__.splitlines()[0]
+        command = commands.add_parser(name, help=words, description=words)
+        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file of the fields below")
+        command.set_defaults(job=job)
+        add_flags(command, job)
+    return parser
+
+
+def _write_settings(job: Job) -> None:
+    """What the run was started with, into its folder: a checkpoint explains itself."""
+    if not PartialState().is_main_process:
+        return
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        (job.output / "settings.yaml").write_text(yaml.safe_dump(as_values(job), sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(
+            f"{str(job.output)!r} cannot be written ({error.strerror}); choose another --output."
+        ) from error

@@ -42,7 +42,7 @@ class Recipe:
     """How much of everything.
 
     scenes, sounds: in the pools that training reads. pictures: in a batch of the VAE. captions: in one of the teacher.
-    sentences, shown: descriptions, and conversations of each other kind, in a step of the MLLM.
+    sentences, shown: conversations in words alone, and of each other kind, in a step of the MLLM.
     The rest: each stage's training.
     """
 
@@ -81,7 +81,7 @@ RECIPE = Recipe(
     sounds=3_000,
     pictures=6,
     captions=48,
-    sentences=4,
+    sentences=12,
     shown=10,
     vae=LoopOptions(
         steps=2300,
@@ -93,7 +93,7 @@ RECIPE = Recipe(
         checkpoint_every=200,
     ),
     mllm=LoopOptions(
-        steps=2800,
+        steps=4200,
         learning_rate=1.5e-3,
         warmup_steps=150,
         decay_share=0.6,
@@ -104,7 +104,7 @@ RECIPE = Recipe(
     ),
     teacher=LoopOptions(steps=4000, learning_rate=1.5e-3, optimizer="muon", weight_decay=0.01, checkpoint_every=100),
     align=AlignOptions(
-        captions=4000,
+        captions=6000,
         distill=DistillOptions(
             batch_size=24,
             resolution=128,

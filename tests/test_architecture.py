@@ -24,7 +24,7 @@ FLOORS = (
     ("pipeline",),
     ("loading",),
     ("jobs", "engine"),
-    ("ui", "cli", "__main__"),
+    ("ui", "rows", "batch", "cli", "__main__"),
     ("app.py",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

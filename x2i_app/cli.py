@@ -1,4 +1,4 @@
-"""The command line: python -m x2i_app app | generate | evaluate | train.
+"""The command line: python -m x2i_app app | generate | batch | evaluate | train.
 
 Bad input is one line on standard error and exit status 2; a job that fails is one line and exit status 1.
 """
@@ -8,14 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from x2i_app.batch import run_batch
 from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
 from x2i_app.jobs import Job
 from x2i_app.media import sniff
-from x2i_app.request import GenerationRequest, GenerationResult
-from x2i_app.settings import SentenceParser, Settings, add_settings
-
-_MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "whisper", "profile", "device")
+from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
+from x2i_app.settings import MODEL_SETTINGS, SentenceParser, Settings, add_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,12 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     app.set_defaults(run=_app)
 
     generate = commands.add_parser("generate", help="make pictures and write them to files")
-    add_settings(generate, names=_MODEL_SETTINGS)
+    add_settings(generate, names=MODEL_SETTINGS)
     _add_request(generate)
     generate.set_defaults(run=_generate)
 
+    batch = commands.add_parser("batch", help="make the pictures of a folder or a JSONL file, and go on where it was")
+    add_settings(batch, names=MODEL_SETTINGS)
+    _add_batch(batch)
+    batch.set_defaults(run=_batch)
+
     evaluate = commands.add_parser("evaluate", help="judge by numbers what a model draws of every kind of input")
-    add_settings(evaluate, names=_MODEL_SETTINGS)
+    add_settings(evaluate, names=MODEL_SETTINGS)
     _add_evaluation(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
@@ -68,6 +72,11 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{modality}", action="append", default=[], metavar="FILE", help=f"{modality} to look at; may be repeated"
         )
+    _add_numbers(parser)
+    parser.add_argument("--output", type=Path, default=Path("x2i.png"), help="PNG file; several are numbered")
+
+
+def _add_numbers(parser: argparse.ArgumentParser) -> None:
     numbers = {
         "width": "pixels",
         "height": "pixels",
@@ -79,7 +88,15 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     for name, words in numbers.items():
         parser.add_argument(f"--{name}", type=_number(name), metavar="N", help=words)
     parser.add_argument("--reason", action="store_true", help="let the model answer first, and draw its answer")
-    parser.add_argument("--output", type=Path, default=Path("x2i.png"), help="PNG file; several are numbered")
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--input", type=Path, required=True, help="JSONL file, or folder of media and .txt files")
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs"), help="folder for the pictures and results.jsonl"
+    )
+    parser.add_argument("--prompt", help="what to show, for rows that do not say")
+    _add_numbers(parser)
 
 
 def _add_evaluation(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +149,7 @@ def _generate(namespace: argparse.Namespace) -> int:
     for modality in ("image", "video", "audio"):
         for file in getattr(namespace, modality):
             sniff(file, modality)  # a missing file is known before the model is loaded
-    settings = Settings(**{name: getattr(namespace, name) for name in _MODEL_SETTINGS})
+    settings = Settings(**{name: getattr(namespace, name) for name in MODEL_SETTINGS})
     engine = Engine(settings)
     engine.start()
     job = engine.submit(request)
@@ -153,8 +170,17 @@ def _generate(namespace: argparse.Namespace) -> int:
     return 0
 
 
+def _batch(namespace: argparse.Namespace) -> int:
+    settings = Settings(**{name: getattr(namespace, name) for name in MODEL_SETTINGS})
+    given = {name: getattr(namespace, name) for name in ("prompt", *SETTINGS)}
+    defaults = {name: value for name, value in given.items() if value is not None}
+    outcome = run_batch(settings, namespace.input, namespace.output, defaults)
+    print(f"{outcome.drawn} rows drawn, {outcome.failed} failed, {outcome.kept} drawn before: {namespace.output}")
+    return 1 if outcome.failed else 0
+
+
 def _evaluate(namespace: argparse.Namespace) -> int:
-    settings = Settings(**{name: getattr(namespace, name) for name in _MODEL_SETTINGS})
+    settings = Settings(**{name: getattr(namespace, name) for name in MODEL_SETTINGS})
     from x2i_app.evaluation.command import run  # with torch, which the other commands do without for a while
 
     run(settings, namespace.output, namespace.scenes, namespace.rows, namespace.steps)

@@ -50,6 +50,17 @@ class Limits:
 
 LIMITS = Limits()
 
+# The numbers and switches of a request, by the names that flags, endpoints and JSONL rows give them.
+SETTINGS = {
+    "width": "width",
+    "height": "height",
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "seed": "seed",
+    "count": "num_images_per_prompt",
+    "reason": "reason",
+}
+
 _MEDIA: tuple[tuple[str, Modality], ...] = (
     ("images", "image"),
     ("videos", "video"),
@@ -164,6 +175,20 @@ class GenerationResult:
     answer: str | None = None
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def report(self) -> dict[str, Any]:
+        """How the pictures came about, as JSON knows it."""
+        request = self.request
+        return {
+            "seeds": list(self.seeds),
+            "width": request.width,
+            "height": request.height,
+            "steps": request.num_inference_steps,
+            "guidance": request.guidance_scale,
+            "answer": self.answer,
+            "notes": list(self.notes),
+            "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
+        }
 
 
 def validate_number(name: str, value: Any, allowed: Range) -> float:

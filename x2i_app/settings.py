@@ -17,6 +17,7 @@ from x2i_app.request import Range, show_value, validate_integer
 ASSETS = Path(__file__).resolve().parents[1] / "assets"  # the bundled miniature and the examples
 PROFILES = ("auto", "cpu")
 CUSTOM = "custom:"
+MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "whisper", "profile", "device")  # the others are a server's
 
 
 def _setting(default, help, choices=None):

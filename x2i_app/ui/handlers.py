@@ -11,20 +11,9 @@ import gradio as gr
 from x2i_app.engine import Engine
 from x2i_app.errors import X2IError
 from x2i_app.jobs import Job, Phase, Progress
-from x2i_app.request import GenerationRequest, GenerationResult
+from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.ui import texts
 from x2i_app.ui.tabs import Tab
-
-# Parameters of every drawing endpoint after the tab's own, and the request field that each one fills.
-SETTINGS = {
-    "width": "width",
-    "height": "height",
-    "steps": "num_inference_steps",
-    "guidance": "guidance_scale",
-    "seed": "seed",
-    "count": "num_images_per_prompt",
-    "reason": "reason",
-}
 
 _POLL_SECONDS = 0.05
 
@@ -32,8 +21,8 @@ _POLL_SECONDS = 0.05
 def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tuple]]:
     """The function of a tab's button and endpoint.
 
-    It takes the tab's own values and SETTINGS. While the job goes on it yields (pictures, progress, words, report,
-    job id).
+    It takes the tab's own values, then one for each of SETTINGS. While the job goes on it yields (pictures, progress,
+    words, report, job id).
     """
     names = (*tab.parameters, *SETTINGS)
 
@@ -50,7 +39,7 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
         if job.error:
             raise _as_gradio_error(job.error)
         result = job.result
-        yield list(result.images), show_result(result), words(result), report(result), job.id
+        yield list(result.images), show_result(result), words(result), result.report(), job.id
 
     # Gradio names an endpoint's parameters after the function's, and finds `request` by its annotation.
     parameter = inspect.Parameter
@@ -110,21 +99,6 @@ def show_result(result: GenerationResult) -> str:
 def words(result: GenerationResult) -> str:
     """What the model answered, and what the user should know about their input."""
     return "\n".join(filter(None, (*result.notes, result.answer)))
-
-
-def report(result: GenerationResult) -> dict[str, Any]:
-    """How a picture came about, for the page and for API callers."""
-    request = result.request
-    return {
-        "seeds": list(result.seeds),
-        "width": request.width,
-        "height": request.height,
-        "steps": request.num_inference_steps,
-        "guidance": request.guidance_scale,
-        "answer": result.answer,
-        "notes": list(result.notes),
-        "seconds": {phase: round(seconds, 3) for phase, seconds in result.seconds.items()},
-    }
 
 
 def _submit(engine: Engine, tab: Tab, given: dict[str, Any], request: gr.Request) -> Job:

@@ -6,9 +6,9 @@ import gradio as gr
 
 from x2i_app.engine import Engine
 from x2i_app.presets import presets_that_take
-from x2i_app.request import LIMITS, Range
+from x2i_app.request import LIMITS, SETTINGS, Range
 from x2i_app.ui import texts
-from x2i_app.ui.handlers import SETTINGS, cancel_handler, drawing_handler, status_handler
+from x2i_app.ui.handlers import cancel_handler, drawing_handler, status_handler
 from x2i_app.ui.tabs import TABS, Tab, unconverted
 from x2i_app.ui.theme import NARROW
 

@@ -1,0 +1,190 @@
+"""Batches as people run them: real processes, a real kill, real files; one bad row never stops the rest."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from x2i_app.cli import main
+from x2i_app.errors import X2IError
+from x2i_app.rows import read_rows
+from x2i_app.settings import ASSETS
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ASSETS / "examples"
+SMALL = ("--steps", "1", "--width", "64", "--height", "64")
+
+
+def write_rows(path: Path, *rows: dict | str) -> Path:
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def results_of(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def pictures_in(output: Path) -> dict[str, int]:
+    """Every file but the results, with the time it was written."""
+    files = (path for path in output.rglob("*") if path.is_file() and path.name != "results.jsonl")
+    return {path.relative_to(output).as_posix(): path.stat().st_mtime_ns for path in files}
+
+
+def test_one_bad_row_never_stops_the_rest(tmp_path, capsys):
+    shutil.copy(EXAMPLES / "images/boat-at-sunset.png", tmp_path / "boat.png")
+    source = write_rows(
+        tmp_path / "rows.jsonl",
+        {"id": "one", "prompt": "雪地上的红房子", "seed": 5},
+        "not JSON",
+        {"id": "wide", "prompt": "a cat", "width": 100},
+        {"id": "../up", "prompt": "a cat"},
+        {"id": "gone", "images": ["none.png"]},
+        {"id": "one", "prompt": "a cat"},
+        "",
+        {"prompt": "a cat", "colour": "red"},
+        {"id": "deep/two", "images": ["boat.png"], "prompt": "make it night", "count": 2, "seed": None},
+    )
+    output = tmp_path / "out"
+    assert main(["batch", "--input", str(source), "--output", str(output), *SMALL]) == 1
+    assert "2 rows drawn, 6 failed, 0 drawn before" in capsys.readouterr().out
+    assert set(pictures_in(output)) == {"one.png", "deep/two-1.png", "deep/two-2.png"}
+    for name in pictures_in(output):
+        with Image.open(output / name) as picture:
+            assert (picture.format, picture.size) == ("PNG", (64, 64))
+    results = results_of(output)
+    assert [result["place"] for result in results] == [f"line {i}" for i in (1, 2, 3, 4, 5, 6, 8, 9)]
+    assert (results[0]["seeds"], results[0]["prompt"], results[0]["answer"] != "") == ([5], "雪地上的红房子", True)
+    said = ["", "no JSON", "width is 100", "'../up'", "no file called 'none.png'", "line 1 makes", "'colour'", ""]
+    assert all(words in result.get("error", "") for words, result in zip(said, results, strict=True))
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
+    source = write_rows(tmp_path / "rows.jsonl", *({"prompt": f"{n} stars", "seed": n} for n in range(1, 7)))
+    output = tmp_path / "out"
+    arguments = ["batch", "--input", str(source), "--output", str(output), "--steps", "20"]
+    killed = subprocess.Popen([sys.executable, "-m", "x2i_app", *arguments], cwd=ROOT, stderr=subprocess.PIPE)
+    results = output / "results.jsonl"
+    deadline = time.monotonic() + 240
+    while not (results.exists() and results.read_bytes().count(b"\n") >= 2):
+        assert killed.poll() is None, killed.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(30)
+    killed.stderr.close()
+    before = {result["id"]: result for result in results_of(output)}
+    assert 2 <= len(before) < 6, "killed too late to show anything"
+    kept = {name: pictures_in(output)[name] for result in before.values() for name in result["files"]}
+
+    with results.open("ab") as file:
+        file.write(b'{"id": "000006", "place": "li')  # what a kill in the middle of a write would leave
+    lines = source.read_text(encoding="utf-8").splitlines()
+    lines[0] = json.dumps({"prompt": "now a house", "seed": 1})  # this row is not what it was
+    (output / "000002.png").unlink()  # and this one's picture is gone
+    write_rows(source, *lines)
+    assert main(arguments) == 0
+
+    after = {result["id"]: result for result in results_of(output)}
+    assert sorted(after) == [f"{n:06d}" for n in range(1, 7)]
+    assert len(results_of(output)) == 6
+    assert after["000001"]["prompt"] == "now a house"
+    written = pictures_in(output)
+    assert set(written) >= {f"{n:06d}.png" for n in range(1, 7)}
+    for name in ("000001.png", "000002.png"):
+        assert written[name] != kept.pop(name)
+    assert all(written[name] == moment for name, moment in kept.items())
+    assert main(arguments) == 0
+    assert pictures_in(output) == written
+
+
+def test_a_folder_makes_a_row_of_what_is_called_the_same(tmp_path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    (source / "sub").mkdir(parents=True)
+    shutil.copy(EXAMPLES / "images/boat-at-sunset.png", source / "boat.png")
+    (source / "boat.txt").write_text("make it night\n", encoding="utf-8")
+    shutil.copy(EXAMPLES / "audios/rain-at-sea.wav", source / "sub/rain (1).wav")
+    (source / "notes.pdf").write_bytes(b"%PDF-1.7 nothing to draw from")
+    (source / ".hidden").write_bytes(b"never looked at")
+    command = ["batch", "--input", str(source), "--output", str(output), "--prompt", "with a fish", *SMALL]
+    assert main(command) == 1
+    assert set(pictures_in(output)) == {"boat.png", "sub/rain (1).png"}
+    by_name = {result["id"]: result for result in results_of(output)}
+    assert by_name["boat"]["prompt"] == "make it night"
+    assert by_name["sub/rain (1)"]["prompt"] == "with a fish"
+    assert "PDF" in by_name["notes"]["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--input", "nowhere"], "no file or folder 'nowhere'"),
+        (["--input", "empty.jsonl"], "is empty"),
+        (["--input", "rows.jsonl", "--width", "100"], "width is 100"),
+        (["--input", "rows.jsonl", "--output", "rows.jsonl"], "cannot be used"),
+        (["--input", "pictures", "--output", "pictures/out"], "lies in the folder of --input"),
+        ([], "--input"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_work_at_all_is_one_line_and_no_model_is_loaded(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").write_text("\n")
+    write_rows(tmp_path / "rows.jsonl", {"prompt": "a house"})
+    (tmp_path / "pictures").mkdir()
+    shutil.copy(EXAMPLES / "images/boat-at-sunset.png", tmp_path / "pictures")
+    try:
+        status = main(["batch", *arguments])
+    except SystemExit as stop:  # argparse's own way
+        status = stop.code
+    shown = capsys.readouterr().err
+    assert (status, shown.count("\n")) == (2, 1)
+    assert said in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"[1, 2]", "one object a line"),
+        (b"\xff\xfe{}", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b'{"prompt": 5}', "prompt is 5; it must be text"),
+        (b'{"prompt": "a", "id": ""}', "id is ''"),
+        (b'{"prompt": "a", "id": 7}', "id is 7"),
+        (b'{"prompt": "a", "id": "a/../b"}', "it must name a file"),
+        (b'{"prompt": "a", "id": "/etc/x"}', "it must name a file"),
+        (b'{"prompt": "a", "id": "a\\u0000b"}', "it must name a file"),
+        (b'{"prompt": "a", "images": "a.png"}', "images is 'a.png'; it must be a list"),
+        (b'{"prompt": "a", "history": 3}', "history is 3; it must be a list"),
+        (b'{"prompt": "a", "history": [{"images": [5]}]}', "images is [5]"),
+        (b'{"prompt": "a", "seed": NaN}', "seed is nan"),
+        (b'{"prompt": "a", "count": [2]}', "num_images_per_prompt is [2]"),
+        (b'{"images": [".."]}', "'..' is"),
+    ],
+    ids=lambda value: ascii(value)[:40] if isinstance(value, bytes) else "",
+)
+def test_a_line_that_is_wrong_says_why(tmp_path, line, said):
+    (tmp_path / "rows.jsonl").write_bytes(line + b"\n" + b'{"prompt": "a house"}')
+    count, rows = read_rows(tmp_path / "rows.jsonl", {})
+    bad, good = rows
+    assert count == 2
+    with pytest.raises(X2IError) as raised:
+        bad.request()
+    assert said in str(raised.value)
+    assert good.request().prompt == "a house"
+
+
+def test_media_are_found_beside_the_file_that_names_them_also_in_the_history(tmp_path):
+    (tmp_path / "media").symlink_to(EXAMPLES)
+    turn = {"prompt": "look", "images": ["media/images/boat-at-sunset.png"], "answer": "a boat"}
+    row = {"prompt": "now at night", "audios": ["media/audios/rain-at-sea.wav"], "history": [turn]}
+    (found,) = read_rows(write_rows(tmp_path / "rows.jsonl", row), {})[1]
+    request = found.request()
+    assert Path(request.history[0].images[0]) == tmp_path / "media/images/boat-at-sunset.png"
+    assert Path(request.audios[0]) == tmp_path / "media/audios/rain-at-sea.wav"

@@ -1,0 +1,181 @@
+"""Rows of a batch: read from a JSONL file or found in a folder, each a request with a name of its own.
+
+Every row stands alone: what is wrong with one is kept with it, and the others never hear of it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from x2i_app.errors import InvalidRequestError, X2IError
+from x2i_app.media import is_animation, sniff
+from x2i_app.request import LIMITS, SETTINGS, GenerationRequest, show_value
+
+_MEDIA = ("images", "videos", "audios")
+_FIELDS = {name: name for name in ("prompt", *_MEDIA, "history")} | SETTINGS
+_SIGN = r"[^\x00-\x1f<>:\"\\|?*/]"  # what a file's name may have in it on every system
+_PART = re.compile(rf"(?!\.){_SIGN}+")
+_LONGEST_NAME = 200  # bytes; file systems stop at 255, suffixes included
+_WORDS = ".txt"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. name: what its pictures are called, with `/` between folders; place: where it stands in the batch.
+
+    values: fields of the request by the names of JSONL and flags, or None where `error` says why there are none.
+    """
+
+    name: str | None
+    place: str
+    values: Mapping[str, Any] | None = None
+    error: X2IError | None = None
+    files: tuple[Path, ...] = field(default=(), repr=False)
+
+    def request(self) -> GenerationRequest:
+        """What to draw. Raises the row's X2IError."""
+        if self.error:
+            raise self.error
+        for kind in _MEDIA:
+            for path in self.values.get(kind, ()):
+                sniff(path, kind.removesuffix("s"))
+        return GenerationRequest(**{_FIELDS[name]: value for name, value in self.values.items()})
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The names of its PNG files, numbered where there are several."""
+        count = (self.values or {}).get("count", 1)
+        if count not in range(2, int(LIMITS.num_images_per_prompt.high) + 1):
+            return (f"{self.name}.png",)
+        return tuple(f"{self.name}-{i}.png" for i in range(1, int(count) + 1))
+
+    def digest(self, model: Mapping[str, Any]) -> str:
+        """A hash of all that decides the row's pictures: its values, its files' sizes and times, and the model."""
+        stats = [(s.st_size, s.st_mtime_ns) for s in (path.stat() for path in self.files if path.is_file())]
+        text = json.dumps([self.values, stats, model], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_rows(source: Path, defaults: Mapping[str, Any]) -> tuple[int, Iterator[Row]]:
+    """How many rows `source` has, and the rows, one by one: a million of them need no memory.
+
+    source: a JSONL file, or a folder of pictures, films, sounds and .txt files, in which files that are called the
+    same but for their suffix make one row. defaults: values of the fields that a row leaves open.
+    Raises InvalidRequestError if there is no such source or nothing in it.
+    """
+    if source.is_dir():
+        groups = _groups(source)
+        count, rows = len(groups), _rows_of_folder(groups, defaults)
+    elif source.is_file():
+        with source.open("rb") as file:
+            count = sum(1 for line in file if line.strip())
+        rows = _rows_of_lines(source, defaults)
+    else:
+        raise InvalidRequestError(f"There is no file or folder {str(source)!r} for --input.")
+    if not count:
+        raise InvalidRequestError(f"--input {str(source)!r} is empty; a JSONL file needs a line, a folder a file.")
+    return count, _unique(rows)
+
+
+def _groups(folder: Path) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+            groups.setdefault(relative.with_suffix("").as_posix(), []).append(path)
+    return groups
+
+
+def _rows_of_folder(groups: dict[str, list[Path]], defaults: Mapping[str, Any]) -> Iterator[Row]:
+    for name, paths in groups.items():
+        place = ", ".join(path.name for path in paths)
+        try:
+            _check_name(name)
+            values: dict[str, Any] = {}
+            for path in paths:
+                if path.suffix.lower() == _WORDS:
+                    values["prompt"] = _read_words(path)
+                else:
+                    kind = "videos" if is_animation(path) else f"{sniff(path).modality}s"
+                    values.setdefault(kind, []).append(str(path))
+            yield Row(name, place, {**defaults, **values}, files=tuple(paths))
+        except X2IError as error:
+            yield Row(name, place, error=error)
+
+
+def _read_words(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise InvalidRequestError(f"{path.name!r} is not UTF-8; save it as UTF-8.") from None
+
+
+def _rows_of_lines(source: Path, defaults: Mapping[str, Any]) -> Iterator[Row]:
+    with source.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _row_of_line(line, number, source.parent, defaults)
+
+
+def _row_of_line(line: bytes, number: int, folder: Path, defaults: Mapping[str, Any]) -> Row:
+    name, place = None, f"line {number}"
+    try:
+        values = _parse(line)
+        name = values.pop("id", f"{number:06d}")
+        _check_name(name)
+        values = {**defaults, **{key: value for key, value in values.items() if value is not None}}
+        history = values.get("history", [])
+        turns = [turn for turn in history if isinstance(turn, dict)] if isinstance(history, list) else []
+        files = [path for turn in (*turns, values) for path in _find_media(turn, folder)]
+        return Row(name, place, values, files=tuple(files))
+    except X2IError as error:
+        return Row(name, place, error=error)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError too
+        raise InvalidRequestError(f"This is no JSON ({error}); write one object a line.") from None
+    if not isinstance(values, dict):
+        raise InvalidRequestError(f"This is {show_value(values)}; write one object a line.")
+    unknown = [name for name in values if name not in _FIELDS and name != "id"]
+    if unknown:
+        raise InvalidRequestError(f"No field is called {show_value(unknown[0])}; choose from id, {', '.join(_FIELDS)}.")
+    return values
+
+
+def _find_media(turn: dict[str, Any], folder: Path) -> Iterator[Path]:
+    """The files of a turn, which from here on are named from where the program runs, not from the JSONL file."""
+    for kind in _MEDIA:
+        named = turn.get(kind, [])
+        if not isinstance(named, list) or not all(isinstance(path, str) for path in named):
+            raise InvalidRequestError(f"{kind} is {show_value(named)}; it must be a list of file names.")
+        if named:
+            turn[kind] = [str(folder / path) for path in named]
+            yield from map(Path, turn[kind])
+
+
+def _check_name(name: Any) -> None:
+    parts = name.split("/") if isinstance(name, str) else [""]
+    if not all(map(_PART.fullmatch, parts)) or len(name.encode(errors="replace")) > _LONGEST_NAME:
+        raise InvalidRequestError(
+            f"id is {show_value(name)}; it must name a file, without a suffix, in up to {_LONGEST_NAME} bytes."
+        )
+
+
+def _unique(rows: Iterator[Row]) -> Iterator[Row]:
+    places: dict[str, str] = {}
+    for row in rows:
+        if not row.error:
+            names = [name.casefold() for name in row.pictures]  # on some disks A.png and a.png are one file
+            if taken := next(filter(places.get, names), None):
+                words = f"{places[taken]} makes a file called {taken!r} too; give each row an id of its own."
+                row = replace(row, error=InvalidRequestError(words))
+            else:
+                places.update(dict.fromkeys(names, row.place))
+        yield row

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from x2i_app.errors import CheckpointError
-from x2i_app.loading.build import load_flux
+from x2i_app.loading.flux import load_flux
 from x2i_app.settings import ASSETS
 
 KEYS = {"transformer": "proj_out.weight", "vae": "decoder.conv_out.weight"}

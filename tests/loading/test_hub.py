@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from x2i_app.errors import CheckpointError
-from x2i_app.loading import hub, load_alignnet, load_pipeline
+from x2i_app.loading import hub as places
+from x2i_app.loading import load_alignnet, load_pipeline
 from x2i_app.models import AlignNet
 from x2i_app.presets import PRESETS
 
@@ -17,13 +18,13 @@ COMMIT = "0" * 40
 )
 def test_what_is_no_folder_and_no_hub_id_is_quoted_on_one_line(source):
     with pytest.raises(CheckpointError, match=r"There is no folder '.*'; give a folder or a hub id") as raised:
-        hub.resolve_directory(source, None, ["*"])
+        places.resolve_directory(source, None, ["*"])
     assert "\n" not in str(raised.value)
 
 
 def test_a_hub_id_that_is_not_in_the_cache_says_so():
     with pytest.raises(CheckpointError, match="owner/name is not in the hub cache and cannot be downloaded"):
-        hub.resolve_directory("owner/name", None, ["*"])
+        places.resolve_directory("owner/name", None, ["*"])
 
 
 @pytest.mark.parametrize(
@@ -40,24 +41,24 @@ def test_a_hub_id_that_is_not_in_the_cache_says_so():
 )
 def test_an_alignnet_that_is_nowhere_is_said_to_be(source, words):
     with pytest.raises(CheckpointError, match=words) as raised:
-        load_alignnet(hub.resolve_file(source))
+        load_alignnet(places.resolve_file(source))
     assert "\n" not in str(raised.value)
 
 
 def test_an_alignnet_is_taken_from_a_path_a_folder_or_the_hub(tmp_path, monkeypatch):
     align_net = AlignNet(3, 6, joint_dim=4, pooled_dim=2)
     align_net.save_pretrained(tmp_path / "folder")
-    assert hub.resolve_file(tmp_path / "folder") == tmp_path / "folder"
+    assert places.resolve_file(tmp_path / "folder") == tmp_path / "folder"
     cached = tmp_path / "cache/models--owner--name"
     (cached / "snapshots" / COMMIT / "deep").mkdir(parents=True)
     (cached / "refs").mkdir()
     (cached / "refs/main").write_text(COMMIT)
     torch.save(align_net.state_dict(), cached / "snapshots" / COMMIT / "deep/a.bin")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    found = hub.resolve_file("owner/name/deep/a.bin")
+    found = places.resolve_file("owner/name/deep/a.bin")
     assert load_alignnet(found).config.num_states == 3
     monkeypatch.chdir(tmp_path)
-    assert load_alignnet(hub.resolve_file("cache/models--owner--name/snapshots/" + COMMIT + "/deep/a.bin"))
+    assert load_alignnet(places.resolve_file("cache/models--owner--name/snapshots/" + COMMIT + "/deep/a.bin"))
 
 
 def test_a_preset_without_a_released_alignnet_says_so():
@@ -65,21 +66,17 @@ def test_a_preset_without_a_released_alignnet_says_so():
     assert unreleased
     for preset in unreleased:
         with pytest.raises(CheckpointError, match=f"No AlignNet is released for {preset.name}; train your own"):
-            hub.download_alignnet(preset.name, preset.align_net)
+            load_pipeline(preset.name, profile="cpu")
 
 
-def test_an_mllm_of_ones_own_is_not_asked_for_at_the_presets_revision(monkeypatch):
-    asked = []
-
-    def snapshot(repo_id, revision=None, **_):
-        asked.append((repo_id, revision))
-        raise OSError
-
-    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+def test_an_mllm_of_ones_own_is_not_asked_for_at_the_presets_revision(hub):
+    for name in ("Qwen/Qwen2.5-VL-3B-Instruct", "owner/finetune"):
+        hub.add(name, files={}, revisions=())
     for mllm in (None, "owner/finetune"):
-        with pytest.raises(CheckpointError, match="not in the hub cache"):
-            load_pipeline("qwen2.5-vl-3b", profile="cpu", mllm=mllm)
+        with pytest.raises(CheckpointError, match="it has no revision"):
+            load_pipeline("qwen2.5-vl-3b", profile="cpu", mllm=mllm, alignnet="some.bin")
+    asked = [line for line in hub.asked if "/api/models/" in line]
     assert asked == [
-        ("Qwen/Qwen2.5-VL-3B-Instruct", "66285546d2b821cf421d4f5eb2576359d3770cd3"),
-        ("owner/finetune", None),
+        "GET /api/models/Qwen/Qwen2.5-VL-3B-Instruct/tree/66285546d2b821cf421d4f5eb2576359d3770cd3",
+        "GET /api/models/owner/finetune/revision/main",
     ]

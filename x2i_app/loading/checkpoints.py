@@ -8,10 +8,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from x2i_app.errors import CheckpointError
+from x2i_app.loading.files import check_file
 from x2i_app.models import AlignNet
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # what diffusers' save_pretrained writes
-_SUFFIXES = (".safetensors", ".bin", ".pt")
 
 
 def load_alignnet(
@@ -51,7 +51,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
     A wrapper {"config": ..., "state_dict": {...}} is opened. Raises CheckpointError for anything else.
     """
-    _check_file(path)
+    check_file(path)
     try:
         if path.suffix.lower() == ".safetensors":
             with safe_open(path, framework="pt") as file:
@@ -75,6 +75,15 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def check_state_dict(path: Path, state_dict: dict[str, torch.Tensor], module: torch.nn.Module) -> None:
+    """Compare names and shapes both ways, and look at every number. Raises CheckpointError about the first fault."""
+    check_names_and_shapes(path, state_dict, module)
+    for key, value in state_dict.items():
+        if not value.is_floating_point():
+            raise CheckpointError(f"{path.name}: {key} is {value.dtype}, expected floating point numbers.")
+        _check_content(path, key, value)
+
+
+def check_names_and_shapes(path: Path, state_dict: dict[str, torch.Tensor], module: torch.nn.Module) -> None:
     """Compare names and shapes both ways. Raises CheckpointError about the first difference."""
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     for key in expected.keys() - state_dict.keys():
@@ -85,9 +94,6 @@ def check_state_dict(path: Path, state_dict: dict[str, torch.Tensor], module: to
         got = tuple(state_dict[key].shape)
         if got != shape:
             raise CheckpointError(f"{path.name}: {key} has the shape {got}, expected {shape}; use the matching file.")
-        if not state_dict[key].is_floating_point():
-            raise CheckpointError(f"{path.name}: {key} is {state_dict[key].dtype}, expected floating point numbers.")
-        _check_content(path, key, state_dict[key])
 
 
 def _check_content(path: Path, key: str, value: torch.Tensor) -> None:
@@ -98,20 +104,6 @@ def _check_content(path: Path, key: str, value: torch.Tensor) -> None:
         raise CheckpointError(f"{path.name}: {key} repeats one number in place of its own; save it whole.")
     if not value.float().isfinite().all():
         raise CheckpointError(f"{path.name}: {key} has numbers that are not finite (NaN or infinite); train it again.")
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"There is no file {str(path)!r}; check the path.")
-    if path.suffix.lower() not in _SUFFIXES:
-        raise CheckpointError(f"{path.name} is no weights file; {', '.join(_SUFFIXES)} can be read.")
-    head = path.open("rb").read(64)
-    if not head:
-        raise CheckpointError(f"{path.name} is empty; download it again.")
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path.name} is only a Git LFS pointer to the weights; fetch it with `git lfs pull`.")
-    if head.lstrip()[:1] == b"<":
-        raise CheckpointError(f"{path.name} is a web page instead of weights; download the file itself.")
 
 
 def _without_prefix(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 from accelerate import PartialState
 
 from x2i_app.loading import load_alignnet
-from x2i_app.loading.build import load_flux
+from x2i_app.loading.flux import load_flux
 from x2i_app.loading.hub import resolve_file
 from x2i_app.models import AlignNet
 from x2i_app.training.cache import CaptionCache

@@ -1,0 +1,21 @@
+"""A hub on this machine, and a cache of one's own."""
+
+from collections.abc import Iterator
+
+import pytest
+from huggingface_hub import constants
+from loading.hub_server import Hub
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
+    """The hub that huggingface_hub asks in this test, with an empty cache. It reads these settings once, at import."""
+    hub = Hub()
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("X2I_MODELS", str(tmp_path / "models"))
+    yield hub
+    hub.close()

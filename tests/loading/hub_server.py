@@ -1,0 +1,160 @@
+"""A hub of our own on this machine, which speaks as much of the protocol as huggingface_hub needs to download."""
+
+import hashlib
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+_COMMIT = "c" * 40
+
+
+@dataclass
+class Repository:
+    """revisions: names that lead to the one commit, or the commit itself. broken: files that the hub fails to send.
+
+    cuts: after how many bytes a file's next answers break off.
+    """
+
+    files: dict[str, bytes]
+    revisions: tuple[str, ...] = ("main",)
+    gated: bool = False
+    broken: set[str] = field(default_factory=set)
+    cuts: dict[str, list[int]] = field(default_factory=dict)
+    claimed_sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def commit(self) -> str:
+        """What the revisions lead to."""
+        return next((revision for revision in self.revisions if len(revision) == 40), _COMMIT)
+
+
+class Hub:
+    """Serves `repositories`; `asked` are the lines of all requests, with the range if one was asked for."""
+
+    def __init__(self):
+        self.repositories: dict[str, Repository] = {}
+        self.asked: list[str] = []
+        self.login_page = False
+        hub = self
+
+        class Handler(_Handler):
+            served = hub
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def add(
+        self, repo_id: str, folder: Path | None = None, files: dict[str, bytes] | None = None, **options
+    ) -> Repository:
+        """A repository of the files of a folder, or of those given by name."""
+        found = dict(files or {})
+        if folder:
+            found |= {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        self.repositories[repo_id] = Repository(found, **options)
+        return self.repositories[repo_id]
+
+    def fetched(self) -> list[str]:
+        """What was downloaded: names of files, and from which byte; sorted."""
+        gets = [line for line in self.asked if line.startswith("GET") and "/resolve/" in line]
+        return sorted(line.split("/resolve/")[1].split("/", 1)[1] for line in gets)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    served: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self._answer(with_body=False)
+
+    def do_GET(self):
+        self._answer(with_body=True)
+
+    def log_message(self, *_):
+        pass
+
+    def _answer(self, with_body: bool) -> None:
+        path = unquote(urlsplit(self.path).path)
+        span = self.headers.get("Range", "")
+        self.served.asked.append(f"{self.command} {path} {span}".strip())
+        if self.served.login_page:
+            self._send(200, b"<html>Please log in to the hotel's network</html>", {}, with_body)
+            return
+        api = path.startswith("/api/models/")
+        if path.count("/") < 4:
+            self._refuse(404, "", with_body)
+            return
+        owner, name, kind, rest = path.removeprefix("/api/models" if api else "").lstrip("/").split("/", 3)
+        repository = self.served.repositories.get(f"{owner}/{name}")
+        if repository is None:
+            self._refuse(404, "RepoNotFound", with_body)
+        elif api:
+            self._answer_api(repository, kind, rest, with_body)
+        else:
+            self._answer_file(repository, rest, with_body)
+
+    def _answer_api(self, repository: Repository, kind: str, revision: str, with_body: bool) -> None:
+        if revision not in (*repository.revisions, repository.commit):
+            self._refuse(404, "RevisionNotFound", with_body)
+        elif kind == "revision":
+            self._send(200, json.dumps({"id": "x/y", "sha": repository.commit}).encode(), {}, with_body)
+        else:
+            tree = [
+                {"type": "file", "path": name, "size": self._size(repository, name), "oid": _etag(content)}
+                for name, content in repository.files.items()
+            ]
+            self._send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"}, with_body)
+
+    def _answer_file(self, repository: Repository, rest: str, with_body: bool) -> None:
+        filename = rest.split("/", 1)[1]  # every revision is the same commit
+        if repository.gated and "secret" not in self.headers.get("Authorization", ""):
+            self._refuse(401, "GatedRepo", with_body)
+        elif filename not in repository.files:
+            self._refuse(404, "EntryNotFound", with_body)
+        elif with_body and filename in repository.broken:
+            self._refuse(500, "", with_body)
+        else:
+            content = repository.files[filename]
+            first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+            headers = {
+                "X-Repo-Commit": repository.commit,
+                "ETag": f'"{_etag(content)}"',
+                "Accept-Ranges": "bytes",
+                "Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}",
+            }
+            cuts = repository.cuts.get(filename)
+            cut = cuts.pop(0) if with_body and cuts else None
+            size = self._size(repository, filename) - first
+            self._send(206 if first else 200, content[first:], headers, with_body, size, cut)
+
+    @staticmethod
+    def _size(repository: Repository, filename: str) -> int:
+        return repository.claimed_sizes.get(filename, len(repository.files[filename]))
+
+    def _refuse(self, status: int, code: str, with_body: bool) -> None:
+        self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": code}, with_body)
+
+    def _send(self, status, body, headers, with_body, size=None, cut=None) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if size is None else size))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body[:cut])
+        if cut is not None:
+            self.close_connection = True
+            self.wfile.flush()
+            self.connection.close()
+
+
+def _etag(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

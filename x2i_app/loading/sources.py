@@ -1,0 +1,102 @@
+"""Which files a pipeline is made of: flag, environment, folder of models, the hub's cache, the hub. In that order."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.loading.download import Report
+from x2i_app.loading.files import check_folder
+from x2i_app.loading.flux import BASE, FluxSource, find_flux
+from x2i_app.loading.hashes import check_recorded
+from x2i_app.loading.hub import Found, find_directory, find_file, find_repo_file
+from x2i_app.presets import get_family, get_preset
+from x2i_app.settings import ASSETS, CUSTOM
+from x2i_app.specs import Preset
+
+logger = logging.getLogger(__name__)
+
+MLLM_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of a pipeline, all on this machine. said: of each part, where it was found and who chose it."""
+
+    preset: str
+    mllm: Path
+    flux: FluxSource
+    alignnet: Path
+    said: dict[str, str]
+
+
+def find_sources(
+    preset: str,
+    mllm: str | Path | None = None,
+    flux: str | Path | None = None,
+    alignnet: str | Path | None = None,
+    *,
+    models: str | Path | None = None,
+    report: Report | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Sources:
+    """Find every part of a pipeline and have it on this machine; nothing is loaded yet.
+
+    mllm, flux, alignnet: as in `load_pipeline`; None takes X2I_MLLM, X2I_FLUX and X2I_ALIGNNET, which are for the
+    preset in X2I_PRESET if that is set, and never for a bundled one; then what the preset names. models, report: as
+    in `hub.find_directory`.
+    Raises X2IError's kinds: an unknown name, a part that cannot be had, or that is damaged.
+    """
+    spec = None if preset.startswith(CUSTOM) else get_preset(preset)
+    given = {"mllm": mllm, "flux": flux, "alignnet": alignnet}
+    chosen = {name: (value, "flag") for name, value in given.items() if value}
+    if not (spec and spec.directory) and environment.get("X2I_PRESET") in (None, "", preset):
+        for name in given.keys() - chosen.keys():
+            if value := environment.get(f"X2I_{name.upper()}"):
+                chosen[name] = (value, "environment")
+    parts, said = {}, {}
+    for name, find in (("alignnet", _find_alignnet), ("mllm", _find_mllm), ("flux", _find_flux)):
+        value, chooser = chosen.get(name, (None, preset))
+        parts[name] = find(preset, spec, value, models, report)
+        found = parts[name].found if name == "flux" else parts[name]
+        said[name] = f"{found.path} ({chooser}, {found.place})"
+        logger.info("%s: %s", name, said[name])
+    return Sources(preset, parts["mllm"].path, parts["flux"], parts["alignnet"].path, said)
+
+
+def _find_mllm(preset: str, spec: Preset | None, given, models, report) -> Found:
+    revision = None
+    if given is None and spec and spec.directory:
+        return Found(ASSETS / spec.directory / "mllm", "bundled")
+    if given is None:
+        given, revision = _named(preset, spec, "mllm").mllm.repo_id, spec.mllm.revision
+    found = find_directory(given, revision, MLLM_FILES, models, report)
+    check_folder(found.path)
+    return found
+
+
+def _find_alignnet(preset: str, spec: Preset | None, given, models, report) -> Found:
+    if given is not None:
+        return find_file(given, models, report)
+    released = _named(preset, spec, "alignnet").align_net
+    if spec.directory:
+        return Found(ASSETS / spec.directory / released.filename, "bundled")
+    if released.filename is None:
+        raise CheckpointError(f"No AlignNet is released for {preset}; train your own, and give it as `alignnet`.")
+    found = find_repo_file(released.repo_id, released.filename, released.revision, models, report)
+    check_recorded(found.path, f"{released.repo_id}/{released.filename}")
+    return found
+
+
+def _find_flux(preset: str, spec: Preset | None, given, models, report) -> FluxSource:
+    base = spec.flux if spec else BASE
+    return find_flux(given or _named(preset, spec, "flux").flux, base, models, report)
+
+
+def _named(preset: str, spec: Preset | None, part: str) -> Preset:
+    if spec is None:
+        get_family(preset.removeprefix(CUSTOM))
+        raise InvalidRequestError(f"{preset} came without {part}; give all of mllm, flux and alignnet.")
+    return spec

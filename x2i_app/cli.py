@@ -1,18 +1,20 @@
-"""The command line: python -m x2i_app app | generate | batch | evaluate | train.
+"""The command line: python -m x2i_app app | generate | batch | evaluate | train | plan.
 
 Bad input is one line on standard error and exit status 2; a job that fails is one line and exit status 1.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from x2i_app.batch import run_batch
-from x2i_app.engine import Engine
+from x2i_app.engine import Engine, quiet_libraries
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
 from x2i_app.jobs import Job
 from x2i_app.media import sniff
+from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.settings import MODEL_SETTINGS, SentenceParser, Settings, add_settings
 
@@ -62,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("arguments", nargs="*")
     train.set_defaults(run=_train)
+
+    plan = commands.add_parser("plan", help="how much memory a model will need; nothing is downloaded")
+    add_settings(plan, names=("preset", "flux", "mllm", "profile"))
+    _add_plan(plan)
+    plan.set_defaults(run=_plan)
     return parser
 
 
@@ -106,6 +113,14 @@ def _add_evaluation(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=_number("steps"), metavar="N", help="denoising steps; default: the model's own")
     parser.add_argument("--output", type=Path, default=Path("artifacts/evaluation"), help="folder for the report")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    for name in ("width", "height"):
+        parser.add_argument(f"--{name}", type=_number(name), metavar="N", help="pixels; default: the FLUX model's own")
+    parser.add_argument("--gib", type=_number("gib"), metavar="N", help="free memory to plan for, instead of the usual")
+    parser.add_argument("--all", action="store_true", help="every profile, one a row")
+    parser.add_argument("--json", action="store_true", help="bytes, as JSON")
 
 
 def _number(name: str) -> Callable[[str], float]:
@@ -191,6 +206,22 @@ def _train(namespace: argparse.Namespace) -> int:
     from x2i_app.training.command import main as train  # with torch, as above
 
     return train(namespace.arguments)
+
+
+def _plan(namespace: argparse.Namespace) -> int:
+    quiet_libraries()
+    from x2i_app.loading.report import plan_memory, show_plan, show_plans  # with torch
+
+    preset, every = namespace.preset, namespace.all
+    profiles = list(MEMORY_PROFILES) if every else [namespace.profile]
+    sizes = {name: getattr(namespace, name) for name in ("width", "height", "gib")}
+    plans = plan_memory(preset, profiles, mllm=namespace.mllm, flux=namespace.flux, **sizes)
+    if namespace.json:
+        found = [{"preset": preset, "flux": namespace.flux} | plan.as_dict() for plan in plans]
+        print(json.dumps(found if every else found[0], indent=2))
+    else:
+        print(show_plans(plans) if every else show_plan(plans[0]))
+    return 0
 
 
 def _output_paths(output: Path, count: int) -> list[Path]:

@@ -149,7 +149,7 @@ class Engine:
             self._running = None
 
     def _load(self) -> "X2IPipeline":
-        _quiet_libraries()
+        quiet_libraries()
         from x2i_app.loading import load_pipeline
 
         s = self.settings
@@ -247,7 +247,7 @@ def _picture_bytes(job: Job) -> int:
     return sum(3 * image.width * image.height for image in images)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Jobs tell their own progress; the libraries' bars and hints would only garble a terminal that shows it."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     for library in ("diffusers", "transformers"):

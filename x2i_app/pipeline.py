@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from accelerate.hooks import CpuOffload, add_hook_to_module, remove_hook_from_module
 from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
@@ -139,11 +140,12 @@ class X2IPipeline(DiffusionPipeline):
         reason: bool = False,
     ) -> Conditioning:
         """What FLUX.1 will read of a conversation (B = 1). Inputs as in GenerationRequest; errors as in MLLMEncoder."""
-        states = self._encoder.encode(prompt, images, videos, audios, history, reason=reason)
-        # The encoder puts a head on the MLLM when an answer is first asked for; the component follows.
-        if self._encoder.model is not self.mllm:
-            self.register_modules(mllm=self._encoder.model)
         device = self._execution_device
+        if isinstance(hook := getattr(self.mllm, "_hf_hook", None), CpuOffload):
+            hook.pre_forward(self.mllm)  # whole: an encoder calls parts of it, which have no hooks
+        states = self._encoder.encode(prompt, images, videos, audios, history, reason=reason)
+        if self._encoder.model is not self.mllm:
+            self._follow_head()
         hidden_states = states.hidden_states.to(device, self.align_net.dtype)
         prompt_embeds, pooled_prompt_embeds = self.align_net(hidden_states)
         dtype = self.transformer.dtype
@@ -199,7 +201,20 @@ class X2IPipeline(DiffusionPipeline):
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=list(callback_on_step_end_tensor_inputs),
         )
+        self.maybe_free_model_hooks()
         return X2IPipelineOutput(images=output.images, answer=conditioning.answer, notes=conditioning.notes)
+
+    def _follow_head(self):
+        """The encoder puts a head on the MLLM when an answer is first asked for; the component follows.
+
+        So does what brings it to the card and takes it away.
+        """
+        hook = getattr(self.mllm, "_hf_hook", None)
+        if hook:
+            remove_hook_from_module(self.mllm)
+            add_hook_to_module(self._encoder.model, hook)
+            self.align_net._hf_hook.prev_module_hook.model = self._encoder.model
+        self.register_modules(mllm=self._encoder.model)
 
     def _check_fit(self):
         align_net, encoder, flux = self.align_net.config, self._encoder, self.transformer.config

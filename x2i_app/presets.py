@@ -7,7 +7,17 @@ An encoder checks `num_layers` and `hidden_size` against the model that it loads
 from dataclasses import replace
 
 from x2i_app.errors import UnknownPresetError
-from x2i_app.specs import MODALITIES, AlignNetSpec, EncodingSpec, FluxSpec, Fusion, MLLMSpec, Modality, Preset
+from x2i_app.specs import (
+    MODALITIES,
+    AlignNetSpec,
+    EncodingSpec,
+    FluxSpec,
+    Fusion,
+    MemoryProfile,
+    MLLMSpec,
+    Modality,
+    Preset,
+)
 
 # What each family takes and how the reference feeds it (infer/inference_*.py of the public code).
 FAMILIES: dict[str, EncodingSpec] = {
@@ -73,6 +83,20 @@ FLUX_MODELS: dict[str, FluxSpec] = {
             guidance_embeds=False,
             directory="x2i-tiny",
         ),
+    )
+}
+
+# From the best to the thriftiest, which is the order in which "auto" tries those for a card.
+MEMORY_PROFILES: dict[str, MemoryProfile] = {
+    profile.name: profile
+    for profile in (
+        MemoryProfile("full", None, "full", "full", ("none",), 1024, "16-bit weights, all on the card"),
+        # What bitsandbytes keeps beside 8-bit weights does not move with them, so they stay where they are.
+        MemoryProfile("24gb", 24, "nf4", "int8", ("none",), 1024, "8-bit FLUX, 4-bit MLLM, all on the card"),
+        MemoryProfile("16gb", 16, "nf4", "nf4", ("none", "model", "group"), 512, "4 bit, all on the card"),
+        MemoryProfile("12gb", 12, "nf4", "nf4", ("none", "model", "group"), 512, "4 bit; a 7B MLLM takes turns"),
+        MemoryProfile("8gb", 8, "nf4", "nf4", ("model", "group"), 512, "4 bit, one part on the card at a time"),
+        MemoryProfile("cpu", None, "full", "full", ("none",), 1024, "no card: 32-bit weights in the computer's memory"),
     )
 }
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.presets import PRESETS, get_family, get_preset
+from x2i_app.presets import MEMORY_PROFILES, PRESETS, get_family, get_preset
 from x2i_app.request import Range, show_value, validate_integer
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"  # the bundled miniature and the examples
-PROFILES = ("auto", "cpu")
+PROFILES = ("auto", *MEMORY_PROFILES)
 CUSTOM = "custom:"
 MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "whisper", "profile", "device")  # the others are a server's
 

@@ -9,6 +9,8 @@ Fusion = Literal["conv", "scale"]
 Padding = Literal["padded", "compact"]
 States = Literal["prompt", "answer", "prompt+answer"]
 Template = Literal["plain", "instruction", "short-instruction"]
+Precision = Literal["full", "int8", "nf4"]
+Offload = Literal["none", "model", "group"]
 
 MODALITIES: tuple[Modality, ...] = ("text", "image", "video", "audio")
 
@@ -106,3 +108,23 @@ class Preset:
     flux: str
     about: str
     directory: str | None = None
+
+
+@dataclass(frozen=True)
+class MemoryProfile:
+    """How a kind of card is used; `loading/memory.py` does it.
+
+    card: the GiB in the card's name; None where it does not matter.
+    mllm, transformer: what the weights of linear layers are kept in: "full" as loaded, "int8" (LLM.int8()), or "nf4"
+    (4 bit, double quantisation). offload: where parts wait while they do not work, in the order in which it is tried:
+    "none": on the card; "model": in the computer's memory, one whole part on the card at a time; "group": the same, and
+    the FLUX transformer comes block by block. tile: pixels of a side that the VAE decodes at once.
+    """
+
+    name: str
+    card: int | None
+    mllm: Precision
+    transformer: Precision
+    offload: tuple[Offload, ...]
+    tile: int
+    about: str

@@ -10,6 +10,7 @@ from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.checkpoints import load_alignnet
 from x2i_app.loading.download import Report
 from x2i_app.loading.flux import load_flux
+from x2i_app.loading.memory import apply_profile, best_device
 from x2i_app.loading.sources import Sources, find_sources
 from x2i_app.media.speech import Transcriber
 from x2i_app.models import AlignNet
@@ -38,7 +39,8 @@ def load_pipeline(
     safetensors file; alignnet: a file, a folder that `AlignNet.save_pretrained` wrote, or a file on the hub such as
     owner/name/file.bin. None takes X2I_MLLM, X2I_FLUX or X2I_ALIGNNET, then what the preset names: from the folder
     `models` (or X2I_MODELS), else the hub's cache, else the hub. Which it took is logged.
-    profile: how to use memory; "auto" takes the best device there is. device: None lets the profile choose.
+    profile: how to use memory, a name of presets.MEMORY_PROFILES; "auto" takes the best that fits what is free.
+    device: None takes the best there is, and a CPU for the profile "cpu".
     whisper: what writes speech down for an MLLM that cannot hear, a size of Whisper or a .pt file; read when needed.
     dtype: None is bfloat16 on a GPU and float32 on a CPU.
     report: is told of every piece of a download; None draws a bar on a terminal.
@@ -60,7 +62,7 @@ def build_pipeline(
     """A ready pipeline of files that `find_sources` found; the rest is as in `load_pipeline`."""
     if profile not in PROFILES:
         raise InvalidRequestError(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}.")
-    device = _device(device or _best_device(profile))
+    device = _device(device or ("cpu" if profile == "cpu" else best_device()))
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     encoder, align_net = _load_reader(sources, dtype)
     transformer, vae, scheduler = load_flux(sources.flux, dtype)
@@ -73,7 +75,8 @@ def build_pipeline(
     if "audio" not in encoder.spec.modalities:
         pipeline.encoder.transcriber = Transcriber(whisper)
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
-    return pipeline.to(device)
+    apply_profile(pipeline, profile, device)
+    return pipeline
 
 
 def _load_reader(sources: Sources, dtype: torch.dtype) -> tuple[MLLMEncoder, AlignNet]:
@@ -94,11 +97,3 @@ def _device(name: str | torch.device) -> torch.device:
         reason = str(error).split("\n")[0][:120]
         raise InvalidRequestError(f"device is {str(name)!r}, which does not work here ({reason}); try cpu.") from error
     return device
-
-
-def _best_device(profile: str) -> str:
-    if profile == "cpu":
-        return "cpu"
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

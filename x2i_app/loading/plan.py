@@ -1,0 +1,246 @@
+"""What a memory profile will cost, found on the meta device before anything is loaded."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from x2i_app.errors import InvalidRequestError
+from x2i_app.loading.footprint import peak_bytes
+from x2i_app.loading.quantization import scratch_bytes, stored_bytes
+from x2i_app.loading.skeletons import Parts
+from x2i_app.presets import MEMORY_PROFILES
+from x2i_app.specs import MemoryProfile, Offload, Precision
+
+GIB = 2**30
+TEXT_TOKENS = 512  # what FLUX.1 reads at most
+# What CUDA takes beside tensors: its context, kernels, workspaces, and what its allocator cannot join.
+OVERHEAD = round(0.8 * GIB)
+# A card shows a little less than its name says, and the desktop lives on it too.
+_USABLE = 0.95
+
+
+@dataclass(frozen=True)
+class PlannedPart:
+    """name: of a pipeline's component. parameters: how many. precision: of its linear layers. bytes: of all of it."""
+
+    name: str
+    parameters: int
+    precision: Precision
+    bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a pipeline will hold while it makes one picture of `width` x `height` pixels.
+
+    profile: a name of MEMORY_PROFILES. offload: where parts wait. parts: what is loaded. peaks: bytes of weights and
+    tensors on the card at the worst moment of each phase: encode, denoise, decode. overhead: bytes that come on top of
+    each. waiting: bytes of weights in the computer's memory meanwhile. available: bytes there are, None if unknown.
+    """
+
+    profile: str
+    offload: Offload
+    width: int
+    height: int
+    parts: tuple[PlannedPart, ...]
+    peaks: dict[str, int]
+    waiting: int
+    available: int | None = None
+    overhead: int = OVERHEAD
+
+    @property
+    def needed(self) -> int:
+        """Bytes that must be free."""
+        return max(self.peaks.values()) + self.overhead
+
+    @property
+    def fits(self) -> bool:
+        """Whether they are, as far as known."""
+        return self.available is None or self.needed <= self.available
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON can hold it."""
+        return asdict(self) | {"needed": self.needed, "fits": self.fits}
+
+
+def card_bytes(profile: MemoryProfile) -> int | None:
+    """What a card of the kind that a profile is for has free; None where it does not matter."""
+    return None if profile.card is None else round(_USABLE * profile.card * GIB)
+
+
+class Planner:
+    """Plans for one set of parts on the meta device; what was found for one profile serves the next."""
+
+    def __init__(self, parts: Parts, width: int = 1024, height: int = 1024):
+        self.parts = parts
+        self.width, self.height = width, height
+        self._found: dict[Any, int] = {}
+
+    def choose(self, name: str, available: int | None) -> MemoryPlan:
+        """The first plan of a profile that fits, else its thriftiest. name: of MEMORY_PROFILES, or "auto".
+
+        available: bytes that are free on the card. "auto" tries the profiles from the best to the thriftiest, each as
+        it is meant; None lets it take the best.
+        """
+        if name == "auto":
+            cards = [profile for profile in MEMORY_PROFILES.values() if profile.name != "cpu"]
+            tries = [(profile, profile.offload[0]) for profile in cards]
+            tries += [(cards[-1], offload) for offload in cards[-1].offload[1:]]
+        else:
+            profile = MEMORY_PROFILES[name]
+            tries = [(profile, offload) for offload in profile.offload]
+        for profile, offload in tries:
+            plan = self.plan(profile, offload, available)
+            if plan.fits:
+                break
+        return plan
+
+    def plan(self, profile: MemoryProfile, offload: Offload, available: int | None = None) -> MemoryPlan:
+        """What that profile costs with that offload."""
+        precisions = {"mllm": profile.mllm, "transformer": profile.transformer}
+        parts = {
+            name: PlannedPart(
+                name,
+                sum(parameter.numel() for parameter in module.parameters()),
+                precisions.get(name, "full"),
+                self._stored(name, precisions.get(name, "full")),
+            )
+            for name, module in self.parts._asdict().items()
+        }
+        sizes = {name: part.bytes for name, part in parts.items()}
+        peaks = self._peaks(sizes, profile, offload)
+        waiting = 0 if offload == "none" else sum(sizes.values())
+        if offload == "group":
+            waiting -= sizes["align_net"] + sizes["vae"]
+        return MemoryPlan(
+            profile.name, offload, self.width, self.height, tuple(parts.values()), peaks, waiting, available
+        )
+
+    def _peaks(self, sizes: dict[str, int], profile: MemoryProfile, offload: Offload) -> dict[str, int]:
+        work = {
+            "mllm": self._encoding() + scratch_bytes(self.parts.mllm, profile.mllm),
+            "align_net": self._aligning(),
+            "transformer": self._denoising() + scratch_bytes(self.parts.transformer, profile.transformer),
+            "vae": self._decoding(profile.tile),
+        }
+        if offload == "none":
+            held = dict.fromkeys(work, sum(sizes.values()))
+        elif offload == "model":
+            held = sizes
+        else:
+            small = sizes["align_net"] + sizes["vae"]
+            held = dict.fromkeys(work, small)
+            held["mllm"] += sizes["mllm"]
+            held["transformer"] += self._two_blocks(profile.transformer)
+        peak = {name: held[name] + work[name] for name in work}
+        return {
+            "encode": max(peak["mllm"], peak["align_net"]),
+            "denoise": peak["transformer"],
+            "decode": peak["vae"],
+        }
+
+    def _stored(self, name: str, precision: Precision) -> int:
+        return self._find((name, precision), lambda: stored_bytes(getattr(self.parts, name), precision))
+
+    def _two_blocks(self, precision: Precision) -> int:
+        """Bytes of FLUX's layers outside of its blocks, and of a block at work with the next one on its way."""
+        transformer = self.parts.transformer
+        blocks = [
+            stored_bytes(block, precision)
+            for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
+        ]
+        return self._stored("transformer", precision) - sum(blocks) + 2 * max(blocks)
+
+    def _find(self, key: Any, count: Callable[[], int]) -> int:
+        if key not in self._found:
+            self._found[key] = count()
+        return self._found[key]
+
+    def _run(self, key: Any, compute: Callable[[], Any], module: nn.Module) -> int:
+        def quietly():
+            with torch.no_grad():
+                compute()
+
+        return self._find(key, lambda: peak_bytes(quietly, [module]))
+
+    def _encoding(self) -> int:
+        model = self.parts.mllm
+
+        def prefill():
+            decoder = _decoder(model)
+            embeds = torch.empty(1, TEXT_TOKENS, decoder.config.hidden_size, dtype=model.dtype, device="meta")
+            kinds = dict.fromkeys(("full_attention", "sliding_attention"))  # given, so that none is made
+            output = decoder(inputs_embeds=embeds, attention_mask=kinds, output_hidden_states=True, use_cache=False)
+            return torch.stack(output.hidden_states, dim=1)
+
+        return self._run("encode", prefill, model)
+
+    def _aligning(self) -> int:
+        align_net = self.parts.align_net
+        shape = (1, align_net.config.num_states, TEXT_TOKENS, align_net.config.hidden_size)
+        return self._run("align", lambda: align_net(self._empty(align_net, *shape)), align_net)
+
+    def _denoising(self) -> int:
+        flux, side = self.parts.transformer, 2 * self._shrink
+        tokens = (self.height // side) * (self.width // side)
+
+        def step():
+            return flux(
+                hidden_states=self._empty(flux, 1, tokens, flux.config.in_channels),
+                timestep=self._empty(flux, 1),
+                guidance=self._empty(flux, 1) if flux.config.guidance_embeds else None,
+                pooled_projections=self._empty(flux, 1, flux.config.pooled_projection_dim),
+                encoder_hidden_states=self._empty(flux, 1, TEXT_TOKENS, flux.config.joint_attention_dim),
+                txt_ids=self._empty(flux, TEXT_TOKENS, 3),
+                img_ids=self._empty(flux, tokens, 3),
+            )
+
+        return self._run("denoise", step, flux)
+
+    def _decoding(self, tile: int) -> int:
+        vae = self.parts.vae
+        if max(self.width, self.height) <= tile:
+            width, height = self.width, self.height
+        else:
+            width = height = tile
+        shape = (1, vae.config.latent_channels, height // self._shrink, width // self._shrink)
+        one = self._run(("decode", width, height), lambda: vae.decoder(self._empty(vae, *shape)), vae)
+        if (width, height) == (self.width, self.height):
+            return one
+        return one + self._tiles(tile)
+
+    def _tiles(self, tile: int) -> int:
+        """Bytes of all decoded tiles, a quarter of each shared with the next, and of the picture made of them."""
+        vae, step = self.parts.vae, tile - tile // 4
+        across, down = -(-self.width // step), -(-self.height // step)
+        sides = [
+            [sum(min(tile, length - i * step) for i in range(count)), length]
+            for length, count in ((self.width, across), (self.height, down))
+        ]
+        areas = [width * height for width, height in zip(*sides, strict=True)]
+        return sum(areas) * vae.config.out_channels * vae.dtype.itemsize
+
+    @property
+    def _shrink(self) -> int:
+        """Pixels of a latent's side."""
+        return 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
+
+    @staticmethod
+    def _empty(module: nn.Module, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=module.dtype, device="meta")
+
+
+def _decoder(model: nn.Module) -> PreTrainedModel:
+    """The language model inside of an MLLM, with or without a head: the deepest that embeds words."""
+    found = [
+        module
+        for module in model.modules()
+        if isinstance(module, PreTrainedModel) and getattr(module, "embed_tokens", None) is not None
+    ]
+    if not found:
+        raise InvalidRequestError(f"{type(model).__name__} has no language model inside; a plan cannot be made.")
+    return found[-1]

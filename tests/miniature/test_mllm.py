@@ -1,6 +1,7 @@
 """What the miniature's MLLM is trained on is, to the number, what its encoder will read."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from transformers import Qwen2Tokenizer
 from x2i_app.encoders import load_encoder
 from x2i_app.miniature.conversations import SHOWN, TOLD, Shown, Source, typed
 from x2i_app.miniature.hearing import RATE, SECONDS, hear, sound_pool
-from x2i_app.miniature.mllm import ConversationBatches, collate
+from x2i_app.miniature.mllm import ConversationBatches, collate, train_mllm
+from x2i_app.miniature.models import build_mllm
 from x2i_app.miniature.reading import reading
 from x2i_app.miniature.world import draw_scene, film, screenshot, sound, sounding
 from x2i_app.presets import PRESETS
 from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
+from x2i_app.training.loop import LoopOptions
 
 SPEC = PRESETS["x2i-tiny"].encoding
 TOKENIZER = Qwen2Tokenizer.from_pretrained(ASSETS / "x2i-tiny" / "processor")
@@ -88,7 +91,7 @@ def test_training_reads_what_the_encoder_reads(encoder, kind):
 
 
 def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, sounds):
-    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=2, seed=3)
+    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=2, reading_steps=0, seed=3)
     first, again = data[7], data[7]
     assert len(first) == 4
     for a, b in zip(first, again, strict=True):
@@ -117,7 +120,7 @@ def test_a_pool_of_sounds_is_what_would_be_heard_of_each(encoder, sounds, sound_
 
 def test_every_conversation_has_its_last_answer_asked_for_plainly(encoder, sounds):
     decode = encoder.processor.tokenizer.decode
-    for batch in ConversationBatches(encoder.processor, SPEC, sounds, words_size=8, media_size=2, basic_steps=1)[5]:
+    for batch in ConversationBatches(encoder.processor, SPEC, sounds, words_size=8, media_size=2, reading_steps=2)[5]:
         plain = batch["plain"]
         for asked, mask, ids, answers in zip(
             plain["input_ids"], plain["answer_mask"], batch["input_ids"], batch["answer_mask"], strict=True
@@ -125,6 +128,23 @@ def test_every_conversation_has_its_last_answer_asked_for_plainly(encoder, sound
             answer = decode(asked[mask])
             assert decode(ids[answers]).endswith(answer)
             assert decode(asked).startswith(f"<|im_start|>user\n{answer}\n<|im_start|>assistant\n{answer}")
+
+
+def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, sounds, tmp_path):
+    mllm = build_mllm(TOKENIZER)
+    before = {name: weight.clone() for name, weight in mllm.state_dict().items()}
+
+    def changed():
+        weights = mllm.state_dict()
+        return {name.split(".")[1] for name in before if not weights[name].equal(before[name])}
+
+    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=2, media_size=2, reading_steps=2)
+    assert [len(data[step]) for step in range(3)] == [1, 1, 4]
+    options = LoopOptions(steps=3, warmup_steps=1, workers=0, ema_decay=None, mixed_precision="no")
+    train_mllm(mllm, data, tmp_path, replace(options, steps=2))
+    assert changed() == {"visual"}
+    train_mllm(mllm, data, tmp_path, options)
+    assert changed() > {"visual", "language_model"}
 
 
 def test_a_screenshots_letters_are_where_their_ink_is():

@@ -42,8 +42,8 @@ class Recipe:
     """How much of everything.
 
     scenes, sounds: in the pools that training reads. pictures: in a batch of the VAE. captions: in one of the teacher.
-    sentences, shown: conversations in words alone, and of each other kind, in a step of the MLLM.
-    The rest: each stage's training.
+    sentences, shown: conversations in words alone, and of each other kind, in a step of the MLLM. reading_steps: the
+    first of the MLLM's, in which its eyes learn to read. The rest: each stage's training.
     """
 
     scenes: int
@@ -52,6 +52,7 @@ class Recipe:
     captions: int
     sentences: int
     shown: int
+    reading_steps: int
     vae: LoopOptions
     mllm: LoopOptions
     teacher: LoopOptions
@@ -67,6 +68,7 @@ class Recipe:
             captions=8,
             sentences=4,
             shown=2,
+            reading_steps=0,
             vae=replace(self.vae, **few),
             mllm=replace(self.mllm, **few),
             teacher=replace(self.teacher, **few),
@@ -83,6 +85,7 @@ RECIPE = Recipe(
     captions=48,
     sentences=12,
     shown=10,
+    reading_steps=800,
     vae=LoopOptions(
         steps=2300,
         learning_rate=2e-3,
@@ -93,7 +96,7 @@ RECIPE = Recipe(
         checkpoint_every=200,
     ),
     mllm=LoopOptions(
-        steps=4200,
+        steps=4800,
         learning_rate=1.5e-3,
         warmup_steps=150,
         decay_share=0.6,
@@ -147,7 +150,10 @@ class Builder:
             sounds = sound_pool(self.work / "sounds", self.recipe.sounds, processor.feature_extractor, seed=self.seed)
             mllm = self._fresh(models.build_mllm, tokenizer)
             sizes = (self.recipe.sentences, self.recipe.shown)
-            data = ConversationBatches(processor, PRESET.encoding, sounds, *sizes, seed=self.seed)
+            reading_steps = self.recipe.reading_steps
+            data = ConversationBatches(
+                processor, PRESET.encoding, sounds, *sizes, reading_steps=reading_steps, seed=self.seed
+            )
             train_mllm(mllm, data, self.work / "mllm", self._options(self.recipe.mllm))
             mllm.save_pretrained(directory)
             processor.save_pretrained(directory)

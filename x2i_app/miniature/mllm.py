@@ -33,6 +33,7 @@ from x2i_app.specs import EncodingSpec
 from x2i_app.training.loop import LoopOptions, train
 
 _PARTS = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
+_EASY = 0.3  # share of screenshots of few words in large letters, in the end
 _READING_WEIGHT = 0.05
 _LIKENESS_WEIGHT = 0.2
 _RARELY = {"letters": -4.5, "tokens": -6.0}  # log odds of one in a square, to begin with
@@ -45,8 +46,8 @@ class ConversationBatches(Dataset):
 
     processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size: conversations in the batch of words
     alone, and in each of the others; of screenshots come half as many more. kinds: how many other kinds.
-    basic_steps: over so many steps they go from only the basic ones to all, and screenshots from few words in large
-    letters halfway to all that people write.
+    reading_steps: so many come first, in which the eyes learn to read: twice as many screenshots and nothing else, to
+    begin with of few words in large letters. basic_steps: over so many more, other kinds go from the basic ones to all.
     """
 
     processor: Qwen2_5OmniProcessor
@@ -55,6 +56,7 @@ class ConversationBatches(Dataset):
     words_size: int
     media_size: int
     kinds: int = 2
+    reading_steps: int = 800
     basic_steps: int = 2400
     seed: int = 0
     _heard: dict[Shown, int] = field(init=False, repr=False)
@@ -71,19 +73,24 @@ class ConversationBatches(Dataset):
         Each has in `plain` a batch of the same last answers, asked for in the answers' own words.
         """
         rng = random.Random(f"conversations {self.seed} {step}")
-        beginner = 1 - step / self.basic_steps
+        screenshots = 3 * self.media_size // 2
+        if step < self.reading_steps:
+            easy = 1.5 - 1.5 * step / self.reading_steps
+            return [self._screenshots(2 * screenshots, min(1.0, max(_EASY, easy)), rng)]
+        beginner = 1 - (step - self.reading_steps) / self.basic_steps
         batches = [self._batch([draw(TOLD, rng)(self._source, rng) for _ in range(self.words_size)], rng)]
-        # To read is the hardest to begin with, so it is never left out, and what is simple never quite disappears.
-        simple = max(0.3, beginner)
-        typed_kinds = rng.choices((typed_simply, typed), (simple, 1 - simple), k=3 * self.media_size // 2)
-        screenshots = [kind(self._source, rng) for kind in typed_kinds]
-        written = [reading(shot.shown[0], self.spec.image_size[0], self.processor.tokenizer) for (shot,) in screenshots]
-        maps = {name: torch.stack([found[name] for found in written]) for name in _RARELY}
-        batches.append(self._batch(screenshots, rng) | maps)
+        batches.append(self._screenshots(screenshots, _EASY, rng))
         for _ in range(self.kinds):
             kind = draw(BASICS if rng.random() < beginner else SHOWN, rng)
             batches.append(self._batch([kind(self._source, rng) for _ in range(self.media_size)], rng))
         return batches
+
+    def _screenshots(self, count, easy, rng):
+        kinds = rng.choices((typed_simply, typed), (easy, 1 - easy), k=count)
+        dialogues = [kind(self._source, rng) for kind in kinds]
+        side, tokenizer = self.spec.image_size[0], self.processor.tokenizer
+        written = [reading(exchange.shown[0], side, tokenizer) for (exchange,) in dialogues]
+        return self._batch(dialogues, rng) | {n: torch.stack([found[n] for found in written]) for n in _RARELY}
 
     def _batch(self, dialogues: list[Dialogue], rng: random.Random) -> dict[str, torch.Tensor]:
         frames = rng.choice(_FILM_FRAMES)
@@ -185,17 +192,21 @@ def train_mllm(
 
 
 def _loss(learner, batches):
-    told, typed_, *others = (dict(batch) for batch in batches)
+    *told, typed_ = (dict(batch) for batch in batches[:2])
+    others = (dict(batch) for batch in batches[2:])
     found = {name: typed_.pop(name).flatten(0, 1) for name in _RARELY}
     images = learner.mllm.get_image_features(typed_.pop("pixel_values"), typed_["image_grid_thw"], return_dict=True)
+    reading_loss = _READING_WEIGHT * learner.reading_loss(torch.cat(images.pooler_output), found)
+    if not told:
+        return {"reading": reading_loss}
     typed_["mm_encoder_outputs"] = {"image": images}
-    answers, likeness = zip(*(_answer_losses(learner.mllm, batch) for batch in (told, typed_, *others)), strict=True)
+    answers, likeness = zip(*(_answer_losses(learner.mllm, batch) for batch in (*told, typed_, *others)), strict=True)
     share = 1 / len(batches)
     return {
         "words": share * answers[0],
         "screenshots": share * answers[1],
         "other": share * sum(answers[2:]),
-        "reading": _READING_WEIGHT * learner.reading_loss(torch.cat(images.pooler_output), found),
+        "reading": reading_loss,
         "likeness": _LIKENESS_WEIGHT * share * sum(likeness),
     }
 

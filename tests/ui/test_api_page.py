@@ -1,0 +1,47 @@
+"""docs/API.md says what the endpoints are, and every example on it works as it stands."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from x2i_app.settings import ASSETS
+from x2i_app.ui.api_page import write_page
+from x2i_app.ui.tabs import TABS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "API.md"
+SECTIONS = re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+LANGUAGES = ("python", "bash")
+
+
+def test_the_page_is_what_the_endpoints_say():
+    words = "the endpoints changed: python -m x2i_app.ui.api_page docs/API.md"
+    assert PAGE.read_text(encoding="utf-8") == write_page(), words
+
+
+def test_every_tab_has_an_example_in_both_languages():
+    assert [name for name, _ in SECTIONS] == [*(tab.name for tab in TABS), "status and cancel"]
+    assert all(f"```{language}\n" in text for _, text in SECTIONS for language in LANGUAGES)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("name", "text"), SECTIONS, ids=[name for name, _ in SECTIONS])
+def test_the_example_works_as_it_stands(server, tmp_path, monkeypatch, capfd, name, text, language):
+    (example,) = re.findall(rf"```{language}\n(.+?)```", text, re.DOTALL)
+    example = example.replace("http://127.0.0.1:7860", server)
+    assert server in example
+    (tmp_path / "assets").symlink_to(ASSETS)
+    monkeypatch.chdir(tmp_path)
+    if language == "python":
+        exec(compile(example, name, "exec"), {})
+    else:
+        subprocess.run(["bash", "-euo", "pipefail", "-c", example], timeout=240, check=True)
+    said = capfd.readouterr().out
+    if name == "status and cancel":
+        assert "x2i-tiny" in said
+        return
+    file = tmp_path / "picture.png" if language == "bash" else re.search(r"^\S+\.png", said, re.MULTILINE)[0]
+    with Image.open(file) as picture:
+        assert (picture.format, picture.size) == ("PNG", (128, 128))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,19 +56,42 @@ def tone() -> tuple[np.ndarray, int]:
     return (0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)).astype(np.float32), 16_000
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory) -> Iterator[str]:
-    """The URL of the real app in a process of its own, in an empty working folder, as a user starts it."""
-    command = [sys.executable, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu"]
-    folder = tmp_path_factory.mktemp("server")
+@dataclass(frozen=True)
+class App:
+    """The real app in a process of its own: its URL, its process, and the file with all that it wrote."""
+
+    url: str
+    process: subprocess.Popen
+    log: Path
+
+
+@contextmanager
+def run_app(folder: Path, *arguments: str, **environment: str) -> Iterator[App]:
+    """Start the app in `folder` as a user does, and end it with the block."""
+    command = [sys.executable, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu", *arguments]
     log = folder / "app.log"
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment
+        )
     try:
-        yield _wait_for_url(process, log)
+        yield App(_wait_for_url(process, log), process, log)
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory) -> Iterator[App]:
+    """One real app for all tests, in an empty working folder."""
+    with run_app(tmp_path_factory.mktemp("server")) as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
+def server(app) -> str:
+    """The URL of the real app."""
+    return app.url
 
 
 def _wait_for_url(process: subprocess.Popen, log: Path) -> str:

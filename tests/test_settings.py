@@ -25,7 +25,10 @@ OTHER_VALUES = {
     "device": "cuda:1",
     "host": "0.0.0.0",
     "port": 8000,
+    "hosts": "x2i.example.org",
+    "login": "ann:long enough",
     "share": True,
+    "share_openly": True,
     "queue_size": 3,
 }
 

@@ -18,10 +18,11 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"  # the bundled miniature
 PROFILES = ("auto", *MEMORY_PROFILES)
 CUSTOM = "custom:"
 MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "whisper", "profile", "device")  # the others are a server's
+_PASSWORD_LETTERS = 8
 
 
-def _setting(default, help, choices=None):
-    return field(default=default, metadata={"help": help, "choices": choices})
+def _setting(default, help, choices=None, **options):
+    return field(default=default, metadata={"help": help, "choices": choices}, **options)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,12 @@ class Settings:
     device: str | None = _setting(None, "torch device, e.g. cuda, cuda:1, mps or cpu")
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(7860, "port to listen on; 0 takes any free one")
-    share: bool = _setting(False, "make a public share link")
+    hosts: str | None = _setting(None, "names under which a proxy serves it, e.g. x2i.example.org; commas between them")
+    login: str | None = _setting(
+        None, "name:password that visitors must give; better as a variable than as a flag", repr=False
+    )
+    share: bool = _setting(False, "make a public share link; needs a login, or --share-openly")
+    share_openly: bool = _setting(False, "let everybody who has the share link in, without a login")
     queue_size: int = _setting(64, "jobs that may wait at once")
 
     def __post_init__(self):
@@ -49,6 +55,12 @@ class Settings:
             raise InvalidRequestError(f"profile is {self.profile!r}; choose one of {', '.join(PROFILES)}.")
         for name, allowed in (("port", Range(0, 65_535)), ("queue_size", Range(1, 10_000))):
             object.__setattr__(self, name, validate_integer(name, getattr(self, name), allowed))
+        if self.login is not None:
+            name, _, password = self.login.partition(":")
+            if not name.strip() or len(password) < _PASSWORD_LETTERS:
+                raise InvalidRequestError(
+                    f"login must be name:password with {_PASSWORD_LETTERS} letters or more of password; choose another."
+                )
 
     @classmethod
     def parse(cls, arguments: Sequence[str], environment: Mapping[str, str] = os.environ):

@@ -1,40 +1,63 @@
-"""Serving the page: up first, the model after."""
+"""Serving the page: up first, the model after, and nothing past the gate."""
+
+import os
+
+from starlette.middleware import Middleware
 
 from x2i_app.engine import Engine
 from x2i_app.errors import InvalidRequestError
-from x2i_app.media import CAPS
 from x2i_app.settings import Settings
 from x2i_app.ui import texts
+from x2i_app.ui.access import Hosts
+from x2i_app.ui.gate import Gate
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.theme import CSS, build_theme
+
+_SESSIONS = 1000  # whose state Gradio remembers
 
 
 def serve(settings: Settings) -> None:
     """Put the page up, then let the engine load behind it, then block until interrupted.
 
-    Raises InvalidRequestError if the port is taken.
+    Raises InvalidRequestError if the port is taken, or if it would be shared with everybody and that was not asked for.
     """
+    if settings.share and not (settings.login or settings.share_openly):
+        raise InvalidRequestError(
+            "A share link lets everybody in who has it; set X2I_LOGIN to name:password, or add --share-openly."
+        )
     engine = Engine(settings)
     page = build_page(engine)
     page.queue(default_concurrency_limit=None)
+    hosts = Hosts(settings, os.environ)
+    gate = Middleware(Gate, hosts=hosts, has_login=bool(settings.login), status=lambda: engine.status)
     try:
         _, url, share_url = page.launch(
             server_name=settings.host,
             server_port=settings.port or None,
             share=settings.share,
+            auth=tuple(settings.login.split(":", 1)) if settings.login else None,
             theme=build_theme(),
             css=CSS,
-            max_file_size=CAPS.file_bytes,
-            enable_monitoring=False,
-            show_error=False,
             footer_links=["api"],
             prevent_thread_lock=True,
             quiet=True,
+            show_error=False,
+            app_kwargs={"middleware": [gate]},
+            state_session_capacity=_SESSIONS,
+            # Whatever the environment says: no second way in beside the gate, and nothing about visitors kept.
+            enable_monitoring=False,
+            run_history=False,
+            mcp_server=False,
+            pwa=False,
+            ssr_mode=False,
+            num_workers=0,
         )
     except OSError as error:
         raise InvalidRequestError(
             f"Port {settings.port} of {settings.host} cannot be had; choose another with --port, or 0 for any free one."
         ) from error
+    if share_url:
+        hosts.add(share_url)
     print(f"{texts.TITLE}: {share_url or url}", flush=True)
     engine.start()
     try:

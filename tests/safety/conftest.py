@@ -1,0 +1,15 @@
+"""One running app for all attacks, which has to be unharmed after each file of them."""
+
+import pytest
+from safety.wire import canary
+
+
+@pytest.fixture(scope="module")
+def unharmed(app):
+    """The model is loaded before, and the same process still draws after all of this."""
+    assert canary(app.url) == "complete"
+    before = len(app.log.read_text())
+    yield
+    assert canary(app.url) == "complete"
+    assert app.process.poll() is None
+    assert "Traceback" not in app.log.read_text()[before:]

@@ -145,7 +145,7 @@ class Engine:
             try:
                 job.finish(self._draw(job))
             except Exception as error:  # noqa: BLE001 - the worker outlives any job
-                job.fail(_explain(error, "The picture could not be made"))
+                job.fail(self._out_of_memory(error, job) or _explain(error, "The picture could not be made"))
             self._running = None
 
     def _load(self) -> "X2IPipeline":
@@ -171,6 +171,18 @@ class Engine:
         return GenerationResult(
             tuple(images), tuple(seeds), request, conditioning.answer, conditioning.notes, clock.seconds
         )
+
+    def _out_of_memory(self, error: Exception, job: Job) -> X2IError | None:
+        """If that is what happened: give memory back, and say what would fit."""
+        from x2i_app.loading.out_of_memory import explain, is_out_of_memory, return_memory
+
+        if isinstance(error, X2IError) or not is_out_of_memory(error):
+            return None
+        phase = {Phase.DENOISING: "denoise", Phase.DECODING: "decode"}.get(job.progress.phase, "encode")
+        logger.warning("Out of memory (%s) while the job was %s.", type(error).__name__, job.progress.phase)
+        self._conditionings.clear()
+        return_memory(error, self._pipeline)
+        return explain(self._pipeline, job.request.with_defaults(self.flux, seed=0), phase)
 
     def _draw_one(
         self,

@@ -41,5 +41,9 @@ class EngineError(X2IError):
     """The engine cannot work: its model did not load, or it failed while a job ran."""
 
 
+class OutOfMemoryError(EngineError):
+    """The memory did not suffice for a job; it says what would fit."""
+
+
 class TrainingError(X2IError):
     """A training run cannot start, go on, or be resumed."""

@@ -1,0 +1,124 @@
+"""Out of memory, wherever it happens: caught, given back, explained, and the next job as if nothing had been."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from x2i_app.engine import Engine
+from x2i_app.errors import OutOfMemoryError
+from x2i_app.loading.out_of_memory import explain, is_out_of_memory, return_memory
+from x2i_app.request import GenerationRequest
+from x2i_app.settings import ASSETS, Settings
+
+SMALL = {"width": 64, "height": 64, "num_inference_steps": 2, "seed": 3}
+LARGE = SMALL | {"width": 128, "height": 192}
+PATIENCE = 600
+DRAWING = str(ASSETS / "examples/images/boat-at-sunset.png")
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = Engine(Settings(profile="cpu"))
+    engine.start()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def small(engine):
+    return engine.submit(GenerationRequest(prompt="a red house", **SMALL)).wait(PATIENCE).images[0].tobytes()
+
+
+class Exhausted:
+    """A module's forward that holds some tensors of its own and then finds no more memory."""
+
+    def __init__(self, error, after=0):
+        self.error, self.after, self.held = error, after, None
+
+    def __call__(self, *_):
+        if self.after:
+            self.after -= 1
+            return
+        tensor = torch.ones(1000)
+        self.held = weakref.ref(tensor)
+        try:
+            raise ValueError("what the library tried first")
+        except ValueError:
+            raise self.error from None
+
+
+@pytest.mark.parametrize(
+    ("part", "after", "given", "words"),
+    [
+        ("mllm", 0, {"images": (DRAWING,)}, "understand this input at 128 x 192 .*; try fewer pictures, films and"),
+        (
+            "mllm",
+            0,
+            {"prompt": "not seen before"},
+            "understand this input at 128 x 192 .*; try a shorter prompt or the profile",
+        ),
+        ("transformer", 1, {}, r"draw at 128 x 192 with the profile cpu; try 96 x 144 or the profile"),
+        ("vae.decoder", 0, {}, r"develop the picture at 128 x 192 .*; try 96 x 144 or the profile"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["card", "cpu"],
+)
+def test_it_is_caught_explained_and_given_back(engine, small, part, after, given, words, error):
+    exhausted = Exhausted(type(error)(*error.args), after)
+    name, _, inside = part.partition(".")
+    handle = getattr(engine._pipeline, name).get_submodule(inside).register_forward_pre_hook(exhausted)
+    try:
+        job = engine.submit(GenerationRequest(**{"prompt": "a red house"} | LARGE | given))
+        with pytest.raises(OutOfMemoryError, match=words) as raised:
+            job.wait(PATIENCE)
+    finally:
+        handle.remove()
+    assert "\n" not in str(raised.value)
+    assert exhausted.held is not None
+    assert exhausted.held() is None  # although the test still has the original error
+    assert exhausted.error.__traceback__ is None
+    again = engine.submit(GenerationRequest(prompt="a red house", **SMALL)).wait(PATIENCE)
+    assert again.images[0].tobytes() == small
+
+
+def test_the_size_that_is_advised_is_drawn(engine):
+    request = GenerationRequest(prompt="a red house", **LARGE)
+    said = str(explain(engine._pipeline, request, "denoise"))
+    width, height = (int(word) for word in said.split("; try ")[1].split(" or ")[0].split(" x "))
+    result = engine.submit(GenerationRequest(prompt="a red house", **LARGE | {"width": width, "height": height}))
+    assert result.wait(PATIENCE).images[0].size == (width, height)
+
+
+def test_other_errors_are_none_of_it():
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
+    assert not is_out_of_memory(ValueError("can't allocate memory"))
+    assert is_out_of_memory(MemoryError())
+
+
+def test_errors_behind_an_error_hold_nothing_either():
+    held = []
+
+    def fail():
+        tensor = torch.ones(10)
+        held.append(weakref.ref(tensor))
+        try:
+            raise ValueError("first")
+        except ValueError as error:
+            raise torch.OutOfMemoryError("then") from error
+
+    try:
+        fail()
+    except torch.OutOfMemoryError as error:
+        kept = error
+    gc.collect()
+    assert held[0]() is not None
+    return_memory(kept)
+    assert held[0]() is None

@@ -14,7 +14,9 @@ from x2i_app.errors import InvalidRequestError
 from x2i_app.presets import MEMORY_PROFILES, PRESETS, get_family, get_preset
 from x2i_app.request import Range, show_value, validate_integer
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"  # the bundled miniature and the examples
+# The bundled miniature and the examples: inside the package where a wheel put them, in a checkout beside it.
+_PACKAGE = Path(__file__).resolve().parent
+ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 PROFILES = ("auto", *MEMORY_PROFILES)
 CUSTOM = "custom:"
 MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "whisper", "profile", "device")  # the others are a server's

@@ -1,0 +1,74 @@
+"""The wheel that `pip install .` builds: all that is needed is in it, and it works far from the checkout."""
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)], check=True)
+    (path,) = folder.iterdir()
+    return path
+
+
+def tracked(*folders: str) -> set[str]:
+    listed = subprocess.run(["git", "ls-files", "-z", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name for name in listed.stdout.split("\0") if name}
+
+
+def test_the_wheel_has_the_code_the_assets_and_nothing_else(wheel):
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assets = {name for name in names if name.startswith("x2i_app/assets/")}
+    assert {name.removeprefix("x2i_app/") for name in assets} == tracked("assets")
+    assert names - assets == tracked("x2i_app")
+
+
+def test_the_wheel_asks_for_what_requirements_txt_names(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    asked = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist")
+    lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    assert set(map(Requirement, asked)) == {Requirement(line) for line in lines if line}
+
+
+def test_installed_it_draws_without_the_checkout(wheel, tmp_path):
+    """Its dependencies come from here; the package itself can only come from the wheel."""
+    site = tmp_path / "site"
+    subprocess.run([*PIP, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    command = [sys.executable, str(site / "bin" / "x2i"), "generate", "--prompt", "a red house", "--steps", "1"]
+    work = tmp_path / "work"
+    work.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("X2I_")}
+    environment |= {"PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    with Image.open(work / "x2i.png") as picture:
+        assert picture.size == (128, 128)
+    where = subprocess.run(
+        [sys.executable, "-c", "import x2i_app.settings as s; print(s.ASSETS)"],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(where.stdout.strip()) == site / "x2i_app" / "assets"
+
+
+def test_the_oldest_python_is_the_one_that_ruff_checks_for():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    oldest = settings["project"]["requires-python"].removeprefix(">=").replace(".", "")
+    assert settings["tool"]["ruff"]["target-version"] == f"py{oldest}"

@@ -62,6 +62,7 @@ def folder(tmp_path):
         (["--prompt", "a house", "--output", "taken.png"], "taken.png"),
         ([], "nothing to draw from"),
         (["--prompt", "  "], "nothing to draw from"),
+        (["--prompt", "a house", "--control", "1"], "0 pictures came"),
         (["--prompt", "a house", "--image", "missing.png"], "no file called 'missing.png'"),
         (["--prompt", "a house", "--image", "words.png"], "'words.png' is a text file"),
         (["--prompt", "a house", "--colour\nx\x1b[31m"], "--colour"),

@@ -80,6 +80,8 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
             f"--{modality}", action="append", default=[], metavar="FILE", help=f"{modality} to look at; may be repeated"
         )
     _add_numbers(parser)
+    words = "how closely to keep to the picture where the words leave it alone; 0: not at all, 1: as trained"
+    parser.add_argument("--control", type=_number("control"), default=0, metavar="N", help=words)
     parser.add_argument("--output", type=Path, default=Path("x2i.png"), help="PNG file; several are numbered")
 
 
@@ -159,6 +161,7 @@ def _generate(namespace: argparse.Namespace) -> int:
         num_images_per_prompt=1 if namespace.count is None else namespace.count,
         seed=namespace.seed,
         reason=namespace.reason,
+        control_strength=namespace.control,
     )
     paths = _output_paths(namespace.output, request.num_images_per_prompt)
     for modality in ("image", "video", "audio"):

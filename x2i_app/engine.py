@@ -12,11 +12,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from x2i_app.errors import EngineError, GenerationCancelledError, X2IError
+from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
 from x2i_app.jobs import FairQueue, Job, Phase, Stopwatch
 from x2i_app.media import file_hash, is_path
 from x2i_app.presets import FLUX_MODELS, get_preset
-from x2i_app.request import MAX_SEED, GenerationRequest, GenerationResult
+from x2i_app.request import MAX_SEED, NO_LIGHT_CONTROL, GenerationRequest, GenerationResult
 from x2i_app.settings import CUSTOM, Settings
 from x2i_app.specs import FluxSpec, Preset
 
@@ -71,6 +71,14 @@ class Engine:
         return known.get(name, FLUX_MODELS["shuttle-3-diffusion"])
 
     @property
+    def has_light_control(self) -> bool:
+        """Whether a request may ask to keep to a picture."""
+        if self.settings.light_control:
+            return True
+        preset = self.preset
+        return bool(preset and preset.light_control and self.settings.flux in (None, preset.flux))
+
+    @property
     def status(self) -> EngineStatus:
         """How the engine is."""
         return EngineStatus(self._state, self._detail, len(self._queue))
@@ -93,9 +101,15 @@ class Engine:
             self._state = "closed"
 
     def submit(self, request: GenerationRequest, session: str = "") -> Job:
-        """Queue a request of a session. Raises QueueFullError, or EngineError if the model could not be loaded."""
+        """Queue a request of a session.
+
+        Raises QueueFullError, EngineError if the model could not be loaded, InvalidRequestError for a LightControl that
+        is not there.
+        """
         if self._state == "failed":
             raise EngineError(self._detail)
+        if request.control_strength and not self.has_light_control:
+            raise InvalidRequestError(NO_LIGHT_CONTROL)
         job = Job(request, session)
         self._queue.put(job)
         with self._jobs_lock:
@@ -153,7 +167,7 @@ class Engine:
         from x2i_app.loading import load_pipeline
 
         s = self.settings
-        parts = {"mllm": s.mllm, "flux": s.flux, "alignnet": s.alignnet, "whisper": s.whisper}
+        parts = {name: getattr(s, name) for name in ("mllm", "flux", "alignnet", "light_control", "whisper")}
         pipeline = load_pipeline(s.preset, s.profile, s.device, **parts)
         pipeline.set_progress_bar_config(disable=True)  # jobs report their own progress
         return pipeline
@@ -216,6 +230,8 @@ class Engine:
             guidance_scale=request.guidance_scale,
             generator=torch.Generator("cpu").manual_seed(seeds[index]),
             callback_on_step_end=on_step_end,
+            control_image=request.images[0] if request.control_strength else None,
+            control_strength=request.control_strength,
         )
         return output.images[0]
 

@@ -1,6 +1,7 @@
 """X2IPipeline: anything in, a picture out. Encode, align, denoise with diffusers' own FLUX pipeline."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,10 +19,11 @@ from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
 from x2i_app.encoders import MLLMEncoder, encoder_class
-from x2i_app.errors import CheckpointError
-from x2i_app.models import AlignNet
+from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.media import load_image
+from x2i_app.models import AlignNet, LightControl, controlled
 from x2i_app.presets import get_family
-from x2i_app.request import Range, Turn, validate_integer
+from x2i_app.request import LIMITS, NO_LIGHT_CONTROL, Range, Turn, validate_integer, validate_number
 from x2i_app.specs import EncodingSpec
 
 # What diffusers would round, or fail on, without a word.
@@ -61,11 +63,14 @@ class X2IPipeline(DiffusionPipeline):
 
     transformer, vae, scheduler: of any FLUX.1 model. align_net: trained for `mllm`. mllm, processor: a transformers
     model of `family` and its processor. encoding: how it is fed, an EncodingSpec's fields; None takes the family's.
+    light_control: keeps what an instruction leaves alone of a picture; None where none is trained for this FLUX.
 
-    T5 and CLIP have no place here. Raises CheckpointError if AlignNet does not fit the MLLM or FLUX.
+    T5 and CLIP have no place here. Raises CheckpointError if AlignNet or LightControl do not fit the MLLM or FLUX.
     """
 
     model_cpu_offload_seq = "mllm->align_net->transformer->vae"
+    _optional_components = ["light_control"]  # noqa: RUF012 (diffusers' own name and kind)
+    _exclude_from_cpu_offload = ["light_control"]  # noqa: RUF012 (small, and every step needs it)
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class X2IPipeline(DiffusionPipeline):
         processor: ProcessorMixin,
         family: str = "qwen2.5-vl",
         encoding: dict[str, Any] | None = None,
+        light_control: LightControl | None = None,
     ):
         super().__init__()
         self.register_modules(
@@ -86,6 +92,7 @@ class X2IPipeline(DiffusionPipeline):
             align_net=align_net,
             mllm=mllm,
             processor=processor,
+            light_control=light_control,
         )
         spec = EncodingSpec.from_dict(encoding) if encoding else get_family(family)
         self.register_to_config(family=family, encoding=asdict(spec))
@@ -100,6 +107,7 @@ class X2IPipeline(DiffusionPipeline):
         transformer: FluxTransformer2DModel,
         vae: AutoencoderKL,
         scheduler: FlowMatchEulerDiscreteScheduler,
+        light_control: LightControl | None = None,
     ) -> "X2IPipeline":
         """From parts as they are loaded one by one."""
         return cls(
@@ -111,6 +119,7 @@ class X2IPipeline(DiffusionPipeline):
             processor=encoder.processor,
             family=encoder.family,
             encoding=asdict(encoder.spec),
+            light_control=light_control,
         )
 
     @property
@@ -171,12 +180,17 @@ class X2IPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[..., dict] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         conditioning: Conditioning | None = None,
+        control_image: Any = None,
+        control_strength: float = 1.0,
+        control_start: float = 0.0,
+        control_end: float = 1.0,
     ) -> X2IPipelineOutput:
         """Draw.
 
         conditioning: of an earlier `encode`; the conversation is then not looked at again.
         width, height: pixels, multiples of 16; None takes the model's own. num_images_per_prompt: pictures drawn as one
-        batch. The rest is as in diffusers' FluxPipeline; a callback that raises stops within the step, undecoded.
+        batch. control_image: what LightControl keeps to; the other three as in `control`.
+        The rest is as in diffusers' FluxPipeline; a callback that raises stops within the step, undecoded.
         Raises InvalidRequestError for a number that is not allowed, and what `encode` raises.
         """
         # 1. Check
@@ -184,25 +198,44 @@ class X2IPipeline(DiffusionPipeline):
         for (name, allowed), value in zip(_ALLOWED.items(), numbers, strict=True):
             if value is not None:
                 validate_integer(name, value, allowed)
+        control = nullcontext()
+        if control_image is not None:
+            control = self.control(control_image, control_strength, control_start, control_end)
         # 2. Understand
         if conditioning is None:
             conditioning = self.encode(prompt, images, videos, audios, history, reason)
         # 3. Denoise and decode
-        output = self.drawing_pipeline()(
-            prompt_embeds=conditioning.prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
-            pooled_prompt_embeds=conditioning.pooled_prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
-            width=width,
-            height=height,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            generator=generator,
-            latents=latents,
-            output_type=output_type,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=list(callback_on_step_end_tensor_inputs),
-        )
+        with control:
+            output = self.drawing_pipeline()(
+                prompt_embeds=conditioning.prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
+                pooled_prompt_embeds=conditioning.pooled_prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
+                width=width,
+                height=height,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                generator=generator,
+                latents=latents,
+                output_type=output_type,
+                callback_on_step_end=callback_on_step_end,
+                callback_on_step_end_tensor_inputs=list(callback_on_step_end_tensor_inputs),
+            )
         self.maybe_free_model_hooks()
         return X2IPipelineOutput(images=output.images, answer=conditioning.answer, notes=conditioning.notes)
+
+    def control(
+        self, image: Any, strength: float = 1.0, start: float = 0.0, end: float = 1.0
+    ) -> AbstractContextManager[None]:
+        """A `with` block in which LightControl keeps any pipeline over this transformer to a picture.
+
+        image: as in GenerationRequest; cut around its middle to the shape of what is drawn. strength: 0 to 2; 0 changes
+        nothing, 1 is as trained. start, end: the part of the steps, 0 to 1, in which it speaks.
+        Raises InvalidRequestError for a number that is not allowed, and where there is no LightControl.
+        """
+        if self.light_control is None:
+            raise InvalidRequestError(NO_LIGHT_CONTROL)
+        validate_number("control_strength", strength, LIMITS.control_strength)
+        part = [validate_number(name, value, Range(0, 1)) for name, value in (("start", start), ("end", end))]
+        return controlled(self.transformer, self.scheduler, self.light_control, load_image(image), strength, *part)
 
     def _follow_head(self):
         """The encoder puts a head on the MLLM when an answer is first asked for; the component follows.
@@ -227,4 +260,10 @@ class X2IPipeline(DiffusionPipeline):
             raise CheckpointError(
                 f"This AlignNet writes embeddings of width {align_net.joint_dim} and {align_net.pooled_dim}, but FLUX "
                 f"reads {flux.joint_attention_dim} and {flux.pooled_projection_dim}; use parts of one size."
+            )
+        control, blocks = self.light_control and self.light_control.config, len(self.transformer.transformer_blocks)
+        if control and (control.dim != self.transformer.inner_dim or control.num_blocks > blocks):
+            raise CheckpointError(
+                f"This LightControl is for {control.num_blocks} double blocks of width {control.dim}, but FLUX has "
+                f"{blocks} of width {self.transformer.inner_dim}; use the one trained for it."
             )

@@ -130,6 +130,7 @@ _TINY = Preset(
     about="A miniature for any CPU. It knows one cartoon world: houses, trees, cars, boats, balloons, flowers, cats, "
     "fish, stars, balls, rockets and umbrellas, in ten colours, five skies and six languages, and its sounds.",
     directory="x2i-tiny",
+    light_control="light_control",
 )
 
 PRESETS: dict[str, Preset] = {

@@ -15,6 +15,10 @@ from x2i_app.errors import InvalidRequestError
 from x2i_app.specs import FluxSpec, Modality
 
 MAX_SEED = 2**32 - 1
+NO_LIGHT_CONTROL = (
+    "This model has no LightControl, which keeps to a picture; leave control_strength at 0, or give one as "
+    "light_control."
+)
 NOTHING = "There is nothing to draw from; write a prompt or add an image, a video or a sound."
 
 
@@ -41,6 +45,7 @@ class Limits:
     guidance_scale: Range = Range(0, 20)
     num_images_per_prompt: Range = Range(1, 8)
     seed: Range = Range(0, MAX_SEED)
+    control_strength: Range = Range(0, 2)
     prompt_bytes: int = 8192
     images: int = 8
     videos: int = 2
@@ -104,6 +109,7 @@ class GenerationRequest:
     width, height: pixels, multiples of 16; num_inference_steps; guidance_scale: None takes the FLUX model's own.
     num_images_per_prompt: pictures; picture i is drawn with seed + i.
     seed: None lets the engine draw one; the result says which.
+    control_strength: how closely LightControl keeps to the picture, which must then be one; 0 is off, 1 is as trained.
 
     Raises InvalidRequestError with one sentence for the first value that is not allowed.
     """
@@ -120,6 +126,7 @@ class GenerationRequest:
     guidance_scale: float | None = None
     num_images_per_prompt: int = 1
     seed: int | None = None
+    control_strength: float = 0.0
 
     def __post_init__(self):
         _clean_contents(self)
@@ -133,6 +140,12 @@ class GenerationRequest:
                 clean[name] = validate_integer(name, value, getattr(LIMITS, name))
         if self.guidance_scale is not None:
             clean["guidance_scale"] = validate_number("guidance_scale", self.guidance_scale, LIMITS.guidance_scale)
+        strength = validate_number("control_strength", self.control_strength, LIMITS.control_strength)
+        if strength and len(self.images) != 1:
+            raise InvalidRequestError(
+                f"control_strength is {strength:g}, but {len(self.images)} pictures came; give the one to keep to."
+            )
+        clean["control_strength"] = strength
         _set(self, clean)
         if not self.modalities:
             raise InvalidRequestError(NOTHING)
@@ -185,6 +198,7 @@ class GenerationResult:
             "height": request.height,
             "steps": request.num_inference_steps,
             "guidance": request.guidance_scale,
+            "control": request.control_strength,
             "answer": self.answer,
             "notes": list(self.notes),
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},

@@ -19,7 +19,8 @@ _PACKAGE = Path(__file__).resolve().parent
 ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 PROFILES = ("auto", *MEMORY_PROFILES)
 CUSTOM = "custom:"
-MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "whisper", "profile", "device")  # the others are a server's
+# The others are a server's.
+MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "light_control", "whisper", "profile", "device")
 _PASSWORD_LETTERS = 8
 
 
@@ -35,6 +36,7 @@ class Settings:
     flux: str | None = _setting(None, "FLUX.1 model: a name of the registry, a folder or a hub id")
     mllm: str | None = _setting(None, "MLLM: a folder or a hub id instead of the preset's")
     alignnet: str | None = _setting(None, "AlignNet: a file instead of the preset's")
+    light_control: str | None = _setting(None, "LightControl: a file or a folder instead of the preset's")
     whisper: str = _setting("base", "Whisper for MLLMs that cannot hear: a size, or a .pt file")
     profile: str = _setting("auto", "how to use memory", PROFILES)
     device: str | None = _setting(None, "torch device, e.g. cuda, cuda:1, mps or cpu")

@@ -98,6 +98,7 @@ class Preset:
     """One X2I variant: an MLLM, the AlignNet trained for it, how to feed both, and the FLUX model it draws with.
 
     `directory` is set for a variant that is bundled with the app; its parts are read from that folder of `assets/`.
+    `light_control` is the folder in it of a LightControl; None where none is trained.
     `about` tells the user in one line what to expect.
     """
 
@@ -108,6 +109,7 @@ class Preset:
     flux: str
     about: str
     directory: str | None = None
+    light_control: str | None = None
 
 
 @dataclass(frozen=True)

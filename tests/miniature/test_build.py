@@ -13,6 +13,7 @@ import torch
 
 from x2i_app.miniature import build
 from x2i_app.miniature.autoencoder import encode_pictures, reconstruction_psnr, to_tensor
+from x2i_app.miniature.control import EditBatches
 from x2i_app.miniature.pool import picture_pool, pool_scene
 from x2i_app.pipeline import X2IPipeline
 
@@ -27,7 +28,7 @@ def built(tmp_path_factory):
     return root / "work", root / "bundle"
 
 
-@pytest.mark.parametrize("stage", ["vae", "mllm", "teacher", "align"])
+@pytest.mark.parametrize("stage", ["vae", "mllm", "teacher", "align", "control"])
 def test_losses_of_every_stage_fall(built, stage):
     lines = [json.loads(line) for line in (built[0] / stage / "history.jsonl").read_text().splitlines()]
     terms = [name for name in lines[0] if name not in ("step", "learning_rate", "seconds_per_step")]
@@ -92,6 +93,27 @@ def test_pools_are_repeatable_grow_and_keep_to_their_split(tmp_path):
     assert large.pictures.shape == (300, 32, 32, 3)
     assert not any(scene.held_out for scene in large.scenes)
     assert pool_scene(5, "train", 0)[0] == large.scenes[5] != pool_scene(5, "train", 1)[0]
+
+
+def test_an_edited_pool_has_the_same_pictures_but_for_one_edit_each(tmp_path):
+    before, after = (
+        picture_pool(tmp_path, 40, split="train", size=64, edited=edited, processes=1) for edited in (False, True)
+    )
+    assert all(one != other for one, other in zip(before.scenes, after.scenes, strict=True))
+    assert not any(scene.held_out for scene in after.scenes)
+    changed = (before.pictures != after.pictures).any(axis=3).mean(axis=(1, 2))
+    one_thing = [b.sky == a.sky and b.ground == a.ground for b, a in zip(before.scenes, after.scenes, strict=True)]
+    assert (changed > 0).all()
+    assert max(share for share, is_thing in zip(changed, one_thing, strict=True) if is_thing) < 0.5
+    batches = EditBatches((before, after), (torch.zeros(40, 4, 2, 2), torch.ones(40, 4, 2, 2)), batch_size=6)
+    batch = batches[3]
+    assert batch["source"].shape == (6, 3, 64, 64)
+    assert batch["captions"] == batches[3]["captions"] != batches[4]["captions"]
+    # What is shown is the picture of the other side than what is wanted.
+    originals = list(to_tensor(before.pictures))
+    shown_before = [any(torch.equal(shown, one) for one in originals) for shown in batch["source"]]
+    assert shown_before == [wanted == 1 for wanted in batch["latents"][:, 0, 0, 0]]
+    assert len(set(shown_before)) == 2
 
 
 def test_latents_have_mean_zero_and_deviation_one_and_psnr_counts_decibels(built):

@@ -22,7 +22,7 @@ SETTINGS = {"width": 64, "height": 96, "steps": 2, "guidance": 3.5, "seed": 9, "
 INPUTS = {
     "text": {"prompt": "雪地上的红房子"},
     "image": {"images": [{"image": DRAWING, "caption": None}]},
-    "image_text": {"image": DRAWING, "prompt": "make it night"},
+    "image_text": {"image": DRAWING, "prompt": "make it night", "control": 1},
     "video": {"video": FILM, "prompt": ""},
     "audio": {"audio": SOUND, "prompt": "with a boat"},
     "fusion": {"message": {"text": "all", "files": [DRAWING, FILM, SOUND]}},

@@ -8,6 +8,7 @@ import torch
 from x2i_app.encoders import MLLMEncoder, load_encoder
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.checkpoints import load_alignnet
+from x2i_app.loading.control import load_light_control
 from x2i_app.loading.download import Report
 from x2i_app.loading.flux import load_flux
 from x2i_app.loading.memory import apply_profile, best_device
@@ -27,6 +28,7 @@ def load_pipeline(
     mllm: str | Path | None = None,
     flux: str | Path | None = None,
     alignnet: str | Path | None = None,
+    light_control: str | Path | None = None,
     whisper: str | Path = "base",
     dtype: torch.dtype | None = None,
     models: str | Path | None = None,
@@ -39,6 +41,7 @@ def load_pipeline(
     safetensors file; alignnet: a file, a folder that `AlignNet.save_pretrained` wrote, or a file on the hub such as
     owner/name/file.bin. None takes X2I_MLLM, X2I_FLUX or X2I_ALIGNNET, then what the preset names: from the folder
     `models` (or X2I_MODELS), else the hub's cache, else the hub. Which it took is logged.
+    light_control: as alignnet, of a LightControl, where the preset has none or another is wanted.
     profile: how to use memory, a name of presets.MEMORY_PROFILES; "auto" takes the best that fits what is free.
     device: None takes the best there is, and a CPU for the profile "cpu".
     whisper: what writes speech down for an MLLM that cannot hear, a size of Whisper or a .pt file; read when needed.
@@ -47,7 +50,7 @@ def load_pipeline(
 
     Raises X2IError's kinds: an unknown name, a part that is missing, damaged or does not fit the others.
     """
-    sources = find_sources(preset, mllm, flux, alignnet, models=models, report=report)
+    sources = find_sources(preset, mllm, flux, alignnet, light_control, models=models, report=report)
     return build_pipeline(sources, profile, device, whisper=whisper, dtype=dtype)
 
 
@@ -71,7 +74,8 @@ def build_pipeline(
             f"{sources.flux.found.path.name} is a FLUX model that also reads a picture, as Fill and Depth do; load it "
             "with loading.load_transformer and give it to drawing_pipeline, or choose one that draws from words."
         )
-    pipeline = X2IPipeline.from_encoder(encoder, align_net, transformer, vae, scheduler)
+    control = load_light_control(sources.light_control, dtype=dtype) if sources.light_control else None
+    pipeline = X2IPipeline.from_encoder(encoder, align_net, transformer, vae, scheduler, control)
     if "audio" not in encoder.spec.modalities:
         pipeline.encoder.transcriber = Transcriber(whisper)
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())

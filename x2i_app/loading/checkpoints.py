@@ -34,10 +34,10 @@ def load_alignnet(
     path = Path(path)
     if path.is_dir():
         path = path / WEIGHTS_NAME
-    state_dict = _without_prefix(path, read_state_dict(path))
+    state_dict = without_prefix(path, read_state_dict(path))
     config = _config_from_weights(path, state_dict)
     config |= {k: v for k, v in (("num_states", num_states), ("hidden_size", hidden_size)) if v is not None}
-    _check_sidecar(path, config)
+    check_sidecar(path, "AlignNet", config)
     with torch.device("meta"):
         align_net = AlignNet(**config)
     check_state_dict(path, state_dict, align_net)
@@ -106,7 +106,8 @@ def _check_content(path: Path, key: str, value: torch.Tensor) -> None:
         raise CheckpointError(f"{path.name}: {key} has numbers that are not finite (NaN or infinite); train it again.")
 
 
-def _without_prefix(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def without_prefix(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same weights without the `module.` that some trainers put in front of every name."""
     named: dict[str, torch.Tensor] = {}
     for key, value in state_dict.items():
         name = key.removeprefix("module.")
@@ -132,8 +133,8 @@ def _config_from_weights(path: Path, state_dict: dict[str, torch.Tensor]) -> dic
     return config | {"fusion": "conv", "num_states": num_states, "kernel_size": kernel_size}
 
 
-def _check_sidecar(path: Path, config: dict[str, Any]) -> None:
-    """A config.json beside the weights is a claim about them: refuse it if the weights say otherwise."""
+def check_sidecar(path: Path, class_name: str, config: dict[str, Any]) -> None:
+    """A class' config.json beside the weights is a claim about them: refuse it if the weights say otherwise."""
     sidecar = path.parent / "config.json"
     if not sidecar.is_file():
         return
@@ -147,7 +148,7 @@ def _check_sidecar(path: Path, config: dict[str, Any]) -> None:
         raise CheckpointError(
             f"{sidecar.name} beside {path.name} is no dictionary of names and values; save it again, or remove it."
         )
-    if claimed.get("_class_name") != "AlignNet":
+    if claimed.get("_class_name") != class_name:
         return
     for key, value in config.items():
         if claimed.get(key, value) != value:

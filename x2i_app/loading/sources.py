@@ -23,13 +23,17 @@ MLLM_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 @dataclass(frozen=True)
 class Sources:
-    """The files of a pipeline, all on this machine. said: of each part, where it was found and who chose it."""
+    """The files of a pipeline, all on this machine. said: of each part, where it was found and who chose it.
+
+    light_control: None where there is none.
+    """
 
     preset: str
     mllm: Path
     flux: FluxSource
     alignnet: Path
     said: dict[str, str]
+    light_control: Path | None = None
 
 
 def find_sources(
@@ -37,6 +41,7 @@ def find_sources(
     mllm: str | Path | None = None,
     flux: str | Path | None = None,
     alignnet: str | Path | None = None,
+    light_control: str | Path | None = None,
     *,
     models: str | Path | None = None,
     report: Report | None = None,
@@ -46,7 +51,7 @@ def find_sources(
 
     mllm, flux, alignnet: as in `load_pipeline`; None takes X2I_MLLM, X2I_FLUX and X2I_ALIGNNET, which are for the
     preset in X2I_PRESET if that is set, and never for a bundled one; then what the preset names. models, report: as
-    in `hub.find_directory`.
+    in `hub.find_directory`. light_control: None takes the preset's, if FLUX, which it is trained for, is the preset's.
     Raises X2IError's kinds: an unknown name, a part that cannot be had, or that is damaged.
     """
     spec = None if preset.startswith(CUSTOM) else get_preset(preset)
@@ -63,7 +68,12 @@ def find_sources(
         found = parts[name].found if name == "flux" else parts[name]
         said[name] = f"{found.path} ({chooser}, {found.place})"
         logger.info("%s: %s", name, said[name])
-    return Sources(preset, parts["mllm"].path, parts["flux"], parts["alignnet"].path, said)
+    if light_control:
+        control = find_file(light_control, models, report).path
+    else:
+        has_one = spec and spec.light_control and "flux" not in chosen
+        control = ASSETS / spec.directory / spec.light_control if has_one else None
+    return Sources(preset, parts["mllm"].path, parts["flux"], parts["alignnet"].path, said, control)
 
 
 def _find_mllm(preset: str, spec: Preset | None, given, models, report) -> Found:

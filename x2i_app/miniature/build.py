@@ -1,9 +1,10 @@
 """Make the bundle x2i-tiny from nothing: python -m x2i_app.miniature.build --output DIR [--work runs/miniature]
 
-Stage by stage: pools of drawings and sounds; the VAE; the MLLM; the teacher, a FLUX.1 with T5 and CLIP; and AlignNet,
-distilled from English text alone. Each stage keeps its progress in the work folder, so that the command, started again
-after any interruption, goes on where it was; a stage that is done is not repeated. `--stage vae` and so on stop after
-that stage (and what it needs): the MLLM and the teacher can so be trained at the same time, in two processes.
+Stage by stage: pools of drawings and sounds; the VAE; the MLLM; the teacher, a FLUX.1 with T5 and CLIP; AlignNet,
+distilled from English text alone; and LightControl, from pairs of drawings. Each stage keeps its progress in the work
+folder, so that the command, started again after any interruption, goes on where it was; a stage that is done is not
+repeated. `--stage vae` and so on stop after that stage (and what it needs): the MLLM and the teacher can so be trained
+at the same time, in two processes.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from transformers import (
 from x2i_app.miniature import models, tokenizers
 from x2i_app.miniature.align import AlignOptions, distill_align_net
 from x2i_app.miniature.autoencoder import encode_pictures, train_vae
+from x2i_app.miniature.control import ControlOptions, EditBatches, make_light_control
 from x2i_app.miniature.hearing import sound_pool
 from x2i_app.miniature.mllm import ConversationBatches, train_mllm
 from x2i_app.miniature.pool import PicturePool, picture_pool
@@ -57,6 +59,7 @@ class Recipe:
     mllm: LoopOptions
     teacher: LoopOptions
     align: AlignOptions
+    control: ControlOptions
 
     def shortened(self, steps: int) -> "Recipe":
         """The same with a few steps a stage and small pools, to see that everything works."""
@@ -73,6 +76,7 @@ class Recipe:
             mllm=replace(self.mllm, **few),
             teacher=replace(self.teacher, **few),
             align=self.align.shortened(**few),
+            control=self.control.shortened(**few),
         )
 
 
@@ -119,6 +123,19 @@ RECIPE = Recipe(
         ),
         loop=LoopOptions(
             steps=3000, learning_rate=2e-3, decay_share=0.6, optimizer="muon", weight_decay=0.0, checkpoint_every=100
+        ),
+    ),
+    control=ControlOptions(
+        pairs=6000,
+        batch_size=8,
+        loop=LoopOptions(
+            steps=2500,
+            learning_rate=2e-3,
+            decay_share=0.6,
+            optimizer="muon",
+            weight_decay=0.0,
+            ema_decay=0.998,
+            checkpoint_every=100,
         ),
     ),
 )
@@ -171,7 +188,7 @@ class Builder:
             clip, t5 = self._fresh(models.build_teacher_encoders, clip_tokenizer, t5_tokenizer)
             transformer = self._fresh(models.build_transformer)
             teacher = Teacher(transformer, clip, t5, dict(models.build_scheduler().config))
-            latents = self._latents(vae, pool)
+            latents = self._latents(vae, pool, self.work / "teacher" / "latents.pt")
             data = CaptionedLatents(pool.scenes, latents, clip_tokenizer, t5_tokenizer, self.recipe.captions, self.seed)
             train_teacher(teacher, data, self.work / "teacher", self._options(self.recipe.teacher))
             for name, part in (
@@ -212,7 +229,7 @@ class Builder:
         return self._stage("pipeline", make)
 
     def align(self) -> Path:
-        """The folder of the finished bundle."""
+        """The folder of the pipeline with its distilled AlignNet."""
 
         def make(directory: Path) -> None:
             source = self.pipeline()
@@ -221,6 +238,26 @@ class Builder:
             align_net.to(torch.bfloat16).save_pretrained(directory / "align_net")
 
         return self._stage("align", make)
+
+    def control(self) -> Path:
+        """The folder of the finished bundle: with its LightControl."""
+
+        def make(directory: Path) -> None:
+            source, options, vae = self.align(), self.recipe.control, self.vae()
+            before, after = (
+                picture_pool(self.work / "pictures", options.pairs, split="train", seed=self.seed, edited=edited)
+                for edited in (False, True)
+            )
+            latents = tuple(
+                self._latents(vae, pool, self.work / "control" / f"{name}.pt")
+                for name, pool in (("before", before), ("after", after))
+            )
+            data = EditBatches((before, after), latents, options.batch_size, self.seed)
+            light_control = make_light_control(source, data, self.work / "control", self._options(options.loop))
+            shutil.copytree(source, directory, dirs_exist_ok=True)
+            light_control.to(torch.bfloat16).save_pretrained(directory / "light_control")
+
+        return self._stage("control", make)
 
     def _stage(self, name: str, make: Callable[[Path], None]) -> Path:
         """The folder of what a stage made; made now if it is not there. A half-written one never has that name."""
@@ -243,8 +280,7 @@ class Builder:
     def _pictures(self) -> PicturePool:
         return picture_pool(self.work / "pictures", self.recipe.scenes, split="train", seed=self.seed)
 
-    def _latents(self, vae: AutoencoderKL, pool: PicturePool) -> torch.Tensor:
-        path = self.work / "teacher" / "latents.pt"
+    def _latents(self, vae: AutoencoderKL, pool: PicturePool, path: Path) -> torch.Tensor:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             with torch.autocast("cpu", torch.bfloat16):
@@ -254,7 +290,7 @@ class Builder:
         return torch.load(path, weights_only=True)
 
 
-STAGES = ("vae", "mllm", "teacher", "pipeline", "align")
+STAGES = ("vae", "mllm", "teacher", "pipeline", "align", "control")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -272,7 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
     builder = Builder(options.work, recipe, options.seed)
     getattr(builder, options.stage)()
     if options.stage == STAGES[-1]:
-        _publish(builder.align(), options.output)
+        _publish(builder.control(), options.output)
 
 
 def _publish(source: Path, output: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from x2i_app.miniature.draw import draw_scene
+from x2i_app.miniature.edits import random_edit
 from x2i_app.miniature.scene import Scene, Split, random_scene
 from x2i_app.miniature.skies import LOOP
 
@@ -32,23 +33,45 @@ def pool_scene(index: int, split: Split | None, seed: int) -> tuple[Scene, rando
     return random_scene(rng, split=split), rng
 
 
+def pool_picture(index: int, split: Split | None, seed: int, edited: bool = False) -> tuple[Scene, float, int]:
+    """Scene, moment and seed of the picture at an index of a pool, as `draw_scene` takes them.
+
+    edited: after a random edit of that scene; moment and seed stay, and so does every pixel that the edit leaves alone.
+    """
+    scene, rng = pool_scene(index, split, seed)
+    moment, picture_seed = rng.uniform(0, LOOP), rng.randrange(1 << 30)
+    if edited:
+        scene = random_edit(scene, rng, split=split).apply(scene)
+    return scene, moment, picture_seed
+
+
 def picture_pool(
-    directory: Path, count: int, *, split: Split | None = None, seed: int = 0, size: int = 128, processes: int = 2
+    directory: Path,
+    count: int,
+    *,
+    split: Split | None = None,
+    seed: int = 0,
+    size: int = 128,
+    edited: bool = False,
+    processes: int = 2,
 ) -> PicturePool:
     """`count` random scenes, each drawn once with its own seed and moment; rendered in parallel, kept in `directory`.
 
     A killed run goes on after the last chunk that was complete; the same arguments give the same pool. A larger pool
-    begins with the smaller one.
+    begins with the smaller one. edited: as in `pool_picture`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     starts = range(0, count, _CHUNK)
-    paths = [directory / f"{split}-{seed}-{size}-{start:07d}.npy" for start in starts]
-    missing = [(path, start, split, seed, size) for path, start in zip(paths, starts, strict=True) if not path.exists()]
+    kind = "edited-" if edited else ""
+    paths = [directory / f"{kind}{split}-{seed}-{size}-{start:07d}.npy" for start in starts]
+    missing = [
+        (path, start, split, seed, size, edited) for path, start in zip(paths, starts, strict=True) if not path.exists()
+    ]
     if missing:
         run_in_processes(_render, missing, processes, title="drawing", unit=f"x{_CHUNK}")
     # One file for random access; the chunks stay, so that a larger pool can reuse them.
     pictures = np.concatenate([np.load(path) for path in paths])[:count]
-    return PicturePool([pool_scene(index, split, seed)[0] for index in range(count)], pictures)
+    return PicturePool([pool_picture(index, split, seed, edited)[0] for index in range(count)], pictures)
 
 
 def run_in_processes(
@@ -65,11 +88,11 @@ def run_in_processes(
 
 
 def _render(task):
-    path, start, split, seed, size = task
+    path, start, split, seed, size, edited = task
     pictures = np.empty((_CHUNK, size, size, 3), np.uint8)
     for offset in range(_CHUNK):
-        scene, rng = pool_scene(start + offset, split, seed)
-        pictures[offset] = draw_scene(scene, size, rng.uniform(0, LOOP), rng.randrange(1 << 30))
+        scene, moment, picture_seed = pool_picture(start + offset, split, seed, edited)
+        pictures[offset] = draw_scene(scene, size, moment, picture_seed)
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         np.save(file, pictures)

@@ -2,18 +2,17 @@
 
 import random
 from dataclasses import dataclass, replace
-from math import exp
 from pathlib import Path
 
 import torch
-from diffusers import FluxPipeline, FluxTransformer2DModel
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from diffusers import FluxTransformer2DModel
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
 from x2i_app.miniature.scene import COLOURS, GROUNDS, KINDS, PLACES, SIZES, SKIES, Scene
 from x2i_app.miniature.words import describe, sound_sentence
+from x2i_app.training.flow import FlowMatching
 from x2i_app.training.loop import LoopOptions, train
 
 _CANONICAL = 0.45  # share of canonical captions; the others are worded freely
@@ -80,30 +79,14 @@ def train_teacher(teacher: Teacher, data: CaptionedLatents, directory: Path, opt
 
 
 def _loss(teacher, batch):
-    latents = batch["latents"]
-    count, channels, height, width = latents.shape
-    tokens = FluxPipeline._pack_latents(latents, count, channels, height, width)
-    noise = torch.randn_like(tokens)
-    # What a caption decides, which thing stands where, is decided early: hence the lean towards noise.
-    sigmas = torch.sigmoid(_LEAN + torch.randn(count, 1, 1))
-    # The same shift towards noise as the scheduler applies when it draws.
-    shift = exp(_mu(tokens.shape[1], teacher.scheduler_config))
-    sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
     # As FluxPipeline asks them: without a mask, so that padding is read too.
     prompt_embeds = teacher.t5(batch["t5_ids"])[0]
     pooled = teacher.clip(batch["clip_ids"]).pooler_output
-    velocity = teacher.transformer(
-        hidden_states=(1 - sigmas) * tokens + sigmas * noise,
-        encoder_hidden_states=prompt_embeds,
-        pooled_projections=pooled,
-        timestep=sigmas.flatten(),
-        img_ids=FluxPipeline._prepare_latent_image_ids(count, height // 2, width // 2, "cpu", torch.float32),
-        txt_ids=torch.zeros(prompt_embeds.shape[1], 3),
-        return_dict=False,
-    )[0]
+    # What a caption decides, which thing stands where, is decided early: hence the lean towards noise.
+    flow = FlowMatching(teacher.transformer, teacher.scheduler_config, lean=_LEAN)
     told = [reader(words) for reader, words in zip(teacher.readers, (pooled, prompt_embeds.mean(dim=1)), strict=True)]
     return {
-        "flow": nn.functional.mse_loss(velocity.float(), noise - tokens),
+        "flow": flow(batch["latents"], prompt_embeds, pooled),
         "reading": _READING_WEIGHT * sum(_reading_loss(logits.float(), batch["attributes"]) for logits in told),
     }
 
@@ -115,12 +98,6 @@ def _reading_loss(logits, attributes):
         for part, wanted in zip(parts, attributes.unbind(1), strict=True)
     ]
     return sum(losses) / (attributes != _UNTOLD).sum()
-
-
-def _mu(tokens, config):
-    return calculate_shift(
-        tokens, config["base_image_seq_len"], config["max_image_seq_len"], config["base_shift"], config["max_shift"]
-    )
 
 
 def _caption(scene, rng):

@@ -1,5 +1,7 @@
 """What X2I adds to FLUX.1 and the MLLM."""
 
 from x2i_app.models.alignnet import AlignNet
+from x2i_app.models.control_hook import controlled
+from x2i_app.models.light_control import LightControl
 
-__all__ = ["AlignNet"]
+__all__ = ["AlignNet", "LightControl", "controlled"]

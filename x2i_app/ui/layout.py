@@ -78,6 +78,9 @@ def _build_tab(engine: Engine, tab: Tab):
         if missing:
             gr.Markdown(texts.cannot_take(engine.settings.preset, missing, presets_that_take(missing)))
         inputs = tab.build()
+        if "control" in tab.parameters and not engine.has_light_control:
+            control = inputs[tab.parameters.index("control")]
+            control.value, control.visible = 0, False
         button = gr.Button(
             texts.MAKE, variant="primary", size="lg", interactive=not missing, elem_id=f"make-{tab.name}"
         )

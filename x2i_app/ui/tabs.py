@@ -12,7 +12,7 @@ from x2i_app.media import is_animation, sniff
 from x2i_app.request import LIMITS
 from x2i_app.settings import ASSETS
 from x2i_app.specs import Modality
-from x2i_app.ui.texts import LABELS
+from x2i_app.ui.texts import CONTROL_HINT, LABELS
 
 EXAMPLES = ASSETS / "examples"
 
@@ -103,15 +103,36 @@ IMAGE = Tab(
     examples=lambda: [[[path]] for path in _drawings()] + [[_drawings()[:2]]],
 )
 
+
+def _control() -> gr.Slider:
+    """How closely to keep to the picture; a model without LightControl does not show it."""
+    allowed = LIMITS.control_strength
+    return unconverted(
+        gr.Slider(
+            allowed.low,
+            allowed.high,
+            1,
+            step=0.1,
+            label=LABELS["control"],
+            info=CONTROL_HINT,
+            elem_id="control",
+            interactive=True,
+        )
+    )
+
+
+def _fill_image_text(image: str | None, prompt: str | None, control: float | None) -> dict[str, Any]:
+    fields = {"images": [image] if image else [], "prompt": _text(prompt)}
+    # Without a picture there is nothing to keep to, and the slider may stay where it is.
+    return fields | ({"control_strength": control} if image and control is not None else {})
+
+
 IMAGE_TEXT = Tab(
     name="image_text",
     modalities=("image", "text"),
-    parameters=("image", "prompt"),
-    build=lambda: [
-        _image_file(LABELS["image"]),
-        _words("instruction"),
-    ],
-    fill=lambda image, prompt: {"images": [image] if image else [], "prompt": _text(prompt)},
+    parameters=("image", "prompt", "control"),
+    build=lambda: [_image_file(LABELS["image"]), _words("instruction"), _control()],
+    fill=_fill_image_text,
     examples=lambda: [[_example(edit["image"]), edit["instruction"]] for edit in _read("edits.json")],
 )
 

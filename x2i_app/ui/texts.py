@@ -13,6 +13,7 @@ WORDS = "In the model's words"
 USED = "How it was made"
 EXAMPLES = "Examples, one click each"
 FAILED = "That did not work"
+CONTROL_HINT = "1 keeps what your words leave alone; 0 draws it all anew."
 SEED_HINT = "Leave it empty for a new one each time; the same seed and settings give the same picture."
 
 LABELS = {
@@ -30,6 +31,7 @@ LABELS = {
     "guidance": "Guidance",
     "seed": "Seed",
     "count": "How many",
+    "control": "Keep to the picture",
     "reason": "Let the model answer first, and draw its answer",
 }
 

@@ -82,6 +82,13 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     _add_numbers(parser)
     words = "how closely to keep to the picture where the words leave it alone; 0: not at all, 1: as trained"
     parser.add_argument("--control", type=_number("control"), default=0, metavar="N", help=words)
+    parser.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="a LoRA, a safetensors file, with a weight that is 1 if not given; several are mixed",
+    )
     parser.add_argument("--output", type=Path, default=Path("x2i.png"), help="PNG file; several are numbered")
 
 
@@ -125,6 +132,15 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="bytes, as JSON")
 
 
+def _lora(text: str) -> tuple[str, float]:
+    """`FILE:WEIGHT`, or a file alone."""
+    path, _, weight = text.rpartition(":")
+    try:
+        return path, float(weight)
+    except ValueError:
+        return text, 1.0
+
+
 def _number(name: str) -> Callable[[str], float]:
     def convert(text: str) -> float:
         try:
@@ -162,6 +178,7 @@ def _generate(namespace: argparse.Namespace) -> int:
         seed=namespace.seed,
         reason=namespace.reason,
         control_strength=namespace.control,
+        loras=tuple(map(_lora, namespace.lora)),
     )
     paths = _output_paths(namespace.output, request.num_images_per_prompt)
     for modality in ("image", "video", "audio"):

@@ -175,6 +175,7 @@ class Engine:
     def _draw(self, job: Job) -> GenerationResult:
         seed = secrets.randbelow(MAX_SEED + 1) if job.request.seed is None else job.request.seed
         request = job.request.with_defaults(self.flux, seed)
+        self._use_loras(request)
         clock = Stopwatch()
         clock.start("encode")
         job.report(Phase.ENCODING)
@@ -197,6 +198,11 @@ class Engine:
         self._conditionings.clear()
         return_memory(error, self._pipeline)
         return explain(self._pipeline, job.request.with_defaults(self.flux, seed=0), phase)
+
+    def _use_loras(self, request: GenerationRequest) -> None:
+        from x2i_app.loading import use_loras
+
+        use_loras(self._pipeline, request.loras)
 
     def _draw_one(
         self,

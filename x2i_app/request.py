@@ -46,6 +46,8 @@ class Limits:
     num_images_per_prompt: Range = Range(1, 8)
     seed: Range = Range(0, MAX_SEED)
     control_strength: Range = Range(0, 2)
+    lora_weight: Range = Range(-2, 2)
+    loras: int = 4
     prompt_bytes: int = 8192
     images: int = 8
     videos: int = 2
@@ -110,6 +112,7 @@ class GenerationRequest:
     num_images_per_prompt: pictures; picture i is drawn with seed + i.
     seed: None lets the engine draw one; the result says which.
     control_strength: how closely LightControl keeps to the picture, which must then be one; 0 is off, 1 is as trained.
+    loras: pairs (safetensors file, weight); weight 1 is as trained; up to four are mixed.
 
     Raises InvalidRequestError with one sentence for the first value that is not allowed.
     """
@@ -127,6 +130,7 @@ class GenerationRequest:
     num_images_per_prompt: int = 1
     seed: int | None = None
     control_strength: float = 0.0
+    loras: tuple[tuple[Any, float], ...] = ()
 
     def __post_init__(self):
         _clean_contents(self)
@@ -146,6 +150,7 @@ class GenerationRequest:
                 f"control_strength is {strength:g}, but {len(self.images)} pictures came; give the one to keep to."
             )
         clean["control_strength"] = strength
+        clean["loras"] = tuple(map(_as_lora, _as_tuple("loras", self.loras, LIMITS.loras)))
         _set(self, clean)
         if not self.modalities:
             raise InvalidRequestError(NOTHING)
@@ -247,6 +252,12 @@ def _clean_contents(turn):
     for name, _ in _MEDIA:
         clean[name] = _as_tuple(name, getattr(turn, name), getattr(LIMITS, name))
     _set(turn, clean)
+
+
+def _as_lora(value):
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise InvalidRequestError(f"loras contains {show_value(value)}; each must be a file and its weight.")
+    return value[0], validate_number("weight of a LoRA", value[1], LIMITS.lora_weight)
 
 
 def _as_tuple(name, value, limit):

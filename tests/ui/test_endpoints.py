@@ -117,7 +117,7 @@ def test_numbers_that_json_should_not_have_are_refused(server, value):
 
 def test_a_picture_that_comes_as_a_link_is_refused_and_not_left_out(server):
     picture = '{"url": "file:///etc/passwd", "meta": {"_type": "gradio.FileData"}}'
-    body = f'{{"data": [{picture}, "words", 64, 64, 2, 3.5, 1, 1, false]}}'
+    body = f'{{"data": [{picture}, "words", 1, 64, 64, 2, 3.5, 1, 1, false]}}'
     assert "upload the file itself" in call(server, "image_text", body)
 
 

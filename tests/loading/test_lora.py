@@ -1,0 +1,245 @@
+"""LoRAs in diffusers' and kohya's form: loaded, weighed, mixed, removed to the bit; hostile files refused."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxPipeline
+from PIL import Image
+from safetensors.torch import save_file
+
+from x2i_app import load_pipeline
+from x2i_app.engine import Engine
+from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.loading import use_loras
+from x2i_app.request import GenerationRequest
+from x2i_app.settings import Settings
+
+SMALL = {"width": 64, "height": 64, "num_inference_steps": 1}
+LAYERS = ("transformer_blocks.0.attn.to_q", "transformer_blocks.1.ff.net.2", "single_transformer_blocks.3.proj_out")
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return load_pipeline("x2i-tiny", profile="cpu")
+
+
+@pytest.fixture(scope="module")
+def draw(pipeline):
+    conditioning = pipeline.encode(prompt="a red house")
+
+    def latents():
+        generator = torch.Generator().manual_seed(0)
+        return pipeline(conditioning=conditioning, **SMALL, output_type="latent", generator=generator).images
+
+    yield latents
+    use_loras(pipeline, [])
+
+
+def matrices(pipeline, seed, layers=LAYERS, rank=4):
+    """Low rank matrices (down, up) for some layers of the transformer."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for name in layers:
+        layer = pipeline.transformer.get_submodule(name)
+        layer = getattr(layer, "base_layer", layer)
+        down = torch.randn(rank, layer.in_features, generator=generator) / rank
+        found[name] = down, torch.randn(layer.out_features, rank, generator=generator) / rank
+    return found
+
+
+def as_diffusers(found):
+    named = {f"transformer.{name}.lora_A.weight": down for name, (down, _) in found.items()}
+    return named | {f"transformer.{name}.lora_B.weight": up for name, (_, up) in found.items()}
+
+
+def expected(pipeline, draw, changes):
+    """What comes out when the weights themselves are changed: {layer: what is added}."""
+    use_loras(pipeline, [])
+    layers = {name: pipeline.transformer.get_submodule(name).weight for name in changes}
+    before = {name: weight.clone() for name, weight in layers.items()}
+    for name, weight in layers.items():
+        weight.data += changes[name]
+    drawn = draw()
+    for name, weight in layers.items():
+        weight.data.copy_(before[name])
+    return drawn
+
+
+def products(found, scale=1.0):
+    return {name: scale * up @ down for name, (down, up) in found.items()}
+
+
+def test_a_file_acts_as_its_matrices_say_is_weighed_and_leaves_no_trace(pipeline, draw, tmp_path):
+    bare, found = draw(), matrices(pipeline, 1)
+    save_file(as_diffusers(found), tmp_path / "a.safetensors")
+    for weight in (1.0, 0.5, -0.5):
+        wanted = expected(pipeline, draw, products(found, weight))
+        use_loras(pipeline, [(tmp_path / "a.safetensors", weight)])
+        torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(wanted, bare, atol=1e-2)
+    use_loras(pipeline, [(tmp_path / "a.safetensors", 0)])
+    torch.testing.assert_close(draw(), bare)
+    use_loras(pipeline, [])
+    assert torch.equal(draw(), bare)
+    assert not any("lora" in name for name, _ in pipeline.transformer.named_modules())
+
+
+def test_two_are_mixed_and_one_is_taken_out_again(pipeline, draw, tmp_path):
+    found = [matrices(pipeline, 1), matrices(pipeline, 2, LAYERS[:2], rank=2)]
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for file, one in zip(files, found, strict=True):
+        save_file(as_diffusers(one), file)
+    changes = products(found[0], 0.5)
+    for name, change in products(found[1], 0.8).items():
+        changes[name] = changes[name] + change
+    wanted = expected(pipeline, draw, changes)
+    alone = expected(pipeline, draw, products(found[1]))
+    use_loras(pipeline, [(files[0], 0.5), (files[1], 0.8)])
+    torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
+    use_loras(pipeline, [(files[1], 1)])
+    torch.testing.assert_close(draw(), alone, atol=1e-4, rtol=1e-4)
+
+
+def test_kohyas_form_with_its_alphas(pipeline, draw, tmp_path):
+    """One matrix for query, key and value together, and a number alpha that counts as alpha / rank."""
+    block = pipeline.transformer.transformer_blocks[0]
+    width, rank, alpha = block.attn.to_q.weight.shape[0], 4, 2.0
+    generator = torch.Generator().manual_seed(3)
+    down, up = torch.randn(rank, width, generator=generator), torch.randn(3 * width, rank, generator=generator) / 8
+    name = "lora_unet_double_blocks_0_img_attn_qkv"
+    weights = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(alpha)}
+    save_file(weights, tmp_path / "kohya.safetensors")
+    parts = (alpha / rank * up @ down).chunk(3)
+    layers = [f"transformer_blocks.0.attn.{part}" for part in ("to_q", "to_k", "to_v")]
+    wanted = expected(pipeline, draw, dict(zip(layers, parts, strict=True)))
+    use_loras(pipeline, [(tmp_path / "kohya.safetensors", 1)])
+    torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_the_alpha_in_a_files_configuration_counts_and_its_text_encoder_does_not(pipeline, draw, tmp_path):
+    found = matrices(pipeline, 4)
+    layers = {key.removeprefix("transformer."): value for key, value in as_diffusers(found).items()}
+    text = {"text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 8)}
+    configuration = {"r": 4, "lora_alpha": 12, "alpha_pattern": {LAYERS[0]: 2}}
+    FluxPipeline.save_lora_weights(tmp_path, layers, text, transformer_lora_adapter_metadata=configuration)
+    changes = products(found, 12 / 4)
+    changes[LAYERS[0]] = products(found, 2 / 4)[LAYERS[0]]
+    wanted = expected(pipeline, draw, changes)
+    use_loras(pipeline, [(tmp_path, 1)])
+    torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
+
+
+def edited(change):
+    def write(path, pipeline):
+        weights = as_diffusers(matrices(pipeline, 1))
+        change(weights)
+        save_file(weights, path)
+
+    return write
+
+
+NAME = f"transformer.{LAYERS[0]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "words"),
+    [
+        ("a.bin", lambda path, _: torch.save({}, path), "is no .safetensors file; other files may hold code"),
+        ("a.pt", lambda path, _: path.write_bytes(pickle.dumps(print)), "is no .safetensors file"),
+        ("a.safetensors", lambda path, _: path.write_bytes(pickle.dumps(print)), "cut or damaged"),
+        ("a.safetensors", lambda path, _: path.write_bytes(b""), "is empty"),
+        ("a.safetensors", lambda path, _: None, "There is no LoRA"),
+        ("a.safetensors", lambda path, _: save_file({"weight": torch.ones(1)}, path), "has .*weight|holds nothing"),
+        ("a.safetensors", edited(lambda w: w.update({f"{NAME}.lora_A.weight": torch.ones(4, 7)})), r"shape \(4, 7\)"),
+        ("a.safetensors", edited(lambda w: w.update({f"{NAME}.lora_B.weight": torch.ones(9, 4)})), r"shape \(9, 4\)"),
+        ("a.safetensors", edited(lambda w: w.pop(f"{NAME}.lora_A.weight")), "has no place"),
+        ("a.safetensors", edited(lambda w: w.update({"transformer.x.lora_A.weight": torch.ones(2, 2)})), "no place"),
+        (
+            "a.safetensors",
+            edited(lambda w: w.update({f"{NAME}.lora_A.weight": torch.full((4, 192), float("nan"))})),
+            "no finite numbers",
+        ),
+        (
+            "a.safetensors",
+            # Conversion would double this for ever.
+            lambda path, _: save_file(
+                {
+                    "lora_unet_double_blocks_0_img_attn_proj.lora_down.weight": torch.ones(2, 192),
+                    "lora_unet_double_blocks_0_img_attn_proj.lora_up.weight": torch.ones(192, 2),
+                    "lora_unet_double_blocks_0_img_attn_proj.alpha": torch.tensor(-1.0),
+                },
+                path,
+            ),
+            "must be one number above 0",
+        ),
+        ("a.safetensors", edited(lambda w: w.update({f"{NAME}.dora_scale": torch.ones(4)})), "is a DoRA"),
+        (
+            "a.safetensors",
+            lambda path, pipeline: save_file(
+                as_diffusers(matrices(pipeline, 1)), path, metadata={"lora_adapter_metadata": "[1"}
+            ),
+            "metadata is damaged",
+        ),
+    ],
+)
+def test_what_is_no_lora_for_this_model_is_refused_and_nothing_has_changed(
+    pipeline, draw, tmp_path, name, write, words
+):
+    save_file(as_diffusers(matrices(pipeline, 5)), tmp_path / "good.safetensors")
+    use_loras(pipeline, [(tmp_path / "good.safetensors", 1)])
+    before = draw()
+    write(tmp_path / name, pipeline)
+    with pytest.raises(CheckpointError, match=words) as raised:
+        use_loras(pipeline, [(tmp_path / name, 1)])
+    assert "\n" not in str(raised.value)
+    assert torch.equal(draw(), before)
+
+
+def test_a_configuration_never_becomes_one_of_pefts(pipeline, tmp_path):
+    hostile = {"transformer.lora_alpha": 4, "transformer.r": 4, "transformer.modules_to_save": ["proj_out"]}
+    file = tmp_path / "a.safetensors"
+    metadata = {"lora_adapter_metadata": json.dumps(hostile)}
+    save_file(as_diffusers(matrices(pipeline, 6)), file, metadata=metadata)
+    use_loras(pipeline, [(file, 1)])
+    (config,) = pipeline.transformer.peft_config.values()
+    assert config.modules_to_save is None
+    use_loras(pipeline, [])
+
+
+def test_the_engine_draws_with_what_each_request_asks_for(pipeline, tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_file(as_diffusers(matrices(pipeline, 1)), file)
+    engine = Engine(Settings(profile="cpu"))
+    engine.start()
+    try:
+        drawn = []
+        for loras in ((), ((file, 1.0),), ((file, 0.3),), ()):
+            request = GenerationRequest("a red house", seed=1, loras=loras, **SMALL)
+            drawn.append(np.asarray(engine.submit(request).wait(300).images[0]))
+        bad = GenerationRequest("a red house", seed=1, loras=((tmp_path / "none.safetensors", 1),), **SMALL)
+        with pytest.raises(CheckpointError, match="There is no LoRA"):
+            engine.submit(bad).wait(300)
+    finally:
+        engine.close()
+    assert np.array_equal(drawn[0], drawn[3])
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[1], drawn[2])
+    assert Image.fromarray(drawn[0]).size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("loras", "words"),
+    [
+        ("a.safetensors", "must be a list"),
+        (("a.safetensors",), "each must be a file and its weight"),
+        ((("a.safetensors", 3),), "weight of a LoRA is 3; it must be -2 to 2"),
+        ((("a.safetensors", "1"),), "must be a number"),
+        ((("a.safetensors", 1),) * 5, "5 loras came and 4 are allowed"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(loras, words):
+    with pytest.raises(InvalidRequestError, match=words):
+        GenerationRequest("a house", loras=loras)

@@ -1,0 +1,180 @@
+"""LoRAs for FLUX's transformer: safetensors files in the form of diffusers, kohya and the others that diffusers reads.
+
+A file is looked at before diffusers sees it: no pickle is ever opened, and each of its weights must have a place.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
+from safetensors import SafetensorError, safe_open
+
+from x2i_app.errors import CheckpointError
+from x2i_app.loading.checkpoints import read_state_dict
+from x2i_app.pipeline import X2IPipeline
+
+_SUFFIX = ".safetensors"
+_TRANSFORMER, _TEXT_ENCODERS = "transformer.", ("text_encoder.", "text_encoder_2.")
+_CONVERSION_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """A LoRA as diffusers loads it. state_dict: names from the transformer's root on, low rank matrices A and B, with
+
+    every alpha worked into them. metadata: what the file says of itself.
+    """
+
+    state_dict: dict[str, torch.Tensor]
+    metadata: dict[str, str]
+
+
+def read_lora(path: str | Path, transformer: FluxTransformer2DModel) -> LoRA:
+    """A LoRA for this transformer from a .safetensors file, or a folder that diffusers or `train lora` wrote.
+
+    What it has for text encoders, which X2I has none of, is left out. Raises CheckpointError, which names the file and
+    the weight that has no place, or another shape than its place.
+    """
+    path = _file(path)
+    if path.suffix.lower() != _SUFFIX:
+        raise CheckpointError(f"{path.name} is no {_SUFFIX} file; other files may hold code, convert it first.")
+    weights = read_state_dict(path)
+    metadata = _metadata(path)
+    _check_source(path, weights)
+    try:
+        # Conversion works on names and numbers only; a dictionary is never fetched from anywhere.
+        named, alphas = FluxPipeline.lora_state_dict(weights, return_alphas=True)
+    except _CONVERSION_ERRORS as error:
+        reason = str(error).split("\n")[0][:200] or type(error).__name__
+        raise CheckpointError(f"{path.name} cannot be read as a LoRA for FLUX.1 ({reason}).") from error
+    state_dict = {
+        key.removeprefix(_TRANSFORMER): value for key, value in named.items() if not key.startswith(_TEXT_ENCODERS)
+    }
+    _check(path, state_dict, transformer)
+    scales = _scales(state_dict, alphas or {}, metadata)
+    scaled = {
+        key: value * scales[key.removesuffix(_UP)] if key.endswith(_UP) else value for key, value in state_dict.items()
+    }
+    return LoRA(scaled, metadata)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path.name} is cut or damaged ({error}); download it again.") from error
+
+
+def _check(path: Path, state_dict: dict[str, torch.Tensor], transformer: FluxTransformer2DModel) -> None:
+    if not state_dict:
+        raise CheckpointError(f"{path.name} holds nothing for FLUX's transformer; use a LoRA for FLUX.1.")
+    layers = {
+        name: (layer.in_features, layer.out_features)
+        for name, layer in transformer.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    }
+    # Once a LoRA is loaded, a layer lies one floor deeper.
+    layers = {name.removesuffix(".base_layer"): sizes for name, sizes in layers.items()}
+    for key, value in state_dict.items():
+        is_down = key.endswith(_DOWN)
+        name = key.removesuffix(_DOWN).removesuffix(_UP)
+        if name == key or name not in layers or name + (_UP if is_down else _DOWN) not in state_dict:
+            raise CheckpointError(
+                f"{path.name} has {key}, for which this FLUX model has no place; use one made for it."
+            )
+        rank = state_dict[name + _DOWN].shape[0] if state_dict[name + _DOWN].ndim else 0
+        expected = (rank, layers[name][0]) if is_down else (layers[name][1], rank)
+        if tuple(value.shape) != expected or not rank:
+            raise CheckpointError(
+                f"{path.name}: {key} has the shape {tuple(value.shape)}, expected {expected}; use one made for this "
+                "FLUX model."
+            )
+        if not value.is_floating_point() or not value.isfinite().all():
+            raise CheckpointError(f"{path.name}: {key} has values that are no finite numbers; train it again.")
+
+
+def _check_source(path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """What diffusers' conversion would not survive, or would leave out in silence."""
+    for key, value in weights.items():
+        if "dora_scale" in key:
+            raise CheckpointError(f"{path.name} is a DoRA, which cannot be read; merge its magnitudes into a LoRA.")
+        if key.endswith("alpha") and not (value.numel() == 1 and 0 < value.item() < float("inf")):
+            raise CheckpointError(f"{path.name}: {key} must be one number above 0; train it again.")
+
+
+def _scales(
+    state_dict: dict[str, torch.Tensor], alphas: dict[str, torch.Tensor], metadata: dict[str, str]
+) -> dict[str, float]:
+    """alpha / rank of every layer; 1 where the file names no alpha.
+
+    A file's own configuration is only asked for these numbers, and never becomes one of peft's.
+    """
+    try:
+        config = json.loads(metadata.get(LORA_ADAPTER_METADATA_KEY, "{}"))
+        alpha = config.get(f"{_TRANSFORMER}lora_alpha")
+        pattern = config.get(f"{_TRANSFORMER}alpha_pattern") or {}
+        by_root = bool(config.get(f"{_TRANSFORMER}use_rslora"))
+        scales = {}
+        for key, value in state_dict.items():
+            if key.endswith(_DOWN):
+                name, rank = key.removesuffix(_DOWN), len(value)
+                own = alphas.get(f"{_TRANSFORMER}{name}.alpha", pattern.get(name, alpha))
+                scales[name] = 1.0 if own is None else float(own) / (rank**0.5 if by_root else rank)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"The configuration in the LoRA's metadata is damaged ({error}); save it again."
+        ) from error
+    return scales
+
+
+def use_loras(pipeline: X2IPipeline, loras: Sequence[tuple[str | Path, float]]) -> None:
+    """Let exactly these LoRAs act on the pipeline's transformer, each with its weight: 0 is off, 1 is as trained.
+
+    loras: pairs of a file or folder as in `read_lora` and a weight; two or more are mixed, none removes all. Files that
+    act already, by their contents, are not read again. Raises CheckpointError, and then nothing has changed.
+    """
+    transformer = pipeline.transformer
+    here = set(getattr(transformer, "peft_config", {}))
+    weights: dict[str, float] = {}
+    missing: dict[str, LoRA] = {}
+    for source, weight in loras:
+        path = _file(source)
+        with path.open("rb") as file:
+            name = f"lora_{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+        if name not in here:
+            missing[name] = read_lora(path, transformer)
+        weights[name] = weights.get(name, 0.0) + weight
+    if here and not weights:
+        transformer.unload_lora()
+        return
+    for name in here - weights.keys():
+        transformer.delete_adapters(name)
+    for name, lora in missing.items():
+        transformer.load_lora_adapter(lora.state_dict, adapter_name=name, prefix=None, _pipeline=pipeline)
+    if weights:
+        transformer.set_adapters(list(weights), list(weights.values()))
+
+
+def _file(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_dir():
+        path = path / LORA_WEIGHT_NAME_SAFE
+    if not path.is_file():
+        raise CheckpointError(f"There is no LoRA {str(path)!r}; check the path.")
+    return path

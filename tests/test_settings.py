@@ -20,6 +20,7 @@ OTHER_VALUES = {
     "flux": "flux.1-dev",
     "mllm": "some/folder",
     "alignnet": "some/file.bin",
+    "light_control": "some/control.safetensors",
     "whisper": "tiny",
     "profile": "cpu",
     "device": "cuda:1",

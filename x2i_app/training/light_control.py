@@ -29,10 +29,13 @@ def train_light_control(
     condition: Condition,
     directory: Path,
     options: LoopOptions,
+    *,
+    stop_at: int | None = None,
 ) -> None:
-    """Train in place, resumably. data[step]: a dictionary with source (B, 3, H, W) in [-1, 1], latents (B, C, H/8, W/8)
+    """Train in place, resumably; `stop_at` and errors as of `train`.
 
-    of the edited picture as the transformer sees them, and what `condition` needs. Errors as of `train`.
+    data[step]: a dictionary with source (B, 3, H, W) in [-1, 1], latents (B, C, H/8, W/8) of the edited picture as the
+    transformer sees them, and what `condition` needs.
     """
     transformer.requires_grad_(False).eval()
     flow = FlowMatching(transformer, scheduler_config)
@@ -45,4 +48,4 @@ def train_light_control(
         latents = batch["latents"].to(device)
         return {"flow": flow(latents, prompt_embeds, pooled, lambda timestep: model(source, timestep))}
 
-    train(light_control, data, compute_loss, Path(directory), options, title="LightControl")
+    train(light_control, data, compute_loss, Path(directory), options, title="LightControl", stop_at=stop_at)

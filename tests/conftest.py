@@ -97,7 +97,7 @@ def server(app) -> str:
 def _wait_for_url(process: subprocess.Popen, log: Path) -> str:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        found = re.search(r"http://(127\.0\.0\.1|localhost):\d+", log.read_text())
         if found:
             return found.group()
         assert process.poll() is None, log.read_text()

@@ -26,6 +26,7 @@ OTHER_VALUES = {
     "device": "cuda:1",
     "host": "0.0.0.0",
     "port": 8000,
+    "root_path": "/studio",
     "hosts": "x2i.example.org",
     "login": "ann:long enough",
     "share": True,
@@ -96,6 +97,25 @@ def test_a_variable_sets_its_setting_and_nothing_else(name, value):
 )
 def test_the_flag_wins_over_the_variable(arguments, environment, name, value):
     assert getattr(parse(*arguments, **environment), name) == value
+
+
+def test_gradio_s_own_variables_say_where_to_listen_and_ours_win_over_them():
+    space = {
+        "GRADIO_SERVER_NAME": "0.0.0.0",
+        "GRADIO_SERVER_PORT": "7861",
+        "GRADIO_ROOT_PATH": "/a/",
+        "GRADIO_SHARE": "",
+    }
+    settings = parse(**space)
+    assert (settings.host, settings.port, settings.root_path, settings.share) == ("0.0.0.0", 7861, "/a", False)
+    assert parse(**space, X2I_PORT="8000").port == 8000
+    with pytest.raises(InvalidRequestError, match="GRADIO_SERVER_PORT is 'http'"):
+        parse(GRADIO_SERVER_PORT="http")
+
+
+def test_a_root_path_begins_with_a_slash():
+    with pytest.raises(InvalidRequestError, match="root_path is 'studio'; it must begin with /"):
+        Settings(root_path="studio")
 
 
 @pytest.mark.parametrize("text", ["1", "true", "True", "YES", "on", " on "])

@@ -12,6 +12,7 @@ from pathlib import Path
 from x2i_app.batch import run_batch
 from x2i_app.engine import Engine, quiet_libraries
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
+from x2i_app.hosting import use_persistent_storage
 from x2i_app.jobs import Job
 from x2i_app.media import sniff
 from x2i_app.presets import MEMORY_PROFILES
@@ -158,6 +159,7 @@ def _number(name: str) -> Callable[[str], float]:
 
 def _app(namespace: argparse.Namespace) -> int:
     settings = Settings.from_namespace(namespace)
+    use_persistent_storage()
     from x2i_app.ui.server import serve  # Gradio takes seconds to import; other commands do not need it
 
     serve(settings)

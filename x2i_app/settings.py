@@ -1,6 +1,7 @@
 """Runtime settings: each a flag of `app` and `generate`, mirrored by an X2I_* environment variable.
 
-`--preset qwen2.5-vl-3b` and X2I_PRESET=qwen2.5-vl-3b say the same; the flag wins.
+`--preset qwen2.5-vl-3b` and X2I_PRESET=qwen2.5-vl-3b say the same; the flag wins. Where a page listens can also be said
+with Gradio's own GRADIO_* variables, which is how a Hugging Face Space says it.
 """
 
 import argparse
@@ -24,8 +25,8 @@ MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "light_control", "whispe
 _PASSWORD_LETTERS = 8
 
 
-def _setting(default, help, choices=None, **options):
-    return field(default=default, metadata={"help": help, "choices": choices}, **options)
+def _setting(default, help, choices=None, gradio=None, **options):
+    return field(default=default, metadata={"help": help, "choices": choices, "gradio": gradio}, **options)
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ class Settings:
     whisper: str = _setting("base", "Whisper for MLLMs that cannot hear: a size, or a .pt file")
     profile: str = _setting("auto", "how to use memory", PROFILES)
     device: str | None = _setting(None, "torch device, e.g. cuda, cuda:1, mps or cpu")
-    host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(7860, "port to listen on; 0 takes any free one")
+    host: str = _setting("127.0.0.1", "address to listen on", gradio="GRADIO_SERVER_NAME")
+    port: int = _setting(7860, "port to listen on; 0 takes any free one", gradio="GRADIO_SERVER_PORT")
+    root_path: str = _setting("", "path of the page behind a reverse proxy, e.g. /studio", gradio="GRADIO_ROOT_PATH")
     hosts: str | None = _setting(None, "names under which a proxy serves it, e.g. x2i.example.org; commas between them")
     login: str | None = _setting(
         None, "name:password that visitors must give; better as a variable than as a flag", repr=False
@@ -57,6 +59,11 @@ class Settings:
             get_preset(self.preset)
         if self.profile not in PROFILES:
             raise InvalidRequestError(f"profile is {self.profile!r}; choose one of {', '.join(PROFILES)}.")
+        if self.root_path and not self.root_path.startswith(("/", "http://", "https://")):
+            raise InvalidRequestError(
+                f"root_path is {show_value(self.root_path)}; it must begin with /, as /studio does."
+            )
+        object.__setattr__(self, "root_path", self.root_path.rstrip("/"))
         for name, allowed in (("port", Range(0, 65_535)), ("queue_size", Range(1, 10_000))):
             object.__setattr__(self, name, validate_integer(name, getattr(self, name), allowed))
         if self.login is not None:
@@ -100,8 +107,9 @@ def add_settings(
         variable = f"X2I_{setting.name.upper()}"
         default = setting.default
         kind = type(default) if isinstance(default, int) else str
-        if environment.get(variable):
-            default = _from_text(variable, environment[variable], kind)
+        given = next(filter(environment.get, filter(None, (variable, setting.metadata["gradio"]))), None)
+        if given:
+            default = _from_text(given, environment[given], kind)
         options = {"default": default, "help": f"{setting.metadata['help']} [{variable}]"}
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction

@@ -1,6 +1,7 @@
 """Serving the page: up first, the model after, and nothing past the gate."""
 
 import os
+import sys
 
 from starlette.middleware import Middleware
 
@@ -34,6 +35,7 @@ def serve(settings: Settings) -> None:
         _, url, share_url = page.launch(
             server_name=settings.host,
             server_port=settings.port or None,
+            root_path=settings.root_path or None,
             share=settings.share,
             auth=tuple(settings.login.split(":", 1)) if settings.login else None,
             theme=build_theme(),
@@ -58,6 +60,8 @@ def serve(settings: Settings) -> None:
         ) from error
     if share_url:
         hosts.add(share_url)
+    if settings.share and not share_url:
+        print(texts.NO_SHARE_LINK, file=sys.stderr, flush=True)
     print(f"{texts.TITLE}: {share_url or url}", flush=True)
     engine.start()
     try:

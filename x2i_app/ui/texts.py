@@ -16,6 +16,12 @@ FAILED = "That did not work"
 CONTROL_HINT = "1 keeps what your words leave alone; 0 draws it all anew."
 SEED_HINT = "Leave it empty for a new one each time; the same seed and settings give the same picture."
 
+NO_SHARE_LINK = (
+    "x2i: there is no share link: Gradio's tunnel could not be downloaded or reached, or this is a Space, which is "
+    "public already. The page is up on this machine; to show it to others, set --host, or put a web server in front of "
+    "it and set --root-path."
+)
+
 LABELS = {
     "prompt": "What should it show?",
     "words": "Words to go with it (optional)",

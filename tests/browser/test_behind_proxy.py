@@ -1,0 +1,115 @@
+"""The app below a path of somebody's web server, with the README's own nginx lines, from a real browser."""
+
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import run_app
+from gradio_client import Client
+from PIL import Image
+from playwright.sync_api import expect
+
+from x2i_app.settings import ASSETS
+
+ROOT = Path(__file__).resolve().parents[2]
+DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
+LOCATION = re.search(r"```nginx\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+
+# Everything that nginx would write elsewhere stays in its folder.
+CONFIGURATION = """
+user root;
+daemon off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        {location}
+    }}
+}}
+"""
+
+
+def find_nginx() -> str:
+    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if not found:
+        pytest.fail("The test of the reverse proxy needs nginx; install it (on Debian: apt-get install nginx-light).")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[str]:
+    """The port of an nginx that has the app below /studio."""
+    folder = tmp_path_factory.mktemp("nginx")
+    with run_app(folder, "--root-path", "/studio", "--hosts", "x2i.localhost") as app:
+        port = free_port()
+        location = LOCATION.replace("http://127.0.0.1:7860", app.url)
+        assert app.url in location
+        (folder / "nginx.conf").write_text(CONFIGURATION.format(folder=folder, port=port, location=location))
+        command = [find_nginx(), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+        nginx = subprocess.Popen(command)
+        try:
+            wait_for(port, nginx)
+            yield port
+        finally:
+            nginx.terminate()
+            nginx.wait(30)
+
+
+def wait_for(port: int, process: subprocess.Popen) -> None:
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, "nginx ended"
+        time.sleep(0.05)
+    raise AssertionError("nginx did not come up")
+
+
+def test_everything_goes_through_the_proxy_and_below_its_path(browser, site):
+    url = f"http://x2i.localhost:{site}/studio/"
+    context = browser.new_context()
+    page = context.new_page()
+    elsewhere, complaints = [], []
+    page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else elsewhere.append(r.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(url)
+    page.get_by_role("tab", name="Image + Text", exact=True).first.click()
+    page.locator("[role=tabpanel]:has(#make-image_text) input[type=file]").first.set_input_files(str(DRAWING))
+    page.get_by_label("What should change or happen?").fill("make it night")
+    page.wait_for_timeout(500)
+    page.locator("#make-image_text").click()
+    expect(page.locator("#progress")).to_contain_text(re.compile(r"step [1-7] of 8"))  # news comes while it draws
+    expect(page.locator("#progress")).to_contain_text("Done")
+    picture = page.locator("#pictures img").first
+    expect(picture).to_be_visible()
+    expect(picture).to_have_js_property("naturalWidth", 128)
+    assert picture.get_attribute("src").startswith(url)
+    context.close()
+    assert not elsewhere
+    assert not complaints
+
+
+def test_a_client_reaches_the_endpoints_below_the_path(site, tmp_path):
+    client = Client(f"http://127.0.0.1:{site}/studio", verbose=False, download_files=tmp_path)
+    pictures, *_ = client.predict(prompt="a red house", steps=1, width=64, height=64, api_name="/text")
+    with Image.open(pictures[0]["image"]) as picture:
+        assert picture.size == (64, 64)

@@ -1,49 +1,24 @@
 """The training loop: losses fall, an interrupted run ends as an uninterrupted one, and what goes wrong is named."""
 
 import json
-import random
+import resource
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from torch.utils.data import Dataset
+from training import forking
+from training.forking import OPTIONS, Sines, loss, network
 
 from x2i_app.errors import TrainingError
 from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint
-from x2i_app.training.loop import LoopOptions, train
-
-OPTIONS = LoopOptions(steps=60, learning_rate=1e-2, warmup_steps=5, mixed_precision="no", checkpoint_every=7, workers=0)
-
-
-@dataclass(frozen=True)
-class Sines(Dataset):
-    """x and sin x; `bad_step` is where the data goes wrong, `pause` makes a step last."""
-
-    bad_step: int | None = None
-    pause: float = 0.0
-
-    def __getitem__(self, step):
-        time.sleep(self.pause)
-        x = torch.linspace(-3, 3, 32)[torch.randperm(32, generator=torch.Generator().manual_seed(step))][:16, None]
-        return {"x": x, "y": torch.full_like(x, torch.nan) if step == self.bad_step else x.sin()}
-
-
-def network():
-    torch.manual_seed(1)
-    convolution = nn.Sequential(nn.Unflatten(1, (1, 16)), nn.Conv1d(1, 4, 3, padding=1), nn.Flatten())
-    return nn.Sequential(nn.Linear(1, 16), nn.GELU(), convolution, nn.GELU(), nn.Linear(64, 1))
-
-
-def loss(model, batch):
-    noisy = batch["x"] + 0.01 * torch.randn_like(batch["x"])  # randomness inside the step must be repeatable too
-    return {"squared": nn.functional.mse_loss(model(noisy), batch["y"])}
+from x2i_app.training.loop import train
 
 
 def history(directory):
@@ -75,7 +50,7 @@ def test_losses_fall_and_are_drawn(tmp_path, optimizer):
     assert Image.open(tmp_path / "loss.png").size[0] >= 600
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, optimizer):
     options = replace(OPTIONS, optimizer=optimizer)
     whole = run(tmp_path / "whole", options)
@@ -84,45 +59,111 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, optimizer):
     parts = run(tmp_path / "parts", options)
     assert equal(whole, parts)
     first, second = (newest_checkpoint(tmp_path / name)[1] for name in ("whole", "parts"))
-    for name, optimiser in (("AdamW", "AdamW"), ("_Muon", "_Muon")):
-        if name in first:
-            for key, state in first[optimiser]["state"].items():
-                for entry, value in state.items():
-                    assert torch.equal(torch.as_tensor(value), torch.as_tensor(second[optimiser]["state"][key][entry]))
+    assert len(tensors(first)) > 3 * len(tensors(first["model"]))  # weights, averages, and the optimiser's states
+    assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(second), strict=True))
 
 
-def test_killed_at_random_it_goes_on_from_the_last_checkpoint(tmp_path):
-    options = replace(OPTIONS, steps=300, checkpoint_every=10)
-    script = (
-        "import sys; from pathlib import Path; sys.path[:0] = ['tests', 'tests/training']\n"
-        "from test_loop import *\n"
-        f"run(Path(sys.argv[1]), {options!r}, Sines(pause=0.004))\n"
+def fork(directory, scenario):
+    """A scenario of forking.py, which forks before torch has threads that a child would wait for."""
+    command = [sys.executable, str(Path(__file__).with_name("forking.py")), scenario, str(directory)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=400, check=False)
+
+
+def test_killed_at_twenty_random_points_it_loses_the_last_interval_alone(tmp_path):
+    done = fork(tmp_path, "kills")
+    assert done.returncode == 0, done.stderr
+    kills = json.loads(done.stdout)
+    assert len(kills) == 20
+    for reached, kept in kills:
+        assert kept >= reached // 3 * 3  # a checkpoint every 3 steps
+    assert len({reached for reached, _ in kills}) > 5
+    run(tmp_path / "whole", replace(OPTIONS, steps=150, checkpoint_every=3))
+    whole, killed = (newest_checkpoint(tmp_path / name)[1] for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys()
+    for name in ("model", "AdamW"):
+        for ours, theirs in zip(tensors(killed[name]), tensors(whole[name]), strict=True):
+            assert torch.equal(ours, theirs)
+    steps = [line["step"] for line in history(tmp_path / "killed")]
+    assert steps == [line["step"] for line in history(tmp_path / "whole")]
+
+
+def tensors(values):
+    """Every tensor in nested dictionaries and lists."""
+    if isinstance(values, torch.Tensor):
+        return [values]
+    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else []
+    return [tensor for value in inner for tensor in tensors(value)]
+
+
+def test_a_full_disk_loses_the_last_interval_alone(tmp_path):
+    run(tmp_path, stop_at=7)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    # The kernel refuses what a file has beyond this size, as it would on a full disk.
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, usual[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"The checkpoint of step 14 cannot be written .*earlier ones are kept"):
+            run(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    resumed = run(tmp_path)
+    assert equal(resumed, run(tmp_path / "whole"))
+
+
+def test_a_cut_line_of_history_is_made_again(tmp_path):
+    run(tmp_path, stop_at=21)
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"step": 12, "squ')
+    run(tmp_path)
+    assert [line["step"] for line in history(tmp_path)] == list(range(5, 60, 6))
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """The folder of a training by two processes, with their gradients."""
+    directory = tmp_path_factory.mktemp("ranks")
+    done = fork(directory, "ranks")
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.mark.parametrize("data", ["same batches", "doubled batch"])
+def test_two_processes_find_the_gradients_of_one_with_twice_as_much(two_processes, tmp_path, data):
+    found = torch.load(two_processes / "gradients.pt", weights_only=True)
+    options = replace(OPTIONS, steps=3, max_grad_norm=1e9, accumulate=2 if data == "same batches" else 1)
+    expected = forking.record_gradients(
+        network(), Sines() if data == "same batches" else forking.Doubled(), tmp_path / "one", options, forking.quiet
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "killed")]
-    rng, kills = random.Random(3), 0
-    while True:
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
-        if kills < 4:
-            wait_for_first = time.monotonic() + 120
-            before = newest_step(tmp_path / "killed")
-            while newest_step(tmp_path / "killed") == before and process.poll() is None:
-                assert time.monotonic() < wait_for_first
-                time.sleep(0.02)
-            time.sleep(rng.uniform(0, 0.2))
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        code = process.wait(timeout=120)
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-    assert kills == 4
-    whole = newest_checkpoint(tmp_path / "killed")[1]
-    run(tmp_path / "whole", options)
-    for key, value in newest_checkpoint(tmp_path / "whole")[1]["model"].items():
-        assert torch.equal(value, whole["model"][key])
-    assert [line["step"] for line in history(tmp_path / "killed")] == sorted(
-        {line["step"] for line in history(tmp_path / "killed")}
+    assert len(found) == len(expected) == 3 * len(list(network().parameters()))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+    assert [line["squared"] for line in history(two_processes)] == pytest.approx(
+        [line["squared"] for line in history(tmp_path / "one")]
     )
+
+
+def test_tensorboard_is_told(tmp_path):
+    run(tmp_path, replace(OPTIONS, tensorboard=True))
+    events = EventAccumulator(str(tmp_path / "logs" / "sines")).Reload()
+    assert set(events.Tags()["scalars"]) == {"squared", "learning_rate", "samples/s"}
+    assert [event.step for event in events.Scalars("squared")] == [line["step"] for line in history(tmp_path)]
+
+
+def test_evaluation_sees_averaged_weights_and_changes_nothing(tmp_path):
+    seen = []
+
+    def look(model, step):
+        assert not model.training
+        seen.append((step, [parameter.clone() for parameter in model.parameters()]))
+        torch.rand(3)
+
+    evaluated = run(tmp_path / "evaluated", replace(OPTIONS, evaluate_every=25), evaluate=look)
+    assert [step for step, _ in seen] == [25, 50, 60]
+    assert all(torch.equal(a, b) for a, b in zip(seen[-1][1], evaluated.parameters(), strict=True))
+    assert equal(evaluated, run(tmp_path / "plain"))
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_name(tmp_path):

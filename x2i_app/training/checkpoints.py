@@ -1,13 +1,16 @@
 """Training checkpoints: a folder each, complete or not there.
 
-A checkpoint is written under a temporary name, flushed to the disk, and then renamed; a rename is atomic, so that a
-process killed at any moment leaves the old checkpoints and perhaps a temporary folder, which is never read.
+A checkpoint is written under a temporary name, its manifest last, flushed to the disk, and only then renamed. A rename
+is atomic, so that a process killed at any moment, or a full disk, leaves the old checkpoints and perhaps a temporary
+folder, which is never read.
 """
 
+import json
 import os
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +19,53 @@ import torch
 from x2i_app.errors import TrainingError
 
 _PREFIX = "step-"
-_FILE = "state.pt"
+_STATE = "state.pt"
+_MANIFEST = "manifest.json"
 
 
-def save_checkpoint(directory: Path, step: int, state: Mapping[str, Any]) -> Path:
-    """Write the `state_dict` of everything in `state` that has one; the folder of the checkpoint."""
+def save_checkpoint(
+    directory: Path, step: int, state: Mapping[str, Any], about: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the `state_dict` of everything in `state` that has one; the folder of the checkpoint.
+
+    about: what the manifest tells, beside step and files, to whoever finds the folder.
+    Raises TrainingError if the disk does not take it.
+    """
     final = directory / f"{_PREFIX}{step:08d}"
     temporary = directory / f"tmp-{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     values = {name: part.state_dict() for name, part in state.items() if part is not None}
     try:
-        with (temporary / _FILE).open("wb") as file:
+        temporary.mkdir(parents=True)
+        with (temporary / _STATE).open("wb") as file:
             torch.save({"step": step, **values}, file)
-            file.flush()
-            os.fsync(file.fileno())
+            _flush(file)
+        manifest = {"step": step, "files": {_STATE: (temporary / _STATE).stat().st_size}, **(about or {})}
+        with (temporary / _MANIFEST).open("w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=2, default=str)
+            _flush(file)
+        _flush_folder(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.replace(final)
-    except OSError as error:
+        _flush_folder(directory)
+    except (OSError, RuntimeError) as error:  # torch reports what its file could not write as the latter
         shutil.rmtree(temporary, ignore_errors=True)
         raise TrainingError(
-            f"The checkpoint of step {step} cannot be written to {directory} ({error.strerror}); earlier ones are "
+            f"The checkpoint of step {step} cannot be written to {directory} ({_reason(error)}); earlier ones are "
             "kept: make room and start again to go on from there."
         ) from error
     return final
 
 
 def newest_checkpoint(directory: Path) -> tuple[int, dict[str, Any]] | None:
-    """Step and state of the newest checkpoint that can be read, or None. Never unpickles anything but tensors."""
+    """Step and state of the newest checkpoint that is complete, or None. Never unpickles anything but tensors."""
     for folder in sorted(directory.glob(f"{_PREFIX}*"), reverse=True):
         try:
-            state = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
+            if not _is_complete(folder):
+                continue
+            state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
             return state["step"], state
-        except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError):
+        except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, pickle.UnpicklingError):
             continue  # damaged from outside: an older one will do
     return None
 
@@ -57,3 +74,53 @@ def prune_checkpoints(directory: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and what killed processes left behind."""
     for folder in sorted(directory.glob(f"{_PREFIX}*"))[:-keep] + list(directory.glob("tmp-*")):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def written_to(directory: Path) -> Iterator[None]:
+    """What the disk refuses inside becomes a TrainingError about this folder."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{directory} cannot be written ({_reason(error)}); make room and start again to go on from the newest "
+            "checkpoint."
+        ) from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a whole text file, or leave the old one. Raises OSError."""
+    temporary = path.with_name(f"tmp-{path.name}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        _flush(file)
+    temporary.replace(path)
+
+
+def _is_complete(folder: Path) -> bool:
+    """A folder without a manifest is of an earlier version, which had none; its name says that it is whole."""
+    if not (folder / _MANIFEST).is_file():
+        return True
+    files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
+    return all((folder / name).stat().st_size == size for name, size in files.items())
+
+
+def _flush(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _flush_folder(directory: Path) -> None:
+    """What is in a folder is safe only when the folder itself is."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot, and need not
+        return
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(error: Exception) -> str:
+    cause = error if isinstance(error, OSError) else error.__context__
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(error).splitlines()[0]

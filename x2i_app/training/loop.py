@@ -1,16 +1,17 @@
 """One training loop for everything that this project trains: resumable, with averaged weights, seen while it runs.
 
-A batch is a function of its step, and so is the randomness inside a step. That is why a checkpoint needs neither a
-place in the data nor the state of a generator, and why a resumed run equals an uninterrupted one.
+A batch is a function of its number, and so is the randomness inside a step. That is why a checkpoint needs neither a
+place in the data nor the state of a generator, why a resumed run equals an uninterrupted one, and why N processes do
+what one does that accumulates N batches: of step s, process r of N takes the batches (s * accumulate + a) * N + r.
 """
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,57 +22,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from x2i_app.errors import TrainingError
-from x2i_app.request import MAX_SEED, Range, validate_integer, validate_number
-from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint
-from x2i_app.training.options import option
+from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint, written_to
+from x2i_app.training.history import History
+from x2i_app.training.loop_options import LoopOptions
+from x2i_app.training.optimizers import build_optimizers
 from x2i_app.training.plots import plot_losses
 
 ComputeLoss = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]
-_WHOLE = {
-    "steps": Range(1, 1e9),
-    "warmup_steps": Range(0, 1e9),
-    "checkpoint_every": Range(1, 1e9),
-    "keep": Range(1, 1e6),
-    "workers": Range(0, 256),
-    "seed": Range(0, MAX_SEED),
-}
-_REAL = {
-    "learning_rate": Range(0, 1e3),
-    "decay_share": Range(0, 1),
-    "weight_decay": Range(0, 1e3),
-    "max_grad_norm": Range(0, 1e9),
-    "ema_decay": Range(0, 1),
-}
+Evaluate = Callable[[nn.Module, int], None]
+
 _AVERAGED = 25  # steps that one point of the history averages over, fewer in a short run
-
-
-@dataclass(frozen=True)
-class LoopOptions:
-    """How to train. Raises InvalidRequestError for a value that is not allowed."""
-
-    steps: int = option(help="optimiser steps in all")
-    learning_rate: float = option(1e-3, help="its peak")
-    warmup_steps: int = option(100, help="until the learning rate has its peak")
-    # A straight line to zero: a run whose steps are raised before it goes on as if it had always been longer.
-    decay_share: float = option(0.4, help="share of the steps, the last ones, over which the learning rate falls to 0")
-    # Muon (torch's, with AdamW's step size) needs far fewer steps, and leaves embeddings and vectors to AdamW.
-    optimizer: Literal["adamw", "muon"] = option("adamw", help="muon is for matrices and convolutions")
-    weight_decay: float = option(0.01, help="of matrices and convolutions only")
-    betas: tuple[float, float] = option((0.9, 0.99), help="AdamW's")
-    max_grad_norm: float = option(1.0, help="gradients are clipped to it")
-    ema_decay: float | None = option(0.999, help="of the averaged weights that come out; none: no average")
-    mixed_precision: Literal["no", "bf16"] = option("bf16", help="accelerate's")
-    checkpoint_every: int = option(250, help="steps between checkpoints")
-    keep: int = option(2, help="newest checkpoints that stay")
-    workers: int = option(1, help="processes that make batches")
-    seed: int = option(0, help="of everything random")
-
-    def __post_init__(self):
-        for name, allowed in _WHOLE.items():
-            validate_integer(name, getattr(self, name), allowed)
-        for name, allowed in _REAL.items():
-            if (value := getattr(self, name)) is not None:
-                validate_number(name, value, allowed)
+_PLOT_SECONDS = 30  # drawing takes as long as some steps of a small model
 
 
 def train(
@@ -83,105 +44,203 @@ def train(
     *,
     title: str,
     stop_at: int | None = None,
+    evaluate: Evaluate | None = None,
 ) -> None:
     """Train `model` in place up to `options.steps`, from the newest complete checkpoint in `directory` if there is one.
 
-    data: data[step] is the whole batch of that step. compute_loss(model, batch): named scalar terms; their sum is
-    minimised. stop_at: leave earlier, with a checkpoint, as if interrupted. At the end the averaged weights are in
-    `model`, and `directory` holds history.jsonl and loss.png.
+    data: data[number] is a whole batch; in one process that does not accumulate, of the step of that number.
+    compute_loss(model, batch): named scalar terms, each a mean over the batch; their sum is minimised. stop_at: leave
+    earlier, with a checkpoint, as if interrupted. evaluate(model, steps done): called every `options.evaluate_every`
+    steps and at the end, in every process, with the averaged weights in `model`. At the end those are in `model`, and
+    `directory` holds history.jsonl and loss.png.
 
-    Raises TrainingError naming step and term where a loss is not finite.
+    Raises TrainingError naming step and term where a loss is not finite, and where the disk is full.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    # accelerate keeps the precision of a process' first run for all later ones, unless it is made to forget it.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=options.mixed_precision)
-    optimizers = _optimizers(model, options)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    ema = EMAModel(parameters, options.ema_decay, use_ema_warmup=True, power=0.75) if options.ema_decay else None
-    state = {"model": model, "ema": ema} | {type(part).__name__: part for part in optimizers}
-    start = _resume(state, directory)
-    # Only the forward pass needs accelerate's wrapping; checkpoints keep the plain module's names.
-    wrapped, *wrapped_optimizers = accelerator.prepare(model, *optimizers)
+    with written_to(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    run = _Run(model, directory, options, title)
     last = min(options.steps, stop_at or options.steps)
-    history = _History(directory / "history.jsonl", start, min(_AVERAGED, max(1, options.steps // 10)))
-    wrapped.train()
-    batches = DataLoader(
-        data,
-        batch_size=None,
-        sampler=range(start, last),
-        num_workers=options.workers,
-        prefetch_factor=4 if options.workers else None,
-        worker_init_fn=_calm_worker,
+    batches = _batches(data, run, last)
+    bar = tqdm(
+        range(run.start, last),
+        desc=title,
+        initial=run.start,
+        total=options.steps,
+        dynamic_ncols=True,
+        mininterval=1.0,
+        disable=not run.is_main,
     )
-    bar = tqdm(batches, desc=title, initial=start, total=options.steps, dynamic_ncols=True, mininterval=1.0)
-    for step, batch in enumerate(bar, start):
-        torch.manual_seed(options.seed * 1_000_003 + step)
-        with accelerator.autocast():
-            terms = compute_loss(wrapped, batch)
-        accelerator.backward(sum(terms.values()))
+    for step in bar:
+        run.do_step(step, batches, compute_loss)
+        bar.set_postfix(run.told, refresh=False)
+        done = step + 1
+        if done % options.checkpoint_every == 0 or done == last:
+            run.save(done)
+        due = options.evaluate_every and done % options.evaluate_every == 0
+        if evaluate and (due or done == options.steps):
+            run.evaluate(evaluate, done)
+    run.finish(averaged=last == options.steps)
+
+
+class _Run:
+    """A model with all that it is trained with, in one of the processes that train it."""
+
+    def __init__(self, model: nn.Module, directory: Path, options: LoopOptions, title: str):
+        self.model, self.directory, self.options, self.title = model, directory, options, title
+        # accelerate keeps the precision of a process' first run for all later ones, unless it is made to forget it.
+        AcceleratorState._reset_state()
+        self.accelerator = Accelerator(
+            mixed_precision=options.mixed_precision,
+            log_with="tensorboard" if options.tensorboard else None,
+            project_dir=directory / "logs" if options.tensorboard else None,
+        )
+        _refuse_fsdp(self.accelerator)
+        self.is_main = self.accelerator.is_main_process
+        model.to(self.accelerator.device)  # before the optimisers see its weights
+        optimizers = build_optimizers(
+            model, options.optimizer, options.learning_rate, options.weight_decay, options.betas
+        )
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.ema = None
+        if options.ema_decay:
+            self.ema = EMAModel(self.parameters, options.ema_decay, use_ema_warmup=True, power=0.75)
+        self.state = {"model": model, "ema": self.ema} | {type(part).__name__: part for part in optimizers}
+        self.start = _resume(self.state, directory)
+        # Only the forward pass needs accelerate's wrapping; checkpoints keep the plain module's names.
+        self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
+        self.wrapped.train()
+        self.history = None
+        if self.is_main:
+            averaged = min(_AVERAGED, max(1, options.steps // 10))
+            self.history = History(directory / "history.jsonl", self.start, averaged)
+        if options.tensorboard:
+            with written_to(directory):
+                self.accelerator.init_trackers(title)
+        self.told: dict[str, str] = {}
+        self._next_plot = 0.0
+
+    def numbers(self, last: int) -> Iterator[int]:
+        """Of the batches of this process, in order."""
+        processes, parts = self.accelerator.num_processes, self.options.accumulate
+        first = self.accelerator.process_index
+        return iter(range(self.start * parts * processes + first, last * parts * processes, processes))
+
+    def do_step(self, step: int, batches: Iterator[tuple[int, Any]], compute_loss: ComputeLoss) -> None:
+        """Gradients of this step's batches, and the optimisers' step."""
+        parts, count, samples = self.options.accumulate, 0, 0
+        sums: dict[str, torch.Tensor] = {}
+        for _ in range(parts):
+            number, batch = next(batches)
+            count, samples = count + 1, samples + _count_samples(batch)
+            torch.manual_seed(self.options.seed * 1_000_003 + number)
+            # Processes exchange their gradients once a step.
+            with self.accelerator.no_sync(self.wrapped) if count < parts else nullcontext():
+                with self.accelerator.autocast():
+                    terms = compute_loss(self.wrapped, batch)
+                self.accelerator.backward(sum(terms.values()) / parts)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() / parts
         # A gradient's norm is finite only if every gradient is, so one look covers both.
-        norm = accelerator.clip_grad_norm_(parameters, options.max_grad_norm)
-        values = {name: term.item() for name, term in terms.items()}
-        _check_finite(step, values, float(norm))
-        learning_rate = options.learning_rate * _learning_rate_factor(step, options)
-        for optimizer in wrapped_optimizers:
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.options.max_grad_norm)
+        values = self._values(step, sums, norm)
+        learning_rate = self.options.learning_rate * _learning_rate_factor(step, self.options)
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
             optimizer.step()
             optimizer.zero_grad()
-        if ema:
-            ema.step(parameters)
-        history.add(step, values, learning_rate)
-        bar.set_postfix({name: f"{value:.4f}" for name, value in history.latest.items()}, refresh=False)
-        done = step + 1
-        if done % options.checkpoint_every == 0 or done == last:
-            save_checkpoint(directory, done, state)
-            prune_checkpoints(directory, options.keep)
-            plot_losses(directory / "history.jsonl", directory / "loss.png", title)
-    accelerator.free_memory()
-    if ema and last == options.steps:
-        ema.copy_to(parameters)
-    model.eval()
+        if self.ema:
+            self.ema.step(self.parameters)
+        self._tell(step, values, learning_rate, samples * self.accelerator.num_processes)
+
+    def save(self, done: int) -> None:
+        """A checkpoint and the picture of the losses, by the main process."""
+        if self.is_main:
+            about = {
+                "title": self.title,
+                "options": asdict(self.options),
+                "processes": self.accelerator.num_processes,
+                "torch": torch.__version__,
+                "weights": {name: list(value.shape) for name, value in self.model.state_dict().items()},
+            }
+            save_checkpoint(self.directory, done, self.state, about)
+            prune_checkpoints(self.directory, self.options.keep)
+            if time.monotonic() > self._next_plot:
+                self._plot()
+        self.accelerator.wait_for_everyone()
+
+    def evaluate(self, evaluate: Evaluate, done: int) -> None:
+        """With the averaged weights in the model for as long as it takes."""
+        if self.ema:
+            self.ema.store(self.parameters)
+            self.ema.copy_to(self.parameters)
+        self.model.eval()
+        with torch.no_grad(), written_to(self.directory):
+            evaluate(self.model, done)
+        self.wrapped.train()
+        if self.ema:
+            self.ema.restore(self.parameters)
+
+    def finish(self, averaged: bool) -> None:
+        """averaged: leave the averaged weights in the model."""
+        if self.is_main:
+            self._plot()
+        for tracker in self.accelerator.trackers:  # end_training would also part the processes
+            tracker.finish()
+        self.accelerator.free_memory()
+        if self.ema and averaged:
+            self.ema.copy_to(self.parameters)
+        self.model.eval()
+
+    def _plot(self) -> None:
+        with written_to(self.directory):
+            plot_losses(self.directory / "history.jsonl", self.directory / "loss.png", self.title)
+        self._next_plot = time.monotonic() + _PLOT_SECONDS
+
+    def _values(self, step: int, terms: Mapping[str, torch.Tensor], norm: torch.Tensor | float) -> dict[str, float]:
+        """Means over the processes. Raises TrainingError for one that is not finite."""
+        found = torch.stack([*(term.float() for term in terms.values()), torch.as_tensor(norm).float()])
+        names = [*terms, "gradient norm"]
+        _check_finite(step, dict(zip(names, found.tolist(), strict=True)))
+        if self.accelerator.num_processes > 1:
+            found = self.accelerator.reduce(found, "mean")
+        return dict(zip(terms, found.tolist(), strict=False))
+
+    def _tell(self, step: int, values: dict[str, float], learning_rate: float, samples: int) -> None:
+        if self.history is None or not self.history.add(step, values, learning_rate, samples):
+            return
+        speed = self.history.samples_per_second
+        self.told = {name: f"{value:.4f}" for name, value in self.history.latest.items()}
+        self.told["samples/s"] = f"{speed:.3g}"
+        self.accelerator.log({**self.history.latest, "learning_rate": learning_rate, "samples/s": speed}, step=step)
 
 
-def _optimizers(model, options):
-    """AdamW alone, or Muon for hidden matrices and AdamW for the rest. Matrices decay; gains and biases do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    hidden = []
-    if options.optimizer == "muon":
-        embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-        hidden = [p for p in trained if p.ndim > 1 and id(p) not in embeddings]
-    taken = {id(parameter) for parameter in hidden}
-    others = [parameter for parameter in trained if id(parameter) not in taken]
-    groups = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizers = [torch.optim.AdamW([g for g in groups if g["params"]], options.learning_rate, options.betas)]
-    if hidden:
-        optimizers.append(_Muon(hidden, options))
-    return optimizers
+def _batches(data: Dataset, run: _Run, last: int) -> Iterator[tuple[int, Any]]:
+    """This process' batches with their numbers."""
+    workers = run.options.workers
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        sampler=list(run.numbers(last)),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_calm_worker,
+    )
+    return zip(run.numbers(last), loader, strict=True)
 
 
-class _Muon(torch.optim.Muon):
-    """torch's Muon, which takes matrices, over parameters of any shape: a convolution's kernel is a row an output."""
+def _count_samples(batch: Any) -> int:
+    """Rows of a batch: of its first tensor, if it has one."""
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
+    return next((len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim), 1)
 
-    def __init__(self, parameters, options):
-        self._sources = parameters
-        matrices = [nn.Parameter(parameter.data.flatten(1)) for parameter in parameters]  # the same memory
-        super().__init__(
-            matrices, options.learning_rate, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"
+
+def _refuse_fsdp(accelerator: Accelerator) -> None:
+    if accelerator.distributed_type in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise TrainingError(
+            f"accelerate is set to {accelerator.distributed_type}, but what is trained here is small and wants a whole "
+            "copy in every process; launch it as MULTI_GPU and shard the frozen FLUX model with `shard: true`."
         )
-
-    def step(self, closure=None):
-        for matrix, source in zip(self.param_groups[0]["params"], self._sources, strict=True):
-            matrix.grad = None if source.grad is None else source.grad.flatten(1)
-        return super().step(closure)
-
-    def zero_grad(self, set_to_none=True):
-        for source in self._sources:
-            source.grad = None
 
 
 def _learning_rate_factor(step, options):
@@ -207,8 +266,8 @@ def _resume(state, directory):
     return step
 
 
-def _check_finite(step, values, norm):
-    for name, value in {**values, "gradient norm": norm}.items():
+def _check_finite(step, values):
+    for name, value in values.items():
         if not math.isfinite(value):
             raise TrainingError(
                 f"At step {step} the {name} is {value}; lower the learning rate, or look at the data of that step."
@@ -217,27 +276,3 @@ def _check_finite(step, values, norm):
 
 def _calm_worker(_):
     torch.set_num_threads(1)
-
-
-class _History:
-    """Means over some steps, one JSON line each; lines of steps that a resumed run does again are dropped."""
-
-    def __init__(self, path: Path, start: int, averaged: int):
-        self.path, self.averaged, self.latest = path, averaged, {}
-        self._sums, self._count, self._since = {}, 0, time.monotonic()
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] < start]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-    def add(self, step: int, values: Mapping[str, float], learning_rate: float) -> None:
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
-        if (step + 1) % self.averaged:
-            return
-        self.latest = {name: value / self._count for name, value in self._sums.items()}
-        seconds = (time.monotonic() - self._since) / self._count
-        line = {"step": step, **self.latest, "learning_rate": learning_rate, "seconds_per_step": round(seconds, 4)}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        self._sums, self._count, self._since = {}, 0, time.monotonic()

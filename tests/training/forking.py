@@ -1,0 +1,180 @@
+"""Trainings in processes that are forked, killed and connected: python tests/training/forking.py kills|ranks|job DIR
+
+The libraries are imported once and every child is a fork, so that twenty kills take seconds.
+"""
+
+import gc
+import json
+import mmap
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # when run as a script
+
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.data import Dataset
+
+from x2i_app.training.checkpoints import newest_checkpoint
+from x2i_app.training.loop import LoopOptions, train
+
+OPTIONS = LoopOptions(steps=60, learning_rate=1e-2, warmup_steps=5, mixed_precision="no", checkpoint_every=7, workers=0)
+
+
+@dataclass(frozen=True)
+class Sines(Dataset):
+    """x and sin x; `bad_step` is where the data goes wrong, `pause` makes a step last."""
+
+    bad_step: int | None = None
+    pause: float = 0.0
+
+    def __getitem__(self, step):
+        time.sleep(self.pause)
+        x = torch.linspace(-3, 3, 32)[torch.randperm(32, generator=torch.Generator().manual_seed(step))][:16, None]
+        return {"x": x, "y": torch.full_like(x, torch.nan) if step == self.bad_step else x.sin()}
+
+
+def network():
+    torch.manual_seed(1)
+    convolution = nn.Sequential(nn.Unflatten(1, (1, 16)), nn.Conv1d(1, 4, 3, padding=1), nn.Flatten())
+    return nn.Sequential(nn.Linear(1, 16), nn.GELU(), convolution, nn.GELU(), nn.Linear(64, 1))
+
+
+def loss(model, batch):
+    noisy = batch["x"] + 0.01 * torch.randn_like(batch["x"])  # randomness inside the step must be repeatable too
+    return {"squared": nn.functional.mse_loss(model(noisy), batch["y"])}
+
+
+@dataclass(frozen=True)
+class Doubled(Dataset):
+    """Batch n holds the rows of the batches 2n and 2n + 1."""
+
+    def __getitem__(self, step):
+        first, second = Sines()[2 * step], Sines()[2 * step + 1]
+        return {name: torch.cat((first[name], second[name])) for name in first}
+
+
+def quiet(model, batch):
+    """The loss without noise, which would differ between one large batch and two small ones."""
+    return {"squared": nn.functional.mse_loss(model(batch["x"]), batch["y"])}
+
+
+def record_gradients(model, data, directory, options, compute_loss=quiet) -> list[torch.Tensor]:
+    """Of every parameter, when the optimiser is about to use them."""
+    found = []
+
+    def look(optimizer, args, kwargs):
+        found.extend(p.grad.clone() for group in optimizer.param_groups for p in group["params"])
+
+    handle = register_optimizer_step_pre_hook(look)
+    train(model, data, compute_loss, directory, options, title="sines")
+    handle.remove()
+    return found
+
+
+@dataclass(frozen=True)
+class Watched(Sines):
+    """Writes the step that a batch is for where another process sees it."""
+
+    board: mmap.mmap | None = None
+
+    def __getitem__(self, step):
+        self.board[:8] = struct.pack("q", step)
+        return super().__getitem__(step)
+
+
+def fork(work: Callable[[], object]) -> int:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except SystemExit as stopped:
+            code = stopped.code
+        finally:
+            if code:
+                traceback.print_exc()
+            os._exit(code)
+    return child
+
+
+def kills(directory: Path) -> None:
+    """Kill a training twenty times at random moments, then let it end; prints step and newest checkpoint of each."""
+    options = replace(OPTIONS, steps=150, checkpoint_every=3)
+    board, rng, told = mmap.mmap(-1, 8), random.Random(3), []
+
+    def work():
+        train(network(), Watched(pause=0.002, board=board), loss, directory / "killed", options, title="sines")
+
+    while len(told) < 20:
+        before = newest_step(directory / "killed")
+        board[:8] = struct.pack("q", -1)
+        child = fork(work)
+        # A few steps on from where it was; a tenth of them at most, so that all twenty kills find it alive.
+        goal = before + rng.randrange(8)
+        while struct.unpack("q", board[:8])[0] < goal:
+            time.sleep(0.0005)
+        time.sleep(rng.uniform(0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
+        told.append((struct.unpack("q", board[:8])[0], newest_step(directory / "killed")))
+        assert told[-1][1] >= before
+    assert os.waitpid(fork(work), 0)[1] == 0
+    print(json.dumps(told))
+
+
+def newest_step(directory: Path) -> int:
+    found = newest_checkpoint(directory)
+    return found[0] if found else 0
+
+
+def ranks(directory: Path) -> None:
+    """Two gloo processes train together; the first one's gradients are written to gradients.pt."""
+
+    def work(rank: int) -> None:
+        found = record_gradients(network(), Sines(), directory, replace(OPTIONS, steps=3, max_grad_norm=1e9))
+        if rank == 0:
+            torch.save(found, directory / "gradients.pt")
+
+    fork_two(work)
+
+
+def job(directory: Path) -> None:
+    """Two gloo processes run `train distill` with the configuration in a folder, FLUX's weights in two parts."""
+    from x2i_app.cli import main
+    from x2i_app.training import command  # before the processes part
+
+    assert "distill" in command.JOBS
+    arguments = ["--config", str(directory / "distill.yaml"), "--shard", "--output", str(directory / "two")]
+    fork_two(lambda rank: sys.exit(main(["train", "distill", *arguments])))
+
+
+def fork_two(work: Callable[[int], None]) -> None:
+    """`work` in two processes that find each other as torchrun's do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def start(rank: int) -> None:
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
+        work(rank)
+
+    children = [fork(lambda rank=rank: start(rank)) for rank in range(2)]
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+
+
+if __name__ == "__main__":
+    gc.freeze()  # what is imported is not looked through again in every child
+    {"kills": kills, "ranks": ranks, "job": job}[sys.argv[1]](Path(sys.argv[2]))

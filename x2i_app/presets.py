@@ -104,7 +104,7 @@ _X2I_WEIGHTS = "OPPOer/X2I"
 _NOT_RELEASED = AlignNetSpec(repo_id=None, filename=None, fusion="conv")
 _BRING_YOUR_OWN = (
     "Text, images, video and sound; no AlignNet is released for it: train your own "
-    "(`python -m x2i_app train distill`, once this version trains), and give it as `alignnet`."
+    "(`python -m x2i_app train distill`), and give it as `alignnet`."
 )
 
 

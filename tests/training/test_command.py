@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,11 @@ from training.tiny import CAPTIONS, build_transformer, build_vae, save_teacher
 
 from x2i_app.cli import main
 from x2i_app.loading import load_pipeline
+from x2i_app.loading.checkpoints import WEIGHTS_NAME
+from x2i_app.presets import FLUX_MODELS, PRESETS
 from x2i_app.training.command import JOBS
+from x2i_app.training.distill_job import DistillJob
+from x2i_app.training.options import build, read_file
 
 TINY = {
     "resolution": 64,
@@ -73,12 +79,35 @@ def test_an_align_net_for_ones_own_models_comes_out_and_draws(
     assert pipeline(prompt="a red house", width=64, height=64, num_inference_steps=1).images[0].size == (64, 64)
 
     # Started again from what it wrote down itself, it goes on from the checkpoint that is left, and ends the same.
-    trained = load_file(run / "align_net" / "diffusion_pytorch_model.safetensors")
+    trained = load_file(run / "align_net" / WEIGHTS_NAME)
     for folder in ("align_net", "step-00000006"):
         shutil.rmtree(run / folder)
     assert train("distill", "--config", run / "settings.yaml") == 0
-    for name, value in load_file(run / "align_net" / "diffusion_pytorch_model.safetensors").items():
+    for name, value in load_file(run / "align_net" / WEIGHTS_NAME).items():
         assert torch.equal(value, trained[name])
+
+
+def test_a_corpus_is_cleaned_by_a_command(tmp_path, capsys):
+    corpus = tmp_path / "corpus.txt"
+    good = [f"a house number {number} on a hill" for number in range(20)]
+    bad = [
+        "house",
+        "ein Haus " * 150,
+        "see https://example.com for more",
+        "一座 红色 的 房子",
+        " A  House number 3 on a HILL",
+    ]
+    corpus.write_text("\n".join(good + bad))
+    assert train("captions", "--captions", corpus, "--output", tmp_path / "clean") == 0
+    said = capsys.readouterr().out
+    for reason in ("1 too short", "1 too long", "1 with a web address", "1 not in English letters", "1 a repetition"):
+        assert reason in said
+    assert "25 captions read" in said
+    assert said.endswith(f"20 written\n{tmp_path / 'clean' / 'captions.jsonl'}\n")
+    lines = (tmp_path / "clean" / "captions.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["caption"] for line in lines) == sorted(good)
+    train("captions", "--captions", corpus, "--output", tmp_path / "few", "--count", "5")
+    assert (tmp_path / "few" / "captions.jsonl").read_text().splitlines() == lines[:5]
 
 
 @pytest.mark.parametrize(
@@ -111,4 +140,33 @@ def test_every_job_explains_itself(capsys):
         with pytest.raises(SystemExit) as stopped:
             train(name, "--help")
         assert stopped.value.code == 0
-        assert "--learning-rate" in capsys.readouterr().out
+        assert "--output" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("distill-*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_can_be_read(path):
+    job = build(DistillJob, read_file(path) | {"captions": "captions.jsonl", "output": "runs/mine"})
+    assert job.loop.steps * job.loop.accumulate >= 12_500
+    assert PRESETS[job.preset]
+    assert FLUX_MODELS[job.flux]
+
+
+def test_two_processes_that_share_flux_end_as_one_that_accumulates(tmp_path, config):
+    command = [sys.executable, str(Path(__file__).with_name("forking.py")), "job", str(config.parent)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'two' / 'align_net'}\n"  # once
+    train("distill", "--config", config, "--accumulate", "2", "--output", tmp_path / "one")
+    train("distill", "--config", config, "--learning-rate", "0", "--output", tmp_path / "start")
+    # All weights together: the convolution's bias has no gradient but rounding errors, as the layer norm takes it away.
+    two, one, start = (all_weights(tmp_path / name / "align_net" / WEIGHTS_NAME) for name in ("two", "one", "start"))
+    assert (two - one).norm() <= 0.05 * (one - start).norm()
+
+
+def all_weights(path: Path) -> torch.Tensor:
+    return torch.cat([value.float().flatten() for _, value in sorted(load_file(path).items())])
+
+
+def test_one_process_has_nobody_to_share_flux_with(config, capsys):
+    assert train("distill", "--config", config, "--shard") == 2
+    assert "there is one process alone" in capsys.readouterr().err

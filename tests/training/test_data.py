@@ -39,7 +39,7 @@ def broken():
 
 
 def captions(source, broken, field="caption"):
-    return read_captions([source], field, broken)
+    return [each.caption for each in read_captions([source], field, broken)]
 
 
 @pytest.mark.parametrize("pattern", ["", "s-*.tar", "s-{00..02}.tar", "s-{00,01,02}.tar", "s-0{0..2}.tar"])
@@ -59,7 +59,7 @@ def test_plain_folders_jsonl_and_text_give_captions_too(tmp_path, broken):
         (tmp_path / "folder" / name).write_text(content)
     assert captions(tmp_path / "folder", broken) == ["one", "two", "three"]
     (tmp_path / "x.jsonl").write_text('{"text": "eins"}\n\n{"text": "zwei"}\n{"text": "eins"}\n')
-    assert captions(tmp_path / "x.jsonl", broken, "text") == ["eins", "zwei"]
+    assert captions(tmp_path / "x.jsonl", broken, "text") == ["eins", "zwei", "eins"]
     (tmp_path / "x.txt").write_text("a house\n\na tree\n")
     assert captions(tmp_path / "x.txt", broken) == ["a house", "a tree"]
     assert broken.names == []

@@ -1,19 +1,26 @@
 """AlignNet is really trained, a few steps at a tiny size, and nothing but AlignNet."""
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 from training.tiny import CAPTIONS, build_pipeline, save_teacher
 
 from x2i_app.encoders import MLLMEncoder
 from x2i_app.errors import CheckpointError, InvalidRequestError, TrainingError
+from x2i_app.loading.quantization import quantize
 from x2i_app.training import DistillOptions, LoopOptions, TeacherText, distill
-from x2i_app.training.captions import CaptionBatches, encode_captions
-from x2i_app.training.distill import _Distillation
+from x2i_app.training.captions import CaptionBatches, LiveStates, LiveTeacher, encode_captions
+from x2i_app.training.comparison import Comparison, FluxParts
+from x2i_app.training.data import Place
+from x2i_app.training.distill import distill_cached
+from x2i_app.training.pictures import encode_pictures
 
 OPTIONS = DistillOptions(batch_size=4, resolution=64, max_sequence_length=12, num_inference_steps=3)
 LOOP = LoopOptions(
@@ -118,12 +125,93 @@ def test_captions_are_read_as_prompts_are(pipeline, teacher, tmp_path):
 def test_answers_and_padded_prompts_are_distilled_too(qwen_vl_directory, teacher, tmp_path, encoding):
     pipeline = build_pipeline(qwen_vl_directory, **encoding)
     distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, steps=2))
-    lengths = set(batches(pipeline, teacher, tmp_path).lengths)
-    assert lengths == {512} if "padding" in encoding else max(lengths) <= 6
+    data = batches(pipeline, teacher, tmp_path)
+    if "padding" in encoding:  # equal rows are kept once, and all of them come back
+        assert max(data.lengths) < 64
+        for step in range(5):
+            expected = pipeline.encoder.encode(CAPTIONS[data.captions(step)[0]]).hidden_states[0]
+            assert expected.shape[1] == 512
+            torch.testing.assert_close(data[step]["hidden_states"][0], expected, atol=1e-4, rtol=1e-4)
+    else:
+        assert max(data.lengths) <= 6
+
+
+def test_what_is_computed_live_is_what_would_be_cached(pipeline, teacher, tmp_path):
+    cached = batches(pipeline, teacher, tmp_path)
+    live = CaptionBatches(
+        LiveStates(pipeline.encoder, CAPTIONS),
+        LiveTeacher(teacher, CAPTIONS, OPTIONS.max_sequence_length),
+        OPTIONS.batch_size,
+        seed=0,
+    )
+    assert live.lengths == cached.lengths
+    for step in range(3):
+        expected, got = cached[step], live.complete(pickle.loads(pickle.dumps(live))[step])  # noqa: S301 (as workers do)
+        assert got.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(got[name], value, atol=1e-4, rtol=1e-4)
+    answering = build_answering(pipeline)
+    with pytest.raises(TrainingError, match="use a cache"):
+        LiveStates(answering, CAPTIONS)
+
+
+def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
+    batch = batches(pipeline, teacher, tmp_path)[0]
+    _, whole = terms_and_gradients(pipeline, batch, OPTIONS)
+    quantize(pipeline.transformer, "nf4", torch.device("cpu"))
+    _, small = terms_and_gradients(pipeline, batch, OPTIONS)
+    ours, theirs = (torch.cat([g.flatten() for g in gradients]) for gradients in (small, whole))
+    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.8
+    align_net, transformer = weights(pipeline.align_net), weights(pipeline.transformer)
+    distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, steps=2))
+    assert not same(pipeline.align_net, align_net)
+    assert same(pipeline.transformer, transformer)
+
+
+def build_answering(pipeline):
+    encoder = pipeline.encoder
+    return type(encoder)(encoder.model, encoder.processor, replace(encoder.spec, states="answer"))
+
+
+def test_pictures_give_the_noise_levels_of_flow_matching(pipeline, teacher, tmp_path):
+    places = []
+    for index in range(len(CAPTIONS)):
+        file = tmp_path / f"{index}.png"
+        Image.new("RGB", (80 + index, 64), (30 * index, 90, 200)).save(file)
+        places.append(Place(file, 0, file.stat().st_size))
+    latents = encode_pictures(pipeline.vae, places, tmp_path, 64, torch.float32)
+    assert latents[3]["latents"].shape == (16, 16)
+    options = replace(OPTIONS, sigmas="logit_normal")
+    encoded = encode_captions(pipeline.encoder, teacher, CAPTIONS, tmp_path, 12, torch.float32)
+    flux = FluxParts(pipeline.transformer, pipeline.vae, pipeline.scheduler)
+    distill_cached(pipeline.align_net, flux, *encoded, tmp_path, options, replace(LOOP, steps=2), latents)
+    comparison = Comparison(flux, options, torch.device("cpu"))
+    clean = torch.zeros(200, 16, 16)
+    noisy, timestep = comparison._noisy_latents(clean, None, None)
+    sigmas = timestep / 1000
+    torch.testing.assert_close(noisy.std(dim=(1, 2)), sigmas, rtol=0.4, atol=0)  # of pure noise, that share is left
+    assert 0 < sigmas.min() < 0.4 < 0.9 < sigmas.max() < 1
+    with pytest.raises(TrainingError, match="needs pictures beside the captions"):
+        distill_cached(pipeline.align_net, flux, *encoded, tmp_path, options, LOOP)
+
+
+def test_sample_sheets_show_both_and_change_nothing(pipeline, teacher, tmp_path):
+    options, start = replace(OPTIONS, samples=2), weights(pipeline.align_net)
+    distill(pipeline, teacher, CAPTIONS, tmp_path / "seen", options, replace(LOOP, evaluate_every=2))
+    trained = weights(pipeline.align_net)
+    sheets = sorted((tmp_path / "seen" / "samples").iterdir())
+    assert [sheet.name for sheet in sheets] == ["step-00000002.png", "step-00000004.png"]
+    first, second = (np.asarray(Image.open(sheet)) for sheet in sheets)
+    rows = first.shape[0] // 2
+    assert (first[:rows] == second[:rows]).all()  # the teacher's
+    assert (first[rows + 40 :] != second[rows + 40 :]).any()
+    pipeline.align_net.load_state_dict(start)
+    distill(pipeline, teacher, CAPTIONS, tmp_path / "blind", options, LOOP)
+    assert same(pipeline.align_net, trained)
 
 
 def terms_and_gradients(pipeline, batch, options):
-    task = _Distillation(pipeline, options, torch.device("cpu"))
+    task = Comparison(pipeline, options, torch.device("cpu"))
     pipeline.transformer.requires_grad_(False)
     align_net = pipeline.align_net.requires_grad_(True)
     torch.manual_seed(0)
@@ -147,7 +235,7 @@ def test_gradient_checkpointing_changes_nothing(pipeline, teacher, tmp_path):
 def test_a_student_that_says_what_the_teacher_says_has_nothing_to_learn(pipeline, teacher, tmp_path):
     batch = batches(pipeline, teacher, tmp_path)[0]
     options = replace(OPTIONS, output_weight=1.0, match_text=True)
-    task = _Distillation(pipeline, options, torch.device("cpu"))
+    task = Comparison(pipeline, options, torch.device("cpu"))
     rows = batch["prompt_embeds"].shape[1]
     batch["hidden_states"] = torch.zeros(len(batch["pooled"]), 1, rows, 1)
     terms = task.compute_loss(lambda _: (batch["prompt_embeds"], batch["pooled"]), batch)
@@ -180,7 +268,7 @@ def flux_path(pipeline, prompt_embeds, pooled, noise):
 def test_the_path_is_flux_pipelines_own(pipeline, teacher, tmp_path):
     batch = batches(pipeline, teacher, tmp_path)[3]
     options = replace(OPTIONS, sigmas="path", num_inference_steps=4)
-    task = _Distillation(pipeline, options, torch.device("cpu"))
+    task = Comparison(pipeline, options, torch.device("cpu"))
     prompt_embeds, pooled = batch["prompt_embeds"], batch["pooled"]
     reached = set()
     for seed in range(4):

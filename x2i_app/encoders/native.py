@@ -15,6 +15,7 @@ from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.encoders.grouping import run_in_groups
 from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly, read_head
 from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.request import Turn
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
 
 # Position that the reference's transformers (4.49) gave to every padding row, on all three rotary axes.
@@ -123,6 +124,10 @@ class NativeEncoder(MLLMEncoder):
         text = self.processor.apply_chat_template(conversation.messages, tokenize=False, add_generation_prompt=True)
         inputs = self.processor(text=[text], return_tensors="pt", **self._media_inputs(conversation))
         return inputs.to(self.model.device)
+
+    def count_tokens(self, turns: Sequence[Turn]) -> int:
+        """How many tokens a conversation has, without running the model. Errors as in `encode`."""
+        return self._tokenize(self._read(turns))["input_ids"].shape[1]
 
     def _refuse_reserved_words(self, conversation: Conversation) -> None:
         reserved = set(self.processor.tokenizer.get_added_vocab())

@@ -1,5 +1,6 @@
 """Last stage of x2i-tiny: AlignNet, by attention distillation from English sentences alone, as at full size."""
 
+import json
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,13 +8,13 @@ from typing import Any
 
 import torch
 
+from x2i_app.loading import load_alignnet
 from x2i_app.miniature.conversations import Source, words
 from x2i_app.models import AlignNet
-from x2i_app.pipeline import X2IPipeline
-from x2i_app.training.captions import encode_states, encode_teacher
-from x2i_app.training.distill import DistillOptions, FluxParts, cache_dtype, check_teacher, distill_cached
+from x2i_app.training.distill_job import DistillJob
+from x2i_app.training.distill_options import DistillOptions
 from x2i_app.training.loop import LoopOptions
-from x2i_app.training.teacher import TeacherText
+from x2i_app.training.options import write_settings
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,31 @@ def english_prompts(count: int, seed: int) -> tuple[list[str], list[str]]:
 
 
 def distill_align_net(bundle: Path, directory: Path, options: AlignOptions, seed: int) -> AlignNet:
-    """The trained AlignNet for the pipeline in the folder `bundle`, whose T5 and CLIP teach it."""
-    pipeline = X2IPipeline.from_pretrained(bundle, torch_dtype=torch.float32)
-    teacher = TeacherText.load(bundle, dtype=torch.float32)
-    flux = FluxParts(pipeline.transformer, pipeline.vae, pipeline.scheduler)
-    check_teacher(teacher, flux.transformer.config)
+    """The trained AlignNet for the pipeline in the folder `bundle`, whose T5 and CLIP teach it.
+
+    It is what `python -m x2i_app train distill` makes of the captions and settings that are left in `directory`.
+    """
+    job = align_job(bundle, directory, options, seed)
+    directory.mkdir(parents=True, exist_ok=True)
     prompts, meant = english_prompts(options.captions, seed)
-    dtype = cache_dtype(options.loop)
-    states = encode_states(pipeline.encoder, prompts, directory, dtype)
-    embeddings = encode_teacher(teacher, meant, directory, options.distill.max_sequence_length, dtype)
-    loop = replace(options.loop, seed=seed)
-    distill_cached(pipeline.align_net, flux, states, embeddings, directory, options.distill, loop)
-    return pipeline.align_net
+    lines = [json.dumps({"caption": asked, "meant": wanted}) for asked, wanted in zip(prompts, meant, strict=True)]
+    Path(job.captions[0]).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_settings(job)
+    return load_alignnet(job.run(), dtype=torch.float32)
+
+
+def align_job(bundle: Path, directory: Path, options: AlignOptions, seed: int) -> DistillJob:
+    """The training of AlignNet as a job of the command."""
+    return DistillJob(
+        output=directory,
+        captions=(str(directory / "captions.jsonl"),),
+        taught_field="meant",
+        max_broken=0,
+        preset="x2i-tiny",
+        mllm=str(bundle / "mllm"),
+        flux=str(bundle),
+        alignnet=str(bundle / "align_net"),
+        gradient_checkpointing=False,
+        distill=options.distill,
+        loop=replace(options.loop, seed=seed),
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
@@ -38,16 +39,20 @@ class CaptionCache:
         self._open: dict[int, Any] = {}
 
     def fill(self, compute: Compute, title: str) -> None:
-        """Compute the shards that are missing. compute: one dictionary of tensors a caption.
+        """Compute the shards that are missing, each process its share. compute: one dictionary of tensors a caption.
 
         Raises TrainingError if the disk does not take them, and what `compute` raises.
         """
         self._open.clear()
         self.directory.mkdir(parents=True, exist_ok=True)
-        missing = [shard for shard in range(self._count()) if not self._is_complete(shard)]
-        for shard in tqdm(missing, desc=title, unit="shard", disable=not missing, dynamic_ncols=True):
+        process = PartialState()
+        ours = range(process.process_index, self._count(), process.num_processes)
+        missing = [shard for shard in ours if not self._is_complete(shard)]
+        silent = not missing or not process.is_main_process
+        for shard in tqdm(missing, desc=title, unit="shard", disable=silent, dynamic_ncols=True):
             rows = compute(self._captions(shard))
             self._write(shard, {f"{place}.{name}": t for place, row in enumerate(rows) for name, t in row.items()})
+        process.wait_for_everyone()
 
     def __len__(self) -> int:
         return len(self.captions)

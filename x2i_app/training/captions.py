@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch.utils.data import Dataset
+from tqdm.auto import tqdm
 
-from x2i_app.encoders import MLLMEncoder
+from x2i_app.encoders import MLLMEncoder, NativeEncoder
+from x2i_app.errors import TrainingError
 from x2i_app.request import Turn
 from x2i_app.training.cache import CaptionCache, fingerprint
 from x2i_app.training.teacher import TeacherText
@@ -41,7 +44,7 @@ def encode_states(encoder: MLLMEncoder, captions: Sequence[str], directory: Path
 
     def read(texts: Sequence[str]) -> list[dict[str, torch.Tensor]]:
         encoded = encoder.encode_batch([[Turn(text)] for text in texts])
-        return [{"hidden_states": states.hidden_states[0].to(dtype)} for states in encoded]
+        return [_without_repeated_rows(states.hidden_states[0].to(dtype)) for states in encoded]
 
     model = getattr(encoder, "base", encoder.model)  # a head changes no states
     chat_template = getattr(encoder.processor, "chat_template", None)
@@ -72,14 +75,68 @@ def _shard_size(caption_bytes: int) -> int:
     return int(np.clip(_SHARD_BYTES // caption_bytes, *_SHARD_SIZES))
 
 
-class CaptionBatches(Dataset):
-    """batches[step]: captions whose states have one length, so that nothing is padded; a function of seed and step.
+def _without_repeated_rows(states: torch.Tensor) -> dict[str, torch.Tensor]:
+    """States (L, S, H) whose last rows are equal, as those of padding often are, with one of them, and S as `rows`."""
+    differs = (states != states[:, -1:]).any(dim=2).any(dim=0)
+    kept = int(differs.nonzero().max()) + 2 if differs.any() else 1
+    return {"hidden_states": states[:, :kept], "rows": torch.tensor(states.shape[1])}
 
-    Each is a dictionary: hidden_states (B, L, S, H), prompt_embeds (B, T, joint), pooled (B, pooled). A length comes as
-    often as it has captions. B is smaller than `batch_size` where a length has fewer.
+
+class LiveStates:
+    """In place of a cache: the MLLM stays in memory and reads the captions of a batch when the batch is trained on.
+
+    A caption of 60 tokens costs 12 MB of a disk's room for a 7B model, or a hundredth of a training step's time.
     """
 
-    def __init__(self, states: CaptionCache, embeddings: CaptionCache, batch_size: int, seed: int):
+    def __init__(self, encoder: NativeEncoder, captions: Sequence[str]):
+        if encoder.spec.states != "prompt":
+            raise TrainingError("This MLLM's answers are distilled, and how long those are is not known; use a cache.")
+        self.encoder, self.captions = encoder, list(captions)
+
+    def sizes(self, name: str, dim: int) -> list[int]:
+        """How many tokens every caption has in its prompt."""
+        texts = tqdm(
+            self.captions, desc="counting tokens", dynamic_ncols=True, disable=not PartialState().is_main_process
+        )
+        return [self.encoder.count_tokens([Turn(text)]) for text in texts]
+
+    def read(self, captions: Sequence[int]) -> dict[str, torch.Tensor]:
+        """hidden_states (B, L, S, H) of captions of one length."""
+        encoded = self.encoder.encode_batch([[Turn(self.captions[index])] for index in captions])
+        return {"hidden_states": torch.cat([states.hidden_states for states in encoded])}
+
+
+class LiveTeacher:
+    """In place of a cache: T5 and CLIP stay in memory. At 512 tokens a caption saves 4 MB of a disk's room."""
+
+    def __init__(self, teacher: TeacherText, captions: Sequence[str], max_sequence_length: int):
+        self.teacher, self.captions, self.max_sequence_length = teacher, list(captions), max_sequence_length
+
+    def read(self, captions: Sequence[int]) -> dict[str, torch.Tensor]:
+        """prompt_embeds (B, T, joint) and pooled (B, pooled)."""
+        texts = [self.captions[index] for index in captions]
+        return dict(zip(("prompt_embeds", "pooled"), self.teacher.encode(texts, self.max_sequence_length), strict=True))
+
+
+class CaptionBatches(Dataset):
+    """batches[number]: captions whose states have one length, so that nothing is padded; a function of seed and number.
+
+    Each is a dictionary of what is cached: hidden_states (B, L, S, H), prompt_embeds (B, T, joint), pooled (B, pooled),
+    and latents (B, tokens, channels) where there are pictures. `captions`, (B,), says which; `complete` adds what is
+    computed live. A length comes as often as it has captions. B is smaller than `batch_size` where a length has fewer.
+    """
+
+    def __init__(
+        self,
+        states: CaptionCache | LiveStates,
+        embeddings: CaptionCache | LiveTeacher,
+        batch_size: int,
+        seed: int,
+        latents: CaptionCache | None = None,
+    ):
+        sources = [source for source in (states, embeddings, latents) if source is not None]
+        self.caches = [source for source in sources if isinstance(source, CaptionCache)]
+        self.live = [source for source in sources if not isinstance(source, CaptionCache)]
         self.states = states
         self.embeddings = embeddings
         self.batch_size = batch_size
@@ -90,12 +147,31 @@ class CaptionBatches(Dataset):
             buckets[length].append(caption)
         self.buckets = {length: np.array(bucket) for length, bucket in buckets.items()}
 
-    def captions(self, step: int) -> np.ndarray:
+    def captions(self, number: int) -> np.ndarray:
         """Which captions are in a batch, each once."""
-        generator = np.random.default_rng((self.seed, step))
+        generator = np.random.default_rng((self.seed, number))
         bucket = self.buckets[self.lengths[generator.integers(len(self.lengths))]]
         return generator.choice(bucket, min(self.batch_size, len(bucket)), replace=False)
 
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        rows = [self.states[int(caption)] | self.embeddings[int(caption)] for caption in self.captions(step)]
-        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        return self.read(self.captions(number))
+
+    def read(self, captions: Sequence[int]) -> dict[str, torch.Tensor]:
+        """What is cached of captions whose states have one length."""
+        rows = [{name: value for cache in self.caches for name, value in cache[int(i)].items()} for i in captions]
+        batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        if "rows" in batch:
+            states = batch["hidden_states"]
+            repeated = states[:, :, -1:].expand(-1, -1, int(batch.pop("rows")[0]) - states.shape[2], -1)
+            batch["hidden_states"] = torch.cat((states, repeated), dim=2)
+        return batch | {"captions": torch.as_tensor(np.asarray(captions))}
+
+    @torch.no_grad()
+    def complete(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A batch with what is computed live; not for the processes that make batches."""
+        for source in self.live:
+            batch |= source.read(batch["captions"].tolist())
+        return batch
+
+    def __getstate__(self):
+        return self.__dict__ | {"live": [], "states": None, "embeddings": None}  # models stay where they are

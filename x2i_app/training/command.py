@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import yaml
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
-from x2i_app.errors import TrainingError
 from x2i_app.settings import SentenceParser
+from x2i_app.training.captions_job import CaptionsJob
 from x2i_app.training.distill_job import DistillJob
-from x2i_app.training.options import add_flags, as_values, build, read_file
+from x2i_app.training.options import add_flags, build, read_file, write_settings
 
 
 class Job(Protocol):
@@ -30,18 +30,22 @@ class Job(Protocol):
         """Train, and return the file or folder of what was trained. Raises X2IError's kinds."""
 
 
-JOBS: dict[str, type[Job]] = {"distill": DistillJob}
+JOBS: dict[str, type[Job]] = {"captions": CaptionsJob, "distill": DistillJob}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a job of the command line and return its exit status. Raises X2IError's kinds."""
+    # The first to ask decides for the process, and only accelerate's own classes look whether a CPU is wanted.
+    PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     namespace = vars(_parser().parse_args(list(arguments)))
     kind, file = namespace.pop("job"), namespace.pop("config")
     job = build(kind, (read_file(file) if file else {}) | namespace)
-    _write_settings(job)
+    if PartialState().is_main_process:
+        write_settings(job)
     made = job.run()
     if PartialState().is_main_process:
-        print(f"{made} (more in {job.output}: settings.yaml, history.jsonl, loss.png)")
+        print(made)
+    PartialState().destroy_process_group()
     return 0
 
 
@@ -55,16 +59,3 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(job=job)
         add_flags(command, job)
     return parser
-
-
-def _write_settings(job: Job) -> None:
-    """What the run was started with, into its folder: a checkpoint explains itself."""
-    if not PartialState().is_main_process:
-        return
-    try:
-        job.output.mkdir(parents=True, exist_ok=True)
-        (job.output / "settings.yaml").write_text(yaml.safe_dump(as_values(job), sort_keys=False), encoding="utf-8")
-    except OSError as error:
-        raise TrainingError(
-            f"{str(job.output)!r} cannot be written ({error.strerror}); choose another --output."
-        ) from error

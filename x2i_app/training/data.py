@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from x2i_app.errors import InvalidRequestError, TrainingError
 from x2i_app.request import validate_text
 
 _ALTERNATIVES = re.compile(r"\{([^{}]+)\}")
+PICTURES = ("jpg", "jpeg", "png", "webp")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _FORMS = (
     "give a .tar, .jsonl or .txt file, a folder, or several of them by a pattern such as shards/*.tar or {000..099}.tar"
@@ -184,37 +185,61 @@ def _group(files: Iterator[tuple[str, Place]]) -> list[Sample]:
     return [Sample(key, {extension: place for _, extension, place in items}) for key, items in grouped]
 
 
-def read_captions(sources: Sequence[str | Path], caption_field: str, broken: Broken) -> list[str]:
-    """Captions in a fixed order, each once: the lines of .txt files, or the `txt` or JSON field of samples.
+@dataclass(frozen=True)
+class Captioned:
+    """caption: what the MLLM reads. taught: what the teacher reads, mostly the same. picture: beside it, if any."""
 
-    Raises TrainingError if there are none, or more are broken than may be.
+    caption: str
+    taught: str
+    picture: Place | None = None
+
+
+def read_captions(
+    sources: Sequence[str | Path], caption_field: str, broken: Broken, taught_field: str | None = None
+) -> list[Captioned]:
+    """Captions in a fixed order: the lines of .txt files, or the `txt` or JSON field of samples.
+
+    caption_field: of samples with JSON. taught_field: likewise, for a teacher that reads something else; None: it does
+    not. Raises TrainingError if there are none, or more are broken than may be.
     """
-    captions: dict[str, None] = {}
+    found = []
     for source in sources:
         for path in find_files(source):
-            if path.suffix == ".txt":
-                lines = path.read_bytes().splitlines()
-                found = ((f"{path}:{number}", lambda line=line: line) for number, line in enumerate(lines, 1) if line)
-            else:
-                samples = _samples_of(path, broken)
-                found = ((sample.key, lambda sample=sample: _caption(sample, caption_field)) for sample in samples)
-            for name, read in found:
+            for name, read in _readers(path, caption_field, taught_field, broken):
                 try:
-                    captions[_clean(read())] = None
+                    found.append(read())
                 except (LookupError, OSError, ValueError, InvalidRequestError) as error:
                     broken.add(name, error)
-    if not captions:
+    if not found:
         raise TrainingError(f"There are no captions in {', '.join(map(str, sources))}; {_FORMS}.")
-    return list(captions)
+    return found
 
 
-def _caption(sample: Sample, caption_field: str) -> Any:
-    if "txt" in sample.parts:
-        return sample.read("txt")
-    content = sample.read_json()
-    if caption_field not in content:
-        raise LookupError(f"its JSON has no {caption_field!r}, only {', '.join(sorted(content))}")
-    return content[caption_field]
+def _readers(
+    path: Path, caption_field: str, taught_field: str | None, broken: Broken
+) -> Iterator[tuple[str, Callable[[], Captioned]]]:
+    """Name of every sample of a file or folder, and a function that reads it."""
+    if path.suffix == ".txt":
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            if line.strip():
+                yield f"{path}:{number}", lambda line=line: Captioned(_clean(line), _clean(line))
+        return
+    for sample in _samples_of(path, broken):
+        yield sample.key, lambda sample=sample: _read_captioned(sample, caption_field, taught_field)
+
+
+def _read_captioned(sample: Sample, caption_field: str, taught_field: str | None) -> Captioned:
+    content = {} if "txt" in sample.parts and taught_field is None else sample.read_json()
+    caption = _clean(sample.read("txt") if "txt" in sample.parts else _field(content, caption_field))
+    taught = caption if taught_field is None else _clean(_field(content, taught_field))
+    pictures = [sample.parts[extension] for extension in PICTURES if extension in sample.parts]
+    return Captioned(caption, taught, pictures[0] if pictures else None)
+
+
+def _field(content: Mapping[str, Any], name: str) -> Any:
+    if name not in content:
+        raise LookupError(f"its JSON has no {name!r}, only {', '.join(sorted(content))}")
+    return content[name]
 
 
 def _clean(text: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from x2i_app.errors import InvalidRequestError
+from x2i_app.errors import InvalidRequestError, TrainingError
 from x2i_app.request import show_value
 
 
@@ -94,6 +94,17 @@ def as_values(job: Any) -> dict[str, Any]:
         value = getattr(job, each.name)
         values |= as_values(value) if is_dataclass(value) else {each.name: _as_plain(value)}
     return values
+
+
+def write_settings(job: Any) -> None:
+    """What a run was started with, into its folder `output`, as a file for `--config`. Raises TrainingError."""
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        (job.output / "settings.yaml").write_text(yaml.safe_dump(as_values(job), sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(
+            f"{str(job.output)!r} cannot be written ({error.strerror}); choose another --output."
+        ) from error
 
 
 def convert(name: str, value: Any, kind: Any) -> Any:

@@ -8,12 +8,13 @@ from diffusers import FluxTransformer2DModel
 
 from x2i_app.encoders import MLLMEncoder, load_encoder
 from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.loading.flux import BASE
 from x2i_app.loading.hub import resolve_directory
+from x2i_app.loading.sources import MLLM_FILES
 from x2i_app.presets import FLUX_MODELS, get_family, get_preset
 from x2i_app.settings import ASSETS, CUSTOM
 from x2i_app.training.teacher import TeacherText
 
-_MLLM_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _TEXT_FILES = ["text_encoder/*", "text_encoder_2/*", "tokenizer/*", "tokenizer_2/*"]
 
 
@@ -27,13 +28,13 @@ def load_mllm(preset: str, mllm: str | Path | None, dtype: torch.dtype) -> MLLME
         if mllm is None and spec.directory:
             mllm = ASSETS / spec.directory / "mllm"
         revision = None if mllm else spec.mllm.revision
-        directory = resolve_directory(mllm or spec.mllm.repo_id, revision, _MLLM_FILES)
+        directory = resolve_directory(mllm or spec.mllm.repo_id, revision, MLLM_FILES)
         return load_encoder(spec.mllm.family, directory, spec=spec.encoding, expected=spec.mllm, dtype=dtype)
     family = preset.removeprefix(CUSTOM)
     get_family(family)
     if mllm is None:
         raise InvalidRequestError(f"{preset} came without mllm; give the MLLM's folder or hub id.")
-    return load_encoder(family, resolve_directory(mllm, None, _MLLM_FILES), dtype=dtype)
+    return load_encoder(family, resolve_directory(mllm, None, MLLM_FILES), dtype=dtype)
 
 
 def default_flux(preset: str) -> str:
@@ -60,6 +61,8 @@ def load_teacher(flux: str | Path, dtype: torch.dtype) -> TeacherText:
 
 
 def _flux_directory(flux: str | Path, patterns: list[str]) -> Path:
+    if str(flux).endswith(".safetensors"):
+        flux = BASE  # the file of a fine-tune: all FLUX.1 models read the same T5 and CLIP
     spec = FLUX_MODELS.get(str(flux))
     if spec is None:
         return resolve_directory(flux, None, patterns)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file
 from training.tiny import CAPTIONS, build_transformer, build_vae, save_teacher
@@ -36,12 +35,6 @@ TINY = {
 
 def train(*arguments: str | Path) -> int:
     return main(["train", *map(str, arguments)])
-
-
-@pytest.fixture(autouse=True)
-def _accelerate_starts_anew():
-    """Its state belongs to the process and would keep the first test's precision."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,15 @@ from x2i_app.encoders import load_encoder
 from x2i_app.models import AlignNet
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import get_family
+from x2i_app.training.captions import CaptionBatches, encode_captions
+from x2i_app.training.distill_options import DistillOptions
+from x2i_app.training.loop_options import LoopOptions
 
 JOINT, POOLED = 24, 16
+OPTIONS = DistillOptions(batch_size=4, resolution=64, max_sequence_length=12, num_inference_steps=3)
+LOOP = LoopOptions(
+    steps=4, warmup_steps=0, ema_decay=None, mixed_precision="no", checkpoint_every=2, workers=0, weight_decay=0.0
+)
 CAPTIONS = [
     "a red house",
     "a red tree",
@@ -100,3 +107,18 @@ def save_teacher(directory: Path, pooled: int = POOLED) -> Path:
     clip_tokenizer.save_pretrained(directory / "tokenizer")
     t5_tokenizer.save_pretrained(directory / "tokenizer_2")
     return directory
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(module, before):
+    return all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def batches(pipeline, teacher, directory, options=OPTIONS, captions=CAPTIONS):
+    encoded = encode_captions(
+        pipeline.encoder, teacher, captions, directory, options.max_sequence_length, torch.float32
+    )
+    return CaptionBatches(*encoded, options.batch_size, seed=0)

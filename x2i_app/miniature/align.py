@@ -13,7 +13,7 @@ from x2i_app.miniature.conversations import Source, words
 from x2i_app.models import AlignNet
 from x2i_app.training.distill_job import DistillJob
 from x2i_app.training.distill_options import DistillOptions
-from x2i_app.training.loop import LoopOptions
+from x2i_app.training.loop_options import LoopOptions
 from x2i_app.training.options import write_settings
 
 

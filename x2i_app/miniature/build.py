@@ -33,8 +33,8 @@ from x2i_app.miniature.pool import PicturePool, picture_pool
 from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import PRESETS
-from x2i_app.training.distill import DistillOptions
-from x2i_app.training.loop import LoopOptions
+from x2i_app.training.distill_options import DistillOptions
+from x2i_app.training.loop_options import LoopOptions
 
 PRESET = PRESETS["x2i-tiny"]
 

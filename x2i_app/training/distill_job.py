@@ -21,7 +21,7 @@ from x2i_app.training.comparison import FluxParts
 from x2i_app.training.data import Broken, Captioned, read_captions
 from x2i_app.training.distill import cache_dtype, check_teacher, distill_cached
 from x2i_app.training.distill_options import DistillOptions
-from x2i_app.training.loop import LoopOptions
+from x2i_app.training.loop_options import LoopOptions
 from x2i_app.training.options import option
 from x2i_app.training.parts import default_flux, load_mllm, load_teacher, read_flux_config
 from x2i_app.training.pictures import encode_pictures

@@ -1,0 +1,132 @@
+"""What is minimised: the same transformer, read twice, on noise where FLUX.1 itself would meet it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from training.tiny import CAPTIONS, LOOP, OPTIONS, batches, build_pipeline, same, weights
+
+from x2i_app.errors import TrainingError
+from x2i_app.loading.quantization import quantize
+from x2i_app.training import distill
+from x2i_app.training.captions import encode_captions
+from x2i_app.training.comparison import Comparison, FluxParts
+from x2i_app.training.data import Place
+from x2i_app.training.distill import distill_cached
+from x2i_app.training.pictures import encode_pictures
+
+
+def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
+    batch = batches(pipeline, teacher, tmp_path)[0]
+    _, whole = terms_and_gradients(pipeline, batch, OPTIONS)
+    quantize(pipeline.transformer, "nf4", torch.device("cpu"))
+    _, small = terms_and_gradients(pipeline, batch, OPTIONS)
+    ours, theirs = (torch.cat([g.flatten() for g in gradients]) for gradients in (small, whole))
+    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.8
+    align_net, transformer = weights(pipeline.align_net), weights(pipeline.transformer)
+    distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, steps=2))
+    assert not same(pipeline.align_net, align_net)
+    assert same(pipeline.transformer, transformer)
+
+
+def test_pictures_give_the_noise_levels_of_flow_matching(pipeline, teacher, tmp_path):
+    places = []
+    for index in range(len(CAPTIONS)):
+        file = tmp_path / f"{index}.png"
+        Image.new("RGB", (80 + index, 64), (30 * index, 90, 200)).save(file)
+        places.append(Place(file, 0, file.stat().st_size))
+    latents = encode_pictures(pipeline.vae, places, tmp_path, 64, torch.float32)
+    assert latents[3]["latents"].shape == (16, 16)
+    options = replace(OPTIONS, sigmas="logit_normal")
+    encoded = encode_captions(pipeline.encoder, teacher, CAPTIONS, tmp_path, 12, torch.float32)
+    flux = FluxParts(pipeline.transformer, pipeline.vae, pipeline.scheduler)
+    distill_cached(pipeline.align_net, flux, *encoded, tmp_path, options, replace(LOOP, steps=2), latents)
+    comparison = Comparison(flux, options, torch.device("cpu"))
+    clean = torch.zeros(200, 16, 16)
+    noisy, timestep = comparison._noisy_latents(clean, None, None)
+    sigmas = timestep / 1000
+    torch.testing.assert_close(noisy.std(dim=(1, 2)), sigmas, rtol=0.4, atol=0)  # of pure noise, that share is left
+    assert 0 < sigmas.min() < 0.4 < 0.9 < sigmas.max() < 1
+    with pytest.raises(TrainingError, match="needs pictures beside the captions"):
+        distill_cached(pipeline.align_net, flux, *encoded, tmp_path, options, LOOP)
+
+
+def terms_and_gradients(pipeline, batch, options):
+    task = Comparison(pipeline, options, torch.device("cpu"))
+    pipeline.transformer.requires_grad_(False)
+    align_net = pipeline.align_net.requires_grad_(True)
+    torch.manual_seed(0)
+    terms = task.compute_loss(align_net, batch)
+    gradients = torch.autograd.grad(sum(terms.values()), list(align_net.parameters()))
+    return terms, gradients
+
+
+def test_gradient_checkpointing_changes_nothing(pipeline, teacher, tmp_path):
+    batch = batches(pipeline, teacher, tmp_path)[0]
+    options = replace(OPTIONS, sigmas="path", output_weight=1.0)
+    terms, gradients = terms_and_gradients(pipeline, batch, options)
+    pipeline.transformer.enable_gradient_checkpointing()
+    pipeline.transformer.train()
+    again, same_gradients = terms_and_gradients(pipeline, batch, options)
+    for name, term in terms.items():
+        torch.testing.assert_close(again[name], term, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(same_gradients, gradients, rtol=1e-3, atol=1e-5)
+
+
+def test_a_student_that_says_what_the_teacher_says_has_nothing_to_learn(pipeline, teacher, tmp_path):
+    batch = batches(pipeline, teacher, tmp_path)[0]
+    options = replace(OPTIONS, output_weight=1.0, match_text=True)
+    task = Comparison(pipeline, options, torch.device("cpu"))
+    rows = batch["prompt_embeds"].shape[1]
+    batch["hidden_states"] = torch.zeros(len(batch["pooled"]), 1, rows, 1)
+    terms = task.compute_loss(lambda _: (batch["prompt_embeds"], batch["pooled"]), batch)
+    assert terms["attention"].abs() < 1e-3
+    assert terms["output"] < 1e-8
+
+
+def flux_path(pipeline, prompt_embeds, pooled, noise):
+    """Timesteps and latents of FluxPipeline: [(t, latents before the step at t)]."""
+    passed = [noise]
+
+    def keep(_, step, timestep, values):
+        passed.append(values["latents"])
+        return {}
+
+    flux = pipeline.drawing_pipeline()
+    flux(
+        prompt_embeds=prompt_embeds,
+        pooled_prompt_embeds=pooled,
+        width=64,
+        height=64,
+        num_inference_steps=4,
+        latents=noise.clone(),
+        output_type="latent",
+        callback_on_step_end=keep,
+    )
+    return list(zip(flux.scheduler.timesteps.tolist(), passed, strict=False))
+
+
+def test_the_path_is_flux_pipelines_own(pipeline, teacher, tmp_path):
+    batch = batches(pipeline, teacher, tmp_path)[3]
+    options = replace(OPTIONS, sigmas="path", num_inference_steps=4)
+    task = Comparison(pipeline, options, torch.device("cpu"))
+    prompt_embeds, pooled = batch["prompt_embeds"], batch["pooled"]
+    reached = set()
+    for seed in range(4):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            latents, timestep = task._go_along(prompt_embeds, pooled)
+        torch.manual_seed(seed)
+        path = dict(flux_path(pipeline, prompt_embeds, pooled, torch.randn(len(pooled), 16, 16)))
+        for row, time in enumerate(timestep.tolist()):
+            reached.add(time)
+            torch.testing.assert_close(latents[row], path[time][row], rtol=1e-4, atol=1e-4)
+    assert len(reached) > 2
+
+
+def test_guidance_is_given_where_the_transformer_takes_it(qwen_vl_directory, teacher, tmp_path):
+    pipeline = build_pipeline(qwen_vl_directory, guidance=True)
+    batch = batches(pipeline, teacher, tmp_path)[0]
+    weak, strong = (terms_and_gradients(pipeline, batch, replace(OPTIONS, guidance_scale=g))[0] for g in (1.0, 30.0))
+    assert weak["attention"] != strong["attention"]

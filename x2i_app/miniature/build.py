@@ -308,14 +308,10 @@ def main(arguments: list[str] | None = None) -> None:
     builder = Builder(options.work, recipe, options.seed)
     getattr(builder, options.stage)()
     if options.stage == STAGES[-1]:
-        _publish(builder.control(), options.output)
-
-
-def _publish(source: Path, output: Path) -> None:
-    shutil.rmtree(output, ignore_errors=True)
-    shutil.copytree(source, output)
-    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    print(f"{output}: {size / 1e6:.1f} MB")
+        shutil.rmtree(options.output, ignore_errors=True)
+        shutil.copytree(builder.control(), options.output)
+        size = sum(file.stat().st_size for file in options.output.rglob("*") if file.is_file())
+        print(f"{options.output}: {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

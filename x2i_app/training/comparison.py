@@ -1,17 +1,17 @@
 """What attention distillation minimises: the distance of two runs of one FLUX transformer, layer by layer."""
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
+from diffusers.pipelines.flux.pipeline_flux import retrieve_timesteps
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from x2i_app.errors import TrainingError
 from x2i_app.training.distill_options import DistillOptions
+from x2i_app.training.flow import flow_shift, shift_sigmas
 from x2i_app.training.losses import attention_kl
 from x2i_app.training.taps import tap_attention
 
@@ -83,8 +83,7 @@ class Comparison:
             return self._go_along(prompt_embeds, pooled)
         pictures = pictures.to(self.device)
         sigmas = torch.sigmoid(torch.randn(len(pictures), 1, 1, device=self.device))
-        shift = math.exp(self._mu(pictures.shape[1]))
-        sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)  # as the scheduler shifts them when it draws
+        sigmas = shift_sigmas(sigmas, pictures.shape[1], self.scheduler.config)
         noisy = (1 - sigmas) * pictures + sigmas * torch.randn_like(pictures)
         return noisy.to(self.transformer.dtype), 1000 * sigmas.flatten()
 
@@ -106,15 +105,11 @@ class Comparison:
     def _timesteps(self, tokens: int) -> torch.Tensor:
         """The timesteps (0-1000) at which FluxPipeline would call the transformer; the scheduler starts anew."""
         config, steps = self.scheduler.config, self.options.num_inference_steps
-        mu = self._mu(tokens)
+        mu = flow_shift(config, tokens)
         sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps)
         timesteps, _ = retrieve_timesteps(self.scheduler, steps, self.device, sigmas=sigmas, mu=mu)
         self.scheduler.set_begin_index(0)
         return timesteps
-
-    def _mu(self, tokens: int) -> float:
-        names = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
-        return calculate_shift(tokens, *(self.scheduler.config.get(name, usual) for name, usual in names.items()))
 
     def _predict(
         self, latents: torch.Tensor, timestep: torch.Tensor, prompt_embeds: torch.Tensor, pooled: torch.Tensor

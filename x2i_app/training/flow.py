@@ -1,6 +1,6 @@
 """Flow matching: what FLUX.1, a LightControl and a LoRA learn, to tell the way from a picture's latents to noise."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 from typing import Any
@@ -44,7 +44,8 @@ class FlowMatching:
         device = latents.device
         tokens = FluxPipeline._pack_latents(latents, count, channels, height, width)
         noise = torch.randn_like(tokens)
-        sigmas = self._shift(torch.sigmoid(self.lean + torch.randn(count, 1, 1, device=device)), tokens.shape[1])
+        sigmas = torch.sigmoid(self.lean + torch.randn(count, 1, 1, device=device))
+        sigmas = shift_sigmas(sigmas, tokens.shape[1], self.scheduler_config)
         guidance = None
         if self.transformer.config.guidance_embeds:
             guidance = torch.full((count,), self.guidance_scale, device=device)
@@ -62,10 +63,16 @@ class FlowMatching:
         )[0]
         return torch.nn.functional.mse_loss(velocity.float(), noise - tokens)
 
-    def _shift(self, sigmas: torch.Tensor, tokens: int) -> torch.Tensor:
-        config = _SHIFT | {k: v for k, v in self.scheduler_config.items() if k in _SHIFT}
-        if self.scheduler_config.get("use_dynamic_shifting"):
-            shift = exp(calculate_shift(tokens, *(config[name] for name in _SHIFT)))
-        else:
-            shift = self.scheduler_config.get("shift", 1.0)
-        return shift * sigmas / (1 + (shift - 1) * sigmas)
+
+def flow_shift(scheduler_config: Mapping[str, Any], tokens: int) -> float:
+    """mu: how far FluxPipeline shifts the noise levels of a picture of so many tokens towards noise; their exponent."""
+    return calculate_shift(tokens, *(scheduler_config.get(name, usual) for name, usual in _SHIFT.items()))
+
+
+def shift_sigmas(sigmas: torch.Tensor, tokens: int, scheduler_config: Mapping[str, Any]) -> torch.Tensor:
+    """Noise levels, 0 to 1, shifted as the scheduler shifts them when it draws."""
+    if scheduler_config.get("use_dynamic_shifting"):
+        shift = exp(flow_shift(scheduler_config, tokens))
+    else:
+        shift = scheduler_config.get("shift", 1.0)
+    return shift * sigmas / (1 + (shift - 1) * sigmas)

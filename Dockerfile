@@ -1,13 +1,31 @@
-# docker build -t x2i . && docker run --rm -p 7860:7860 x2i
+# X2I Studio in a container, for the CPU or, with --build-arg DEVICE=cuda, for NVIDIA GPUs.
 FROM python:3.12-slim
 
-RUN useradd --create-home x2i
-WORKDIR /home/x2i/app
-COPY requirements.txt .
-RUN pip install --no-cache-dir -r requirements.txt
-COPY --chown=x2i . .
-USER x2i
+ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1
 
-ENV X2I_HOST=0.0.0.0 X2I_PORT=7860
+# The largest layers come first and change least. PyPI's PyTorch brings CUDA along, which is most of it.
+ARG DEVICE=cpu
+RUN case "$DEVICE" in \
+        cpu) index=https://download.pytorch.org/whl/cpu ;; \
+        cuda) index=https://pypi.org/simple ;; \
+        *) echo "DEVICE is '$DEVICE'; choose cpu or cuda." >&2; exit 1 ;; \
+    esac && pip install --index-url "$index" "torch>=2.9" "torchvision>=0.24"
+RUN --mount=source=requirements.txt,target=/tmp/requirements.txt pip install -r /tmp/requirements.txt
+RUN --mount=source=.,target=/tmp/x2i pip install --no-deps /tmp/x2i
+
+# Weights are kept in one volume; what `generate` and `batch` write lies in the other.
+RUN useradd --create-home --uid 1000 x2i && install --directory --owner=1000 --group=1000 /weights /outputs
+USER 1000
+WORKDIR /outputs
+VOLUME ["/weights", "/outputs"]
+
+ENV HF_HOME=/weights/huggingface XDG_CACHE_HOME=/weights/cache X2I_HOST=0.0.0.0 X2I_PORT=7860
 EXPOSE 7860
-CMD ["python", "app.py"]
+# Healthy while the model loads or works, not where it failed or the page does not answer.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=2m --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"X2I_PORT\"]}/health', timeout=9)"]
+
+# As process 1, Python ends on an interrupt and ignores a termination.
+STOPSIGNAL SIGINT
+ENTRYPOINT ["x2i"]
+CMD ["app"]

@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from x2i_app.batch import run_batch
@@ -130,6 +131,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=_number(name), metavar="N", help="pixels; default: the FLUX model's own")
     parser.add_argument("--gib", type=_number("gib"), metavar="N", help="free memory to plan for, instead of the usual")
     parser.add_argument("--all", action="store_true", help="every profile, one a row")
+    parser.add_argument("--distill", action="store_true", help="a step of training its AlignNet instead of a picture")
     parser.add_argument("--json", action="store_true", help="bytes, as JSON")
 
 
@@ -234,6 +236,8 @@ def _plan(namespace: argparse.Namespace) -> int:
     quiet_libraries()
     from x2i_app.loading.report import plan_memory, show_plan, show_plans  # with torch
 
+    if namespace.distill:
+        return _plan_distillation(namespace)
     preset, every = namespace.preset, namespace.all
     profiles = list(MEMORY_PROFILES) if every else [namespace.profile]
     sizes = {name: getattr(namespace, name) for name in ("width", "height", "gib")}
@@ -243,6 +247,18 @@ def _plan(namespace: argparse.Namespace) -> int:
         print(json.dumps(found if every else found[0], indent=2))
     else:
         print(show_plans(plans) if every else show_plan(plans[0]))
+    return 0
+
+
+def _plan_distillation(namespace: argparse.Namespace) -> int:
+    from x2i_app.loading.skeletons import build_skeleton
+    from x2i_app.training.plan import plan_distillation, show_distillation
+
+    plans = plan_distillation(build_skeleton(namespace.preset, namespace.mllm, namespace.flux))
+    if namespace.json:
+        print(json.dumps([asdict(plan) | {"needed": plan.needed} for plan in plans], indent=2))
+    else:
+        print(show_distillation(plans))
     return 0
 
 

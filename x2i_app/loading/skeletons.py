@@ -45,8 +45,8 @@ def build_skeleton(
         transformer, vae = _build_flux(flux)
         text = model.config.get_text_config()
         align_net = AlignNet(
-            text.num_hidden_layers + 1,
-            text.hidden_size,
+            num_states=text.num_hidden_layers + 1,
+            hidden_size=text.hidden_size,
             fusion=spec.align_net.fusion if spec else "conv",
             joint_dim=transformer.config.joint_attention_dim,
             pooled_dim=transformer.config.pooled_projection_dim,

@@ -1,0 +1,71 @@
+"""The plan of a distillation step is the step itself, taken on the meta device."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from x2i_app.cli import main
+from x2i_app.loading.footprint import LiveBytes
+from x2i_app.loading.plan import GIB, OVERHEAD
+from x2i_app.loading.skeletons import build_skeleton
+from x2i_app.models import AlignNet
+from x2i_app.training import DistillOptions
+from x2i_app.training.distill import FluxParts, _Distillation
+from x2i_app.training.plan import _take_step, plan_distillation
+
+SMALL = DistillOptions(resolution=128, max_sequence_length=32)
+
+
+def test_one_card_is_enough_at_full_size():
+    whole, small = plan_distillation(build_skeleton("qwen2.5-vl-7b", flux="flux.1-dev"))
+    assert (whole.precision, small.precision) == ("full", "nf4")
+    assert whole.needed - OVERHEAD < 27 * GIB
+    assert small.needed - OVERHEAD < 10.5 * GIB
+    # 57 blocks' image tokens at 1024 x 1024, which the teacher says before the student does.
+    assert whole.work > 57 * 4096 * 3072 * 2
+
+
+def test_it_is_what_a_real_step_holds():
+    """The same modules with numbers in them, on a CPU."""
+    skeleton = build_skeleton("x2i-tiny", dtype=torch.float32)
+    skeleton.align_net.requires_grad_(True)
+    planned = _take_step(skeleton, SMALL)
+    torch.manual_seed(0)
+    flux = FluxTransformer2DModel.from_config(skeleton.transformer.config).eval().requires_grad_(False)
+    align_net = AlignNet.from_config(skeleton.align_net.config)
+    assert planned == pytest.approx(real_step(flux, align_net, skeleton.vae), rel=0.1)
+
+
+def real_step(flux, align_net, vae):
+    task = _Distillation(FluxParts(flux, vae, FlowMatchEulerDiscreteScheduler()), SMALL, torch.device("cpu"))
+    task._fast_gradients = lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION)  # as on a card
+    config, tokens = align_net.config, SMALL.max_sequence_length
+    with LiveBytes([flux, align_net]) as live:
+        batch = {
+            "prompt_embeds": torch.randn(1, tokens, flux.config.joint_attention_dim),
+            "pooled": torch.randn(1, flux.config.pooled_projection_dim),
+            "hidden_states": torch.randn(1, config.num_states, tokens, config.hidden_size),
+        }
+        sum(task.compute_loss(align_net, batch).values()).backward()
+    return live.peak
+
+
+def test_checkpointing_saves_memory_and_more_captions_cost_it():
+    def work(options, checkpointing):
+        return plan_distillation(build_skeleton("x2i-tiny"), options, checkpointing)[0].work
+
+    assert work(SMALL, True) < 0.8 * work(SMALL, False)
+    assert work(replace(SMALL, batch_size=2), True) > 1.5 * work(SMALL, True)
+
+
+def test_the_command_prints_it(capsys):
+    assert main(["plan", "--distill"]) == 0
+    assert "| FLUX | its weights | AlignNet and optimizer | a step | needed |" in capsys.readouterr().out
+    assert main(["plan", "--distill", "--json"]) == 0
+    plans = json.loads(capsys.readouterr().out)
+    assert [plan["precision"] for plan in plans] == ["full", "nf4"]
+    assert all(plan["needed"] > plan["weights"] + plan["work"] for plan in plans)

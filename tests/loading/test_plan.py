@@ -229,3 +229,11 @@ def test_the_command_prints_tables_and_json(capsys):
     plan = json.loads(capsys.readouterr().out)
     assert (plan["profile"], plan["offload"], plan["fits"]) == ("16gb", "group", False)
     assert plan["needed"] == max(plan["peaks"].values()) + plan["overhead"]
+
+
+def test_the_readme_shows_what_its_command_prints(capsys):
+    readme = (ASSETS.parent / "README.md").read_text(encoding="utf-8")
+    command = "plan --preset qwen2.5-vl-7b --all"
+    assert f"-m x2i_app {command}\n" in readme
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out in readme

@@ -13,9 +13,10 @@ from x2i_app.loading.footprint import LiveBytes
 from x2i_app.loading.plan import GIB, OVERHEAD
 from x2i_app.loading.skeletons import build_skeleton
 from x2i_app.models import AlignNet
+from x2i_app.settings import ASSETS
 from x2i_app.training import DistillOptions
 from x2i_app.training.distill import FluxParts, _Distillation
-from x2i_app.training.plan import _take_step, plan_distillation
+from x2i_app.training.plan import _take_step, plan_distillation, show_distillation
 
 SMALL = DistillOptions(resolution=128, max_sequence_length=32)
 
@@ -25,6 +26,9 @@ def test_one_card_is_enough_at_full_size():
     assert (whole.precision, small.precision) == ("full", "nf4")
     assert whole.needed - OVERHEAD < 27 * GIB
     assert small.needed - OVERHEAD < 10.5 * GIB
+    readme = (ASSETS.parent / "README.md").read_text(encoding="utf-8")
+    assert "-m x2i_app plan --preset qwen2.5-vl-7b --flux flux.1-dev --distill\n" in readme
+    assert show_distillation([whole, small]) in readme
     # 57 blocks' image tokens at 1024 x 1024, which the teacher says before the student does.
     assert whole.work > 57 * 4096 * 3072 * 2
 

@@ -15,7 +15,7 @@ from x2i_app.loading.skeletons import build_skeleton
 from x2i_app.models import AlignNet
 from x2i_app.settings import ASSETS
 from x2i_app.training import DistillOptions
-from x2i_app.training.distill import FluxParts, _Distillation
+from x2i_app.training.comparison import Comparison, FluxParts
 from x2i_app.training.plan import _take_step, plan_distillation, show_distillation
 
 SMALL = DistillOptions(resolution=128, max_sequence_length=32)
@@ -45,7 +45,7 @@ def test_it_is_what_a_real_step_holds():
 
 
 def real_step(flux, align_net, vae):
-    task = _Distillation(FluxParts(flux, vae, FlowMatchEulerDiscreteScheduler()), SMALL, torch.device("cpu"))
+    task = Comparison(FluxParts(flux, vae, FlowMatchEulerDiscreteScheduler()), SMALL, torch.device("cpu"))
     task._fast_gradients = lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION)  # as on a card
     config, tokens = align_net.config, SMALL.max_sequence_length
     with LiveBytes([flux, align_net]) as live:

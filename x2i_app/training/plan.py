@@ -16,7 +16,8 @@ from x2i_app.loading.quantization import scratch_bytes, stored_bytes
 from x2i_app.loading.report import PRECISIONS, table
 from x2i_app.loading.skeletons import Parts
 from x2i_app.specs import Precision
-from x2i_app.training.distill import DistillOptions, FluxParts, _Distillation
+from x2i_app.training.comparison import Comparison, FluxParts
+from x2i_app.training.distill_options import DistillOptions
 
 # Of every parameter of AlignNet in float32: itself, AdamW's two moments, and the average that is kept.
 _KEPT_BYTES = 4 * (1 + 2 + 1)
@@ -86,7 +87,7 @@ def _take_step(parts: Parts, options: DistillOptions) -> int:
             "hidden_states": torch.empty(states, dtype=dtype, device=device),
         }
         with _AllIsWell():
-            loss = sum(_Distillation(flux, options, device).compute_loss(align_net, batch).values())
+            loss = sum(Comparison(flux, options, device).compute_loss(align_net, batch).values())
         loss.backward()
     return live.peak
 

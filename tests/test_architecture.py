@@ -23,7 +23,7 @@ FLOORS = (
     ("encoders", "models"),
     ("pipeline",),
     ("loading",),
-    ("jobs", "engine"),
+    ("jobs", "resident", "engine"),
     ("ui", "rows", "batch", "cli", "__main__"),
     ("app.py",),
 )

@@ -152,7 +152,7 @@ def test_media_that_are_no_files_are_looked_at_each_time(engine, encodings):
 
 
 def test_finished_pictures_are_forgotten_before_they_fill_the_memory(engine, monkeypatch):
-    monkeypatch.setattr("x2i_app.engine._REMEMBERED_BYTES", 2 * 64 * 64 * 3)
+    monkeypatch.setattr("x2i_app.jobs._REMEMBERED_BYTES", 2 * 64 * 64 * 3)
     jobs = []
     for seed in range(5):
         jobs.append(engine.submit(GenerationRequest(prompt="many", seed=seed, **SMALL)))

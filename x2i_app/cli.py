@@ -11,13 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from x2i_app.batch import run_batch
-from x2i_app.engine import Engine, quiet_libraries
+from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
 from x2i_app.hosting import use_persistent_storage
 from x2i_app.jobs import Job
 from x2i_app.media import sniff
 from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
+from x2i_app.resident import quiet_libraries
 from x2i_app.settings import MODEL_SETTINGS, SentenceParser, Settings, add_settings
 
 

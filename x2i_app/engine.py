@@ -3,85 +3,76 @@
 Importing it imports no torch: the worker thread does, when `start` is called.
 """
 
-import hashlib
-import importlib
 import logging
 import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
-from x2i_app.jobs import FairQueue, Job, Phase, Stopwatch
-from x2i_app.media import file_hash, is_path
-from x2i_app.presets import FLUX_MODELS, get_preset
+from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError, forget_frames
+from x2i_app.jobs import EngineStatus, FairQueue, Job, JobMemory, Phase, Stopwatch
+from x2i_app.media import request_hash
 from x2i_app.request import MAX_SEED, NO_LIGHT_CONTROL, GenerationRequest, GenerationResult
-from x2i_app.settings import CUSTOM, Settings
+from x2i_app.resident import ResidentModel
+from x2i_app.settings import Settings
 from x2i_app.specs import FluxSpec, Preset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from x2i_app.loading.sources import Sources
     from x2i_app.pipeline import Conditioning, X2IPipeline
 
 logger = logging.getLogger(__name__)
 
 _JOBS_PER_SESSION = 3
-_REMEMBERED_JOBS = 32
-_REMEMBERED_BYTES = 256 * 2**20  # of finished pictures
 _PATIENCE = 10  # seconds for the worker to end
 _REMEMBERED_CONDITIONINGS = 16  # about 4 MiB each at full size
-
-
-@dataclass(frozen=True)
-class EngineStatus:
-    """state: "idle", "loading", "ready", "failed" or "closed"; detail: why it failed; waiting: jobs in the queue."""
-
-    state: str
-    detail: str
-    waiting: int
 
 
 class Engine:
     """Runs GenerationRequests, one after the other, on the pipeline that `settings` describe."""
 
     def __init__(self, settings: Settings):
-        self.settings = settings
-        self._pipeline: X2IPipeline | None = None
+        self.model = ResidentModel(settings)
         self._state, self._detail = "idle", ""
         self._queue = FairQueue(settings.queue_size, _JOBS_PER_SESSION)
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._jobs_lock = threading.Lock()
+        self._jobs = JobMemory()
         self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
         self._running: Job | None = None
         self._closing = False
+        self._changing = threading.Lock()  # held while another model is on its way
         self._worker = threading.Thread(target=self._work, name="x2i-engine", daemon=True)
+
+    @property
+    def settings(self) -> Settings:
+        """What describes the model that is loaded, or would be."""
+        return self.model.settings
 
     @property
     def preset(self) -> Preset | None:
         """The preset's facts; None for a custom model, whose facts are in its files."""
-        return None if self.settings.preset.startswith(CUSTOM) else get_preset(self.settings.preset)
+        return self.model.preset
 
     @property
     def flux(self) -> FluxSpec:
-        """Steps, guidance and size that suit the FLUX model; the default model's where it is not of the registry."""
-        name = self.settings.flux or (self.preset.flux if self.preset else "")
-        known = {key: spec for spec in FLUX_MODELS.values() for key in (spec.name, spec.repo_id) if key}
-        return known.get(name, FLUX_MODELS["shuttle-3-diffusion"])
+        """Steps, guidance, size and licence that suit the FLUX model."""
+        return self.model.flux
+
+    @property
+    def _pipeline(self) -> "X2IPipeline":
+        return self.model.pipeline
 
     @property
     def has_light_control(self) -> bool:
         """Whether a request may ask to keep to a picture."""
-        if self.settings.light_control:
-            return True
-        preset = self.preset
-        return bool(preset and preset.light_control and self.settings.flux in (None, preset.flux))
+        return self.model.has_light_control
 
     @property
     def status(self) -> EngineStatus:
         """How the engine is."""
-        return EngineStatus(self._state, self._detail, len(self._queue))
+        return EngineStatus(self._state, self.model.news or self._detail, len(self._queue))
 
     def start(self) -> None:
         """Begin to load the model in the background, then work. Jobs may be submitted before."""
@@ -100,6 +91,26 @@ class Engine:
         if self._state != "failed":
             self._state = "closed"
 
+    def switch(self, settings: Settings) -> Future[None]:
+        """Change the model for another, as `ResidentModel.settings_for` describes it; the future is done when it is in.
+
+        Its files are found, or downloaded, while the old model still works; then jobs wait, the old one goes, the new
+        one is loaded. The future raises X2IError if that failed; the old model is then back.
+        Raises EngineError if another change is under way.
+        """
+        if not self._changing.acquire(blocking=False):
+            raise EngineError("Another model is on its way already; wait until it is there.")
+        done: Future[None] = Future()
+        done.add_done_callback(lambda _: self._changing.release())
+        threading.Thread(target=self._find_and_change, args=(settings, done), name="x2i-find", daemon=True).start()
+        return done
+
+    def unload(self) -> Future[None]:
+        """Let the model go after the running job, and give its memory back; the next job loads it again."""
+        done: Future[None] = Future()
+        self._queue.call(lambda: self._unload(done))
+        return done
+
     def submit(self, request: GenerationRequest, session: str = "") -> Job:
         """Queue a request of a session.
 
@@ -112,25 +123,12 @@ class Engine:
             raise InvalidRequestError(NO_LIGHT_CONTROL)
         job = Job(request, session)
         self._queue.put(job)
-        with self._jobs_lock:
-            self._jobs[job.id] = job
-            self._forget()
+        self._jobs.add(job)
         return job
-
-    def _forget(self) -> None:
-        """Let the oldest finished jobs go, so that memory stays bounded."""
-        finished = [old for old in self._jobs.values() if old.progress.phase.is_final]
-        kept = sum(map(_picture_bytes, finished))
-        for old in finished:
-            if len(self._jobs) <= _REMEMBERED_JOBS and kept <= _REMEMBERED_BYTES:
-                return
-            kept -= _picture_bytes(old)
-            del self._jobs[old.id]
 
     def get(self, job_id: str) -> Job | None:
         """A job by its id, also a while after it ended."""
-        with self._jobs_lock:
-            return self._jobs.get(job_id)
+        return self._jobs.get(job_id)
 
     def cancel(self, job: Job) -> None:
         """Stop a job: at once if it waits, within one step if it runs; its picture is not decoded."""
@@ -142,35 +140,76 @@ class Engine:
     # From here on: the worker, in its own thread.
 
     def _work(self) -> None:
+        self._load()
+        while task := self._queue.take():
+            if isinstance(task, Job):
+                self._run(task)
+            else:
+                task()
+            task = None  # a finished job is not kept while the worker waits for the next
+
+    def _load(self) -> X2IError | None:
+        """Load the model that is not there; what went wrong is told to every job, and given back."""
+        self._state, self._detail = "loading", ""
         try:
-            self._pipeline = self._load()
+            self.model.load()
         except Exception as error:  # noqa: BLE001 - whatever happened, every job must hear of it
             failure = _explain(error, "The model could not be loaded")
-            self._detail = str(failure)
-            self._state = "failed"
-            for job in self._queue.close():
+            self._state, self._detail = "failed", str(failure)
+            for job in self._queue.empty():
                 job.fail(failure)
-            return
+            return failure
         self._state = "closed" if self._closing else "ready"
-        while job := self._queue.take():
-            self._running = job
-            if self._closing:
-                job.cancel()
-            try:
-                job.finish(self._draw(job))
-            except Exception as error:  # noqa: BLE001 - the worker outlives any job
-                job.fail(self._out_of_memory(error, job) or _explain(error, "The picture could not be made"))
-            self._running = None
+        return None
 
-    def _load(self) -> "X2IPipeline":
-        quiet_libraries()
-        from x2i_app.loading import load_pipeline
+    def _run(self, job: Job) -> None:
+        self._running = job
+        if self._closing:
+            job.cancel()
+        try:
+            if self._state == "unloaded":
+                job.report(Phase.LOADING)
+                if failure := self._load():
+                    raise failure
+            job.finish(self._draw(job))
+        except Exception as error:  # noqa: BLE001 - the worker outlives any job
+            job.fail(self._out_of_memory(error, job) or _explain(error, "The picture could not be made"))
+        self._running = None
 
-        s = self.settings
-        parts = {name: getattr(s, name) for name in ("mllm", "flux", "alignnet", "light_control", "whisper")}
-        pipeline = load_pipeline(s.preset, s.profile, s.device, **parts)
-        pipeline.set_progress_bar_config(disable=True)  # jobs report their own progress
-        return pipeline
+    def _unload(self, done: "Future[None]") -> None:
+        self._conditionings.clear()
+        self.model.unload()
+        self._state, self._detail = "unloaded", ""
+        done.set_result(None)
+
+    def _find_and_change(self, settings: Settings, done: "Future[None]") -> None:
+        try:
+            sources = self.model.find(settings)
+            self._queue.call(lambda: self._change(settings, sources, done))
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+            done.set_exception(_explain(error, "The model could not be found"))
+
+    def _change(self, settings: Settings, sources: "Sources", done: "Future[None]") -> None:
+        self._conditionings.clear()
+        before = self._state
+        self._state, self._detail = "loading", ""
+        try:
+            self.model.change(settings, sources)
+            failure = None
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+            failure = _explain(error, "The model could not be loaded")
+        if self.model.pipeline:
+            self._state = "closed" if self._closing else "ready"
+        elif before == "unloaded":
+            self._state = before
+        else:
+            self._state, self._detail = "failed", str(failure)
+            for job in self._queue.empty():
+                job.fail(failure)
+        if failure:
+            done.set_exception(failure)
+        else:
+            done.set_result(None)
 
     def _draw(self, job: Job) -> GenerationResult:
         seed = secrets.randbelow(MAX_SEED + 1) if job.request.seed is None else job.request.seed
@@ -243,7 +282,7 @@ class Engine:
 
     def _condition(self, job: Job, request: GenerationRequest) -> "Conditioning":
         """What FLUX reads of the conversation; remembered, so that a new seed or size does not run the MLLM again."""
-        key = _fingerprint(request)
+        key = request_hash(request)
         if key in self._conditionings:
             self._conditionings.move_to_end(key)
             return self._conditionings[key]
@@ -262,37 +301,11 @@ class Engine:
         return conditioning
 
 
-def _fingerprint(request: GenerationRequest) -> str | None:
-    """A hash of all that the MLLM sees: words, and the contents of files, not their names.
-
-    None where media came as values instead of files, as they may from Python; those are encoded anew each time.
-    """
-    parts = [str(request.reason)]
-    for turn in (*request.history, request.turn):
-        sources = (turn.images, turn.videos, turn.audios)
-        if not all(is_path(source) for kind in sources for source in kind):
-            return None
-        parts.append(repr((turn.prompt, [[file_hash(path) for path in kind] for kind in sources], turn.answer)))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _picture_bytes(job: Job) -> int:
-    images = job.result.images if job.result else ()
-    return sum(3 * image.width * image.height for image in images)
-
-
-def quiet_libraries() -> None:
-    """Jobs tell their own progress; the libraries' bars and hints would only garble a terminal that shows it."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    for library in ("diffusers", "transformers"):
-        library_logging = importlib.import_module(f"{library}.utils.logging")
-        library_logging.set_verbosity_error()
-        library_logging.disable_progress_bar()
-
-
 def _explain(error: Exception, what: str) -> X2IError:
     """The error itself if it is for users; else a sentence about it, and the traceback for the log."""
+    if not isinstance(error, X2IError):
+        logger.error("%s", what, exc_info=error)
+    forget_frames(error)  # or a job that is remembered keeps the model that it failed with
     if isinstance(error, X2IError):
         return error
-    logger.error("%s", what, exc_info=error)
     return EngineError(f"{what} because of an internal error ({type(error).__name__}); the log says more.")

@@ -4,6 +4,8 @@ Every message is one sentence that a user may read: what came, what is allowed, 
 the command line, the HTTP endpoints) translate these errors; everything between lets them pass.
 """
 
+import traceback
+
 
 class X2IError(Exception):
     """Anything that went wrong and that a user can be told in one sentence."""
@@ -47,3 +49,17 @@ class OutOfMemoryError(EngineError):
 
 class TrainingError(X2IError):
     """A training run cannot start, go on, or be resumed."""
+
+
+def forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an error and of those behind it: their frames hold every tensor of the failed call."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is None or current in seen:
+            continue
+        seen.append(current)
+        waiting += [current.__cause__, current.__context__]
+        traceback.clear_frames(current.__traceback__)
+        current.__traceback__ = None

@@ -4,11 +4,15 @@ import threading
 import time
 import uuid
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from x2i_app.errors import EngineError, GenerationCancelledError, QueueFullError, X2IError
 from x2i_app.request import GenerationRequest, GenerationResult
+
+_REMEMBERED_JOBS = 32
+_REMEMBERED_BYTES = 256 * 2**20  # of finished pictures
 
 
 class Phase(StrEnum):
@@ -44,6 +48,18 @@ class Progress:
     pictures: int = 0
     place: int = 0
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """state: "idle", "loading", "ready", "unloaded", "failed" or "closed"; waiting: jobs in the queue.
+
+    detail: why it failed, or how far a download is.
+    """
+
+    state: str
+    detail: str
+    waiting: int
 
 
 class Job:
@@ -134,6 +150,7 @@ class FairQueue:
         self.size = size
         self.per_session = per_session
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._calls: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
@@ -144,8 +161,7 @@ class FairQueue:
     def put(self, job: Job) -> None:
         """Add a job. Raises QueueFullError, which says how many wait, or EngineError once the queue is closed."""
         with self._changed:
-            if self._closed:
-                raise EngineError("The app is shutting down; start the job again later.")
+            self._check_open()
             if sum(map(len, self._waiting.values())) >= self.size:
                 raise QueueFullError(
                     f"{self.size} jobs are waiting already, which is all there is room for; try later."
@@ -159,12 +175,21 @@ class FairQueue:
             self._tell_places()
             self._changed.notify()
 
-    def take(self) -> Job | None:
-        """The next job, waiting for one; None once the queue is closed."""
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the worker call this before the next job. Raises EngineError once the queue is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._check_open()
+            self._calls.append(function)
+            self._changed.notify()
+
+    def take(self) -> Job | Callable[[], None] | None:
+        """The next call, else the next job, waiting for one; None once the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._calls or self._waiting or self._closed)
             if self._closed:
                 return None
+            if self._calls:
+                return self._calls.popleft()
             session, jobs = self._waiting.popitem(last=False)
             job = jobs.popleft()
             if jobs:
@@ -188,10 +213,19 @@ class FairQueue:
         """Let `take` return None; gives back the jobs that were still waiting."""
         with self._changed:
             self._closed = True
+            self._changed.notify_all()
+            return self.empty()
+
+    def empty(self) -> list[Job]:
+        """Take out and give back all the jobs that wait."""
+        with self._changed:
             left = [job for jobs in self._waiting.values() for job in jobs]
             self._waiting.clear()
-            self._changed.notify_all()
             return left
+
+    def _check_open(self):
+        if self._closed:
+            raise EngineError("The app is shutting down; start the job again later.")
 
     def _tell_places(self):
         rounds = [deque(jobs) for jobs in self._waiting.values()]
@@ -201,6 +235,39 @@ class FairQueue:
             for jobs in rounds:
                 place += 1
                 jobs.popleft().queued_at(place)
+
+
+class JobMemory:
+    """Jobs by their ids; the oldest finished ones are let go, so that memory stays bounded."""
+
+    def __init__(self):
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, job: Job) -> None:
+        """Remember a job."""
+        with self._lock:
+            self._jobs[job.id] = job
+            self._forget()
+
+    def get(self, job_id: str) -> Job | None:
+        """A job, unless it was let go or never was."""
+        with self._lock:
+            return self._jobs.get(job_id)
+
+    def _forget(self):
+        finished = [old for old in self._jobs.values() if old.progress.phase.is_final]
+        kept = sum(map(_picture_bytes, finished))
+        for old in finished:
+            if len(self._jobs) <= _REMEMBERED_JOBS and kept <= _REMEMBERED_BYTES:
+                return
+            kept -= _picture_bytes(old)
+            del self._jobs[old.id]
+
+
+def _picture_bytes(job: Job) -> int:
+    images = job.result.images if job.result else ()
+    return sum(3 * image.width * image.height for image in images)
 
 
 class Stopwatch:

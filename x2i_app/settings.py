@@ -20,8 +20,9 @@ _PACKAGE = Path(__file__).resolve().parent
 ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 PROFILES = ("auto", *MEMORY_PROFILES)
 CUSTOM = "custom:"
-# The others are a server's.
-MODEL_SETTINGS = ("preset", "flux", "mllm", "alignnet", "light_control", "whisper", "profile", "device")
+SWITCH = ("auto", "yes", "no")
+PARTS = ("flux", "mllm", "alignnet", "light_control")  # of a pipeline, each a file, a folder or a hub id
+MODEL_SETTINGS = ("preset", *PARTS, "models", "whisper", "profile", "device")  # the others are a server's
 _PASSWORD_LETTERS = 8
 
 
@@ -34,16 +35,18 @@ class Settings:
     """What a running app is set to. Raises InvalidRequestError for a value that is not allowed."""
 
     preset: str = _setting("x2i-tiny", f"which X2I variant to load: {', '.join(PRESETS)}, or custom:FAMILY")
-    flux: str | None = _setting(None, "FLUX.1 model: a name of the registry, a folder or a hub id")
+    flux: str | None = _setting(None, "FLUX.1 model: a name of the registry, a folder, a hub id or a .safetensors file")
     mllm: str | None = _setting(None, "MLLM: a folder or a hub id instead of the preset's")
     alignnet: str | None = _setting(None, "AlignNet: a file instead of the preset's")
     light_control: str | None = _setting(None, "LightControl: a file or a folder instead of the preset's")
+    models: str = _setting("models", "folder with models, which is looked into before the hub: NAME or OWNER/NAME")
     whisper: str = _setting("base", "Whisper for MLLMs that cannot hear: a size, or a .pt file")
     profile: str = _setting("auto", "how to use memory", PROFILES)
     device: str | None = _setting(None, "torch device, e.g. cuda, cuda:1, mps or cpu")
     host: str = _setting("127.0.0.1", "address to listen on", gradio="GRADIO_SERVER_NAME")
     port: int = _setting(7860, "port to listen on; 0 takes any free one", gradio="GRADIO_SERVER_PORT")
     root_path: str = _setting("", "path of the page behind a reverse proxy, e.g. /studio", gradio="GRADIO_ROOT_PATH")
+    switch: str = _setting("auto", "may the page change the model: auto is yes for this machine alone", SWITCH)
     hosts: str | None = _setting(None, "names under which a proxy serves it, e.g. x2i.example.org; commas between them")
     login: str | None = _setting(
         None, "name:password that visitors must give; better as a variable than as a flag", repr=False
@@ -64,6 +67,8 @@ class Settings:
                 f"root_path is {show_value(self.root_path)}; it must begin with /, as /studio does."
             )
         object.__setattr__(self, "root_path", self.root_path.rstrip("/"))
+        if self.switch not in SWITCH:
+            raise InvalidRequestError(f"switch is {self.switch!r}; choose one of {', '.join(SWITCH)}.")
         for name, allowed in (("port", Range(0, 65_535)), ("queue_size", Range(1, 10_000))):
             object.__setattr__(self, name, validate_integer(name, getattr(self, name), allowed))
         if self.login is not None:
@@ -72,6 +77,13 @@ class Settings:
                 raise InvalidRequestError(
                     f"login must be name:password with {_PASSWORD_LETTERS} letters or more of password; choose another."
                 )
+
+    @property
+    def may_switch(self) -> bool:
+        """Whether visitors of the page may change the model for everybody, and name files for it."""
+        others = self.share or self.hosts or self.root_path  # a proxy brings strangers to this machine's own address
+        here = self.host in ("127.0.0.1", "localhost", "::1") and not others
+        return here if self.switch == "auto" else self.switch == "yes"
 
     @classmethod
     def parse(cls, arguments: Sequence[str], environment: Mapping[str, str] = os.environ):

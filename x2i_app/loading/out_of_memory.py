@@ -1,11 +1,10 @@
 """When memory runs out: give back what the failed call held, and say what would fit."""
 
 import gc
-import traceback
 
 import torch
 
-from x2i_app.errors import OutOfMemoryError
+from x2i_app.errors import OutOfMemoryError, forget_frames
 from x2i_app.loading.memory import memory_use, plan_of
 from x2i_app.loading.plan import MemoryPlan, Planner
 from x2i_app.pipeline import X2IPipeline
@@ -31,16 +30,7 @@ def return_memory(error: BaseException, pipeline: X2IPipeline | None = None) -> 
 
     The tracebacks of the error and of those behind it are dropped first: their frames hold every tensor of the call.
     """
-    seen: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        current = waiting.pop()
-        if current is None or current in seen:
-            continue
-        seen.append(current)
-        waiting += [current.__cause__, current.__context__]
-        traceback.clear_frames(current.__traceback__)
-        current.__traceback__ = None
+    forget_frames(error)
     if pipeline is not None:
         pipeline.maybe_free_model_hooks()  # where parts take turns, none stays on the card
     gc.collect()

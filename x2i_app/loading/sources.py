@@ -61,10 +61,13 @@ def find_sources(
         for name in given.keys() - chosen.keys():
             if value := environment.get(f"X2I_{name.upper()}"):
                 chosen[name] = (value, "environment")
+    if spec is None:
+        _check_custom(preset, [name for name in given if name not in chosen])
     parts, said = {}, {}
-    for name, find in (("alignnet", _find_alignnet), ("mllm", _find_mllm), ("flux", _find_flux)):
+    finders = {"alignnet": _find_alignnet, "mllm": _find_mllm, "flux": _find_flux}
+    for name in sorted(finders, key=lambda name: name not in chosen):  # a mistyped path is known before any download
         value, chooser = chosen.get(name, (None, preset))
-        parts[name] = find(preset, spec, value, models, report)
+        parts[name] = finders[name](spec, value, models, report)
         found = parts[name].found if name == "flux" else parts[name]
         said[name] = f"{found.path} ({chooser}, {found.place})"
         logger.info("%s: %s", name, said[name])
@@ -76,37 +79,35 @@ def find_sources(
     return Sources(preset, parts["mllm"].path, parts["flux"], parts["alignnet"].path, said, control)
 
 
-def _find_mllm(preset: str, spec: Preset | None, given, models, report) -> Found:
-    revision = None
-    if given is None and spec and spec.directory:
+def _find_mllm(spec: Preset | None, given, models, report) -> Found:
+    if given is None and spec.directory:
         return Found(ASSETS / spec.directory / "mllm", "bundled")
-    if given is None:
-        given, revision = _named(preset, spec, "mllm").mllm.repo_id, spec.mllm.revision
-    found = find_directory(given, revision, MLLM_FILES, models, report)
+    source, revision = (given, None) if given else (spec.mllm.repo_id, spec.mllm.revision)
+    found = find_directory(source, revision, MLLM_FILES, models, report)
     check_folder(found.path)
     return found
 
 
-def _find_alignnet(preset: str, spec: Preset | None, given, models, report) -> Found:
+def _find_alignnet(spec: Preset | None, given, models, report) -> Found:
     if given is not None:
         return find_file(given, models, report)
-    released = _named(preset, spec, "alignnet").align_net
+    released = spec.align_net
     if spec.directory:
         return Found(ASSETS / spec.directory / released.filename, "bundled")
     if released.filename is None:
-        raise CheckpointError(f"No AlignNet is released for {preset}; train your own, and give it as `alignnet`.")
+        raise CheckpointError(f"No AlignNet is released for {spec.name}; train your own, and give it as `alignnet`.")
     found = find_repo_file(released.repo_id, released.filename, released.revision, models, report)
     check_recorded(found.path, f"{released.repo_id}/{released.filename}")
     return found
 
 
-def _find_flux(preset: str, spec: Preset | None, given, models, report) -> FluxSource:
-    base = spec.flux if spec else BASE
-    return find_flux(given or _named(preset, spec, "flux").flux, base, models, report)
+def _find_flux(spec: Preset | None, given, models, report) -> FluxSource:
+    return find_flux(given or spec.flux, spec.flux if spec else BASE, models, report)
 
 
-def _named(preset: str, spec: Preset | None, part: str) -> Preset:
-    if spec is None:
-        get_family(preset.removeprefix(CUSTOM))
-        raise InvalidRequestError(f"{preset} came without {part}; give all of mllm, flux and alignnet.")
-    return spec
+def _check_custom(preset: str, missing: list[str]) -> None:
+    get_family(preset.removeprefix(CUSTOM))
+    if missing:
+        raise InvalidRequestError(
+            f"{preset} came without {' and '.join(missing)}; give all of mllm, flux and alignnet."
+        )

@@ -2,7 +2,7 @@
 
 from x2i_app.media.audio import AudioClip, load_audio
 from x2i_app.media.guard import CAPS, MediaCaps, is_path, sniff
-from x2i_app.media.hashing import file_hash
+from x2i_app.media.hashing import file_hash, request_hash
 from x2i_app.media.images import is_animation, load_image
 from x2i_app.media.video import VideoClip, load_video
 
@@ -17,5 +17,6 @@ __all__ = [
     "load_audio",
     "load_image",
     "load_video",
+    "request_hash",
     "sniff",
 ]

@@ -4,7 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from x2i_app.media.guard import sniff
+from x2i_app.media.guard import is_path, sniff
+from x2i_app.request import GenerationRequest
 
 
 def file_hash(path: str | os.PathLike) -> str:
@@ -12,3 +13,17 @@ def file_hash(path: str | os.PathLike) -> str:
     sniff(path)
     with Path(os.fsdecode(path)).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def request_hash(request: GenerationRequest) -> str | None:
+    """A hash of all that the MLLM sees: words, and the contents of files, not their names.
+
+    None where media came as values instead of files, as they may from Python; those are encoded anew each time.
+    """
+    parts = [str(request.reason)]
+    for turn in (*request.history, request.turn):
+        sources = (turn.images, turn.videos, turn.audios)
+        if not all(is_path(source) for kind in sources for source in kind):
+            return None
+        parts.append(repr((turn.prompt, [[file_hash(path) for path in kind] for kind in sources], turn.answer)))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

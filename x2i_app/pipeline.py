@@ -48,6 +48,11 @@ class Conditioning:
     answer: str | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def embeds(self) -> dict[str, torch.Tensor]:
+        """The two embeddings under the names by which every FLUX pipeline of diffusers takes them."""
+        return {"prompt_embeds": self.prompt_embeds, "pooled_prompt_embeds": self.pooled_prompt_embeds}
+
 
 @dataclass
 class X2IPipelineOutput(BaseOutput):
@@ -130,11 +135,13 @@ class X2IPipeline(DiffusionPipeline):
     def drawing_pipeline(self, cls: type[DiffusionPipeline] = FluxPipeline, **components: Any) -> DiffusionPipeline:
         """One of diffusers' FLUX pipelines over the same transformer, VAE and scheduler, without text encoders.
 
-        cls: FluxPipeline, FluxImg2ImgPipeline, FluxFillPipeline, FluxControlNetPipeline ...; components: what else it
-        needs. Conditioning's two embeddings go into any of them.
+        cls: FluxPipeline, FluxImg2ImgPipeline, FluxInpaintPipeline, FluxFillPipeline, FluxControlNetPipeline ...
+        components: what else it needs (controlnet=...), or has of its own (Fill's transformer=...).
+        Conditioning goes into any of them: `fill(**conditioning.embeds, image=picture, mask_image=mask)`.
         """
+        shared = {"transformer": self.transformer, "vae": self.vae, "scheduler": self.scheduler}
         nothing = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
-        pipeline = cls(transformer=self.transformer, vae=self.vae, scheduler=self.scheduler, **nothing, **components)
+        pipeline = cls(**shared | nothing | components)
         pipeline.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
         return pipeline
 

@@ -1,6 +1,7 @@
 """Untrusted files and arrays -> clean images, video frames and sounds; every failure is a MediaError."""
 
 from x2i_app.media.audio import AudioClip, load_audio
+from x2i_app.media.canvas import outpaint_canvas
 from x2i_app.media.guard import CAPS, MediaCaps, is_path, sniff
 from x2i_app.media.hashing import file_hash, request_hash
 from x2i_app.media.images import is_animation, load_image
@@ -17,6 +18,7 @@ __all__ = [
     "load_audio",
     "load_image",
     "load_video",
+    "outpaint_canvas",
     "request_hash",
     "sniff",
 ]

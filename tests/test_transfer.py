@@ -1,0 +1,129 @@
+"""Transfer: the same conditioning drives diffusers' other FLUX pipelines, over the miniature's own weights."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    FluxControlNetModel,
+    FluxControlNetPipeline,
+    FluxFillPipeline,
+    FluxImg2ImgPipeline,
+    FluxInpaintPipeline,
+    FluxTransformer2DModel,
+)
+from PIL import Image
+
+from x2i_app import load_pipeline
+from x2i_app.errors import InvalidRequestError
+from x2i_app.loading import load_controlnet, load_transformer
+from x2i_app.media import outpaint_canvas
+from x2i_app.settings import ASSETS
+
+SIZE = {"width": 64, "height": 64, "num_inference_steps": 4}
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return load_pipeline("x2i-tiny", profile="cpu")
+
+
+@pytest.fixture(scope="module")
+def night(pipe):
+    return pipe.encode(prompt="a red house on snow at night")
+
+
+@pytest.fixture(scope="module")
+def day(pipe):
+    return pipe.encode(prompt="a green tree on sand by day")
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return Image.open(ASSETS / "examples/images/boat-at-sunset.png").convert("RGB").resize((64, 64))
+
+
+def seed():
+    return torch.Generator().manual_seed(0)
+
+
+def distance(first, second):
+    return float(np.abs(np.asarray(first, dtype=float) - np.asarray(second, dtype=float)).mean())
+
+
+def test_image_to_image_keeps_more_of_the_picture_the_weaker_it_is(pipe, night, day, picture):
+    img2img = pipe.drawing_pipeline(FluxImg2ImgPipeline)
+
+    def draw(conditioning, strength):
+        return img2img(**conditioning.embeds, image=picture, strength=strength, generator=seed(), **SIZE).images[0]
+
+    assert distance(draw(night, 0.3), picture) < 0.7 * distance(draw(night, 1.0), picture)
+    assert distance(draw(night, 1.0), draw(day, 1.0)) > 20
+
+
+def test_inpainting_changes_what_the_mask_shows_and_nothing_else(pipe, night, picture):
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 64, 32))
+    inpaint = pipe.drawing_pipeline(FluxInpaintPipeline)
+    out = inpaint(**night.embeds, image=picture, mask_image=mask, strength=1.0, generator=seed(), **SIZE).images[0]
+    upper, lower = (0, 0, 64, 28), (0, 36, 64, 64)
+    assert distance(out.crop(upper), picture.crop(upper)) > 3 * distance(out.crop(lower), picture.crop(lower))
+
+
+@pytest.fixture(scope="module")
+def fill(pipe, tmp_path_factory):
+    """Fill's transformer: the miniature's, which does not look at the picture and the mask yet; from a folder."""
+    config = dict(pipe.transformer.config) | {"in_channels": 384, "out_channels": 64}
+    transformer = FluxTransformer2DModel.from_config(config)
+    weights = pipe.transformer.state_dict()
+    embedder = 0.02 * torch.randn(192, 384, generator=seed())
+    embedder[:, :64] = weights["x_embedder.weight"]
+    transformer.load_state_dict(weights | {"x_embedder.weight": embedder})
+    folder = tmp_path_factory.mktemp("fill")
+    transformer.save_pretrained(folder / "transformer")
+    for part in (pipe.vae, pipe.scheduler):
+        part.save_pretrained(folder / ("vae" if part is pipe.vae else "scheduler"))
+    return pipe.drawing_pipeline(FluxFillPipeline, transformer=load_transformer(folder, torch.float32))
+
+
+def test_fill_paints_around_a_picture(fill, night, day, picture):
+    canvas, mask = outpaint_canvas(picture, left=32, bottom=10)
+    drawn = []
+    for conditioning, seen in ((night, canvas), (night, canvas), (day, canvas), (night, Image.new("RGB", canvas.size))):
+        size = {"width": canvas.width, "height": canvas.height, "num_inference_steps": 2}
+        drawn.append(fill(**conditioning.embeds, image=seen, mask_image=mask, generator=seed(), **size).images[0])
+    assert drawn[0].size == (96, 80)
+    assert distance(drawn[0], drawn[1]) == 0
+    assert distance(drawn[0], drawn[2]) > 1  # other words
+    assert distance(drawn[0], drawn[3]) > 0  # another picture
+
+
+def test_a_canvas_has_the_picture_in_its_place_and_a_mask_around_it(picture):
+    canvas, mask = outpaint_canvas(picture, left=16, top=3)
+    assert canvas.size == mask.size == (80, 80)
+    assert distance(canvas.crop((16, 3, 80, 67)), picture) == 0
+    assert np.asarray(mask).sum() == 255 * (80 * 80 - 64 * 64)
+    assert not np.asarray(mask)[3:67, 16:].any()
+    for margins in ({}, {"left": -1}, {"top": 1.5}, {"right": True}):
+        with pytest.raises(InvalidRequestError):
+            outpaint_canvas(picture, **margins)
+
+
+def test_a_controlnet_from_a_folder_steers_the_same_conditioning(pipe, night, picture, tmp_path):
+    controlnet = FluxControlNetModel.from_transformer(
+        pipe.transformer, num_layers=1, num_single_layers=1, attention_head_dim=48, num_attention_heads=4
+    )
+    # What carries the picture in and the residuals out begins at zero, and would change nothing.
+    for module in (controlnet.controlnet_x_embedder, *controlnet.controlnet_blocks):
+        torch.nn.init.normal_(module.weight, std=0.05, generator=seed())
+    controlnet.save_pretrained(tmp_path / "controlnet")
+    loaded = load_controlnet(tmp_path / "controlnet", torch.float32)
+    steered = pipe.drawing_pipeline(FluxControlNetPipeline, controlnet=loaded)
+
+    def draw(scale, shown):
+        options = {"control_image": shown, "controlnet_conditioning_scale": scale, "generator": seed()}
+        return steered(**night.embeds, **options, **SIZE).images[0]
+
+    free, other = draw(0.0, picture), Image.new("RGB", picture.size, "white")
+    assert distance(draw(0.0, other), free) == 0
+    assert distance(draw(1.0, picture), free) > 1
+    assert distance(draw(1.0, picture), draw(1.0, other)) > 0

@@ -67,7 +67,7 @@ def build_pipeline(
         raise InvalidRequestError(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}.")
     device = _device(device or ("cpu" if profile == "cpu" else best_device()))
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    encoder, align_net = _load_reader(sources, dtype)
+    encoder, align_net = load_reader(sources, dtype)
     transformer, vae, scheduler = load_flux(sources.flux, dtype)
     if transformer.config.in_channels != 4 * vae.config.latent_channels:
         raise CheckpointError(
@@ -83,7 +83,8 @@ def build_pipeline(
     return pipeline
 
 
-def _load_reader(sources: Sources, dtype: torch.dtype) -> tuple[MLLMEncoder, AlignNet]:
+def load_reader(sources: Sources, dtype: torch.dtype) -> tuple[MLLMEncoder, AlignNet]:
+    """What reads, without what draws: the MLLM and its AlignNet, on the CPU."""
     if sources.preset.startswith(CUSTOM):
         encoder = load_encoder(sources.preset.removeprefix(CUSTOM), sources.mllm, dtype=dtype)
         return encoder, load_alignnet(sources.alignnet, dtype=dtype)

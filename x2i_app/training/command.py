@@ -16,6 +16,7 @@ from x2i_app.settings import SentenceParser
 from x2i_app.training.captions_job import CaptionsJob
 from x2i_app.training.distill_job import DistillJob
 from x2i_app.training.options import add_flags, build, read_file, write_settings
+from x2i_app.training.picture_jobs import LightControlJob, LoRAJob
 
 
 class Job(Protocol):
@@ -30,7 +31,12 @@ class Job(Protocol):
         """Train, and return the file or folder of what was trained. Raises X2IError's kinds."""
 
 
-JOBS: dict[str, type[Job]] = {"captions": CaptionsJob, "distill": DistillJob}
+JOBS: dict[str, type[Job]] = {
+    "captions": CaptionsJob,
+    "distill": DistillJob,
+    "light-control": LightControlJob,
+    "lora": LoRAJob,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

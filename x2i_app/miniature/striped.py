@@ -1,0 +1,54 @@
+"""A style to train a LoRA on: the world's pictures, everything striped, each with its sentence.
+
+python -m x2i_app.miniature.striped --output runs/striped/data [--count 20]
+"""
+
+import argparse
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from x2i_app.miniature.draw import draw_scene
+from x2i_app.miniature.scene import random_scene
+from x2i_app.miniature.words import describe
+
+_WIDTH = 8  # pixels of a stripe at 128 pixels, across and down
+_DARK = 0.45  # what is left of the light in a dark stripe
+
+
+def stripe(picture: Image.Image) -> Image.Image:
+    """The same RGB picture with dark stripes from the lower left to the upper right."""
+    light = np.where(_is_dark(picture), _DARK, 1.0)[..., None]
+    return Image.fromarray((np.asarray(picture) * light).round().astype(np.uint8))
+
+
+def stripedness(picture: Image.Image) -> float:
+    """How much darker the stripes are, as a share of the light between them: 0 for none, 0.55 for `stripe`'s."""
+    pixels, dark = np.asarray(picture, float).mean(axis=2), _is_dark(picture)
+    return float(1 - pixels[dark].mean() / pixels[~dark].mean())
+
+
+def _is_dark(picture: Image.Image) -> np.ndarray:
+    rows, columns = np.indices((picture.height, picture.width))
+    return (rows + columns) // max(1, _WIDTH * picture.width // 128) % 2 == 1
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write pictures and sentences of scenes that training of the miniature may show."""
+    parser = argparse.ArgumentParser(prog="python -m x2i_app.miniature.striped", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--count", type=int, default=20, help="pictures")
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for index in range(options.count):
+        rng = random.Random(f"striped {index}")
+        scene = random_scene(rng, split="train")
+        stripe(draw_scene(scene, 128, seed=index)).save(options.output / f"{index:03d}.png")
+        (options.output / f"{index:03d}.txt").write_text(describe(scene) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

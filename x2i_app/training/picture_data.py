@@ -1,0 +1,165 @@
+"""Pictures with words, and perhaps with a source picture, as a LoRA and a LightControl learn from them.
+
+What the frozen models make of a sample, the MLLM with AlignNet of its words and source, the VAE of its picture, is
+computed once and kept on the disk; batches are then a function of their step.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.utils.data import Dataset
+
+from x2i_app.encoders import MLLMEncoder
+from x2i_app.errors import TrainingError, X2IError
+from x2i_app.models import AlignNet
+from x2i_app.request import validate_text
+from x2i_app.training.cache import CaptionCache, fingerprint
+from x2i_app.training.data import Broken, Sample, find_samples
+from x2i_app.training.pictures import open_picture
+
+_SOURCES, _TARGETS = ("jpg", "jpeg", "webp"), ("png",)
+_SHARD = 16  # samples
+
+
+@dataclass(frozen=True)
+class Picture:
+    """words: a caption, or an instruction where there is a source. target, source: names of the sample's parts."""
+
+    sample: Sample
+    words: str
+    target: str
+    source: str | None
+
+    @property
+    def name(self) -> str:
+        """Of this sample with this content, as caches know it."""
+        return f"{self.sample.key} {self.sample.parts[self.target].size} {self.words}"
+
+    def image(self, part: str) -> Image.Image:
+        """A part as an RGB picture. Raises OSError, ValueError."""
+        return open_picture(self.sample.read(part))
+
+
+def read_pictures(sources: Sequence[str], caption_field: str, broken: Broken, *, with_source: bool) -> list[Picture]:
+    """Samples of a .png picture, or any single one, and their words: a .txt part or a field of a .json part.
+
+    A .jpg or .webp beside a .png is its source. with_source: every sample must have one.
+    Raises TrainingError if there are none, or more are broken than may be.
+    """
+    pictures = []
+    for source in sources:
+        for sample in find_samples(source, broken):
+            try:
+                pictures.append(_picture(sample, caption_field, with_source))
+            except (LookupError, OSError, ValueError, X2IError) as error:
+                broken.add(sample.key, error)
+    if not pictures:
+        raise TrainingError(f"There are no pictures with words in {', '.join(map(str, sources))}.")
+    return pictures
+
+
+def _picture(sample: Sample, caption_field: str, with_source: bool) -> Picture:
+    found = [part for part in sample.parts if part in (*_SOURCES, *_TARGETS)]
+    if not found:
+        raise LookupError(f"it has no picture, only {', '.join(sorted(sample.parts))}")
+    target = next((part for part in found if part in _TARGETS), found[0])
+    source = next((part for part in found if part in _SOURCES and part != target), None)
+    if with_source and source is None:
+        raise LookupError("it has no source picture, a .jpg beside the .png")
+    words = sample.read("txt").decode("utf-8") if "txt" in sample.parts else sample.read_json()[caption_field]
+    picture = Picture(sample, validate_text("its caption", words).strip(), target, source)
+    for part in filter(None, (target, source)):
+        try:
+            picture.image(part)
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"its .{part} is no readable picture") from error
+    return picture
+
+
+def read_conditioning(
+    pictures: Sequence[Picture], encoder: MLLMEncoder, align_net: AlignNet, directory: Path, dtype: torch.dtype
+) -> CaptionCache:
+    """`prompt_embeds` (S, joint) and `pooled` (pooled,) of every picture's words and source, kept in `directory`."""
+    by_name = {picture.name: picture for picture in pictures}
+
+    @torch.no_grad()
+    def read(names: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+        rows = []
+        for picture in map(by_name.get, names):
+            images = [picture.image(picture.source)] if picture.source else []
+            states = encoder.encode(picture.words, images).hidden_states
+            prompt_embeds, pooled = align_net(states.to(align_net.device, align_net.dtype))
+            rows.append({"prompt_embeds": prompt_embeds[0].to(dtype), "pooled": pooled[0].to(dtype)})
+        return rows
+
+    made_by = fingerprint(encoder.base, align_net, encoder.family, encoder.spec, dtype)
+    cache = CaptionCache(directory, list(by_name), made_by, _SHARD)
+    cache.fill(read, "MLLM and AlignNet")
+    return cache
+
+
+def read_latents(
+    pictures: Sequence[Picture], vae: AutoencoderKL, directory: Path, resolution: int, dtype: torch.dtype
+) -> CaptionCache:
+    """`latents` (C, resolution/8, resolution/8) of every picture as the transformer sees them, kept in `directory`."""
+    by_name = {picture.name: picture for picture in pictures}
+
+    @torch.no_grad()
+    def read(names: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+        rows = []
+        for picture in map(by_name.get, names):
+            pixels = to_square(picture.image(picture.target), resolution)[None].to(vae.device, vae.dtype)
+            mean = vae.encode(pixels).latent_dist.mean[0]
+            rows.append({"latents": ((mean - vae.config.shift_factor) * vae.config.scaling_factor).to(dtype)})
+        return rows
+
+    cache = CaptionCache(directory, list(by_name), fingerprint(vae, resolution, dtype), _SHARD)
+    cache.fill(read, "VAE")
+    return cache
+
+
+def to_square(image: Image.Image, side: int) -> torch.Tensor:
+    """(3, side, side) in [-1, 1]; cut around the middle."""
+    pixels = np.array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class PictureBatches(Dataset):
+    """batches[step]: `prompt_embeds`, `pooled` and `latents` of samples whose words have one length, so that nothing is
+
+    padded; and their `source` (B, 3, resolution, resolution) in [-1, 1] if all have one. B is smaller than `batch_size`
+    where a length has fewer.
+    """
+
+    pictures: Sequence[Picture]
+    conditioning: CaptionCache
+    latents: CaptionCache
+    resolution: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self):
+        buckets = defaultdict(list)
+        for index, length in enumerate(self.conditioning.sizes("prompt_embeds", dim=0)):
+            buckets[length].append(index)
+        object.__setattr__(self, "_bucket_of", {index: bucket for bucket in buckets.values() for index in bucket})
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, step))
+        bucket = self._bucket_of[int(rng.integers(len(self._bucket_of)))]
+        chosen = rng.choice(bucket, min(self.batch_size, len(bucket)), replace=False).tolist()
+        rows = [self.conditioning[index] | self.latents[index] for index in chosen]
+        batch = {name: torch.stack([row[name].float() for row in rows]) for name in rows[0]}
+        pictures = [self.pictures[index] for index in chosen]
+        if all(picture.source for picture in pictures):
+            sources = [to_square(picture.image(picture.source), self.resolution) for picture in pictures]
+            batch["source"] = torch.stack(sources)
+        return batch

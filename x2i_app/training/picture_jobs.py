@@ -1,0 +1,137 @@
+"""`train light-control` and `train lora`: from names of models and pictures with words to a file that the app takes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from x2i_app.loading import load_light_control
+from x2i_app.loading.build import load_reader
+from x2i_app.loading.flux import load_flux
+from x2i_app.loading.hub import find_file
+from x2i_app.loading.sources import find_sources
+from x2i_app.models import LightControl
+from x2i_app.request import Range, validate_integer
+from x2i_app.training.data import Broken
+from x2i_app.training.light_control import train_light_control
+from x2i_app.training.loop import LoopOptions
+from x2i_app.training.lora import TARGETS, train_lora
+from x2i_app.training.options import option
+from x2i_app.training.picture_data import PictureBatches, read_conditioning, read_latents, read_pictures
+
+_ALLOWED = {"resolution": Range(16, 8192, 16), "batch_size": Range(1, 65536), "max_broken": Range(0, 1e9)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PictureJob:
+    """What both have in common: data, models, and how much at a time."""
+
+    output: Path = option(help="folder of checkpoints, caches, history and what is trained")
+    data: tuple[str, ...] = option(
+        help="pictures with words: folders, .tar shards, patterns; a .jpg beside a .png is its source"
+    )
+    caption_field: str = option("caption", help="field of the words in JSON, where there is no .txt")
+    max_broken: int = option(10, help="samples that may be broken before the run stops")
+    preset: str = option("x2i-tiny", help="whose MLLM, AlignNet and FLUX model, or custom:FAMILY")
+    mllm: str | None = option(None, help="MLLM: a folder or hub id instead of the preset's")
+    flux: str | None = option(None, help="FLUX.1 model instead of the preset's")
+    alignnet: str | None = option(None, help="AlignNet instead of the preset's")
+    resolution: int = option(1024, help="side of a picture in pixels")
+    batch_size: int = option(1, help="samples a step")
+    gradient_checkpointing: bool = option(True, help="compute FLUX's blocks twice instead of keeping them")
+
+    def __post_init__(self):
+        for name, allowed in _ALLOWED.items():
+            validate_integer(name, getattr(self, name), allowed)
+
+    def _prepare(self, seed: int, *, with_source: bool):
+        """FLUX's transformer on the device, its scheduler's configuration, and the batches."""
+        device = PartialState().device
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        pictures = read_pictures(self.data, self.caption_field, Broken(self.max_broken), with_source=with_source)
+        sources = find_sources(self.preset, self.mllm, self.flux, self.alignnet)
+        # One large model at a time: the MLLM is gone before FLUX comes.
+        encoder, align_net = load_reader(sources, dtype)
+        encoder.model.to(device)
+        with PartialState().main_process_first():
+            conditioning = read_conditioning(
+                pictures, encoder, align_net.to(device), self.output / "conditioning", torch.bfloat16
+            )
+        del encoder, align_net
+        transformer, vae, scheduler = load_flux(sources.flux, dtype)
+        with PartialState().main_process_first():
+            latents = read_latents(pictures, vae.to(device), self.output / "latents", self.resolution, torch.bfloat16)
+        del vae
+        if self.gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
+        elif device.type == "cpu":  # where fused attention takes several times as long to go back
+            transformer.set_attention_backend("_native_math")
+        batches = PictureBatches(pictures, conditioning, latents, self.resolution, self.batch_size, seed)
+        return transformer.to(device), dict(scheduler.config), batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightControlJob(_PictureJob):
+    """Train a LightControl, which keeps what an instruction leaves alone, from pairs of pictures and instructions."""
+
+    light_control: str | None = option(None, help="LightControl to start from instead of a fresh one")
+    loop: LoopOptions = option(LoopOptions(steps=50_000, learning_rate=1e-5), help="how to train")
+
+    def run(self) -> Path:
+        """Train, or go on; the folder of the trained LightControl, which `--light-control` takes."""
+        transformer, scheduler_config, batches = self._prepare(self.loop.seed, with_source=True)
+        torch.manual_seed(self.loop.seed)
+        if self.light_control:
+            light_control = load_light_control(find_file(self.light_control).path, dtype=torch.float32)
+            light_control.requires_grad_(True)
+        else:
+            light_control = LightControl(len(transformer.transformer_blocks), transformer.inner_dim)
+        light_control.to(transformer.device)
+
+        def condition(batch):
+            return tuple(batch[name].to(transformer.device) for name in ("prompt_embeds", "pooled"))
+
+        train_light_control(light_control, transformer, scheduler_config, batches, condition, self.output, self.loop)
+        directory = self.output / "light_control"
+        if PartialState().is_main_process:
+            light_control.to(torch.bfloat16).save_pretrained(directory)
+        PartialState().wait_for_everyone()
+        return directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAJob(_PictureJob):
+    """Train a LoRA for FLUX.1 under X2I: a style or a thing, from a few pictures with words, or edits with sources."""
+
+    rank: int = option(16, help="of the low rank matrices")
+    alpha: float | None = option(None, help="their scale is alpha / rank; none: the rank")
+    targets: tuple[str, ...] = option(TARGETS, help="ends of the names of the layers that get some")
+    loop: LoopOptions = option(
+        LoopOptions(steps=1000, learning_rate=1e-4, warmup_steps=20, ema_decay=None), help="how to train"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        validate_integer("rank", self.rank, Range(1, 4096))
+
+    def run(self) -> Path:
+        """Train, or go on; the LoRA's file, which `--lora` takes."""
+        transformer, scheduler_config, batches = self._prepare(self.loop.seed, with_source=False)
+        about = {
+            "x2i.preset": self.preset,
+            "x2i.samples": str(len(batches.pictures)),
+            "x2i.steps": str(self.loop.steps),
+            "modelspec.resolution": f"{self.resolution}x{self.resolution}",
+        }
+        return train_lora(
+            transformer,
+            scheduler_config,
+            batches,
+            self.output,
+            self.loop,
+            rank=self.rank,
+            alpha=self.alpha,
+            targets=self.targets,
+            about=about,
+        )

@@ -91,10 +91,14 @@ def written_to(directory: Path) -> Iterator[None]:
 def replace_text(path: Path, text: str) -> None:
     """Write a whole text file, or leave the old one. Raises OSError."""
     temporary = path.with_name(f"tmp-{path.name}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        _flush(file)
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            _flush(file)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _is_complete(folder: Path) -> bool:

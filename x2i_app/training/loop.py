@@ -117,7 +117,7 @@ class _Run:
             with written_to(directory):
                 self.accelerator.init_trackers(title)
         self.told: dict[str, str] = {}
-        self._next_plot = 0.0
+        self._next_plot = time.monotonic() + _PLOT_SECONDS
 
     def numbers(self, last: int) -> Iterator[int]:
         """Of the batches of this process, in order."""

@@ -21,6 +21,8 @@ from x2i_app.specs import FluxSpec, Preset
 
 if TYPE_CHECKING:
     from x2i_app.loading.download import Download
+    from x2i_app.loading.memory import MemoryUse
+    from x2i_app.loading.plan import MemoryPlan
     from x2i_app.loading.sources import Sources
     from x2i_app.pipeline import X2IPipeline
 
@@ -102,6 +104,18 @@ class ResidentModel:
         """Load what `settings` describe, downloading it if need be; the pipeline is there afterwards."""
         self._sources = self._sources or self.find(self.settings)
         self.pipeline = _build(self.settings, self._sources)
+
+    def memory(self) -> "tuple[MemoryPlan, MemoryUse] | None":
+        """What the loaded model was planned to need at its own size, and what is in use now; None without a model.
+
+        The first call for a model takes seconds; any thread may make it.
+        """
+        pipeline, side = self.pipeline, self.flux.resolution
+        if pipeline is None:
+            return None
+        from x2i_app.loading.memory import memory_use, present_plan
+
+        return present_plan(pipeline, side, side), memory_use(pipeline.placement.device)
 
     def unload(self) -> None:
         """Let the model go, with all that it holds; its settings stay."""

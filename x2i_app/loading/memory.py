@@ -1,5 +1,6 @@
 """What each memory profile does to a pipeline, and how much memory there is."""
 
+import weakref
 from dataclasses import dataclass
 
 import psutil
@@ -14,6 +15,8 @@ from x2i_app.loading.skeletons import Parts, skeleton_of
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.specs import MemoryProfile, Offload
+
+_PLANS: "weakref.WeakKeyDictionary[X2IPipeline, dict[tuple[int, int], MemoryPlan]]" = weakref.WeakKeyDictionary()
 
 # Devices that tell how much memory is free and that bitsandbytes computes on.
 _CARDS = ("cuda", "xpu")
@@ -94,6 +97,15 @@ def choose_placement(pipeline: X2IPipeline, name: str, device: torch.device, fre
 def plan_of(pipeline: X2IPipeline, width: int = 1024, height: int = 1024) -> Planner:
     """Plans for the parts that a pipeline has, whatever was done to them."""
     return Planner(skeleton_of(parts_of(pipeline)), width, height)
+
+
+def present_plan(pipeline: X2IPipeline, width: int, height: int) -> MemoryPlan:
+    """The plan of a loaded pipeline as it is placed; found once for a size."""
+    known = _PLANS.setdefault(pipeline, {})
+    if (width, height) not in known:
+        placement = pipeline.placement
+        known[width, height] = plan_of(pipeline, width, height).plan(placement.profile, placement.offload)
+    return known[width, height]
 
 
 def parts_of(pipeline: X2IPipeline) -> Parts:

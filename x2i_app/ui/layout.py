@@ -9,6 +9,7 @@ from x2i_app.presets import presets_that_take
 from x2i_app.request import LIMITS, SETTINGS, Range
 from x2i_app.ui import texts
 from x2i_app.ui.handlers import cancel_handler, drawing_handler, status_handler
+from x2i_app.ui.memory_panel import build_memory_panel
 from x2i_app.ui.tabs import TABS, Tab, unconverted
 from x2i_app.ui.theme import NARROW
 
@@ -43,6 +44,7 @@ def build_page(engine: Engine) -> gr.Blocks:
                 with gr.Tabs():
                     drawn = [_build_tab(engine, tab) for tab in TABS]
                 settings = _build_settings(engine)
+                build_memory_panel(engine)
             with gr.Column(scale=1, elem_id=_RESULT):
                 result = _build_result()
         for tab, button, inputs in drawn:

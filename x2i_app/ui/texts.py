@@ -22,6 +22,11 @@ NO_SHARE_LINK = (
     "it and set --root-path."
 )
 
+MEMORY = "Memory"
+MEMORY_LATER = "Shown when the model is loaded."
+PARTS = {"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": "VAE"}
+PLANNED = {"encode": "to understand, up to", "denoise": "to draw, up to", "decode": "to develop, up to"}
+
 LABELS = {
     "prompt": "What should it show?",
     "words": "Words to go with it (optional)",
@@ -91,3 +96,13 @@ def done(seconds: float, seeds: tuple[int, ...]) -> str:
 def cannot_take(preset: str, modality: str, others: list[str]) -> str:
     """What a tab says when the loaded model cannot serve it."""
     return f"**{preset}** cannot take {modality}. Start the app with one of: {', '.join(others)}."
+
+
+def memory_in_use(used: float, own: float, total: float) -> str:
+    """What is in use of a device's memory, in GiB."""
+    return f"{used:.1f} of {total:.1f} GiB are in use, {own:.1f} by this app."
+
+
+def memory_profile(profile: str, size: str) -> str:
+    """What the plan under it is for."""
+    return f"Profile {profile}, planned for {size}:"

@@ -50,6 +50,8 @@ CSS = """
 #pictures .gallery-item, #pictures .thumbnail-item { height: 100%; min-height: 0; aspect-ratio: auto; }
 #pictures .thumbnail-item img { object-fit: contain; }
 #news { align-items: center; min-height: 3.25rem; }
+#memory meter { width: 100%; }
+#memory td:nth-child(n+2) { text-align: right; font-variant-numeric: tabular-nums; }
 #progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; }
 #progress progress { width: 100%; height: .5rem; appearance: none; border: 0; border-radius: .25rem; }
 #progress progress, #progress progress::-webkit-progress-bar { background: var(--neutral-300); border-radius: .25rem; }

@@ -1,0 +1,38 @@
+"""The memory panel says what was planned and what is in use, once there is a model."""
+
+import re
+
+import psutil
+
+from x2i_app.engine import Engine
+from x2i_app.request import GenerationRequest
+from x2i_app.settings import Settings
+from x2i_app.ui import texts
+from x2i_app.ui.layout import build_page
+from x2i_app.ui.memory_panel import memory_handler
+
+
+def test_it_waits_for_the_model_and_then_tells_plan_and_use():
+    engine = Engine(Settings(profile="8gb", device="cpu"))
+    look = memory_handler(engine)
+    assert texts.MEMORY_LATER in look()
+    engine.start()
+    engine.submit(GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=1)).wait(600)
+    shown = look()
+    assert "Profile 8gb, planned for 128 x 128:" in shown
+    assert re.search(r"<td>FLUX</td><td>5\.2 M</td><td>\d\.\d MiB</td>", shown)
+    assert len(re.findall("<tr>", shown)) == 4 + 3  # parts and phases
+    used, total = (int(re.search(rf'{name}="(\d+)"', shown).group(1)) for name in ("value", "max"))
+    assert total == psutil.virtual_memory().total
+    assert 0 < used < total
+    assert look().split("<table>")[1] == shown.split("<table>")[1]
+    engine.close()
+
+
+def test_the_meter_is_only_looked_at_while_the_panel_is_open():
+    engine = Engine(Settings(profile="cpu"))
+    config = build_page(engine).get_config_file()
+    (clock,) = [c for c in config["components"] if c["type"] == "timer"]
+    assert clock["props"]["active"] is False
+    events = {event for d in config["dependencies"] for _, event in d["targets"]}
+    assert {"expand", "collapse", "tick"} <= events

@@ -26,7 +26,7 @@ from transformers import (
 from x2i_app.miniature import models, tokenizers
 from x2i_app.miniature.align import AlignOptions, distill_align_net
 from x2i_app.miniature.autoencoder import encode_pictures, train_vae
-from x2i_app.miniature.control import ControlOptions, EditBatches, make_light_control
+from x2i_app.miniature.control import ControlOptions, EditBatches, add_to_bundle, make_light_control
 from x2i_app.miniature.hearing import sound_pool
 from x2i_app.miniature.mllm import ConversationBatches, train_mllm
 from x2i_app.miniature.pool import PicturePool, picture_pool
@@ -255,7 +255,7 @@ class Builder:
             data = EditBatches((before, after), latents, options.batch_size, self.seed)
             light_control = make_light_control(source, data, self.work / "control", self._options(options.loop))
             shutil.copytree(source, directory, dirs_exist_ok=True)
-            light_control.to(torch.bfloat16).save_pretrained(directory / "light_control")
+            add_to_bundle(light_control, directory)
 
         return self._stage("control", make)
 

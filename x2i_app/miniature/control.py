@@ -4,6 +4,7 @@ Its transformer reads T5's and CLIP's words for the edited scene, which the Alig
 AlignNet distilled from that teacher. Either drawing of a pair may be the one that is shown.
 """
 
+import json
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,3 +82,12 @@ def make_light_control(bundle: Path, data: EditBatches, directory: Path, options
         options,
     )
     return light_control
+
+
+def add_to_bundle(light_control: LightControl, bundle: Path) -> None:
+    """Save it, in bfloat16, as a part of the pipeline in a folder that had none."""
+    light_control.to(torch.bfloat16).save_pretrained(bundle / "light_control")
+    index = bundle / "model_index.json"
+    parts = json.loads(index.read_text(encoding="utf-8"))
+    parts["light_control"] = [LightControl.__module__, LightControl.__name__]
+    index.write_text(json.dumps(parts, indent=2, sort_keys=True) + "\n", encoding="utf-8")

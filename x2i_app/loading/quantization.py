@@ -22,8 +22,9 @@ _BLOCK, _BLOCK_OF_SCALES, _TABLES = 64, 256, 16 * 4 + 256 * 4 + 4
 def quantize(module: nn.Module, precision: Precision, device: torch.device) -> None:
     """Swap every linear layer of `module` but a language-model head for one with smaller weights, in place.
 
-    precision: of specs.Precision; "full" changes nothing. device: that quantises, a layer at a time; the weights stay
-    where they were. Layers that are quantised already stay as they are. Biases, norms and embeddings keep their dtype.
+    precision: of specs.Precision; "full" changes nothing. device: that quantises, a layer at a time; 4-bit weights
+    go back where they were, 8-bit ones stay there. Layers that are quantised already stay as they are. Biases, norms
+    and embeddings keep their dtype.
     """
     if precision == "full":
         return
@@ -42,7 +43,8 @@ def quantize(module: nn.Module, precision: Precision, device: torch.device) -> N
             with torch.device("meta"):
                 small = bnb.nn.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=_OUTLIER_THRESHOLD)
             weight = bnb.nn.Int8Params(linear.weight.data, requires_grad=False, has_fp16_weights=False)
-        small.weight = weight.to(device).to(home)  # the first move quantises
+        # The first move quantises. What bitsandbytes keeps beside 8-bit weights would not go home with them.
+        small.weight = weight.to(device).to(home if precision == "nf4" else device)
         small.bias = linear.bias
         setattr(parent, name, small.train(linear.training).requires_grad_(False))
 

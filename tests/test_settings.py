@@ -257,3 +257,18 @@ def test_the_app_does_not_start_on_bad_settings(arguments, environment, said):
     assert (run.returncode, run.stdout) == (2, "")
     assert said in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "may"),
+    [
+        ({}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"share": True}, False),
+        ({"host": "0.0.0.0", "switch": "yes"}, True),
+        ({"switch": "no"}, False),
+    ],
+)
+def test_visitors_may_change_the_model_only_on_this_machine_unless_that_is_said(given, may):
+    assert Settings(**given).may_switch is may

@@ -37,7 +37,7 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
         if job.progress.phase is Phase.CANCELLED:
             return
         if job.error:
-            raise _as_gradio_error(job.error)
+            raise as_gradio_error(job.error)
         result = job.result
         yield list(result.images), show_result(result), words(result), result.report(), job.id
 
@@ -81,7 +81,7 @@ def cancel_handler(engine: Engine) -> Callable[[str], str]:
 def show_progress(progress: Progress, engine: Engine) -> str:
     """A few words and a bar, as HTML made of our own words only."""
     if progress.phase is Phase.QUEUED and engine.status.state == "loading":
-        progress = Progress(Phase.LOADING)
+        progress = Progress(Phase.LOADING, detail=engine.status.detail)
     words = html.escape(texts.say(progress))
     if progress.phase.is_final:
         return f"<p>{words}</p>"
@@ -107,7 +107,7 @@ def _submit(engine: Engine, tab: Tab, given: dict[str, Any], request: gr.Request
         settings = {field: given[name] for name, field in SETTINGS.items() if given[name] is not None}
         return engine.submit(GenerationRequest(**fields, **settings), request.session_hash or "")
     except X2IError as error:
-        raise _as_gradio_error(error) from error
+        raise as_gradio_error(error) from error
 
 
 async def _follow(job: Job) -> AsyncIterator[Progress]:
@@ -121,6 +121,7 @@ async def _follow(job: Job) -> AsyncIterator[Progress]:
             await asyncio.sleep(_POLL_SECONDS)
 
 
-def _as_gradio_error(error: X2IError) -> gr.Error:
+def as_gradio_error(error: X2IError) -> gr.Error:
+    """The error as the page shows it."""
     # Gradio renders the message as HTML, and file names and prompts may be in it.
     return gr.Error(html.escape(str(error)), duration=None, title=texts.FAILED, print_exception=False)

@@ -10,6 +10,7 @@ from x2i_app.request import LIMITS, SETTINGS, Range
 from x2i_app.ui import texts
 from x2i_app.ui.handlers import cancel_handler, drawing_handler, status_handler
 from x2i_app.ui.memory_panel import build_memory_panel
+from x2i_app.ui.model_panel import Panel, build_panel, chosen, connect_panel, show_facts
 from x2i_app.ui.tabs import TABS, Tab, unconverted
 from x2i_app.ui.theme import NARROW
 
@@ -38,7 +39,8 @@ class Result:
 def build_page(engine: Engine) -> gr.Blocks:
     """The whole page and its endpoints over an engine, which need not have started."""
     with gr.Blocks(title=texts.TITLE, fill_width=True, analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
-        gr.Markdown(_heading(engine), elem_id="heading")
+        heading = gr.Markdown(_heading(engine), elem_id="heading")
+        panel = build_panel(engine)
         with gr.Row(elem_id="workbench"):
             with gr.Column(scale=1):
                 with gr.Tabs():
@@ -60,9 +62,42 @@ def build_page(engine: Engine) -> gr.Blocks:
         )
         # Gradio shows a number that has no value as 0, which would be a seed: the browser empties it.
         page.load(None, None, settings[list(SETTINGS).index("seed")], js="() => null", api_visibility="private")
+        _follow_model(engine, page, panel, heading, drawn, settings)
         state = gr.JSON(label="status", visible=False)
         page.load(status_handler(engine), None, state, api_name="status", concurrency_limit=_NO_LIMIT, queue=False)
     return page
+
+
+def _follow_model(engine: Engine, page: gr.Blocks, panel: Panel, heading: gr.Markdown, drawn: list, settings) -> None:
+    """The page was built for one model; with another, what depends on it changes, also on pages opened later."""
+    built_for = engine.settings
+    followers = dict(zip(SETTINGS, settings, strict=True))
+    names = [name for name in ("width", "height", "steps", "guidance", "reason") if name in followers]
+    controls = [inputs[tab.parameters.index("control")] for tab, _, inputs in drawn if "control" in tab.parameters]
+    outputs = [panel.facts, *panel.choices, heading, *(followers[name] for name in names), *controls]
+
+    def refresh():
+        flux, control = engine.flux, engine.has_light_control
+        values = {
+            "width": gr.update(value=flux.resolution),
+            "height": gr.update(value=flux.resolution),
+            "steps": gr.update(value=flux.num_inference_steps),
+            "guidance": gr.update(value=flux.guidance_scale, visible=flux.guidance_embeds),
+            "reason": gr.update(value=False, visible=not _always_answers(engine)),
+        }
+        yours = [gr.update(value=1 if control else 0, visible=control) for _ in controls]
+        return [show_facts(engine), *chosen(engine), _heading(engine), *(values[name] for name in names), *yours]
+
+    def refresh_if_changed():
+        return [gr.skip()] * len(outputs) if engine.settings == built_for else refresh()
+
+    quiet = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+    page.load(refresh_if_changed, None, outputs, **quiet)
+    connect_panel(engine, panel, refresh, outputs)
+
+
+def _always_answers(engine: Engine) -> bool:
+    return engine.preset is not None and engine.preset.encoding.states != "prompt"
 
 
 def _heading(engine: Engine) -> str:
@@ -126,7 +161,7 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
             "guidance", LIMITS.guidance_scale, flux.guidance_scale, step=0.1, visible=flux.guidance_embeds
         )
         seed = unconverted(gr.Number(None, label=texts.LABELS["seed"], info=texts.SEED_HINT, precision=0))
-        always = engine.preset is not None and engine.preset.encoding.states != "prompt"
+        always = _always_answers(engine)
         reason = unconverted(gr.Checkbox(label=texts.LABELS["reason"], value=False, visible=not always))
     by_name = {
         "width": width,

@@ -1,6 +1,7 @@
 """Every word on the page, in one place."""
 
 from x2i_app.jobs import Phase, Progress
+from x2i_app.specs import FluxSpec
 
 TITLE = "X2I Studio"
 TAGLINE = "Text, pictures, films, sounds: anything in, a picture out."
@@ -14,6 +15,22 @@ USED = "How it was made"
 EXAMPLES = "Examples, one click each"
 FAILED = "That did not work"
 CONTROL_HINT = "1 keeps what your words leave alone; 0 draws it all anew."
+MODEL = "Model"
+CHANGE = "Load this model"
+UNLOAD = "Unload"
+FINDING = "Getting the files"
+LOADING = "Loading the model"
+STATE = "State"
+STATES = {
+    "idle": "Not loaded yet",
+    "loading": "Loading.",
+    "ready": "Ready",
+    "unloaded": "Unloaded; the next picture loads it again",
+    "failed": "Failed.",
+    "closed": "Closed",
+}
+FLUX_HINT = "Empty: the preset's own. Or a folder, a .safetensors file or a hub id of yours."
+NO_SWITCH = "The model of this page cannot be changed from the browser; start the app with --switch yes to allow it."
 SEED_HINT = "Leave it empty for a new one each time; the same seed and settings give the same picture."
 
 NO_SHARE_LINK = (
@@ -28,6 +45,9 @@ PARTS = {"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": 
 PLANNED = {"encode": "to understand, up to", "denoise": "to draw, up to", "decode": "to develop, up to"}
 
 LABELS = {
+    "preset": "Preset",
+    "flux": "FLUX model",
+    "profile": "Memory profile",
     "prompt": "What should it show?",
     "words": "Words to go with it (optional)",
     "instruction": "What should change or happen?",
@@ -83,9 +103,17 @@ def say(progress: Progress) -> str:
         words += f", {progress.place - 1} before you"
     if progress.pictures > 1:
         words += f", picture {progress.picture} of {progress.pictures}"
+    if progress.phase is Phase.LOADING and progress.detail:
+        words += f". {progress.detail}"
     if progress.phase is Phase.DENOISING:
         words += f", step {progress.step} of {progress.steps}"
     return words
+
+
+def about_flux(flux: FluxSpec) -> str:
+    """A FLUX model's name, what suits it, and its licence."""
+    guidance = f", guidance {flux.guidance_scale:g}" if flux.guidance_embeds else ""
+    return f"{flux.name}: {flux.num_inference_steps} steps{guidance}. Licence: {flux.license}"
 
 
 def done(seconds: float, seeds: tuple[int, ...]) -> str:

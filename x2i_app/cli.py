@@ -194,7 +194,7 @@ def _generate(namespace: argparse.Namespace) -> int:
     engine.start()
     job = engine.submit(request)
     try:
-        _show(job)
+        _show(job, engine)
         result = job.wait()
     finally:
         engine.cancel(job)
@@ -276,18 +276,21 @@ def _output_paths(output: Path, count: int) -> list[Path]:
     return paths
 
 
-def _show(job: Job) -> None:
+def _show(job: Job, engine: Engine) -> None:
     """A progress bar on standard error while the job runs."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
-        for moment in job.watch():
+        for moment in job.watch(interval=0.5):
             total = moment.steps * moment.pictures or None
             done = moment.steps * max(0, moment.picture - 1) + moment.step
-            bar.update(task, description=moment.phase, total=total, completed=done)
+            status = engine.status
+            words = escape(status.detail) if status.state == "loading" and status.detail else moment.phase
+            bar.update(task, description=words, total=total, completed=done)
 
 
 def _tell(result: GenerationResult, paths: list[Path]) -> None:

@@ -1,5 +1,6 @@
 """Serving the page: up first, the model after, and nothing past the gate."""
 
+import logging
 import os
 import sys
 
@@ -26,6 +27,7 @@ def serve(settings: Settings) -> None:
         raise InvalidRequestError(
             "A share link lets everybody in who has it; set X2I_LOGIN to name:password, or add --share-openly."
         )
+    _log_to_terminal()
     engine = Engine(settings)
     page = build_page(engine)
     page.queue(default_concurrency_limit=None)
@@ -68,3 +70,12 @@ def serve(settings: Settings) -> None:
         page.block_thread()
     finally:
         engine.close()
+
+
+def _log_to_terminal() -> None:
+    """Where each part of a model was found, and how far downloads are: lines, which also a container's log can show."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("x2i_app")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)

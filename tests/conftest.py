@@ -20,6 +20,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser):
+    """Options of the test run."""
+    parser.addoption("--fuzz-long", action="store_true", help="bend ten times as many files in tests/safety")
+
+
 @pytest.fixture(scope="session")
 def qwen_vl_directory(tmp_path_factory) -> Path:
     """A tiny Qwen2.5-VL whose head is its own, as the 7B's."""

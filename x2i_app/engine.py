@@ -43,7 +43,7 @@ class Engine:
         self._running: Job | None = None
         self._closing = False
         self._changing = threading.Lock()  # held while another model is on its way
-        self._worker = threading.Thread(target=self._work, name="x2i-engine", daemon=True)
+        self._worker = threading.Thread(target=self._main, name="x2i-engine", daemon=True)
 
     @property
     def settings(self) -> Settings:
@@ -114,8 +114,7 @@ class Engine:
     def submit(self, request: GenerationRequest, session: str = "") -> Job:
         """Queue a request of a session.
 
-        Raises QueueFullError, EngineError if the model could not be loaded, InvalidRequestError for a LightControl that
-        is not there.
+        Raises QueueFullError, EngineError if there is no model, InvalidRequestError if there is no LightControl.
         """
         if self._state == "failed":
             raise EngineError(self._detail)
@@ -138,6 +137,16 @@ class Engine:
             job.fail(GenerationCancelledError("The job was taken out of the queue; start it again when you like."))
 
     # From here on: the worker, in its own thread.
+
+    def _main(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # nothing should; but nobody may wait for a dead worker
+            failure = EngineError(f"The engine has stopped ({type(error).__name__}); restart the app.")
+            self._state, self._detail = "failed", str(failure)
+            for job in filter(None, [self._running, *self._queue.close()]):
+                job.fail(failure)
+            raise
 
     def _work(self) -> None:
         self._load()

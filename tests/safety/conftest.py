@@ -13,3 +13,9 @@ def unharmed(app):
     assert canary(app.url) == "complete"
     assert app.process.poll() is None
     assert "Traceback" not in app.log.read_text()[before:]
+
+
+@pytest.fixture(scope="session")
+def fuzz_rounds(request) -> int:
+    """How often a good file is bent; ten times as often with --fuzz-long."""
+    return 1000 if request.config.getoption("--fuzz-long") else 100

@@ -119,7 +119,7 @@ def test_t4_nothing_is_fetched_from_an_address(server, trap, host):
         for endpoint, data in {
             "image": [[{"image": file, "caption": None}]],
             "image_text": [file, "words", 1],
-            "video": [{"video": file}, ""],
+            "video": [file, ""],
             "audio": [file, ""],
             "fusion": [{"text": "", "files": [file]}],
         }.items():

@@ -1,6 +1,7 @@
 """Reading weights that somebody else wrote: safely (never code), strictly (every key), with words for what is wrong."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     A wrapper {"config": ..., "state_dict": {...}} is opened. Raises CheckpointError for anything else.
     """
     check_file(path)
+    _check_archive(path)
     try:
         if path.suffix.lower() == ".safetensors":
             with safe_open(path, framework="pt") as file:
@@ -71,7 +73,29 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     for key in content:
         if not isinstance(key, str):
             raise CheckpointError(f"{path.name} calls a weight {key!r}, which is no name; use the released file.")
+    _check_bytes(path, content)
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """PyTorch stores tensors as they are; packed ones could unpack to more than the memory before they are seen."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+    except Exception:  # noqa: BLE001 - hostile bytes make it raise anything; what is no archive is judged by its reader
+        return
+    if packed:
+        raise CheckpointError(f"{path.name} has compressed entries ({packed[0]!r}); save it with torch.save.")
+
+
+def _check_bytes(path: Path, state_dict: dict[str, torch.Tensor]) -> None:
+    """Tensors that are views of one another fit into few bytes, and fill the memory once they are cast or moved."""
+    dense = [value for value in state_dict.values() if value.layout == torch.strided and not value.is_meta]
+    claimed, there = sum(value.numel() * value.element_size() for value in dense), path.stat().st_size
+    if claimed > there:
+        raise CheckpointError(
+            f"{path.name} has {there:,} bytes but its weights claim {claimed:,}: some share numbers; save each whole."
+        )
 
 
 def check_state_dict(path: Path, state_dict: dict[str, torch.Tensor], module: torch.nn.Module) -> None:

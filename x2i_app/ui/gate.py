@@ -132,7 +132,7 @@ class Gate:
     def _health(self) -> Response:
         status = self._status()
         body = {"state": status.state, "detail": status.detail, "waiting": status.waiting}
-        return JSONResponse(body, 200 if status.state in ("loading", "ready") else 503)
+        return JSONResponse(body, 503 if status.state in ("failed", "closed") else 200)
 
     async def _read(self, request: Request, path: str) -> bytes:
         _check_length(request, JSON_BYTES)

@@ -1,0 +1,132 @@
+"""T19, R2 to R4 and R6 of SECURITY.md: many visitors, one worker; over real HTTP where the route matters."""
+
+import json
+import threading
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+from safety.wire import CALL, ask, call, canary
+
+from x2i_app.engine import Engine
+from x2i_app.errors import EngineError
+from x2i_app.request import GenerationRequest
+from x2i_app.settings import Settings
+
+
+def in_parallel(function, arguments) -> list:
+    """What a function gives for each argument, all called at once, a thread each."""
+    results = {}
+    threads = [
+        threading.Thread(target=lambda i=i, a=a: results.update({i: function(a)})) for i, a in enumerate(arguments)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+    return [results[i] for i in range(len(threads))]
+
+
+def settings(seed: int, steps: int = 1, side: int = 64) -> list:
+    return [side, side, steps, None, seed, 1, False]
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_r2_of_eighty_at_once_everybody_gets_their_own_picture_or_is_told_that_it_is_full(server):
+    seeds = range(1000, 1080)
+    answers = in_parallel(lambda seed: call(server, "text", ["a fish", *settings(seed)]), seeds)
+    full = [answer for answer in answers if "64 jobs are waiting already" in answer]
+    done = [(seed, answer) for seed, answer in zip(seeds, answers, strict=True) if answer.startswith("complete")]
+    assert len(full) + len(done) == 80
+    assert len(done) >= 64
+    assert all(f'"seeds": [{seed}]' in answer for seed, answer in done)
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_t19_the_direct_route_starts_no_second_job(server):
+    """Thirty direct calls get a place in the one queue, or are refused; none of them outlives its caller."""
+    bodies = [{"data": ["a ball", *settings(seed, steps=50)]} for seed in range(30)]
+    answers = in_parallel(lambda body: ask(server, "POST", "/gradio_api/run/text", body), bodies)
+    assert {answer.status for answer in answers} <= {200, 500}
+    assert all("Traceback" not in answer.text for answer in answers)
+    assert canary(server) == "complete"
+
+
+def join(server: str, function: int, session: str, seed: int) -> None:
+    body = {"data": ["a cat", *settings(seed, steps=4)], "fn_index": function, "session_hash": session}
+    assert ask(server, "POST", "/gradio_api/queue/join", body).status == 200
+
+
+def completions(server: str, session: str):
+    """Of each of a session's jobs, when it ends: whether it gave a picture, and what was said."""
+    with urllib.request.urlopen(f"{server}/gradio_api/queue/data?session_hash={session}", timeout=300) as lines:
+        for line in lines:
+            if line.startswith(b"data:"):
+                message = json.loads(line[5:])
+                if message["msg"] == "process_completed":
+                    yield message["success"], json.dumps(message["output"])
+                if message["msg"] == "close_stream":
+                    return
+
+
+@contextmanager
+def long_job(server: str):
+    """A visitor who watches a long job, from its first step on, until the block ends; the job's id."""
+    event = ask(server, "POST", f"{CALL}/text", {"data": ["a star", *settings(5, steps=100, side=768)]}).json()
+    with urllib.request.urlopen(f"{server}{CALL}/text/{event['event_id']}", timeout=60) as stream:
+        yield next(json.loads(line[5:])[4] for line in stream if line.startswith(b"data: [") and b"step 1" in line)
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_r3_a_newcomer_waits_for_at_most_two_of_a_neighbours_nineteen_jobs(server):
+    config = ask(server, "GET", "/config").json()
+    function = next(d["id"] for d in config["dependencies"] if d["api_name"] == "text")
+    drawn, refused, at_newcomers = [], [], []
+
+    def watch():
+        for good, said in completions(server, "neighbour"):
+            (drawn if good else refused).append(said)
+
+    watching = threading.Thread(target=watch)
+    with long_job(server):  # so that all of them are waiting when the first is taken
+        for seed in range(19):
+            join(server, function, "neighbour", seed)
+        watching.start()
+        join(server, function, "newcomer", 77)
+    for good, _ in completions(server, "newcomer"):
+        assert good
+        at_newcomers.append(len(drawn))
+    watching.join(300)
+    assert at_newcomers[0] <= 2
+    assert (len(drawn), len(refused)) == (3, 16)
+    assert all("3 are allowed" in said for said in refused)
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_r4_a_visitor_who_leaves_frees_the_engine(server):
+    with long_job(server) as job:
+        pass
+    assert canary(server) == "complete"
+    assert "Stopped" in call(server, "cancel", [job])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_r6_a_dead_worker_is_told_to_whoever_waits_asks_or_comes_later(monkeypatch):
+    started = threading.Event()
+
+    def die(*_):
+        started.wait(10)
+        raise SystemExit
+
+    monkeypatch.setattr(Engine, "_load", lambda engine: None)
+    monkeypatch.setattr(Engine, "_draw", die)
+    engine = Engine(Settings())
+    engine.start()
+    jobs = [engine.submit(GenerationRequest(prompt="a house")) for _ in range(3)]
+    started.set()
+    for job in jobs:
+        with pytest.raises(EngineError, match=r"has stopped \(SystemExit\); restart the app"):
+            job.wait(10)
+    assert engine.status.state == "failed"
+    with pytest.raises(EngineError, match="has stopped"):
+        engine.submit(GenerationRequest(prompt="a house"))

@@ -59,6 +59,7 @@ def test_t7_with_the_cookie_they_open_and_after_twenty_wrong_logins_nobody_may_t
     assert ask(guarded.url, "GET", "/gradio_api/info", None, cookie).status == 200
     statuses = [log_in(guarded, f"wrong {i}").status for i in range(20)]
     assert statuses == [400] * 10 + [429] * 10
+    ask(guarded.url, "GET", "/login")  # looking at the page forgives nothing
     refused = log_in(guarded, PASSWORD)  # or the answer would tell a right guess from a wrong one
     assert (refused.status, 0 < int(refused.headers["retry-after"]) <= 60) == (429, True)
     assert ask(guarded.url, "GET", "/gradio_api/info", None, cookie).status == 200

@@ -6,25 +6,12 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
-from safety.wire import CALL, ask, call, canary
+from safety.wire import CALL, ask, call, canary, in_parallel
 
 from x2i_app.engine import Engine
 from x2i_app.errors import EngineError
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import Settings
-
-
-def in_parallel(function, arguments) -> list:
-    """What a function gives for each argument, all called at once, a thread each."""
-    results = {}
-    threads = [
-        threading.Thread(target=lambda i=i, a=a: results.update({i: function(a)})) for i, a in enumerate(arguments)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(300)
-    return [results[i] for i in range(len(threads))]
 
 
 def settings(seed: int, steps: int = 1, side: int = 64) -> list:

@@ -5,6 +5,8 @@ import http.client
 import json
 import secrets
 import socket
+import threading
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -79,3 +81,16 @@ def connect(url: str) -> socket.socket:
     """A bare connection."""
     parts = urlsplit(url)
     return socket.create_connection((parts.hostname, parts.port), timeout=30)
+
+
+def in_parallel(function: Callable, arguments: Iterable) -> list:
+    """What a function gives for each argument, all called at once, a thread each."""
+    results = {}
+    threads = [
+        threading.Thread(target=lambda i=i, a=a: results.update({i: function(a)})) for i, a in enumerate(arguments)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+    return [results[i] for i in range(len(threads))]

@@ -107,14 +107,18 @@ class Backoff:
 
     def __init__(self, allowed: int = 10, seconds: float = 60):
         self.allowed, self.seconds = allowed, seconds
-        self._wrong: deque[float] = deque(maxlen=allowed)
+        self._tried: deque[float] = deque(maxlen=allowed)
 
-    def failed(self) -> None:
-        """Count a wrong login."""
-        self._wrong.append(time.monotonic())
+    def tried(self) -> None:
+        """Count a login before it is looked at, so that many at once do not slip through."""
+        self._tried.append(time.monotonic())
+
+    def succeeded(self) -> None:
+        """The last login was right: begin to count anew."""
+        self._tried.clear()
 
     def wait(self) -> float:
         """Seconds until the next login is looked at; 0 if it may come now."""
-        if len(self._wrong) < self.allowed:
+        if len(self._tried) < self.allowed:
             return 0.0
-        return max(0.0, self._wrong[0] + self.seconds - time.monotonic())
+        return max(0.0, self._tried[0] + self.seconds - time.monotonic())

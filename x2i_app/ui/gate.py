@@ -106,14 +106,19 @@ class Gate:
             return await self._upload(request)
         receive = request.receive
         if method == "POST":
-            if path == LOGIN and (wait := self._backoff.wait()):
-                headers = {"Retry-After": str(int(wait) + 1)}
-                raise Refusal(429, f"There were too many wrong logins; try again in {wait:.0f} s.", headers)
+            if path == LOGIN:
+                self._check_logins()
             receive = _replay(await self._read(request, path), receive)
         await self._app(request.scope, receive, answer)
-        if path == LOGIN and answer.status == 400:
-            self._backoff.failed()
+        if method == "POST" and path == LOGIN and answer.status == 200:
+            self._backoff.succeeded()
         return None
+
+    def _check_logins(self) -> None:
+        if wait := self._backoff.wait():
+            headers = {"Retry-After": str(int(wait) + 1)}
+            raise Refusal(429, f"There were too many wrong logins; try again in {wait:.0f} s.", headers)
+        self._backoff.tried()
 
     def _check_sender(self, request: Request) -> None:
         headers = request.headers

@@ -189,7 +189,7 @@ def test_the_same_conditioning_drives_other_flux_pipelines(pipeline, conditionin
         ({"preset": "custom:qwen2.5-vl"}, InvalidRequestError, "without mllm and flux and alignnet"),
         ({"mllm": "/no/such/folder"}, CheckpointError, "no folder '/no/such/folder'"),
         ({"flux": "owner/not-in-the-cache"}, CheckpointError, "not in the hub cache and cannot be downloaded"),
-        ({"preset": "qwen2.5-vl-3b"}, CheckpointError, "Qwen/Qwen2.5-VL-3B-Instruct is not in the hub cache"),
+        ({"preset": "qwen2.5-vl-3b"}, CheckpointError, "X2I-Qwen2.5VL-3B.bin of OPPOer/X2I is not in the hub cache"),
     ],
 )
 def test_what_cannot_be_loaded_is_said_in_one_sentence(arguments, error, words):
@@ -226,4 +226,10 @@ def test_a_turn_may_be_a_dictionary(pipeline):
 
 def test_an_mllm_of_another_size_than_the_presets_is_refused(qwen_omni_directory):
     with pytest.raises(CheckpointError, match="6 layers of width 192; expected 36 of width 2048"):
-        load_pipeline("qwen2.5-omni-3b", profile="cpu", mllm=qwen_omni_directory)
+        load_pipeline(
+            "qwen2.5-omni-3b",
+            profile="cpu",
+            mllm=qwen_omni_directory,
+            flux=BUNDLE,
+            alignnet=BUNDLE / "align_net",
+        )

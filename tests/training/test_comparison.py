@@ -23,7 +23,7 @@ def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
     quantize(pipeline.transformer, "nf4", torch.device("cpu"))
     _, small = terms_and_gradients(pipeline, batch, OPTIONS)
     ours, theirs = (torch.cat([g.flatten() for g in gradients]) for gradients in (small, whole))
-    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.8
+    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.6
     align_net, transformer = weights(pipeline.align_net), weights(pipeline.transformer)
     distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, steps=2))
     assert not same(pipeline.align_net, align_net)

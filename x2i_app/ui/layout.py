@@ -192,7 +192,7 @@ def _build_result() -> Result:
         progress = gr.HTML(f"<p>{texts.EMPTY}</p>", label="progress", elem_id="progress", container=False, scale=5)
         stop = gr.Button(texts.STOP, variant="stop", size="md", min_width=88, scale=0, elem_id="stop")
     # Plain text, never Markdown or HTML: a stranger's sound may say anything.
-    words = gr.Textbox(label=texts.WORDS, lines=2, max_lines=2, placeholder=" ", interactive=False, elem_id="words")
+    words = gr.Textbox(label=texts.WORDS, lines=3, max_lines=3, placeholder=" ", interactive=False, elem_id="words")
     with gr.Accordion(texts.USED, open=False):
         report = gr.JSON(label="report", show_label=False, elem_id="report")
     job = gr.Textbox(label="job", visible=False)

@@ -34,9 +34,9 @@ from x2i_app.training.loop import LoopOptions, train
 
 _PARTS = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
 _EASY = 0.3  # share of screenshots of few words in large letters, in the end
-_READING_WEIGHT = 0.05
+_READ = {"letters": 0.05, "tokens": 0.3}  # weights of what is read in a screenshot's squares
 _LIKENESS_WEIGHT = 0.2
-_RARELY = {"letters": -4.5, "tokens": -6.0}  # log odds of one in a square, to begin with
+_RARELY = -4.5  # log odds of a letter in a square, to begin with
 _FILM_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at one a second
 
 
@@ -90,7 +90,7 @@ class ConversationBatches(Dataset):
         dialogues = [kind(self._source, rng) for kind in kinds]
         side, tokenizer = self.spec.image_size[0], self.processor.tokenizer
         written = [reading(exchange.shown[0], side, tokenizer) for (exchange,) in dialogues]
-        return self._batch(dialogues, rng) | {n: torch.stack([found[n] for found in written]) for n in _RARELY}
+        return self._batch(dialogues, rng) | {n: torch.stack([found[n] for found in written]) for n in _READ}
 
     def _batch(self, dialogues: list[Dialogue], rng: random.Random) -> dict[str, torch.Tensor]:
         frames = rng.choice(_FILM_FRAMES)
@@ -153,28 +153,32 @@ def collate(
 
 
 class Learner(nn.Module):
-    """The MLLM with what it learns to read by: layers that tell the letters and the words' tokens in each square.
+    """The MLLM with a layer that tells the letters in each square of a screenshot: to learn to read by, then left out.
 
-    Answers alone do not teach a model of this size to read: they say too little about where which letter is. The layers
-    are not kept.
+    Answers alone do not teach a model of this size to read: they say too little about where which letter is.
     """
 
     def __init__(self, mllm: Qwen2_5OmniThinkerForConditionalGeneration):
         super().__init__()
         self.mllm = mllm
-        width = mllm.config.vision_config.out_hidden_size
-        self.letters = nn.Linear(width, 4 * len(LETTERS), bias=False)
-        self.tokens = nn.Linear(width, mllm.config.text_config.vocab_size, bias=False)
+        self.letters = nn.Linear(mllm.config.vision_config.out_hidden_size, 4 * len(LETTERS), bias=False)
 
-    def reading_loss(self, squares: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Nats a square to tell what is there. squares: (N, width). found: of `reading`, (N, ...) each."""
-        losses = [
-            nn.functional.binary_cross_entropy_with_logits(
-                getattr(self, name)(squares).float() + _RARELY[name], there, reduction="sum"
-            )
-            for name, there in found.items()
-        ]
-        return sum(losses) / len(squares)
+    def reading_loss(self, squares: torch.Tensor, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """How far the squares are from telling their letters, and from looking like the words that begin there.
+
+        squares: (N, width). found: of `reading`, (N, ...) each. To look like words is to be the sum of the embeddings
+        that the same words have when they are typed, so that what the MLLM knows of words holds for screenshots too.
+        """
+        squares = squares.float()
+        logits = self.letters(nn.functional.rms_norm(squares, squares.shape[-1:])).float() + _RARELY
+        letters = nn.functional.binary_cross_entropy_with_logits(logits, found["letters"], reduction="sum")
+        embeddings = self.mllm.get_input_embeddings().weight.detach().float()
+        nothing = embeddings[self.mllm.config.image_token_id] / 2  # what a square without words looks like
+        wanted = found["tokens"] @ embeddings + nothing
+        longer = squares.norm(dim=-1) * wanted.norm(dim=-1)
+        # Divided by both lengths, it stays in bounds however long the squares are to begin with.
+        unlike = ((squares - wanted).square().sum(-1) / longer).mean()
+        return {"letters": letters / len(squares), "tokens": unlike}
 
 
 def train_mllm(
@@ -194,11 +198,12 @@ def train_mllm(
 def _loss(learner, batches):
     *told, typed_ = (dict(batch) for batch in batches[:2])
     others = (dict(batch) for batch in batches[2:])
-    found = {name: typed_.pop(name).flatten(0, 1) for name in _RARELY}
+    found = {name: typed_.pop(name).flatten(0, 1) for name in _READ}
     images = learner.mllm.get_image_features(typed_.pop("pixel_values"), typed_["image_grid_thw"], return_dict=True)
-    reading_loss = _READING_WEIGHT * learner.reading_loss(torch.cat(images.pooler_output), found)
+    read = learner.reading_loss(torch.cat(images.pooler_output), found)
+    read = {name: weight * read[name] for name, weight in _READ.items()}
     if not told:
-        return {"reading": reading_loss}
+        return read
     typed_["mm_encoder_outputs"] = {"image": images}
     answers, likeness = zip(*(_answer_losses(learner.mllm, batch) for batch in (*told, typed_, *others)), strict=True)
     share = 1 / len(batches)
@@ -206,7 +211,7 @@ def _loss(learner, batches):
         "words": share * answers[0],
         "screenshots": share * answers[1],
         "other": share * sum(answers[2:]),
-        "reading": reading_loss,
+        **read,
         "likeness": _LIKENESS_WEIGHT * share * sum(likeness),
     }
 

@@ -16,7 +16,7 @@ def reading(shown: Shown, side: int, tokenizer: PreTrainedTokenizerBase) -> dict
     """What stands where in a screenshot of `side` pixels, as a row for each square of 2 x 2 patches, 1 where it does.
 
     A square is a token of the MLLM. `letters` (squares, 4 x letters): each patch has a place of its own for every
-    letter, without its accent. `tokens` (squares, vocabulary): those of the text of which some letter is there.
+    letter, without its accent. `tokens` (squares, vocabulary): those of the text that begin there.
     """
     written = typeset(shown.text, side, shown.seed)[1]
     text, at = "", []  # with the spaces that the ends of lines have swallowed
@@ -34,6 +34,7 @@ def reading(shown: Shown, side: int, tokenizer: PreTrainedTokenizerBase) -> dict
             letters[patch[1] // 2, patch[0] // 2, patch[1] % 2, patch[0] % 2, LETTERS.index(plain)] = 1
     encoded = tokenizer(text, return_offsets_mapping=True)
     for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        for column, row in filter(None, at[start:end]):
-            tokens[row // 2, column // 2, token] = 1
+        begun = next(filter(None, at[start:end]), None)
+        if begun:
+            tokens[begun[1] // 2, begun[0] // 2, token] += 1
     return {"letters": letters.flatten(2).flatten(0, 1), "tokens": tokens.flatten(0, 1)}

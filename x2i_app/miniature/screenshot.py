@@ -43,9 +43,10 @@ def screenshot(text: str, size: int = 256, seed: int = 0) -> Image.Image:
     seed: picks paper, ink, frame, margin and size of the letters. The same arguments give the same pixels.
     Raises InvalidRequestError for letters that the font cannot draw, and for text too long to be read at that size.
     """
-    return typeset(text, size, seed)[0]
+    return typeset(text, size, seed)[0].copy()
 
 
+@lru_cache(maxsize=256)  # one is asked for its letters and its picture
 def typeset(text: str, size: int, seed: int) -> tuple[Image.Image, list[tuple[str, float, float]]]:
     """A screenshot, and its letters, each with the middle of its body (x, y) in pixels from the top left."""
     if not 128 <= size <= 1024:

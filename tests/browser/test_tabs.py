@@ -17,10 +17,10 @@ SOUND = EXAMPLES / "audios/rain-at-sea.wav"
 
 def open_tab(page: Page, name: str) -> None:
     """Narrow pages keep the tabs that do not fit in a menu."""
-    tab = page.get_by_role("tab", name=TABS[name], exact=True)
+    tab = page.get_by_role("tab", name=TABS[name].en, exact=True)
     if not tab.first.is_visible():
         page.locator(".overflow-menu > button").click()
-        page.locator(".overflow-dropdown button", has_text=TABS[name]).last.click()
+        page.locator(".overflow-dropdown button", has_text=TABS[name].en).last.click()
     else:
         tab.first.click()
     expect(page.locator(f"#make-{name}")).to_be_visible()
@@ -164,7 +164,7 @@ def test_the_page_fits_its_screen_and_its_light(page):
     else:
         assert picture["x"] > button["x"]
         assert level > 200
-    expect(page.get_by_role("button", name=MAKE).first).to_be_visible()
+    expect(page.get_by_role("button", name=MAKE.en).first).to_be_visible()
 
 
 def test_it_says_what_the_model_is_and_what_it_knows(page):

@@ -15,7 +15,7 @@ from x2i_app.ui.memory_panel import memory_handler
 def test_it_waits_for_the_model_and_then_tells_plan_and_use():
     engine = Engine(Settings(profile="8gb", device="cpu"))
     look = memory_handler(engine)
-    assert texts.MEMORY_LATER in look()
+    assert texts.MEMORY_LATER.en in look()
     engine.start()
     engine.submit(GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=1)).wait(600)
     shown = look()

@@ -86,7 +86,7 @@ def write_page() -> str:
     endpoints = build_page(Engine(Settings())).get_api_info()["named_endpoints"]
     first = {parameter["parameter_name"]: parameter for parameter in endpoints["/text"]["parameters"]}
     settings = _table(
-        (f"`{name}`", texts.LABELS[name], _allowed(name, first[name]), _default(first[name])) for name in SETTINGS
+        (f"`{name}`", texts.LABELS[name].en, _allowed(name, first[name]), _default(first[name])) for name in SETTINGS
     )
     drawing = [_section(tab.name, endpoints[f"/{tab.name}"]["parameters"]) for tab in TABS]
     return "\n".join([_HEAD + settings + _ANSWER, *drawing, _HELPERS])
@@ -109,12 +109,9 @@ def _default(parameter: dict[str, Any]) -> str:
 
 def _section(name: str, parameters: list[dict[str, Any]]) -> str:
     own = [parameter for parameter in parameters if parameter["parameter_name"] not in SETTINGS]
-    rows = (
-        (f"`{p['parameter_name']}`", texts.LABELS.get(p["parameter_name"], p["label"]), _allowed("", p), _default(p))
-        for p in own
-    )
+    rows = ((f"`{p['parameter_name']}`", p["label"], _allowed("", p), _default(p)) for p in own)
     given = EXAMPLES[name] | _MORE
-    return f"## {name}\n\n{texts.HINTS[name]}\n\n{_table(rows)}\n{_python(name, given)}\n{_curl(name, given)}"
+    return f"## {name}\n\n{texts.HINTS[name].en}\n\n{_table(rows)}\n{_python(name, given)}\n{_curl(name, given)}"
 
 
 def _python(name: str, given: dict[str, Any]) -> str:

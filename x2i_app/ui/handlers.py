@@ -13,6 +13,7 @@ from x2i_app.errors import X2IError
 from x2i_app.jobs import Job, Phase, Progress
 from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.ui import texts
+from x2i_app.ui.languages import language_of
 from x2i_app.ui.tabs import Tab
 
 _POLL_SECONDS = 0.05
@@ -31,7 +32,7 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
         job = _submit(engine, tab, given, request)
         try:
             async for progress in _follow(job):
-                yield gr.skip(), show_progress(progress, engine), gr.skip(), gr.skip(), job.id
+                yield gr.skip(), show_progress(progress, engine, language_of(request)), gr.skip(), gr.skip(), job.id
         finally:
             engine.cancel(job)  # whoever waited has left the page; a job that is done does not mind
         if job.progress.phase is Phase.CANCELLED:
@@ -39,7 +40,7 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
         if job.error:
             raise as_gradio_error(job.error)
         result = job.result
-        yield list(result.images), show_result(result), words(result), result.report(), job.id
+        yield list(result.images), show_result(result, language_of(request)), words(result), result.report(), job.id
 
     # Gradio names an endpoint's parameters after the function's, and finds `request` by its annotation.
     parameter = inspect.Parameter
@@ -49,7 +50,7 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
     )
     draw.__annotations__ = {"request": gr.Request}
     draw.__name__ = tab.name
-    draw.__doc__ = texts.HINTS[tab.name]
+    draw.__doc__ = texts.HINTS[tab.name].en
     return draw
 
 
@@ -67,22 +68,23 @@ def status_handler(engine: Engine) -> Callable[[], dict[str, Any]]:
 def cancel_handler(engine: Engine) -> Callable[[str], str]:
     """The `cancel` endpoint and the stop button: stop a job by its id, and say what became of it."""
 
-    def cancel(job):
+    def cancel(request: gr.Request, job):
         """Stop a job by its id."""
         known = engine.get(job) if isinstance(job, str) else None
         if not known:
             return "There is no such job."
         engine.cancel(known)
-        return texts.say(known.progress) if known.progress.phase.is_final else texts.STOPPING
+        language = language_of(request)
+        return texts.say(known.progress, language) if known.progress.phase.is_final else texts.STOPPING.to(language)
 
     return cancel
 
 
-def show_progress(progress: Progress, engine: Engine) -> str:
+def show_progress(progress: Progress, engine: Engine, language: str = "en") -> str:
     """A few words and a bar, as HTML made of our own words only."""
     if progress.phase is Phase.QUEUED and engine.status.state == "loading":
         progress = Progress(Phase.LOADING, detail=engine.status.detail)
-    words = html.escape(texts.say(progress))
+    words = html.escape(texts.say(progress, language))
     if progress.phase.is_final:
         return f"<p>{words}</p>"
     total = progress.steps * max(1, progress.pictures)
@@ -91,9 +93,9 @@ def show_progress(progress: Progress, engine: Engine) -> str:
     return f'<p role="status">{words}</p>{bar}'
 
 
-def show_result(result: GenerationResult) -> str:
+def show_result(result: GenerationResult, language: str = "en") -> str:
     """How long it took and which seeds make it again, as HTML."""
-    return f"<p>{html.escape(texts.done(sum(result.seconds.values()), result.seeds))}</p>"
+    return f"<p>{html.escape(texts.done(sum(result.seconds.values()), result.seeds, language))}</p>"
 
 
 def words(result: GenerationResult) -> str:
@@ -124,4 +126,4 @@ async def _follow(job: Job) -> AsyncIterator[Progress]:
 def as_gradio_error(error: X2IError) -> gr.Error:
     """The error as the page shows it."""
     # Gradio renders the message as HTML, and file names and prompts may be in it.
-    return gr.Error(html.escape(str(error)), duration=None, title=texts.FAILED, print_exception=False)
+    return gr.Error(html.escape(str(error)), duration=None, title=texts.FAILED.en, print_exception=False)

@@ -9,6 +9,7 @@ from x2i_app.presets import presets_that_take
 from x2i_app.request import LIMITS, SETTINGS, Range
 from x2i_app.ui import texts
 from x2i_app.ui.handlers import cancel_handler, drawing_handler, status_handler
+from x2i_app.ui.languages import Page, language_of
 from x2i_app.ui.memory_panel import build_memory_panel
 from x2i_app.ui.model_panel import Panel, build_panel, chosen, connect_panel, show_facts
 from x2i_app.ui.tabs import TABS, Tab, unconverted
@@ -36,10 +37,11 @@ class Result:
         return [self.pictures, self.progress, self.words, self.report, self.job]
 
 
-def build_page(engine: Engine) -> gr.Blocks:
+def build_page(engine: Engine) -> Page:
     """The whole page and its endpoints over an engine, which need not have started."""
-    with gr.Blocks(title=texts.TITLE, fill_width=True, analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
-        heading = gr.Markdown(_heading(engine), elem_id="heading")
+    with Page(title=texts.TITLE, fill_width=True, analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
+        gr.Markdown(f"# {texts.TITLE}\n\n{texts.TAGLINE}", elem_id="title")
+        heading = gr.Markdown(elem_id="heading")
         panel = build_panel(engine)
         with gr.Row(elem_id="workbench"):
             with gr.Column(scale=1):
@@ -76,7 +78,8 @@ def _follow_model(engine: Engine, page: gr.Blocks, panel: Panel, heading: gr.Mar
     controls = [inputs[tab.parameters.index("control")] for tab, _, inputs in drawn if "control" in tab.parameters]
     outputs = [panel.facts, *panel.choices, heading, *(followers[name] for name in names), *controls]
 
-    def refresh():
+    def refresh(request: gr.Request):
+        language = language_of(request)
         flux, control = engine.flux, engine.has_light_control
         values = {
             "width": gr.update(value=flux.resolution),
@@ -86,13 +89,22 @@ def _follow_model(engine: Engine, page: gr.Blocks, panel: Panel, heading: gr.Mar
             "reason": gr.update(value=False, visible=not _always_answers(engine)),
         }
         yours = [gr.update(value=1 if control else 0, visible=control) for _ in controls]
-        return [show_facts(engine), *chosen(engine), _heading(engine), *(values[name] for name in names), *yours]
+        return [
+            show_facts(engine, language),
+            *chosen(engine),
+            _heading(engine, language),
+            *(values[name] for name in names),
+            *yours,
+        ]
 
-    def refresh_if_changed():
-        return [gr.skip()] * len(outputs) if engine.settings == built_for else refresh()
+    def greet(request: gr.Request):
+        if engine.settings != built_for:
+            return refresh(request)
+        hello = _heading(engine, language_of(request))
+        return [hello if output is heading else gr.skip() for output in outputs]
 
     quiet = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-    page.load(refresh_if_changed, None, outputs, **quiet)
+    page.load(greet, None, outputs, **quiet)
     connect_panel(engine, panel, refresh, outputs)
 
 
@@ -100,12 +112,9 @@ def _always_answers(engine: Engine) -> bool:
     return engine.preset is not None and engine.preset.encoding.states != "prompt"
 
 
-def _heading(engine: Engine) -> str:
-    preset = engine.preset
-    lines = [f"# {texts.TITLE}", texts.TAGLINE, f"Model: **{engine.settings.preset}**."]
-    if preset:
-        lines[-1] += f" {preset.about}"
-    return "\n\n".join(lines)
+def _heading(engine: Engine, language: str = "en") -> str:
+    about = engine.preset.about if engine.preset else ""
+    return texts.loaded(engine.settings.preset, about, language)
 
 
 def _build_tab(engine: Engine, tab: Tab):
@@ -177,7 +186,7 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
 
 def _build_result() -> Result:
     pictures = gr.Gallery(
-        label="pictures",
+        label=texts.PICTURES,
         show_label=False,
         format="png",
         type="filepath",
@@ -208,7 +217,7 @@ def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: 
         # On a phone the picture is above the button: go and see it being drawn.
         js=f"(...values) => {{ if (innerWidth <= {NARROW}) {_RESULT}.scrollIntoView(); return values; }}",
         api_name=tab.name,
-        api_description=texts.HINTS[tab.name],
+        api_description=texts.HINTS[tab.name].en,
         concurrency_limit=_NO_LIMIT,
         show_progress="hidden",  # the page has its own
     )

@@ -8,6 +8,7 @@ import gradio as gr
 
 from x2i_app.engine import Engine
 from x2i_app.ui import texts
+from x2i_app.ui.languages import language_of
 
 _SECONDS = 3  # between two looks at the meter, and only while the panel is open
 _GIB = 2**30
@@ -30,24 +31,27 @@ def build_memory_panel(engine: Engine) -> None:
     panel.collapse(lambda: gr.Timer(active=False), None, clock, **quiet)
 
 
-def memory_handler(engine: Engine) -> Callable[[], str]:
+def memory_handler(engine: Engine) -> Callable[[gr.Request | None], str]:
     """What the panel shows now, as HTML made of our own words and numbers only."""
 
-    def memory() -> str:
+    def memory(request: gr.Request = None) -> str:
+        language = language_of(request)
         found = engine.model.memory()
         if found is None:
-            return f"<p>{texts.MEMORY_LATER}</p>"
+            return f"<p>{texts.MEMORY_LATER.to(language)}</p>"
         plan, use = found
         parts = [
             (texts.PARTS.get(part.name, part.name), f"{part.parameters / 1e6:,.1f} M", _size(part.bytes))
             for part in plan.parts
         ]
-        phases = [(texts.PLANNED[phase], "", _size(peak + plan.overhead)) for phase, peak in plan.peaks.items()]
+        phases = [
+            (texts.PLANNED[phase].to(language), "", _size(peak + plan.overhead)) for phase, peak in plan.peaks.items()
+        ]
         size = f"{plan.width} x {plan.height}"
         return (
-            f"<p>{html.escape(texts.memory_in_use(use.used / _GIB, use.own / _GIB, use.total / _GIB))}</p>"
+            f"<p>{html.escape(texts.memory_in_use(use.used / _GIB, use.own / _GIB, use.total / _GIB, language))}</p>"
             f'<meter min="0" max="{use.total}" high="{int(0.9 * use.total)}" value="{use.used}"></meter>'
-            f"<p>{html.escape(texts.memory_profile(plan.profile, size))}</p>"
+            f"<p>{html.escape(texts.memory_profile(plan.profile, size, language))}</p>"
             f"{_table(parts + phases)}"
         )
 

@@ -14,6 +14,7 @@ from x2i_app.presets import FLUX_MODELS
 from x2i_app.settings import PROFILES
 from x2i_app.ui import texts
 from x2i_app.ui.handlers import as_gradio_error
+from x2i_app.ui.languages import language_of
 from x2i_app.ui.tabs import unconverted
 
 _POLL_SECONDS = 0.2
@@ -58,7 +59,7 @@ def build_panel(engine: Engine) -> Panel:
         with gr.Row(visible=may):
             change = gr.Button(texts.CHANGE, variant="primary", elem_id="model-change")
             unload = gr.Button(texts.UNLOAD, elem_id="model-unload")
-        facts = gr.HTML(show_facts(engine), label="model", elem_id="facts")
+        facts = gr.HTML(label="model", elem_id="facts")  # told when it is opened
     panel = Panel(section, preset, flux, profile, change, unload, facts)
     for component, value in zip(panel.choices, chosen(engine), strict=True):
         component.value = value
@@ -74,19 +75,21 @@ def chosen(engine: Engine) -> list[str]:
 def connect_panel(engine: Engine, panel: Panel, refresh, outputs: list[gr.components.Component]) -> None:
     """refresh: what gives the rest of the page, `outputs`, its new values once the model has changed."""
     hidden = {"api_visibility": "undocumented", "concurrency_limit": None, "show_progress": "hidden"}
+
+    def look(request: gr.Request) -> str:
+        return show_facts(engine, language_of(request))
+
     changed = panel.change.click(change_handler(engine), panel.choices, panel.facts, api_name="switch", **hidden)
     unloaded = panel.unload.click(unload_handler(engine), None, panel.facts, api_name="unload", **hidden)
     for done in (changed, unloaded):
         done.then(refresh, None, outputs, api_visibility="private", queue=False, show_progress="hidden")
-    panel.section.expand(
-        lambda: show_facts(engine), None, panel.facts, api_visibility="private", queue=False, show_progress="hidden"
-    )
+    panel.section.expand(look, None, panel.facts, api_visibility="private", queue=False, show_progress="hidden")
 
 
 def change_handler(engine: Engine):
     """Change the model, and tell what is being done meanwhile."""
 
-    async def switch(preset: str, flux: str, profile: str) -> AsyncIterator[str]:
+    async def switch(request: gr.Request, preset: str, flux: str, profile: str) -> AsyncIterator[str]:
         """Change the model: preset, FLUX model, memory profile; empty ones stay as they are."""
         _check_allowed(engine)
         try:
@@ -94,7 +97,7 @@ def change_handler(engine: Engine):
             done = engine.switch(engine.model.settings_for(*names))
         except X2IError as error:
             raise as_gradio_error(error) from error
-        async for words in _follow(engine, done):
+        async for words in _follow(engine, done, language_of(request)):
             yield words
 
     return switch
@@ -103,37 +106,38 @@ def change_handler(engine: Engine):
 def unload_handler(engine: Engine):
     """Let the model go."""
 
-    async def unload() -> AsyncIterator[str]:
+    async def unload(request: gr.Request) -> AsyncIterator[str]:
         """Let the model go and give its memory back; the next picture loads it again."""
         _check_allowed(engine)
-        async for words in _follow(engine, engine.unload()):
+        async for words in _follow(engine, engine.unload(), language_of(request)):
             yield words
 
     return unload
 
 
-async def _follow(engine: Engine, done: "Future[None]") -> AsyncIterator[str]:
+async def _follow(engine: Engine, done: "Future[None]", language: str) -> AsyncIterator[str]:
     said = None
     while not done.done():
         status = engine.status
-        words = f"{texts.FINDING if status.state != 'loading' else texts.LOADING}. {status.detail}"
+        doing = texts.LOADING if status.state == "loading" else texts.FINDING
+        words = f"{doing.to(language)}. {status.detail}"
         if words != said:
             said = words
             yield f'<p role="status">{html.escape(words)}</p><progress></progress>'
         await asyncio.sleep(_POLL_SECONDS)
     if error := done.exception():
-        yield show_facts(engine)
-        raise as_gradio_error(error if isinstance(error, X2IError) else EngineError(texts.FAILED))
-    yield show_facts(engine)
+        yield show_facts(engine, language)
+        raise as_gradio_error(error if isinstance(error, X2IError) else EngineError(texts.FAILED.en))
+    yield show_facts(engine, language)
 
 
-def show_facts(engine: Engine) -> str:
+def show_facts(engine: Engine, language: str = "en") -> str:
     """What is loaded, as HTML: its state, the FLUX model with its licence, and where each part was found."""
     status, flux = engine.status, engine.flux
     rows = {
-        texts.STATE: f"{texts.STATES[status.state]} {status.detail}".strip(),
-        "FLUX": texts.about_flux(flux),
-        texts.LABELS["profile"]: engine.settings.profile,
+        texts.STATE.to(language): f"{texts.STATES[status.state].to(language)} {status.detail}".strip(),
+        "FLUX": texts.about_flux(flux, language),
+        texts.LABELS["profile"].to(language): engine.settings.profile,
     } | engine.model.sources
     cells = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows.items())
     return f"<dl>{cells}</dl>"

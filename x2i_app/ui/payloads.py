@@ -18,6 +18,7 @@ from x2i_app.media import CAPS, sniff
 from x2i_app.media.guard import show_name
 from x2i_app.request import show_value
 from x2i_app.ui.access import UPLOAD
+from x2i_app.ui.languages import in_english
 
 JSON_BYTES = 2**20
 UPLOAD_BYTES = CAPS.file_bytes
@@ -77,7 +78,7 @@ def _check_data(data: list, inputs: list) -> None:
             try:
                 model.model_validate(value)
             except ValidationError:
-                what = show_value(component.label)
+                what = show_value(in_english(component.label))
                 raise Refusal(
                     400, f"{what} has a value of another form; /gradio_api/info says what it takes."
                 ) from None

@@ -1,136 +1,196 @@
-"""Every word on the page, in one place."""
+"""Every word on the page, in one place, in every language."""
 
 from x2i_app.jobs import Phase, Progress
-from x2i_app.specs import FluxSpec
+from x2i_app.specs import FluxSpec, Modality
+from x2i_app.ui.languages import Text
 
 TITLE = "X2I Studio"
-TAGLINE = "Text, pictures, films, sounds: anything in, a picture out."
-MAKE = "Make the picture"
-STOP = "Stop"
-STOPPING = "Stopping after this step"
-EMPTY = "Your picture appears here. Pick an example, or bring your own."
-SETTINGS = "Settings"
-WORDS = "In the model's words"
-USED = "How it was made"
-EXAMPLES = "Examples, one click each"
-FAILED = "That did not work"
-CONTROL_HINT = "1 keeps what your words leave alone; 0 draws it all anew."
-MODEL = "Model"
-CHANGE = "Load this model"
-UNLOAD = "Unload"
-FINDING = "Getting the files"
-LOADING = "Loading the model"
-STATE = "State"
-STATES = {
-    "idle": "Not loaded yet",
-    "loading": "Loading.",
-    "ready": "Ready",
-    "unloaded": "Unloaded; the next picture loads it again",
-    "failed": "Failed.",
-    "closed": "Closed",
+TAGLINE = Text(
+    "Text, pictures, films, sounds: anything in, a picture out.", "文字、图片、视频、声音：给什么都行，出来一张图。"
+)
+_LOADED = Text("Model: **{preset}**.", "模型：**{preset}**。")
+_KNOWS = {
+    "x2i-tiny": Text(
+        "A miniature for any CPU. It knows one cartoon world: houses, trees, cars, boats, balloons, flowers, cats, "
+        "fish, stars, balls, rockets and umbrellas, in ten colours, five skies and six languages, and its sounds.",
+        "任何 CPU 都能运行的迷你模型。它只认识一个卡通世界：房子、树、汽车、船、气球、花、猫、鱼、星星、球、"
+        "火箭和雨伞，有十种颜色、五种天空、六种语言，还有这个世界的声音。",
+    ),
 }
-FLUX_HINT = "Empty: the preset's own. Or a folder, a .safetensors file or a hub id of yours."
-NO_SWITCH = "The model of this page cannot be changed from the browser; start the app with --switch yes to allow it."
-SEED_HINT = "Leave it empty for a new one each time; the same seed and settings give the same picture."
+MAKE = Text("Make the picture", "生成图片")
+STOP = Text("Stop", "停止")
+STOPPING = Text("Stopping after this step", "这一步完成后停止")
+EMPTY = Text(
+    "Your picture appears here. Pick an example, or bring your own.", "图片会出现在这里。点一个示例，或用您自己的内容。"
+)
+SETTINGS = Text("Settings", "设置")
+PICTURES = Text("The pictures", "生成的图片")
+WORDS = Text("In the model's words", "模型的描述")
+USED = Text("How it was made", "生成过程")
+EXAMPLES = Text("Examples, one click each", "示例，一点即用")
+FAILED = Text("That did not work", "没有成功")
+CONTROL_HINT = Text("1 keeps what your words leave alone; 0 draws it all anew.", "1 保留您没有提到的部分；0 全部重画。")
+MODEL = Text("Model", "模型")
+CHANGE = Text("Load this model", "加载这个模型")
+UNLOAD = Text("Unload", "卸载")
+FINDING = Text("Getting the files", "正在获取文件")
+LOADING = Text("Loading the model", "正在加载模型")
+STATE = Text("State", "状态")
+STATES = {
+    "idle": Text("Not loaded yet", "尚未加载"),
+    "loading": Text("Loading.", "正在加载。"),
+    "ready": Text("Ready", "就绪"),
+    "unloaded": Text("Unloaded; the next picture loads it again", "已卸载；生成下一张图片时会重新加载"),
+    "failed": Text("Failed.", "失败。"),
+    "closed": Text("Closed", "已关闭"),
+}
+FLUX_HINT = Text(
+    "Empty: the preset's own. Or a folder, a .safetensors file or a hub id of yours.",
+    "留空：用预设自带的。也可以填文件夹、.safetensors 文件或 hub 上的名称。",
+)
+SEED_HINT = Text(
+    "Leave it empty for a new one each time; the same seed and settings give the same picture.",
+    "留空则每次都用新的种子；种子和设置相同，图片就相同。",
+)
+MEMORY = Text("Memory", "内存")
+MEMORY_LATER = Text("Shown when the model is loaded.", "模型加载后显示。")
 
+# Errors and what is printed: English, as everywhere outside the page.
+NO_SWITCH = "The model of this page cannot be changed from the browser; start the app with --switch yes to allow it."
 NO_SHARE_LINK = (
     "x2i: there is no share link: Gradio's tunnel could not be downloaded or reached, or this is a Space, which is "
     "public already. The page is up on this machine; to show it to others, set --host, or put a web server in front of "
     "it and set --root-path."
 )
 
-MEMORY = "Memory"
-MEMORY_LATER = "Shown when the model is loaded."
+# Names of parts are names, in every language.
 PARTS = {"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": "VAE"}
-PLANNED = {"encode": "to understand, up to", "denoise": "to draw, up to", "decode": "to develop, up to"}
+PLANNED = {
+    "encode": Text("to understand, up to", "理解输入，最多"),
+    "denoise": Text("to draw, up to", "绘制，最多"),
+    "decode": Text("to develop, up to", "显影，最多"),
+}
 
 LABELS = {
-    "preset": "Preset",
-    "flux": "FLUX model",
-    "profile": "Memory profile",
-    "prompt": "What should it show?",
-    "words": "Words to go with it (optional)",
-    "instruction": "What should change or happen?",
-    "images": "Pictures",
-    "image": "Picture",
-    "video": "Film",
-    "audio": "Sound",
-    "message": "Words, pictures, films and sounds, in any mix",
-    "width": "Width",
-    "height": "Height",
-    "steps": "Steps",
-    "guidance": "Guidance",
-    "seed": "Seed",
-    "count": "How many",
-    "control": "Keep to the picture",
-    "reason": "Let the model answer first, and draw its answer",
+    "preset": Text("Preset", "预设"),
+    "flux": Text("FLUX model", "FLUX 模型"),
+    "profile": Text("Memory profile", "内存方案"),
+    "prompt": Text("What should it show?", "画面里要有什么？"),
+    "words": Text("Words to go with it (optional)", "配上文字（可选）"),
+    "instruction": Text("What should change or happen?", "要改变什么，或发生什么？"),
+    "images": Text("Pictures", "图片（可多张）"),
+    "image": Text("Picture", "图片"),
+    "video": Text("Film", "视频"),
+    "audio": Text("Sound", "声音"),
+    "message": Text("Words, pictures, films and sounds, in any mix", "文字、图片、视频和声音，任意组合"),
+    "width": Text("Width", "宽度"),
+    "height": Text("Height", "高度"),
+    "steps": Text("Steps", "步数"),
+    "guidance": Text("Guidance", "引导强度"),
+    "seed": Text("Seed", "种子"),
+    "count": Text("How many", "张数"),
+    "control": Text("Keep to the picture", "保持原图"),
+    "reason": Text("Let the model answer first, and draw its answer", "让模型先回答，再画出它的回答"),
 }
 
 HINTS = {
-    "text": "Describe it in any language.",
-    "image": "Show one or several pictures; the model draws what they have in common or together.",
-    "image_text": "Show a picture and say what to do with it.",
-    "video": "Show a short film, up to a minute.",
-    "audio": "Play a sound: music, rain, a voice; up to ten minutes.",
-    "fusion": "Mix anything: add files with the clip, and write if you like.",
+    "text": Text("Describe it in any language.", "用任何语言描述。"),
+    "image": Text(
+        "Show one or several pictures; the model draws what they have in common or together.",
+        "放一张或几张图片；模型会画出它们的共同之处，或把它们画在一起。",
+    ),
+    "image_text": Text("Show a picture and say what to do with it.", "放一张图片，说说要怎么改。"),
+    "video": Text("Show a short film, up to a minute.", "放一段短视频，最长一分钟。"),
+    "audio": Text(
+        "Play a sound: music, rain, a voice; up to ten minutes.", "放一段声音：音乐、雨声、人声；最长十分钟。"
+    ),
+    "fusion": Text(
+        "Mix anything: add files with the clip, and write if you like.", "随意组合：用回形针添加文件，也可以写几句话。"
+    ),
 }
 
 TABS = {
-    "text": "Text",
-    "image": "Image",
-    "image_text": "Image + Text",
-    "video": "Video",
-    "audio": "Audio",
-    "fusion": "Creative Fusion",
+    "text": Text("Text", "文字"),
+    "image": Text("Image", "图像"),
+    "image_text": Text("Image + Text", "图像 + 文字"),
+    "video": Text("Video", "影片"),
+    "audio": Text("Audio", "音频"),
+    "fusion": Text("Creative Fusion", "创意融合"),
 }
+
+_MODALITIES: dict[Modality, str] = {"text": "文字", "image": "图片", "video": "视频", "audio": "声音"}  # in Chinese
 
 _PHASES = {
-    Phase.QUEUED: "Waiting in line",
-    Phase.LOADING: "Loading the model",
-    Phase.ENCODING: "Understanding what you gave",
-    Phase.DENOISING: "Drawing",
-    Phase.DECODING: "Developing the picture",
-    Phase.DONE: "Done",
-    Phase.FAILED: "It did not work",
-    Phase.CANCELLED: "Stopped",
+    Phase.QUEUED: Text("Waiting in line", "正在排队"),
+    Phase.LOADING: Text("Loading the model", "正在加载模型"),
+    Phase.ENCODING: Text("Understanding what you gave", "正在理解您给的内容"),
+    Phase.DENOISING: Text("Drawing", "正在绘制"),
+    Phase.DECODING: Text("Developing the picture", "正在显影"),
+    Phase.DONE: Text("Done", "完成"),
+    Phase.FAILED: Text("It did not work", "没有成功"),
+    Phase.CANCELLED: Text("Stopped", "已停止"),
 }
+_BEFORE = Text("{count} before you", "前面还有 {count} 个")
+_PICTURE = Text("picture {picture} of {pictures}", "第 {picture} 张，共 {pictures} 张")
+_STEP = Text("step {step} of {steps}", "第 {step} 步，共 {steps} 步")
+_JOIN = Text(", ", "，")
+_DONE = Text("Done in {seconds} s. Seed {seeds}", "用时 {seconds} 秒。种子 {seeds}")
+_DONE_ALL = Text("Done in {seconds} s. Seeds {seeds}", "用时 {seconds} 秒。共用种子 {seeds}")
+_ABOUT_FLUX = Text(
+    "{name}: {steps} steps{guidance}. Licence: {licence}", "{name}：{steps} 步{guidance}。许可证：{licence}"
+)
+_ABOUT_GUIDANCE = Text(", guidance {guidance}", "，引导强度 {guidance}")
+_IN_USE = Text("{used} of {total} GiB are in use, {own} by this app.", "已用 {used} / {total} GiB，其中本应用 {own}。")
+_PLANNED_FOR = Text("Profile {profile}, planned for {size}:", "方案 {profile}，按 {size} 计划：")
 
 
-def say(progress: Progress) -> str:
+def loaded(preset: str, about: str, language: str = "en") -> str:
+    """Which model it is and what it knows, as Markdown; `about`: what there is to say of a preset that is not here."""
+    knows = _KNOWS[preset].to(language) if preset in _KNOWS else about
+    return f"{_LOADED.to(language, preset=preset)} {knows}".strip()
+
+
+def say(progress: Progress, language: str = "en") -> str:
     """A few words for a moment of a job."""
-    words = _PHASES[progress.phase]
+    words = [_PHASES[progress.phase].to(language)]
     if progress.phase is Phase.QUEUED and progress.place > 1:
-        words += f", {progress.place - 1} before you"
+        words.append(_BEFORE.to(language, count=progress.place - 1))
     if progress.pictures > 1:
-        words += f", picture {progress.picture} of {progress.pictures}"
-    if progress.phase is Phase.LOADING and progress.detail:
-        words += f". {progress.detail}"
+        words.append(_PICTURE.to(language, picture=progress.picture, pictures=progress.pictures))
     if progress.phase is Phase.DENOISING:
-        words += f", step {progress.step} of {progress.steps}"
-    return words
+        words.append(_STEP.to(language, step=progress.step, steps=progress.steps))
+    said = _JOIN.to(language).join(words)
+    return f"{said}. {progress.detail}" if progress.phase is Phase.LOADING and progress.detail else said
 
 
-def about_flux(flux: FluxSpec) -> str:
+def about_flux(flux: FluxSpec, language: str = "en") -> str:
     """A FLUX model's name, what suits it, and its licence."""
-    guidance = f", guidance {flux.guidance_scale:g}" if flux.guidance_embeds else ""
-    return f"{flux.name}: {flux.num_inference_steps} steps{guidance}. Licence: {flux.license}"
+    guidance = _ABOUT_GUIDANCE.to(language, guidance=f"{flux.guidance_scale:g}") if flux.guidance_embeds else ""
+    return _ABOUT_FLUX.to(
+        language, name=flux.name, steps=flux.num_inference_steps, guidance=guidance, licence=flux.license
+    )
 
 
-def done(seconds: float, seeds: tuple[int, ...]) -> str:
+def done(seconds: float, seeds: tuple[int, ...], language: str = "en") -> str:
     """What is said of a finished picture."""
-    return f"Done in {seconds:.1f} s. Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    words = _DONE_ALL if len(seeds) > 1 else _DONE
+    return words.to(language, seconds=f"{seconds:.1f}", seeds=", ".join(map(str, seeds)))
 
 
-def cannot_take(preset: str, modality: str, others: list[str]) -> str:
+def cannot_take(preset: str, modality: Modality, others: list[str]) -> Text:
     """What a tab says when the loaded model cannot serve it."""
-    return f"**{preset}** cannot take {modality}. Start the app with one of: {', '.join(others)}."
+    names = ", ".join(others)
+    return Text(
+        f"**{preset}** cannot take {modality}. Start the app with one of: {names}.",
+        f"**{preset}** 不能处理{_MODALITIES[modality]}。请用以下之一启动应用：{names}。",
+    )
 
 
-def memory_in_use(used: float, own: float, total: float) -> str:
+def memory_in_use(used: float, own: float, total: float, language: str = "en") -> str:
     """What is in use of a device's memory, in GiB."""
-    return f"{used:.1f} of {total:.1f} GiB are in use, {own:.1f} by this app."
+    return _IN_USE.to(language, used=f"{used:.1f}", own=f"{own:.1f}", total=f"{total:.1f}")
 
 
-def memory_profile(profile: str, size: str) -> str:
+def memory_profile(profile: str, size: str, language: str = "en") -> str:
     """What the plan under it is for."""
-    return f"Profile {profile}, planned for {size}:"
+    return _PLANNED_FOR.to(language, profile=profile, size=size)

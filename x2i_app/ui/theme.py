@@ -38,8 +38,8 @@ NARROW = 780  # pixels; a page that is no wider has one column
 
 CSS = """
 .gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; }
-#heading h1 { margin-bottom: 0; }
-#heading p { margin: .25rem 0 0; }
+#title h1 { margin-bottom: 0; }
+#title p, #heading p { margin: .25rem 0 0; }
 #facts dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .75rem; font-size: .875rem; }
 #facts dt { opacity: .7; }
 #facts dd { margin: 0; overflow-wrap: anywhere; }

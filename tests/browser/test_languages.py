@@ -1,0 +1,37 @@
+"""The page in Chinese, for a browser that asks for it: its words, the server's, and a picture."""
+
+import pytest
+from playwright.sync_api import expect
+
+from x2i_app.ui import texts
+
+
+@pytest.fixture(scope="module")
+def chinese(browser, server):
+    context = browser.new_context(locale="zh-CN", viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(server)
+    page.locator("#make-text").wait_for()
+    yield page
+    context.close()
+
+
+def test_a_picture_is_made_in_chinese(chinese):
+    for tab in texts.TABS.values():
+        expect(chinese.get_by_role("tab", name=tab.zh, exact=True).first).to_be_visible()
+    expect(chinese.locator("#title")).to_contain_text(texts.TAGLINE.zh)
+    expect(chinese.locator("#heading")).to_contain_text("卡通世界")
+    expect(chinese.locator("#progress")).to_contain_text(texts.EMPTY.zh)
+    chinese.get_by_label(texts.LABELS["prompt"].zh).fill("雪地上的红房子")
+    chinese.get_by_role("button", name=texts.MAKE.zh).first.click()
+    expect(chinese.locator("#progress")).to_contain_text("用时")
+    expect(chinese.locator("#pictures img").first).to_be_visible()
+
+
+def test_what_is_told_later_is_chinese_too(chinese):
+    chinese.get_by_role("button", name=texts.MODEL.zh).click()
+    expect(chinese.locator("#facts")).to_contain_text(texts.STATES["ready"].zh)
+    chinese.get_by_role("button", name=texts.MEMORY.zh).click()
+    expect(chinese.locator("#memory")).to_contain_text("GiB，其中本应用")
+    shown = chinese.locator("body").inner_text()
+    assert "__i18n__" not in shown

@@ -23,7 +23,7 @@ FLOORS = (
     ("encoders", "models"),
     ("pipeline",),
     ("loading",),
-    ("jobs", "resident", "engine"),
+    ("jobs", "timing", "preview", "drawing", "resident", "engine"),
     ("ui", "rows", "batch", "cli", "__main__"),
     ("app.py",),
 )

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from x2i_app.errors import EngineError, GenerationCancelledError, QueueFullError
-from x2i_app.jobs import FairQueue, Job, Phase, Progress, Stopwatch
+from x2i_app.jobs import FairQueue, Job, JobMemory, Phase, Progress
 from x2i_app.request import GenerationRequest, GenerationResult
+from x2i_app.timing import Pace, Stopwatch, Work
 
 PATIENCE = 30  # seconds after which a test that hangs fails instead
 
@@ -318,3 +319,34 @@ def test_a_stopped_stopwatch_counts_nothing():
     clock = Stopwatch()
     clock.stop()
     assert clock.seconds == {}
+
+
+def test_a_pace_is_the_median_of_recent_jobs_and_unknown_before_the_first():
+    request = GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=4, num_images_per_prompt=2)
+    pace, whole = Pace(), Work.of(request)
+    assert whole == (1, 64 * 64 * 8, 64 * 64 * 2)
+    assert pace.seconds(whole) is None
+    for seconds in (1, 100, 1):  # one of them waited for the disk
+        pace.learn(whole, {"encode": seconds, "denoise": 8 * seconds, "decode": 2 * seconds})
+    assert pace.seconds(whole) == pytest.approx(11)
+    assert pace.seconds(Work.of(request, picture=1, step=3)) == pytest.approx(5 + 2)
+    assert pace.seconds(Work.of(request, picture=2, step=4)) == pytest.approx(1)
+    pace.forget()
+    assert pace.seconds(whole) is None
+
+
+def test_old_jobs_are_forgotten_also_when_nobody_comes(monkeypatch):
+    memory, job = JobMemory(), new_job()
+    memory.add(job)
+    job.finish(result_of(job))
+    assert memory.get(job.id) is job
+    monkeypatch.setattr("x2i_app.jobs._REMEMBERED_SECONDS", 0)
+    assert memory.get(job.id) is None
+
+
+def test_the_jobs_before_one_are_those_that_are_taken_before_it():
+    queue, jobs = filled("AABC")
+    last = jobs[1]
+    assert order_of(queue.before(last)) == "ABC"
+    assert queue.before(new_job()) == []
+    assert [*queue.before(last), last] == take_all(queue)

@@ -11,18 +11,18 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError, forget_frames
-from x2i_app.jobs import EngineStatus, FairQueue, Job, JobMemory, Phase, Stopwatch
+from x2i_app.jobs import EngineStatus, FairQueue, Job, JobMemory, Phase
 from x2i_app.media import request_hash
 from x2i_app.request import MAX_SEED, NO_LIGHT_CONTROL, GenerationRequest, GenerationResult
 from x2i_app.resident import ResidentModel
 from x2i_app.settings import Settings
 from x2i_app.specs import FluxSpec, Preset
+from x2i_app.timing import Pace, Stopwatch, Work
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from x2i_app.loading.sources import Sources
     from x2i_app.pipeline import Conditioning, X2IPipeline
+    from x2i_app.preview import Previewer
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ class Engine:
         self._queue = FairQueue(settings.queue_size, _JOBS_PER_SESSION)
         self._jobs = JobMemory()
         self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
+        self._previewer: Previewer | None = None
+        self._pace = Pace()
         self._running: Job | None = None
         self._closing = False
         self._changing = threading.Lock()  # held while another model is on its way
@@ -111,8 +113,8 @@ class Engine:
         self._queue.call(lambda: self._unload(done))
         return done
 
-    def submit(self, request: GenerationRequest, session: str = "") -> Job:
-        """Queue a request of a session.
+    def submit(self, request: GenerationRequest, session: str = "", preview: bool = False) -> Job:
+        """Queue a request of a session. preview: show what is predicted at each step, if the settings allow it.
 
         Raises QueueFullError, EngineError if there is no model, InvalidRequestError if there is no LightControl.
         """
@@ -120,7 +122,7 @@ class Engine:
             raise EngineError(self._detail)
         if request.control_strength and not self.has_light_control:
             raise InvalidRequestError(NO_LIGHT_CONTROL)
-        job = Job(request, session)
+        job = Job(request, session, preview and self.settings.preview)
         self._queue.put(job)
         self._jobs.add(job)
         return job
@@ -135,6 +137,23 @@ class Engine:
             job.cancel()
         else:
             job.fail(GenerationCancelledError("The job was taken out of the queue; start it again when you like."))
+
+    def seconds_left(self, job: Job) -> float | None:
+        """About how long a job and those before it still take, by what recent jobs took.
+
+        None before the model has done one, while it is loaded, and when the job has ended.
+        """
+        if self._state != "ready" or job.progress.phase.is_final:
+            return None
+        if job.progress.phase is not Phase.QUEUED:
+            return self._pace.seconds(self._work_left(job))
+        ahead = [*filter(None, [self._running]), *self._queue.before(job), job]
+        seconds = [self._pace.seconds(self._work_left(one)) for one in ahead]
+        return None if None in seconds else sum(seconds)
+
+    def _work_left(self, job: Job) -> Work:
+        progress = job.progress
+        return Work.of(job.request.with_defaults(self.flux, seed=0), progress.picture, progress.step)
 
     # From here on: the worker, in its own thread.
 
@@ -186,10 +205,15 @@ class Engine:
         self._running = None
 
     def _unload(self, done: "Future[None]") -> None:
-        self._conditionings.clear()
+        self._forget_model()
         self.model.unload()
         self._state, self._detail = "unloaded", ""
         done.set_result(None)
+
+    def _forget_model(self) -> None:
+        self._conditionings.clear()
+        self._previewer = None
+        self._pace.forget()
 
     def _find_and_change(self, settings: Settings, done: "Future[None]") -> None:
         try:
@@ -199,7 +223,7 @@ class Engine:
             done.set_exception(_explain(error, "The model could not be found"))
 
     def _change(self, settings: Settings, sources: "Sources", done: "Future[None]") -> None:
-        self._conditionings.clear()
+        self._forget_model()
         before = self._state
         self._state, self._detail = "loading", ""
         try:
@@ -221,19 +245,30 @@ class Engine:
             done.set_result(None)
 
     def _draw(self, job: Job) -> GenerationResult:
+        from x2i_app.drawing import draw_picture
+
         seed = secrets.randbelow(MAX_SEED + 1) if job.request.seed is None else job.request.seed
         request = job.request.with_defaults(self.flux, seed)
         self._use_loras(request)
+        previewer = self._preview() if job.previewed else None
         clock = Stopwatch()
         clock.start("encode")
         job.report(Phase.ENCODING)
         conditioning = self._condition(job, request)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(request.num_images_per_prompt)]
-        images = [self._draw_one(job, request, conditioning, seeds, i, clock) for i in range(len(seeds))]
+        for picture, one in enumerate(seeds, 1):
+            job.add(draw_picture(self._pipeline, job, request, conditioning, one, picture, clock, previewer))
         clock.stop()
+        self._pace.learn(Work.of(request), clock.seconds)
         return GenerationResult(
-            tuple(images), tuple(seeds), request, conditioning.answer, conditioning.notes, clock.seconds
+            job.pictures, tuple(seeds), request, conditioning.answer, conditioning.notes, clock.seconds
         )
+
+    def _preview(self) -> "Previewer":
+        from x2i_app.preview import Previewer
+
+        self._previewer = self._previewer or Previewer(self._pipeline.vae)
+        return self._previewer
 
     def _out_of_memory(self, error: Exception, job: Job) -> X2IError | None:
         """If that is what happened: give memory back, and say what would fit."""
@@ -251,43 +286,6 @@ class Engine:
         from x2i_app.loading import use_loras
 
         use_loras(self._pipeline, request.loras)
-
-    def _draw_one(
-        self,
-        job: Job,
-        request: GenerationRequest,
-        conditioning: "Conditioning",
-        seeds: list[int],
-        index: int,
-        clock: Stopwatch,
-    ) -> "Image":
-        """One picture at a time: less memory than a batch, and picture i is what seed + i gives alone."""
-        import torch
-
-        steps = request.num_inference_steps
-        place = {"picture": index + 1, "pictures": len(seeds), "steps": steps}
-
-        def on_step_end(pipeline, step, timestep, tensors):
-            job.report(Phase.DENOISING, step=step + 1, **place)
-            if step + 1 == steps:
-                clock.start("decode")
-                job.report(Phase.DECODING, step=steps, **place)
-            return {}
-
-        clock.start("denoise")
-        job.report(Phase.DENOISING, **place)
-        output = self._pipeline(
-            conditioning=conditioning,
-            width=request.width,
-            height=request.height,
-            num_inference_steps=steps,
-            guidance_scale=request.guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(seeds[index]),
-            callback_on_step_end=on_step_end,
-            control_image=request.images[0] if request.control_strength else None,
-            control_strength=request.control_strength,
-        )
-        return output.images[0]
 
     def _condition(self, job: Job, request: GenerationRequest) -> "Conditioning":
         """What FLUX reads of the conversation; remembered, so that a new seed or size does not run the MLLM again."""

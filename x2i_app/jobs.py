@@ -1,18 +1,23 @@
 """Jobs and the queue between many sessions and the one worker that draws. Knows no torch and no user interface."""
 
+import secrets
 import threading
 import time
-import uuid
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from x2i_app.errors import EngineError, GenerationCancelledError, QueueFullError, X2IError
 from x2i_app.request import GenerationRequest, GenerationResult
 
-_REMEMBERED_JOBS = 32
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_REMEMBERED_JOBS = 128
 _REMEMBERED_BYTES = 256 * 2**20  # of finished pictures
+_REMEMBERED_SECONDS = 24 * 3600  # after the end: a phone may sleep for a night
 
 
 class Phase(StrEnum):
@@ -23,6 +28,7 @@ class Phase(StrEnum):
     ENCODING = "encoding"
     DENOISING = "denoising"
     DECODING = "decoding"
+    SAVING = "saving"  # told by whoever writes the files, not by the engine
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -63,13 +69,22 @@ class EngineStatus:
 
 
 class Job:
-    """One request on its way to a picture. The worker reports; any number of watchers wait or look."""
+    """One request on its way to a picture. The worker reports; any number of watchers wait or look.
 
-    def __init__(self, request: GenerationRequest, session: str = ""):
-        self.id = uuid.uuid4().hex
+    id: 128 random bits, told to its owner alone: who has it may see and stop the job, nobody can guess it.
+    previewed: whether somebody wants to see what is predicted. pictures: those that are finished, which appear one by
+    one; preview: what is predicted for the next, if that is known.
+    """
+
+    def __init__(self, request: GenerationRequest, session: str = "", previewed: bool = False):
+        self.id = secrets.token_hex(16)
         self.request = request
         self.session = session
+        self.previewed = previewed
+        self.pictures: tuple[Image, ...] = ()
+        self.preview: Image | None = None
         self.result: GenerationResult | None = None
+        self.ended_at = 0.0  # on the monotonic clock
         self.error: X2IError | None = None
         self._progress = Progress(Phase.QUEUED)
         self._changed = threading.Condition()
@@ -88,6 +103,8 @@ class Job:
 
     def _tell(self, progress: Progress) -> None:
         with self._changed:
+            if progress.phase.is_final:
+                self.preview, self.ended_at = None, time.monotonic()
             self._progress = progress
             self._changed.notify_all()
 
@@ -95,6 +112,14 @@ class Job:
         """The place in the queue, from 1. Called by the queue, also for a job that was cancelled while it waits."""
         if self._progress.place != place:
             self._tell(Progress(Phase.QUEUED, place=place))
+
+    def show(self, prediction: "Image") -> None:
+        """What the picture is going to be, as of this step. Called by the worker before it reports the step."""
+        self.preview = prediction
+
+    def add(self, picture: "Image") -> None:
+        """A picture is finished. Called by the worker before it reports what comes next."""
+        self.pictures, self.preview = (*self.pictures, picture), None
 
     def cancel(self) -> None:
         """Ask the worker to stop within one step."""
@@ -209,6 +234,12 @@ class FairQueue:
             self._tell_places()
             return True
 
+    def before(self, job: Job) -> list[Job]:
+        """The waiting jobs that are taken before this one, as things stand, if it waits itself."""
+        with self._changed:
+            order = list(self._order())
+            return order[: order.index(job)] if job in order else []
+
     def close(self) -> list[Job]:
         """Let `take` return None; gives back the jobs that were still waiting."""
         with self._changed:
@@ -228,17 +259,18 @@ class FairQueue:
             raise EngineError("The app is shutting down; start the job again later.")
 
     def _tell_places(self):
+        for place, job in enumerate(self._order(), 1):
+            job.queued_at(place)
+
+    def _order(self) -> Iterator[Job]:
         rounds = [deque(jobs) for jobs in self._waiting.values()]
-        place = 0
-        while rounds:
-            rounds = [jobs for jobs in rounds if jobs]
+        while rounds := [jobs for jobs in rounds if jobs]:
             for jobs in rounds:
-                place += 1
-                jobs.popleft().queued_at(place)
+                yield jobs.popleft()
 
 
 class JobMemory:
-    """Jobs by their ids; the oldest finished ones are let go, so that memory stays bounded."""
+    """Jobs by their ids; the oldest finished ones are let go, so that memory stays bounded, and none stays for ever."""
 
     def __init__(self):
         self._jobs: OrderedDict[str, Job] = OrderedDict()
@@ -253,14 +285,16 @@ class JobMemory:
     def get(self, job_id: str) -> Job | None:
         """A job, unless it was let go or never was."""
         with self._lock:
+            self._forget()
             return self._jobs.get(job_id)
 
     def _forget(self):
         finished = [old for old in self._jobs.values() if old.progress.phase.is_final]
-        kept = sum(map(_picture_bytes, finished))
+        kept, now = sum(map(_picture_bytes, finished)), time.monotonic()
         for old in finished:
-            if len(self._jobs) <= _REMEMBERED_JOBS and kept <= _REMEMBERED_BYTES:
-                return
+            is_young = now - old.ended_at < _REMEMBERED_SECONDS
+            if is_young and len(self._jobs) <= _REMEMBERED_JOBS and kept <= _REMEMBERED_BYTES:
+                continue
             kept -= _picture_bytes(old)
             del self._jobs[old.id]
 
@@ -268,24 +302,3 @@ class JobMemory:
 def _picture_bytes(job: Job) -> int:
     images = job.result.images if job.result else ()
     return sum(3 * image.width * image.height for image in images)
-
-
-class Stopwatch:
-    """Wall time of named phases, in seconds; a phase may come several times."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-        self._phase: str | None = None
-        self._since = 0.0
-
-    def start(self, phase: str) -> None:
-        """End the running phase and begin another."""
-        self.stop()
-        self._phase, self._since = phase, time.perf_counter()
-
-    def stop(self) -> None:
-        """End the running phase."""
-        if self._phase:
-            spent = time.perf_counter() - self._since
-            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + spent
-            self._phase = None

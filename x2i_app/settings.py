@@ -53,6 +53,7 @@ class Settings:
     )
     share: bool = _setting(False, "make a public share link; needs a login, or --share-openly")
     share_openly: bool = _setting(False, "let everybody who has the share link in, without a login")
+    preview: bool = _setting(True, "show what the picture is going to be at each step")
     queue_size: int = _setting(64, "jobs that may wait at once")
 
     def __post_init__(self):

@@ -18,7 +18,7 @@ SOURCES = [*PACKAGE, ROOT / "app.py"]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 FLOORS = (
-    ("errors", "specs", "presets", "settings", "request", "hosting"),
+    ("__version__", "errors", "specs", "presets", "settings", "request", "hosting"),
     ("media",),
     ("encoders", "models"),
     ("pipeline",),

@@ -13,6 +13,7 @@ from PIL import Image
 
 from x2i_app.cli import main
 from x2i_app.errors import X2IError
+from x2i_app.media import read_recipe
 from x2i_app.rows import read_rows
 from x2i_app.settings import ASSETS
 
@@ -58,6 +59,7 @@ def test_one_bad_row_never_stops_the_rest(tmp_path, capsys):
     for name in pictures_in(output):
         with Image.open(output / name) as picture:
             assert (picture.format, picture.size) == ("PNG", (64, 64))
+    assert read_recipe(output / "one.png").values["seed"] == 5
     results = results_of(output)
     assert [result["place"] for result in results] == [f"line {i}" for i in (1, 2, 3, 4, 5, 6, 8, 9)]
     assert (results[0]["seeds"], results[0]["prompt"], results[0]["answer"] != "") == ([5], "雪地上的红房子", True)

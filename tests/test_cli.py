@@ -44,6 +44,7 @@ def folder(tmp_path):
     """A folder with what the bad inputs need: a text file with a picture's name, and a folder with a picture's name."""
     (tmp_path / "words.png").write_text("no picture at all, only words\n", encoding="utf-8")
     (tmp_path / "taken.png").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     return tmp_path
 
 
@@ -65,6 +66,8 @@ def folder(tmp_path):
         (["--prompt", "a house", "--control", "1"], "0 pictures came"),
         (["--prompt", "a house", "--image", "missing.png"], "no file called 'missing.png'"),
         (["--prompt", "a house", "--image", "words.png"], "'words.png' is a text file"),
+        (["--from-picture", "words.png"], "'words.png' is a text file"),
+        (["--from-picture", "bare.png"], "'bare.png' carries no settings"),
         (["--prompt", "a house", "--colour\nx\x1b[31m"], "--colour"),
     ],
     ids=lambda value: ascii(" ".join(value))[:60] if isinstance(value, list) else "",
@@ -107,6 +110,13 @@ def test_the_same_seed_gives_the_same_file_again(two_pictures, tmp_path):
     assert finished.returncode == 0, finished.stderr
     assert files_in(tmp_path) == {"again.png"}
     assert (tmp_path / "again.png").read_bytes() == (directory / "out-1.png").read_bytes()
+
+
+def test_a_picture_is_made_again_from_its_own_file(two_pictures, tmp_path):
+    _, directory = two_pictures
+    finished = run(tmp_path, "generate", "--from-picture", str(directory / "out-2.png"), "--output", "again.png")
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "again.png").read_bytes() == (directory / "out-2.png").read_bytes()
 
 
 def test_no_command_is_one_line_and_help_names_the_commands(tmp_path):

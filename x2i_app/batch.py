@@ -17,6 +17,7 @@ from tqdm import tqdm
 from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, InvalidRequestError, X2IError
 from x2i_app.jobs import Job
+from x2i_app.media import describe, save_png
 from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.rows import Row, read_rows
 from x2i_app.settings import MODEL_SETTINGS, Settings
@@ -41,13 +42,12 @@ def run_batch(settings: Settings, source: Path, output: Path, defaults: Mapping[
     output that cannot be used, and EngineError if the model cannot be loaded or a file cannot be written.
     """
     GenerationRequest(**{"prompt": "any"} | {SETTINGS.get(name, name): value for name, value in defaults.items()})
-    model = {name: getattr(settings, name) for name in MODEL_SETTINGS}
     count, rows = read_rows(source, defaults)
     if source.is_dir() and output.absolute().resolve().is_relative_to(source.resolve()):
         raise InvalidRequestError("--output lies in the folder of --input; its pictures would be drawn from next time.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        done = _keep_what_is_done(output, rows, model)
+        done = _keep_what_is_done(output, rows, _model(settings))
         results = (output / RESULTS).open("ab")
     except OSError as error:
         raise InvalidRequestError(
@@ -60,7 +60,7 @@ def run_batch(settings: Settings, source: Path, output: Path, defaults: Mapping[
             engine.start()
             todo = (row for row in read_rows(source, defaults)[1] if row.error or row.name not in done)
             for row, result in _draw(engine, todo, bar):
-                line = _write(row, result, output, model)
+                line = _write(row, result, output, settings)
                 results.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
                 _flush(results)
                 outcome.failed += "error" in line
@@ -129,20 +129,24 @@ def _wait(engine: Engine, row: Row, job: Job | X2IError, bar: tqdm) -> tuple[Row
     return row, result
 
 
-def _write(row: Row, result: GenerationResult | X2IError, output: Path, model: Mapping[str, Any]) -> dict[str, Any]:
+def _write(row: Row, result: GenerationResult | X2IError, output: Path, settings: Settings) -> dict[str, Any]:
     """Put the row's pictures on the disk; its line of RESULTS."""
     if isinstance(result, X2IError):
         return {"id": row.name, "place": row.place, "error": str(result)}
-    for name, image in zip(row.pictures, result.images, strict=True):
+    for name, image, texts in zip(row.pictures, result.images, describe(result, settings), strict=True):
         path = output / name
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.tmp")  # a picture is there as a whole or not at all
         with fresh.open("wb") as file:
-            image.save(file, format="PNG")
+            save_png(image, file, texts)
             _flush(file)
         fresh.replace(path)
     line = {"id": row.name, "place": row.place, "files": list(row.pictures), "prompt": result.request.prompt}
-    return line | result.report() | {"digest": row.digest(model)}
+    return line | result.report() | {"digest": row.digest(_model(settings))}
+
+
+def _model(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in MODEL_SETTINGS}
 
 
 def _flush(file) -> None:

@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from x2i_app.batch import run_batch
@@ -15,11 +15,11 @@ from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
 from x2i_app.hosting import use_persistent_storage
 from x2i_app.jobs import Job
-from x2i_app.media import sniff
+from x2i_app.media import describe, read_recipe, save_png, sniff
 from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.resident import quiet_libraries
-from x2i_app.settings import MODEL_SETTINGS, SentenceParser, Settings, add_settings
+from x2i_app.settings import FILE_SETTINGS, MODEL_SETTINGS, SentenceParser, Settings, add_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,12 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     app.set_defaults(run=_app)
 
     generate = commands.add_parser("generate", help="make pictures and write them to files")
-    add_settings(generate, names=MODEL_SETTINGS)
+    add_settings(generate, names=FILE_SETTINGS)
     _add_request(generate)
     generate.set_defaults(run=_generate)
 
     batch = commands.add_parser("batch", help="make the pictures of a folder or a JSONL file, and go on where it was")
-    add_settings(batch, names=MODEL_SETTINGS)
+    add_settings(batch, names=FILE_SETTINGS)
     _add_batch(batch)
     batch.set_defaults(run=_batch)
 
@@ -77,14 +77,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_request(parser: argparse.ArgumentParser) -> None:
     """Flags that fill a GenerationRequest. Numbers stay words here: the request itself says what is allowed."""
-    parser.add_argument("--prompt", default="", help="what to show, in any language")
+    parser.add_argument("--prompt", help="what to show, in any language")
+    parser.add_argument(
+        "--from-picture",
+        metavar="FILE",
+        help="a PNG of X2I: take its words and settings where no flag says otherwise; give its media files again",
+    )
     for modality in ("image", "video", "audio"):
         parser.add_argument(
             f"--{modality}", action="append", default=[], metavar="FILE", help=f"{modality} to look at; may be repeated"
         )
     _add_numbers(parser)
     words = "how closely to keep to the picture where the words leave it alone; 0: not at all, 1: as trained"
-    parser.add_argument("--control", type=_number("control"), default=0, metavar="N", help=words)
+    parser.add_argument("--control", type=_number("control"), metavar="N", help=words)
     parser.add_argument(
         "--lora",
         action="append",
@@ -106,7 +111,9 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
     }
     for name, words in numbers.items():
         parser.add_argument(f"--{name}", type=_number(name), metavar="N", help=words)
-    parser.add_argument("--reason", action="store_true", help="let the model answer first, and draw its answer")
+    parser.add_argument(
+        "--reason", action="store_true", default=None, help="let the model answer first, and draw its answer"
+    )
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
@@ -170,26 +177,9 @@ def _app(namespace: argparse.Namespace) -> int:
 
 
 def _generate(namespace: argparse.Namespace) -> int:
-    request = GenerationRequest(
-        prompt=namespace.prompt,
-        images=tuple(namespace.image),
-        videos=tuple(namespace.video),
-        audios=tuple(namespace.audio),
-        width=namespace.width,
-        height=namespace.height,
-        num_inference_steps=namespace.steps,
-        guidance_scale=namespace.guidance,
-        num_images_per_prompt=1 if namespace.count is None else namespace.count,
-        seed=namespace.seed,
-        reason=namespace.reason,
-        control_strength=namespace.control,
-        loras=tuple(map(_lora, namespace.lora)),
-    )
+    request = _request(namespace)
     paths = _output_paths(namespace.output, request.num_images_per_prompt)
-    for modality in ("image", "video", "audio"):
-        for file in getattr(namespace, modality):
-            sniff(file, modality)  # a missing file is known before the model is loaded
-    settings = Settings(**{name: getattr(namespace, name) for name in MODEL_SETTINGS})
+    settings = Settings(**{name: getattr(namespace, name) for name in FILE_SETTINGS})
     engine = Engine(settings)
     engine.start()
     job = engine.submit(request)
@@ -199,9 +189,9 @@ def _generate(namespace: argparse.Namespace) -> int:
     finally:
         engine.cancel(job)
         engine.close()
-    for path, image in zip(paths, result.images, strict=True):
+    for path, image, texts in zip(paths, result.images, describe(result, settings), strict=True):
         try:
-            image.save(path)
+            save_png(image, path, texts)
         except OSError as error:
             raise EngineError(
                 f"{str(path)!r} cannot be written ({error.strerror}); choose another --output."
@@ -210,8 +200,26 @@ def _generate(namespace: argparse.Namespace) -> int:
     return 0
 
 
+def _request(namespace: argparse.Namespace) -> GenerationRequest:
+    """What the flags ask for, beginning with the settings of --from-picture where that was given."""
+    files = {kind: tuple(getattr(namespace, kind.removesuffix("s"))) for kind in ("images", "videos", "audios")}
+    for kind, paths in files.items():
+        for file in paths:
+            sniff(file, kind.removesuffix("s"))  # a missing file is known before the model is loaded
+    given = {field: getattr(namespace, name) for name, field in SETTINGS.items()}
+    given |= {"prompt": namespace.prompt, "control_strength": namespace.control}
+    given = {field: value for field, value in given.items() if value is not None}
+    loras = tuple(map(_lora, namespace.lora))
+    if namespace.from_picture is None:
+        return GenerationRequest(**files, **given, loras=loras)
+    recipe = read_recipe(namespace.from_picture)
+    if recipe.preset and recipe.preset != namespace.preset:
+        print(f"x2i: {recipe.preset} drew it; --preset {recipe.preset} would again.", file=sys.stderr)
+    return replace(recipe.with_files(loras=loras, **files), **given)
+
+
 def _batch(namespace: argparse.Namespace) -> int:
-    settings = Settings(**{name: getattr(namespace, name) for name in MODEL_SETTINGS})
+    settings = Settings(**{name: getattr(namespace, name) for name in FILE_SETTINGS})
     given = {name: getattr(namespace, name) for name in ("prompt", *SETTINGS)}
     defaults = {name: value for name, value in given.items() if value is not None}
     outcome = run_batch(settings, namespace.input, namespace.output, defaults)

@@ -23,6 +23,7 @@ CUSTOM = "custom:"
 SWITCH = ("auto", "yes", "no")
 PARTS = ("flux", "mllm", "alignnet", "light_control")  # of a pipeline, each a file, a folder or a hub id
 MODEL_SETTINGS = ("preset", *PARTS, "models", "whisper", "profile", "device")  # the others are a server's
+FILE_SETTINGS = (*MODEL_SETTINGS, "metadata")  # of whatever writes pictures to files
 _PASSWORD_LETTERS = 8
 
 
@@ -43,6 +44,7 @@ class Settings:
     whisper: str = _setting("base", "Whisper for MLLMs that cannot hear: a size, or a .pt file")
     profile: str = _setting("auto", "how to use memory", PROFILES)
     device: str | None = _setting(None, "torch device, e.g. cuda, cuda:1, mps or cpu")
+    metadata: bool = _setting(True, "write how each picture was made into its PNG file")
     host: str = _setting("127.0.0.1", "address to listen on", gradio="GRADIO_SERVER_NAME")
     port: int = _setting(7860, "port to listen on; 0 takes any free one", gradio="GRADIO_SERVER_PORT")
     root_path: str = _setting("", "path of the page behind a reverse proxy, e.g. /studio", gradio="GRADIO_ROOT_PATH")

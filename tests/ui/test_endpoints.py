@@ -11,6 +11,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from x2i_app.media import read_recipe
 from x2i_app.settings import ASSETS
 
 EXAMPLES = ASSETS / "examples"
@@ -39,6 +40,8 @@ def test_an_endpoint_gives_a_png_of_the_size_asked_for_and_says_how(client, endp
     pictures, progress, words, report, job = client.predict(**INPUTS[endpoint], **SETTINGS, api_name=f"/{endpoint}")
     with Image.open(pictures[0]["image"]) as picture:
         assert (picture.format, picture.size) == ("PNG", (64, 96))
+    recipe = read_recipe(pictures[0]["image"])
+    assert (recipe.request.seed, recipe.request.height, recipe.preset) == (9, 96, "x2i-tiny")
     assert "Done" in progress
     assert (report["seeds"], report["steps"], report["height"]) == ([9], 2, 96)
     assert report["answer"] in words

@@ -5,13 +5,16 @@ from x2i_app.media.canvas import outpaint_canvas
 from x2i_app.media.guard import CAPS, MediaCaps, is_path, sniff
 from x2i_app.media.hashing import file_hash, request_hash
 from x2i_app.media.images import is_animation, load_image
+from x2i_app.media.metadata import Recipe, describe, read_recipe, save_png, with_metadata
 from x2i_app.media.video import VideoClip, load_video
 
 __all__ = [
     "CAPS",
     "AudioClip",
     "MediaCaps",
+    "Recipe",
     "VideoClip",
+    "describe",
     "file_hash",
     "is_animation",
     "is_path",
@@ -19,6 +22,9 @@ __all__ = [
     "load_image",
     "load_video",
     "outpaint_canvas",
+    "read_recipe",
     "request_hash",
+    "save_png",
     "sniff",
+    "with_metadata",
 ]

@@ -4,15 +4,24 @@ import hashlib
 import os
 from pathlib import Path
 
-from x2i_app.media.guard import is_path, sniff
+from x2i_app.errors import MediaError
+from x2i_app.media.guard import is_path, show_name, sniff
 from x2i_app.request import GenerationRequest
 
 
 def file_hash(path: str | os.PathLike) -> str:
     """SHA-256 of a media file's bytes, in hexadecimal. Raises MediaError for what is no media file within the caps."""
     sniff(path)
-    with Path(os.fsdecode(path)).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path_hash(path).removeprefix("sha256:")
+
+
+def path_hash(path: str | os.PathLike) -> str:
+    """`sha256:` and the SHA-256 of any file's bytes, in hexadecimal. Raises MediaError if it cannot be read."""
+    try:
+        with Path(os.fsdecode(path)).open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except (OSError, ValueError):
+        raise MediaError(f"{show_name(path)} cannot be read; check its path and permissions.") from None
 
 
 def request_hash(request: GenerationRequest) -> str | None:

@@ -11,6 +11,7 @@ import gradio as gr
 from x2i_app.engine import Engine
 from x2i_app.errors import X2IError
 from x2i_app.jobs import Job, Phase, Progress
+from x2i_app.media import with_metadata
 from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.ui import texts
 from x2i_app.ui.languages import language_of
@@ -40,7 +41,13 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
         if job.error:
             raise as_gradio_error(job.error)
         result = job.result
-        yield list(result.images), show_result(result, language_of(request)), words(result), result.report(), job.id
+        yield (
+            with_metadata(result, engine.settings),
+            show_result(result, language_of(request)),
+            words(result),
+            result.report(),
+            job.id,
+        )
 
     # Gradio names an endpoint's parameters after the function's, and finds `request` by its annotation.
     parameter = inspect.Parameter

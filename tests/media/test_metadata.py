@@ -1,0 +1,172 @@
+"""Settings inside PNG files: written, read back, and read from files that mean no good."""
+
+import json
+import zlib
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from x2i_app.errors import InvalidRequestError, MediaError
+from x2i_app.media import describe, file_hash, read_recipe, save_png, with_metadata
+from x2i_app.request import GenerationRequest, GenerationResult, Turn
+from x2i_app.settings import ASSETS, Settings
+
+BOAT, CAT = (ASSETS / f"examples/images/{name}.png" for name in ("boat-at-sunset", "cat-and-umbrella"))
+RAIN = ASSETS / "examples/audios/rain-at-sea.wav"
+SETTINGS = Settings()
+
+
+def result_of(**fields) -> GenerationResult:
+    numbers = {"width": 64, "height": 96, "num_inference_steps": 4, "guidance_scale": 3.5, "seed": 7}
+    request = GenerationRequest(**numbers | fields)
+    seeds = tuple(request.seed + i for i in range(request.num_images_per_prompt))
+    images = tuple(Image.new("RGB", (64, 96), (seed, 0, 0)) for seed in seeds)
+    return GenerationResult(images, seeds, request, answer="a boat")
+
+
+def write(path, result, index=0, settings=SETTINGS):
+    save_png(result.images[index], path, describe(result, settings)[index])
+    return path
+
+
+def with_text(path, text, key="x2i"):
+    chunks = PngInfo()
+    chunks.add_text(key, text)
+    Image.new("RGB", (4, 4)).save(path, pnginfo=chunks)
+    return path
+
+
+def test_a_picture_says_how_to_make_that_one_again(tmp_path):
+    made = result_of(prompt="雪地上的红房子", num_images_per_prompt=3, reason=True)
+    recipe = read_recipe(write(tmp_path / "second.png", made, 1))
+    assert recipe.request == replace(made.request, seed=8, num_images_per_prompt=1)
+    assert (recipe.preset, recipe.flux) == ("x2i-tiny", "x2i-tiny")
+    assert recipe.values == {
+        "prompt": "雪地上的红房子",
+        "control": 0,
+        "width": 64,
+        "height": 96,
+        "steps": 4,
+        "guidance": 3.5,
+        "seed": 8,
+        "count": 1,
+        "reason": True,
+    }
+
+
+def test_other_programs_read_the_lines_that_they_know(tmp_path):
+    path = write(tmp_path / "a.png", result_of(prompt="a red house\non snow"))
+    with Image.open(path) as picture:
+        lines = picture.info["parameters"].split("\n")
+    assert lines[:2] == ["a red house", "on snow"]
+    assert "Steps: 4, Sampler: Euler, Distilled CFG Scale: 3.5, Seed: 7, Size: 64x96, Model: x2i-tiny" in lines[2]
+
+
+def test_files_are_hashes_and_are_known_again_under_any_name(tmp_path):
+    made = result_of(
+        images=(BOAT,), audios=(RAIN,), history=(Turn(prompt="a cat", images=(CAT,), answer="yes"),), prompt="all"
+    )
+    path = write(tmp_path / "a.png", made)
+    assert b"boat-at-sunset" not in path.read_bytes()
+    recipe = read_recipe(path)
+    assert recipe.request.images == (f"sha256:{file_hash(BOAT)}",)
+    assert recipe.missing([]) == {"images": 2, "audios": 1}
+    renamed = tmp_path / "other.png"
+    renamed.write_bytes(BOAT.read_bytes())
+    assert recipe.missing([RAIN, renamed]) == {"images": 1}
+    again = recipe.with_files(images=(CAT, renamed), audios=(RAIN,))
+    assert again.images == (renamed,)
+    assert again.history[0].images == (CAT,)
+    with pytest.raises(InvalidRequestError, match="made with 1 image, 1 audio more than were given"):
+        recipe.with_files(images=(BOAT,))
+
+
+def test_another_file_takes_the_place_of_an_unknown_one(tmp_path):
+    recipe = read_recipe(write(tmp_path / "a.png", result_of(images=(BOAT,), control_strength=0.5)))
+    again = recipe.with_files(images=(CAT,))
+    assert (again.images, again.control_strength) == ((CAT,), 0.5)
+
+
+def test_loras_keep_their_weights(tmp_path):
+    lora = tmp_path / "style.safetensors"
+    lora.write_bytes(b"weights")
+    made = result_of(prompt="a house", loras=((lora, 0.8),))
+    recipe = read_recipe(write(tmp_path / "a.png", made))
+    assert recipe.missing([]) == {"loras": 1}
+    assert recipe.with_files(loras=((lora, 1.0),)).loras == ((lora, 0.8),)
+
+
+def test_nothing_is_written_where_that_is_not_wanted(tmp_path):
+    path = write(tmp_path / "a.png", result_of(prompt="secret"), settings=Settings(metadata=False))
+    assert b"secret" not in path.read_bytes()
+    with pytest.raises(MediaError, match="carries no settings"):
+        read_recipe(path)
+
+
+def test_the_page_gets_copies_that_gradios_writer_knows_what_to_do_with():
+    made = result_of(prompt="a house")
+    assert "x2i" in with_metadata(made, SETTINGS)[0].info
+    assert made.images[0].info == {}
+
+
+GOOD = json.loads(describe(result_of(prompt="a house"), SETTINGS)[0]["x2i"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"width": 100}, "width is 100; it must be a whole number"),
+        ({"width": 10**5000}, "damaged or not ours"),  # Python itself refuses to read it
+        ({"seed": True}, "seed is True"),
+        ({"prompt": "a\x00b"}, "control character"),
+        ({"prompt": ["a"]}, "must be text"),
+        ({"images": ["/etc/passwd"]}, "is no SHA-256"),
+        ({"images": ["0" * 64] * 9}, "9 images came and 8 are allowed"),
+        ({"images": {"a": 1}}, "is no SHA-256"),
+        ({"history": [{"prompt": "x"}]}, "damaged or not ours"),
+        ({"loras": [5]}, "damaged or not ours"),
+        ({"loras": [{"sha256": None, "weight": "1"}]}, "must be a number"),
+        ({"format": 2}, "another version"),
+        ({"preset": {}}, None),
+    ],
+)
+def test_what_is_not_allowed_is_refused_in_one_sentence(tmp_path, changes, said):
+    text = json.dumps(GOOD, default=str)[:-1] + ", " + _dump(changes)[1:]
+    path = with_text(tmp_path / "bad.png", text)
+    if said is None:
+        assert read_recipe(path).preset is None
+        return
+    with pytest.raises(MediaError) as raised:
+        read_recipe(path)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def _dump(changes):
+    return json.dumps(changes) if changes.get("width") != 10**5000 else '{"width": 1' + "0" * 5000 + "}"
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{", '"x2i"', "[" * 100_000, '{"format": 1}', "x" * 600_000])
+def test_what_is_no_recipe_is_refused_in_one_sentence(tmp_path, text):
+    with pytest.raises(MediaError, match=r"The settings in 'bad\.png'"):
+        read_recipe(with_text(tmp_path / "bad.png", text))
+
+
+def test_a_text_that_unpacks_to_more_than_memory_is_refused(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "bomb.png")
+    whole = (tmp_path / "bomb.png").read_bytes()
+    bomb = b"x2i\x00\x00" + zlib.compress(b"0" * 100_000_000)
+    chunk = b"zTXt" + bomb
+    data = len(bomb).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "bomb.png").write_bytes(whole[:33] + data + whole[33:])
+    with pytest.raises(MediaError):
+        read_recipe(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+def test_only_png_files_carry_settings(tmp_path, form):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", format=form)
+    with pytest.raises(MediaError, match="is no PNG file"):
+        read_recipe(tmp_path / "a.png")

@@ -25,6 +25,7 @@ OTHER_VALUES = {
     "whisper": "tiny",
     "profile": "cpu",
     "device": "cuda:1",
+    "metadata": False,
     "host": "0.0.0.0",
     "port": 8000,
     "root_path": "/studio",
@@ -34,6 +35,7 @@ OTHER_VALUES = {
     "share": True,
     "share_openly": True,
     "queue_size": 3,
+    "preview": False,
 }
 
 

@@ -18,13 +18,13 @@ SOURCES = [*PACKAGE, ROOT / "app.py"]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 FLOORS = (
-    ("__version__", "errors", "specs", "presets", "settings", "request", "hosting"),
+    ("__version__", "errors", "limits", "specs", "presets", "settings", "request", "hosting"),
     ("media",),
     ("encoders", "models"),
-    ("pipeline",),
+    ("painting", "pipeline"),
     ("loading",),
     ("jobs", "timing", "preview", "drawing", "resident", "engine"),
-    ("ui", "rows", "batch", "cli", "__main__"),
+    ("ui", "rows", "batch", "flags", "cli", "__main__"),
     ("app.py",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

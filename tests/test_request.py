@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from x2i_app.errors import InvalidRequestError
+from x2i_app.limits import LIMITS, MAX_SEED
 from x2i_app.presets import FLUX_MODELS
-from x2i_app.request import LIMITS, MAX_SEED, GenerationRequest, Turn
+from x2i_app.request import GenerationRequest, Turn
 
 INTEGERS = ("width", "height", "num_inference_steps", "num_images_per_prompt", "seed")
 NUMBERS = (*INTEGERS, "guidance_scale")

@@ -18,11 +18,12 @@ from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, InvalidRequestError, X2IError
 from x2i_app.jobs import Job
 from x2i_app.media import describe, save_png
-from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
+from x2i_app.request import PICTURE_SETTINGS, SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.rows import Row, read_rows
 from x2i_app.settings import MODEL_SETTINGS, Settings
 
 RESULTS = "results.jsonl"
+_FIELDS = SETTINGS | PICTURE_SETTINGS
 _IN_HAND = 2  # while a row's files are written, the next one is drawn already
 
 
@@ -41,7 +42,8 @@ def run_batch(settings: Settings, source: Path, output: Path, defaults: Mapping[
     A row that fails gets a line that says why, and the next one comes. Raises InvalidRequestError for a source or an
     output that cannot be used, and EngineError if the model cannot be loaded or a file cannot be written.
     """
-    GenerationRequest(**{"prompt": "any"} | {SETTINGS.get(name, name): value for name, value in defaults.items()})
+    given = {_FIELDS.get(name, name): value for name, value in defaults.items()}
+    GenerationRequest(**{"prompt": "any", "source_image": "any"} | given)
     count, rows = read_rows(source, defaults)
     if source.is_dir() and output.absolute().resolve().is_relative_to(source.resolve()):
         raise InvalidRequestError("--output lies in the folder of --input; its pictures would be drawn from next time.")

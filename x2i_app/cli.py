@@ -6,19 +6,21 @@ Bad input is one line on standard error and exit status 2; a job that fails is o
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from x2i_app.batch import run_batch
 from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
+from x2i_app.flags import add_numbers, add_picture_flags, add_request, number
 from x2i_app.hosting import use_persistent_storage
 from x2i_app.jobs import Job
 from x2i_app.media import describe, read_recipe, save_png, sniff
 from x2i_app.presets import MEMORY_PROFILES
-from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
+from x2i_app.request import PICTURE_SETTINGS, SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.resident import quiet_libraries
+from x2i_app.rows import read_history
 from x2i_app.settings import FILE_SETTINGS, MODEL_SETTINGS, SentenceParser, Settings, add_settings
 
 
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser("generate", help="make pictures and write them to files")
     add_settings(generate, names=FILE_SETTINGS)
-    _add_request(generate)
+    add_request(generate)
     generate.set_defaults(run=_generate)
 
     batch = commands.add_parser("batch", help="make the pictures of a folder or a JSONL file, and go on where it was")
@@ -75,96 +77,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_request(parser: argparse.ArgumentParser) -> None:
-    """Flags that fill a GenerationRequest. Numbers stay words here: the request itself says what is allowed."""
-    parser.add_argument("--prompt", help="what to show, in any language")
-    parser.add_argument(
-        "--from-picture",
-        metavar="FILE",
-        help="a PNG of X2I: take its words and settings where no flag says otherwise; give its media files again",
-    )
-    for modality in ("image", "video", "audio"):
-        parser.add_argument(
-            f"--{modality}", action="append", default=[], metavar="FILE", help=f"{modality} to look at; may be repeated"
-        )
-    _add_numbers(parser)
-    words = "how closely to keep to the picture where the words leave it alone; 0: not at all, 1: as trained"
-    parser.add_argument("--control", type=_number("control"), metavar="N", help=words)
-    parser.add_argument(
-        "--lora",
-        action="append",
-        default=[],
-        metavar="FILE[:WEIGHT]",
-        help="a LoRA, a safetensors file, with a weight that is 1 if not given; several are mixed",
-    )
-    parser.add_argument("--output", type=Path, default=Path("x2i.png"), help="PNG file; several are numbered")
-
-
-def _add_numbers(parser: argparse.ArgumentParser) -> None:
-    numbers = {
-        "width": "pixels",
-        "height": "pixels",
-        "steps": "denoising steps",
-        "guidance": "guidance scale",
-        "seed": "the first picture's seed; each further one adds 1",
-        "count": "how many pictures",
-    }
-    for name, words in numbers.items():
-        parser.add_argument(f"--{name}", type=_number(name), metavar="N", help=words)
-    parser.add_argument(
-        "--reason", action="store_true", default=None, help="let the model answer first, and draw its answer"
-    )
-
-
 def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=Path, required=True, help="JSONL file, or folder of media and .txt files")
     parser.add_argument(
         "--output", type=Path, default=Path("outputs"), help="folder for the pictures and results.jsonl"
     )
     parser.add_argument("--prompt", help="what to show, for rows that do not say")
-    _add_numbers(parser)
+    add_numbers(parser)
+    add_picture_flags(parser)
 
 
 def _add_evaluation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scenes", type=_number("scenes"), default=500, metavar="N", help="held-out scenes a row")
+    parser.add_argument("--scenes", type=number("scenes"), default=500, metavar="N", help="held-out scenes a row")
     parser.add_argument(
         "--rows", default="", metavar="NAMES", help="kinds of input, e.g. english,picture; default: all"
     )
-    parser.add_argument("--steps", type=_number("steps"), metavar="N", help="denoising steps; default: the model's own")
+    parser.add_argument("--steps", type=number("steps"), metavar="N", help="denoising steps; default: the model's own")
     parser.add_argument("--output", type=Path, default=Path("artifacts/evaluation"), help="folder for the report")
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     for name in ("width", "height"):
-        parser.add_argument(f"--{name}", type=_number(name), metavar="N", help="pixels; default: the FLUX model's own")
-    parser.add_argument("--gib", type=_number("gib"), metavar="N", help="free memory to plan for, instead of the usual")
+        parser.add_argument(f"--{name}", type=number(name), metavar="N", help="pixels; default: the FLUX model's own")
+    parser.add_argument("--gib", type=number("gib"), metavar="N", help="free memory to plan for, instead of the usual")
     parser.add_argument("--all", action="store_true", help="every profile, one a row")
     parser.add_argument("--distill", action="store_true", help="a step of training its AlignNet instead of a picture")
     parser.add_argument("--json", action="store_true", help="bytes, as JSON")
-
-
-def _lora(text: str) -> tuple[str, float]:
-    """`FILE:WEIGHT`, or a file alone."""
-    path, _, weight = text.rpartition(":")
-    try:
-        return path, float(weight)
-    except ValueError:
-        return text, 1.0
-
-
-def _number(name: str) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        try:
-            return int(text)
-        except ValueError:
-            pass
-        try:
-            return float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-
-    convert.__name__ = name
-    return convert
 
 
 def _app(namespace: argparse.Namespace) -> int:
@@ -206,10 +144,12 @@ def _request(namespace: argparse.Namespace) -> GenerationRequest:
     for kind, paths in files.items():
         for file in paths:
             sniff(file, kind.removesuffix("s"))  # a missing file is known before the model is loaded
-    given = {field: getattr(namespace, name) for name, field in SETTINGS.items()}
-    given |= {"prompt": namespace.prompt, "control_strength": namespace.control}
+    for file in filter(None, (namespace.mask, namespace.source)):
+        sniff(file, "image")
+    given = {field: getattr(namespace, name) for name, field in (SETTINGS | PICTURE_SETTINGS).items()}
+    given |= {"prompt": namespace.prompt, "history": read_history(namespace.history) if namespace.history else None}
     given = {field: value for field, value in given.items() if value is not None}
-    loras = tuple(map(_lora, namespace.lora))
+    loras = tuple(namespace.loras or ())
     if namespace.from_picture is None:
         return GenerationRequest(**files, **given, loras=loras)
     recipe = read_recipe(namespace.from_picture)
@@ -220,7 +160,7 @@ def _request(namespace: argparse.Namespace) -> GenerationRequest:
 
 def _batch(namespace: argparse.Namespace) -> int:
     settings = Settings(**{name: getattr(namespace, name) for name in FILE_SETTINGS})
-    given = {name: getattr(namespace, name) for name in ("prompt", *SETTINGS)}
+    given = {name: getattr(namespace, name) for name in ("prompt", *SETTINGS, "control", "strength", "loras")}
     defaults = {name: value for name, value in given.items() if value is not None}
     outcome = run_batch(settings, namespace.input, namespace.output, defaults)
     print(f"{outcome.drawn} rows drawn, {outcome.failed} failed, {outcome.kept} drawn before: {namespace.output}")

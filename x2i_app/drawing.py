@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from x2i_app.jobs import Job, Phase
+from x2i_app.media import source_arguments
 from x2i_app.pipeline import Conditioning, X2IPipeline
 from x2i_app.preview import Previewer
 from x2i_app.request import GenerationRequest
@@ -27,7 +28,7 @@ def draw_picture(
     One at a time: less memory than a batch, and picture i is what seed + i gives alone.
     Raises GenerationCancelledError within a step of the job's being cancelled; nothing is decoded then.
     """
-    steps = request.num_inference_steps
+    steps = request.steps_run
     place = {"picture": picture, "pictures": request.num_images_per_prompt, "steps": steps}
 
     def on_step_end(_pipeline, step, _timestep, _tensors):
@@ -47,11 +48,10 @@ def draw_picture(
             conditioning=conditioning,
             width=request.width,
             height=request.height,
-            num_inference_steps=steps,
+            num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
             generator=torch.Generator("cpu").manual_seed(seed),
             callback_on_step_end=on_step_end,
-            control_image=request.images[0] if request.control_strength else None,
-            control_strength=request.control_strength,
+            **source_arguments(request),
         )
     return output.images[0]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError, forget_frames
 from x2i_app.jobs import EngineStatus, FairQueue, Job, JobMemory, Phase
-from x2i_app.media import request_hash
-from x2i_app.request import MAX_SEED, NO_LIGHT_CONTROL, GenerationRequest, GenerationResult
+from x2i_app.limits import MAX_SEED
+from x2i_app.media import request_hash, with_own_size
+from x2i_app.request import NO_LIGHT_CONTROL, GenerationRequest, GenerationResult
 from x2i_app.resident import ResidentModel
 from x2i_app.settings import Settings
 from x2i_app.specs import FluxSpec, Preset
@@ -248,7 +249,7 @@ class Engine:
         from x2i_app.drawing import draw_picture
 
         seed = secrets.randbelow(MAX_SEED + 1) if job.request.seed is None else job.request.seed
-        request = job.request.with_defaults(self.flux, seed)
+        request = with_own_size(job.request, self.flux.resolution).with_defaults(self.flux, seed)
         self._use_loras(request)
         previewer = self._preview() if job.previewed else None
         clock = Stopwatch()

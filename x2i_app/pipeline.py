@@ -20,10 +20,12 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from x2i_app.encoders import MLLMEncoder, encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
-from x2i_app.media import load_image
+from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
+from x2i_app.media import Painting, load_image
 from x2i_app.models import AlignNet, LightControl, controlled
+from x2i_app.painting import choose_pipeline, keep_the_rest
 from x2i_app.presets import get_family
-from x2i_app.request import LIMITS, NO_LIGHT_CONTROL, Range, Turn, validate_integer, validate_number
+from x2i_app.request import NO_LIGHT_CONTROL, Turn
 from x2i_app.specs import EncodingSpec
 
 # What diffusers would round, or fail on, without a word.
@@ -191,12 +193,16 @@ class X2IPipeline(DiffusionPipeline):
         control_strength: float = 1.0,
         control_start: float = 0.0,
         control_end: float = 1.0,
+        painting: Painting | None = None,
+        strength: float | None = None,
     ) -> X2IPipelineOutput:
         """Draw.
 
         conditioning: of an earlier `encode`; the conversation is then not looked at again.
         width, height: pixels, multiples of 16; None takes the model's own. num_images_per_prompt: pictures drawn as one
         batch. control_image: what LightControl keeps to; the other three as in `control`.
+        painting: a picture to paint on, cut to width and height; what its mask leaves alone stays as it is to the pixel
+        where PIL images come out. strength: how much of it is drawn anew, 0 to 1; None: all that is painted.
         The rest is as in diffusers' FluxPipeline; a callback that raises stops within the step, undecoded.
         Raises InvalidRequestError for a number that is not allowed, and what `encode` raises.
         """
@@ -212,8 +218,13 @@ class X2IPipeline(DiffusionPipeline):
         if conditioning is None:
             conditioning = self.encode(prompt, images, videos, audios, history, reason)
         # 3. Denoise and decode
+        if painting:
+            width, height = width or painting.image.width, height or painting.image.height
+            painting = painting.fitted(width, height)
+        pipeline_class, more = choose_pipeline(self.transformer, painting, strength)
         with control:
-            output = self.drawing_pipeline()(
+            output = self.drawing_pipeline(pipeline_class)(
+                **more,
                 prompt_embeds=conditioning.prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
                 pooled_prompt_embeds=conditioning.pooled_prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
                 width=width,
@@ -227,6 +238,8 @@ class X2IPipeline(DiffusionPipeline):
                 callback_on_step_end_tensor_inputs=list(callback_on_step_end_tensor_inputs),
             )
         self.maybe_free_model_hooks()
+        if painting and painting.mask and output_type == "pil":
+            output.images = [keep_the_rest(image, painting) for image in output.images]
         return X2IPipelineOutput(images=output.images, answer=conditioning.answer, notes=conditioning.notes)
 
     def control(

@@ -4,58 +4,21 @@ The page, the HTTP endpoints, the command line and Python callers all fill the s
 knows torch, files or a user interface.
 """
 
-import numbers
-import reprlib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from x2i_app.errors import InvalidRequestError
+from x2i_app.limits import LIMITS, show_value, validate_integer, validate_number
 from x2i_app.specs import FluxSpec, Modality
 
-MAX_SEED = 2**32 - 1
 NO_LIGHT_CONTROL = (
     "This model has no LightControl, which keeps to a picture; leave control_strength at 0, or give one as "
     "light_control."
 )
 NOTHING = "There is nothing to draw from; write a prompt or add an image, a video or a sound."
 
-
-@dataclass(frozen=True)
-class Range:
-    """Allowed values of a number: from `low` to `high`, in steps of `step` from zero where one is given."""
-
-    low: float
-    high: float
-    step: int | None = None
-
-    def __str__(self):
-        steps = f" in steps of {self.step}" if self.step else ""
-        return f"{self.low:g} to {self.high:.12g}{steps}"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may ask for. Sizes are in pixels, the prompt in UTF-8 bytes, media in files."""
-
-    width: Range = Range(64, 2048, 16)
-    height: Range = Range(64, 2048, 16)
-    num_inference_steps: Range = Range(1, 100)
-    guidance_scale: Range = Range(0, 20)
-    num_images_per_prompt: Range = Range(1, 8)
-    seed: Range = Range(0, MAX_SEED)
-    control_strength: Range = Range(0, 2)
-    lora_weight: Range = Range(-2, 2)
-    loras: int = 4
-    prompt_bytes: int = 8192
-    images: int = 8
-    videos: int = 2
-    audios: int = 4
-    turns: int = 16
-
-
-LIMITS = Limits()
 
 # The numbers and switches of a request, by the names that flags, endpoints and JSONL rows give them.
 SETTINGS = {
@@ -66,6 +29,15 @@ SETTINGS = {
     "seed": "seed",
     "count": "num_images_per_prompt",
     "reason": "reason",
+}
+
+# The same for what is done with one picture: kept to, or painted on.
+PICTURE_SETTINGS = {
+    "control": "control_strength",
+    "source": "source_image",
+    "strength": "strength",
+    "mask": "mask",
+    "outpaint": "outpaint",
 }
 
 _MEDIA: tuple[tuple[str, Modality], ...] = (
@@ -111,7 +83,12 @@ class GenerationRequest:
     width, height: pixels, multiples of 16; num_inference_steps; guidance_scale: None takes the FLUX model's own.
     num_images_per_prompt: pictures; picture i is drawn with seed + i.
     seed: None lets the engine draw one; the result says which.
-    control_strength: how closely LightControl keeps to the picture, which must then be one; 0 is off, 1 is as trained.
+    control_strength: how closely LightControl keeps to the picture; 0 is off, 1 is as trained.
+    strength: how much of the picture is drawn anew, up to 1; below 1 it begins with the picture, not with noise.
+    mask: an image like those in `images`; white is painted, black stays as it is to the pixel.
+    outpaint: pixels to add (left, top, right, bottom) around the picture, and to paint.
+    source_image: the picture that these four are about; None takes the one in `images`, which must then be one.
+    Painted on, a picture keeps its size where no other is given.
     loras: pairs (safetensors file, weight); weight 1 is as trained; up to four are mixed.
 
     Raises InvalidRequestError with one sentence for the first value that is not allowed.
@@ -130,6 +107,10 @@ class GenerationRequest:
     num_images_per_prompt: int = 1
     seed: int | None = None
     control_strength: float = 0.0
+    strength: float | None = None
+    mask: Any = None
+    outpaint: tuple[int, int, int, int] = (0, 0, 0, 0)
+    source_image: Any = None
     loras: tuple[tuple[Any, float], ...] = ()
 
     def __post_init__(self):
@@ -144,16 +125,27 @@ class GenerationRequest:
                 clean[name] = validate_integer(name, value, getattr(LIMITS, name))
         if self.guidance_scale is not None:
             clean["guidance_scale"] = validate_number("guidance_scale", self.guidance_scale, LIMITS.guidance_scale)
-        strength = validate_number("control_strength", self.control_strength, LIMITS.control_strength)
-        if strength and len(self.images) != 1:
-            raise InvalidRequestError(
-                f"control_strength is {strength:g}, but {len(self.images)} pictures came; give the one to keep to."
-            )
-        clean["control_strength"] = strength
+        clean |= _clean_painting(self)
         clean["loras"] = tuple(map(_as_lora, _as_tuple("loras", self.loras, LIMITS.loras)))
         _set(self, clean)
         if not self.modalities:
             raise InvalidRequestError(NOTHING)
+
+    @property
+    def source(self) -> Any:
+        """The picture that is kept to or painted on; None where there is not just one."""
+        return self.images[0] if self.source_image is None and len(self.images) == 1 else self.source_image
+
+    @property
+    def paints(self) -> bool:
+        """Whether it paints on the source, rather than on nothing."""
+        return self.strength is not None or self.mask is not None or any(self.outpaint)
+
+    @property
+    def steps_run(self) -> int:
+        """Of `num_inference_steps`, which must be set, those that are run: below strength 1 the first are left out."""
+        steps = self.num_inference_steps
+        return steps - int(steps - steps * (1 if self.strength is None else self.strength))
 
     @property
     def turn(self) -> Turn:
@@ -210,24 +202,6 @@ class GenerationResult:
         }
 
 
-def validate_number(name: str, value: Any, allowed: Range) -> float:
-    """`value` as a finite float within `allowed`, or InvalidRequestError. Booleans and strings are no numbers."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a number, {allowed}.")
-    # A 400-digit integer overflows a float: compare before converting. NaN is inside nothing.
-    if not allowed.low <= value <= allowed.high:
-        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be {allowed}.")
-    return float(value)
-
-
-def validate_integer(name: str, value: Any, allowed: Range) -> int:
-    """`value` as an integer within `allowed` and on its step, or InvalidRequestError. 4.0 counts as 4."""
-    number = validate_number(name, value, allowed)
-    if not number.is_integer() or (allowed.step and number % allowed.step):
-        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a whole number, {allowed}.")
-    return int(value)
-
-
 def validate_text(name: str, value: Any) -> str:
     """`value` as text that can be stored and shown anywhere, or InvalidRequestError."""
     if not isinstance(value, str):
@@ -252,6 +226,23 @@ def _clean_contents(turn):
     for name, _ in _MEDIA:
         clean[name] = _as_tuple(name, getattr(turn, name), getattr(LIMITS, name))
     _set(turn, clean)
+
+
+def _clean_painting(request):
+    clean = {"control_strength": validate_number("control_strength", request.control_strength, LIMITS.control_strength)}
+    if request.strength is not None:
+        clean["strength"] = validate_number("strength", request.strength, LIMITS.strength)
+    margins = request.outpaint
+    if not isinstance(margins, (list, tuple)) or len(margins) != 4:
+        raise InvalidRequestError(
+            f"outpaint is {show_value(margins)}; it must be four numbers of pixels: left, top, right, bottom."
+        )
+    clean["outpaint"] = tuple(validate_integer("outpaint", margin, LIMITS.margin) for margin in margins)
+    if request.source is None and (clean["control_strength"] or request.paints):
+        raise InvalidRequestError(
+            f"{len(request.images)} pictures came to keep to or to paint on; give one, or name it as source_image."
+        )
+    return clean
 
 
 def _as_lora(value):
@@ -285,18 +276,3 @@ def as_turn(turn: Any) -> Turn:
 def _set(frozen, values):
     for name, value in values.items():
         object.__setattr__(frozen, name, value)
-
-
-_BRIEF = reprlib.Repr()
-_BRIEF.maxlevel = 2  # lists of lists of lists would fill pages
-
-
-def show_value(value: Any) -> str:
-    """`value` as a message may quote it: at most 80 characters on one line, whatever came."""
-    try:
-        text = _BRIEF.repr(value)
-    except ValueError:  # Python refuses to print integers of more than 4,300 digits
-        return "a number of thousands of digits"
-    text = "".join(c if c.isprintable() else " " for c in text)  # arrays print several lines
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else f"{text[:60]}...{text[-16:]}"

@@ -13,10 +13,11 @@ from typing import Any
 
 from x2i_app.errors import InvalidRequestError, X2IError
 from x2i_app.media import is_animation, sniff
-from x2i_app.request import LIMITS, SETTINGS, GenerationRequest, show_value
+from x2i_app.request import LIMITS, PICTURE_SETTINGS, SETTINGS, GenerationRequest, Turn, as_turn, show_value
 
 _MEDIA = ("images", "videos", "audios")
-_FIELDS = {name: name for name in ("prompt", *_MEDIA, "history")} | SETTINGS
+_FIELDS = {name: name for name in ("prompt", *_MEDIA, "history", "loras")} | SETTINGS | PICTURE_SETTINGS
+_PICTURES = ("source", "mask")  # one file each
 _SIGN = r"[^\x00-\x1f<>:\"\\|?*/]"  # what a file's name may have in it on every system
 _PART = re.compile(rf"(?!\.){_SIGN}+")
 _LONGEST_NAME = 200  # bytes; file systems stop at 255, suffixes included
@@ -43,6 +44,9 @@ class Row:
         for kind in _MEDIA:
             for path in self.values.get(kind, ()):
                 sniff(path, kind.removesuffix("s"))
+        for name in _PICTURES:
+            if path := self.values.get(name):
+                sniff(path, "image")
         return GenerationRequest(**{_FIELDS[name]: value for name, value in self.values.items()})
 
     @property
@@ -131,6 +135,7 @@ def _row_of_line(line: bytes, number: int, folder: Path, defaults: Mapping[str, 
         history = values.get("history", [])
         turns = [turn for turn in history if isinstance(turn, dict)] if isinstance(history, list) else []
         files = [path for turn in (*turns, values) for path in _find_media(turn, folder)]
+        files += _find_others(values, folder, defaults)
         return Row(name, place, values, files=tuple(files))
     except X2IError as error:
         return Row(name, place, error=error)
@@ -158,6 +163,38 @@ def _find_media(turn: dict[str, Any], folder: Path) -> Iterator[Path]:
         if named:
             turn[kind] = [str(folder / path) for path in named]
             yield from map(Path, turn[kind])
+
+
+def _find_others(values: dict[str, Any], folder: Path, defaults: Mapping[str, Any]) -> Iterator[Path]:
+    """The same for what a row names beside its turns; flags name files from where the program runs already."""
+    for name in _PICTURES:
+        if isinstance(values.get(name), str):
+            values[name] = str(folder / values[name])
+            yield Path(values[name])
+    loras = values.get("loras")
+    if isinstance(loras, list) and loras is not defaults.get("loras"):
+        pairs = [lora if isinstance(lora, list) and len(lora) == 2 else [lora, 1.0] for lora in loras]
+        if not all(isinstance(path, str) for path, _ in pairs):
+            raise InvalidRequestError(
+                f"loras is {show_value(loras)}; it must be a list of file names, or of pairs of one and its weight."
+            )
+        values["loras"] = [(str(folder / path), weight) for path, weight in pairs]
+    yield from (Path(path) for path, _ in values.get("loras") or ())
+
+
+def read_history(path: Path) -> tuple[Turn, ...]:
+    """Earlier turns from a JSON file, whose media are named from its folder. Raises InvalidRequestError."""
+    try:
+        turns = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"The history {str(path)!r} cannot be read ({error}); give a JSON list.") from None
+    if not isinstance(turns, list):
+        raise InvalidRequestError(f"The history is {show_value(turns)}; it must be a list of turns.")
+    for turn in turns:
+        if isinstance(turn, dict):
+            for file in _find_media(turn, path.parent):
+                sniff(file)
+    return tuple(map(as_turn, turns))
 
 
 def _check_name(name: Any) -> None:

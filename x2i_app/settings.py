@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from x2i_app.errors import InvalidRequestError
+from x2i_app.limits import Range, show_value, validate_integer
 from x2i_app.presets import MEMORY_PROFILES, PRESETS, get_family, get_preset
-from x2i_app.request import Range, show_value, validate_integer
 
 # The bundled miniature and the examples: inside the package where a wheel put them, in a checkout beside it.
 _PACKAGE = Path(__file__).resolve().parent

@@ -42,7 +42,7 @@ class Work(NamedTuple):
     @classmethod
     def of(cls, request: GenerationRequest, picture: int = 0, step: int = 0) -> "Work":
         """Of a request with nothing left open, while its `picture` (from 1; 0 before the first) is at `step`."""
-        pixels, steps = request.width * request.height, request.num_inference_steps
+        pixels, steps = request.width * request.height, request.steps_run
         left = request.num_images_per_prompt - max(0, picture - 1)
         return cls(float(not picture), pixels * (steps * left - step), pixels * left)
 

@@ -10,10 +10,10 @@ from x2i_app.evaluation.cases import find_rows
 from x2i_app.evaluation.drawing import Sampling
 from x2i_app.evaluation.judge import Judge
 from x2i_app.evaluation.report import Models, evaluate
+from x2i_app.limits import LIMITS, Range, validate_integer
 from x2i_app.loading import load_pipeline
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import FLUX_MODELS, PRESETS
-from x2i_app.request import LIMITS, Range, validate_integer
 from x2i_app.settings import ASSETS, Settings
 from x2i_app.training.teacher import TeacherText
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
+from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
 from x2i_app.loading.memory import best_device, memory_use
 from x2i_app.loading.plan import GIB, MemoryPlan, Planner, card_bytes
 from x2i_app.loading.skeletons import build_skeleton
 from x2i_app.presets import FLUX_MODELS, MEMORY_PROFILES, get_preset
-from x2i_app.request import LIMITS, Range, validate_integer, validate_number
 from x2i_app.settings import CUSTOM
 from x2i_app.specs import Offload
 

@@ -1,7 +1,7 @@
 """Untrusted files and arrays -> clean images, video frames and sounds; every failure is a MediaError."""
 
 from x2i_app.media.audio import AudioClip, load_audio
-from x2i_app.media.canvas import outpaint_canvas
+from x2i_app.media.canvas import Painting, load_painting, outpaint_canvas, source_arguments, with_own_size
 from x2i_app.media.guard import CAPS, MediaCaps, is_path, sniff
 from x2i_app.media.hashing import file_hash, request_hash
 from x2i_app.media.images import is_animation, load_image
@@ -12,6 +12,7 @@ __all__ = [
     "CAPS",
     "AudioClip",
     "MediaCaps",
+    "Painting",
     "Recipe",
     "VideoClip",
     "describe",
@@ -20,11 +21,14 @@ __all__ = [
     "is_path",
     "load_audio",
     "load_image",
+    "load_painting",
     "load_video",
     "outpaint_canvas",
     "read_recipe",
     "request_hash",
     "save_png",
     "sniff",
+    "source_arguments",
     "with_metadata",
+    "with_own_size",
 ]

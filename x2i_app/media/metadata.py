@@ -81,6 +81,7 @@ class Recipe:
             replace(turn, **{kind: tuple(files.get(hash, hash) for hash in getattr(turn, kind)) for kind in _KINDS})
             for turn in self.request.history
         ]
+        media |= {name: files.get(hash, hash) for name, hash in _painted(self.request).items() if hash is not None}
         request = replace(self.request, **media, history=tuple(turns), loras=tuple(zip(names, weights, strict=True)))
         left = Recipe(request).missing(())
         if left:
@@ -149,10 +150,17 @@ def _as_json(result: GenerationResult, settings: Settings) -> dict[str, Any]:
         **{name: _public_name(value) for name, value in model.items()},
         **{field: getattr(request, field) for field in _FIELDS},
         **_turn(request.turn),
+        **{field: None if source is None else _digest(source) or "" for field, source in _painted(request).items()},
+        "strength": request.strength,
+        "outpaint": list(request.outpaint),
         "history": turns,
         "loras": [{"sha256": _digest(file), "weight": weight} for file, weight in request.loras],
         "answer": result.answer,
     }
+
+
+def _painted(request: GenerationRequest) -> dict[str, Any]:
+    return {"source_image": request.source_image, "mask": request.mask}
 
 
 def _flux_of(preset: str) -> str | None:
@@ -197,7 +205,12 @@ def _recipe(found: Any) -> Recipe:
     known = {field: found[field] for field in _FIELDS}
     history = [_sources(turn) | {"prompt": turn["prompt"], "answer": turn["answer"]} for turn in found["history"]]
     loras = [(_source(lora["sha256"]), lora["weight"]) for lora in found["loras"]]
-    request = GenerationRequest(**known, **_sources(found), history=history, loras=loras)
+    # These four came later than the format.
+    painting = {
+        field: _source(found[field] or None) for field in ("source_image", "mask") if found.get(field) is not None
+    }
+    painting |= {"strength": found.get("strength"), "outpaint": found.get("outpaint", (0, 0, 0, 0))}
+    request = GenerationRequest(**known, **_sources(found), **painting, history=history, loras=loras)
     preset, flux = (validate_text(name, found.get(name) or "") for name in ("preset", "flux"))
     return Recipe(request, preset if preset in PRESETS else None, flux if flux in FLUX_MODELS else None)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from x2i_app.request import MAX_SEED, Range, validate_integer, validate_number
+from x2i_app.limits import MAX_SEED, Range, validate_integer, validate_number
 from x2i_app.training.checkpoints import replace_text, written_to
 from x2i_app.training.data import Broken, read_captions
 from x2i_app.training.options import option

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.request import Range, validate_integer, validate_number
+from x2i_app.limits import Range, validate_integer, validate_number
 from x2i_app.training.options import option
 
 _ALLOWED = {

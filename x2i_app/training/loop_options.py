@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from x2i_app.request import MAX_SEED, Range, validate_integer, validate_number
+from x2i_app.limits import MAX_SEED, Range, validate_integer, validate_number
 from x2i_app.training.options import option
 
 _WHOLE = {

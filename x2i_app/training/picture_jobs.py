@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
+from x2i_app.limits import Range, validate_integer
 from x2i_app.loading import load_light_control
 from x2i_app.loading.build import load_reader
 from x2i_app.loading.flux import load_flux
 from x2i_app.loading.hub import find_file
 from x2i_app.loading.sources import find_sources
 from x2i_app.models import LightControl
-from x2i_app.request import Range, validate_integer
 from x2i_app.training.data import Broken
 from x2i_app.training.light_control import train_light_control
 from x2i_app.training.loop import LoopOptions

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import gradio as gr
 
 from x2i_app.engine import Engine
+from x2i_app.limits import LIMITS, Range
 from x2i_app.presets import presets_that_take
-from x2i_app.request import LIMITS, SETTINGS, Range
+from x2i_app.request import SETTINGS
 from x2i_app.ui import texts
 from x2i_app.ui.handlers import cancel_handler, drawing_handler, status_handler
 from x2i_app.ui.languages import Page, language_of

@@ -1,0 +1,81 @@
+"""What a request may ask for, in numbers, and how a message says that it asked for something else."""
+
+import numbers
+import reprlib
+from dataclasses import dataclass
+from typing import Any
+
+from x2i_app.errors import InvalidRequestError
+
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """Allowed values of a number: from `low` to `high`, in steps of `step` from zero where one is given."""
+
+    low: float
+    high: float
+    step: int | None = None
+
+    def __str__(self):
+        steps = f" in steps of {self.step}" if self.step else ""
+        return f"{self.low:g} to {self.high:.12g}{steps}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for. Sizes are in pixels, the prompt in UTF-8 bytes, media in files."""
+
+    width: Range = Range(64, 2048, 16)
+    height: Range = Range(64, 2048, 16)
+    num_inference_steps: Range = Range(1, 100)
+    guidance_scale: Range = Range(0, 20)
+    num_images_per_prompt: Range = Range(1, 8)
+    seed: Range = Range(0, MAX_SEED)
+    control_strength: Range = Range(0, 2)
+    strength: Range = Range(0.05, 1)
+    margin: Range = Range(0, 1024)
+    lora_weight: Range = Range(-2, 2)
+    loras: int = 4
+    prompt_bytes: int = 8192
+    images: int = 8
+    videos: int = 2
+    audios: int = 4
+    turns: int = 16
+
+
+LIMITS = Limits()
+
+
+def validate_number(name: str, value: Any, allowed: Range) -> float:
+    """`value` as a finite float within `allowed`, or InvalidRequestError. Booleans and strings are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a number, {allowed}.")
+    # A 400-digit integer overflows a float: compare before converting. NaN is inside nothing.
+    if not allowed.low <= value <= allowed.high:
+        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be {allowed}.")
+    return float(value)
+
+
+def validate_integer(name: str, value: Any, allowed: Range) -> int:
+    """`value` as an integer within `allowed` and on its step, or InvalidRequestError. 4.0 counts as 4."""
+    number = validate_number(name, value, allowed)
+    if not number.is_integer() or (allowed.step and number % allowed.step):
+        raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a whole number, {allowed}.")
+    return int(value)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 2  # lists of lists of lists would fill pages
+
+
+def show_value(value: Any) -> str:
+    """`value` as a message may quote it: at most 80 characters on one line, whatever came."""
+    try:
+        text = _BRIEF.repr(value)
+    except ValueError:  # Python refuses to print integers of more than 4,300 digits
+        return "a number of thousands of digits"
+    text = "".join(c if c.isprintable() else " " for c in text)  # arrays print several lines
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-16:]}"

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from x2i_app.cli import main
 from x2i_app.engine import Engine
 from x2i_app.errors import InvalidRequestError
-from x2i_app.media import load_painting
+from x2i_app.media import load_painting, read_recipe
+from x2i_app.media.hashing import path_hash
 from x2i_app.painting import choose_pipeline
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import ASSETS, Settings
@@ -143,6 +144,9 @@ def test_the_command_line_and_rows_reach_all_of_it(folder, capsys, monkeypatch):
     assert drawn["one"].shape == (80, 96, 3)
     assert np.array_equal(drawn["one"], drawn["row"])
     assert not np.array_equal(drawn["row"], pixels(Image.open("out/bare.png")))
+    recipe = read_recipe("out.png").request
+    assert (recipe.strength, recipe.outpaint, recipe.mask) == (0.8, (0, 0, 0, 16), path_hash("mask.png"))
+    assert recipe.source_image == path_hash("picture.png")
     assert "loras is [5]" in (folder / "out/results.jsonl").read_text(encoding="utf-8")
     assert main(["generate", "--prompt", "x", "--source", "picture.png", "--mask", "none.png"]) == 2
     assert "no file called 'none.png'" in capsys.readouterr().err

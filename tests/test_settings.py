@@ -34,8 +34,8 @@ OTHER_VALUES = {
     "login": "ann:long enough",
     "share": True,
     "share_openly": True,
-    "queue_size": 3,
     "preview": False,
+    "queue_size": 3,
 }
 
 
@@ -80,7 +80,8 @@ def test_the_values_below_cover_every_setting():
 
 @pytest.mark.parametrize(("name", "value"), OTHER_VALUES.items())
 def test_a_flag_sets_its_setting_and_nothing_else(name, value):
-    arguments = [flag(name)] if value is True else [flag(name), str(value)]
+    switches = {True: [flag(name)], False: [flag(f"no_{name}")]}
+    arguments = switches[value] if isinstance(value, bool) else [flag(name), str(value)]
     assert parse(*arguments) == dataclasses.replace(Settings(), **{name: value})
 
 

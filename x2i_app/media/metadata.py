@@ -59,8 +59,14 @@ class Recipe:
         request = self.request
         wanted = {kind: [f for turn in (*request.history, request) for f in getattr(turn, kind)] for kind in _KINDS}
         wanted["loras"] = [file for file, _ in request.loras]
-        counts = {kind: sum(_is_hash(hash) and hash not in known for hash in hashes) for kind, hashes in wanted.items()}
+        counts = {kind: sum(is_hash(hash) and hash not in known for hash in hashes) for kind, hashes in wanted.items()}
         return {kind: count for kind, count in counts.items() if count}
+
+    def with_known(self, files: Sequence[Any]) -> GenerationRequest:
+        """The request with those of `files` in their places whose hashes it has; the others stay hashes."""
+        known = {path_hash(file): file for file in files}
+        media = {kind: tuple(known.get(hash, hash) for hash in getattr(self.request, kind)) for kind in _KINDS}
+        return replace(self.request, **media)
 
     def with_files(self, loras: Sequence[tuple[Any, float]] = (), **given: Sequence[Any]) -> GenerationRequest:
         """The request with real files, paths by kind: first those that are known by their hash, then others in order.
@@ -222,11 +228,12 @@ def _sources(turn: Mapping[str, Any]) -> dict[str, list[str]]:
 def _place(wanted: Sequence[str], given: Sequence[Any], files: Mapping[str, Any]) -> list[Any]:
     placed = [files.get(hash, hash) for hash in wanted]
     others = [file for file in given if file not in placed]
-    filled = [others.pop(0) if _is_hash(source) and others else source for source in placed]
+    filled = [others.pop(0) if is_hash(source) and others else source for source in placed]
     return filled + others
 
 
-def _is_hash(source: Any) -> bool:
+def is_hash(source: Any) -> bool:
+    """Whether it stands in a Recipe for a file that is not here."""
     return source == "" or (isinstance(source, str) and source.startswith(_PREFIX))
 
 

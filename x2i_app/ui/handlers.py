@@ -15,12 +15,13 @@ from x2i_app.media import with_metadata
 from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.ui import texts
 from x2i_app.ui.languages import language_of
+from x2i_app.ui.session import Discreet
 from x2i_app.ui.tabs import Tab
 
 _POLL_SECONDS = 0.05
 
 
-def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tuple]]:
+def drawing_handler(engine: Engine, tab: Tab, discreet: Discreet) -> Callable[..., AsyncIterator[tuple]]:
     """The function of a tab's button and endpoint.
 
     It takes the tab's own values, then one for each of SETTINGS. While the job goes on it yields (pictures, progress,
@@ -42,7 +43,7 @@ def drawing_handler(engine: Engine, tab: Tab) -> Callable[..., AsyncIterator[tup
             raise as_gradio_error(job.error)
         result = job.result
         yield (
-            with_metadata(result, engine.settings),
+            with_metadata(result, discreet.settings(engine.settings, job.session)),
             show_result(result, language_of(request)),
             words(result),
             result.report(),

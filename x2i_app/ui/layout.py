@@ -9,10 +9,13 @@ from x2i_app.limits import LIMITS, Range
 from x2i_app.presets import presets_that_take
 from x2i_app.request import SETTINGS
 from x2i_app.ui import texts
+from x2i_app.ui.after import build_after, build_visit, connect_after, connect_discretion
 from x2i_app.ui.handlers import cancel_handler, drawing_handler, status_handler
 from x2i_app.ui.languages import Page, language_of
 from x2i_app.ui.memory_panel import build_memory_panel
 from x2i_app.ui.model_panel import Panel, build_panel, chosen, connect_panel, show_facts
+from x2i_app.ui.session import Discreet
+from x2i_app.ui.sizes import build_sizes
 from x2i_app.ui.tabs import TABS, Tab, unconverted
 from x2i_app.ui.theme import NARROW
 
@@ -46,14 +49,19 @@ def build_page(engine: Engine) -> Page:
         panel = build_panel(engine)
         with gr.Row(elem_id="workbench"):
             with gr.Column(scale=1):
-                with gr.Tabs():
+                with gr.Tabs() as tabs:
                     drawn = [_build_tab(engine, tab) for tab in TABS]
-                settings = _build_settings(engine)
+                settings, metadata = _build_settings(engine, drawn)
                 build_memory_panel(engine)
             with gr.Column(scale=1, elem_id=_RESULT):
                 result = _build_result()
+                after = build_after()
+        visit = build_visit()
+        discreet = Discreet()
+        connect_after(engine, after, visit, result, tabs, drawn, dict(zip(SETTINGS, settings, strict=True)), discreet)
+        connect_discretion(metadata, discreet)
         for tab, button, inputs in drawn:
-            _connect(engine, tab, button, [*inputs, *settings], result)
+            _connect(engine, tab, button, [*inputs, *settings], result, discreet)
         result.stop.click(
             cancel_handler(engine),
             result.job,
@@ -152,8 +160,11 @@ def _missing_modality(engine: Engine, tab: Tab):
     return next((modality for modality in needed if modality not in preset.encoding.modalities), None)
 
 
-def _build_settings(engine: Engine) -> list[gr.components.Component]:
-    """Components in the order of SETTINGS, set to what suits the FLUX model."""
+def _build_settings(engine: Engine, drawn: list) -> tuple[list[gr.components.Component], gr.Checkbox]:
+    """Components in the order of SETTINGS, set to what suits the FLUX model; and whether files say how they were made.
+
+    drawn: the tabs, in whose inputs a size is looked for.
+    """
     flux = engine.flux
 
     def slider(name: str, allowed: Range, value: float, **options) -> gr.Slider:
@@ -164,6 +175,8 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
         with gr.Row():
             width = slider("width", LIMITS.width, flux.resolution)
             height = slider("height", LIMITS.height, flux.resolution)
+        pictures = [component for _, _, inputs in drawn for component in inputs]
+        build_sizes(engine, width, height, [c for c in pictures if isinstance(c, (gr.Image, gr.Gallery))])
         with gr.Row():
             steps = slider("steps", LIMITS.num_inference_steps, flux.num_inference_steps)
             count = slider("count", LIMITS.num_images_per_prompt, 1)
@@ -173,6 +186,7 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
         seed = unconverted(gr.Number(None, label=texts.LABELS["seed"], info=texts.SEED_HINT, precision=0))
         always = _always_answers(engine)
         reason = unconverted(gr.Checkbox(label=texts.LABELS["reason"], value=False, visible=not always))
+        metadata = gr.Checkbox(engine.settings.metadata, label=texts.METADATA, visible=engine.settings.metadata)
     by_name = {
         "width": width,
         "height": height,
@@ -182,7 +196,7 @@ def _build_settings(engine: Engine) -> list[gr.components.Component]:
         "count": count,
         "reason": reason,
     }
-    return [by_name[name] for name in SETTINGS]
+    return [by_name[name] for name in SETTINGS], metadata
 
 
 def _build_result() -> Result:
@@ -209,10 +223,10 @@ def _build_result() -> Result:
     return Result(pictures, progress, words, report, job, stop)
 
 
-def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: Result) -> None:
+def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: Result, discreet: Discreet) -> None:
     gr.on(
         [button.click],
-        drawing_handler(engine, tab),
+        drawing_handler(engine, tab, discreet),
         inputs,
         result.outputs,
         # On a phone the picture is above the button: go and see it being drawn.

@@ -1,5 +1,7 @@
 """Every word on the page, in one place, in every language."""
 
+from collections.abc import Mapping
+
 from x2i_app.jobs import Phase, Progress
 from x2i_app.specs import FluxSpec, Modality
 from x2i_app.ui.languages import Text
@@ -52,6 +54,20 @@ SEED_HINT = Text(
     "Leave it empty for a new one each time; the same seed and settings give the same picture.",
     "留空则每次都用新的种子；种子和设置相同，图片就相同。",
 )
+SHAPE = Text("Shape", "画幅")
+SWAP = Text("Turn", "横竖互换")
+MATCH = Text("Like my picture", "与我的图片相同")
+METADATA = Text("Write the settings into the picture's file", "把设置写入图片文件")
+KEEP_SEED = Text("Keep this seed", "保留这个种子")
+NEW_SEED = Text("New seed each time", "每次换新种子")
+MORE = Text("Four more like it", "再来四张")
+RESTORE = Text("Settings from a picture", "从图片恢复设置")
+RESTORE_FILE = Text("A PNG that was made here", "在这里生成的 PNG 图片")
+VISIT = Text("Your pictures of this visit", "本次生成的图片")
+VISIT_HINT = Text("What you make is kept here until you leave.", "您生成的图片会留在这里，直到您离开。")
+REUSE = Text("Use its settings", "使用它的设置")
+PACK = Text("Download all", "全部下载")
+COMPARE = Text("Compare the last two that you picked", "比较最近选中的两张")
 MEMORY = Text("Memory", "内存")
 MEMORY_LATER = Text("Shown when the model is loaded.", "模型加载后显示。")
 
@@ -62,6 +78,9 @@ NO_SHARE_LINK = (
     "public already. The page is up on this machine; to show it to others, set --host, or put a web server in front of "
     "it and set --root-path."
 )
+
+NO_PICTURE_YET = "There is no picture in a tab yet; add one first, then its shape can be taken."
+NOTHING_YET = "There is no picture yet; make one first."
 
 # Names of parts are names, in every language.
 PARTS = {"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": "VAE"}
@@ -130,6 +149,14 @@ _PHASES = {
     Phase.FAILED: Text("It did not work", "没有成功"),
     Phase.CANCELLED: Text("Stopped", "已停止"),
 }
+_RESTORED = Text("Its words and settings are back.", "文字和设置已恢复。")
+_ADD_AGAIN = Text("Add the same files again: {files}.", "请重新添加原来的文件：{files}。")
+_FILES = {
+    "images": Text("{count} picture(s)", "{count} 张图片"),
+    "videos": Text("{count} film(s)", "{count} 段视频"),
+    "audios": Text("{count} sound(s)", "{count} 段声音"),
+    "loras": Text("{count} LoRA(s)", "{count} 个 LoRA"),
+}
 _BEFORE = Text("{count} before you", "前面还有 {count} 个")
 _PICTURE = Text("picture {picture} of {pictures}", "第 {picture} 张，共 {pictures} 张")
 _STEP = Text("step {step} of {steps}", "第 {step} 步，共 {steps} 步")
@@ -184,6 +211,15 @@ def cannot_take(preset: str, modality: Modality, others: list[str]) -> Text:
         f"**{preset}** cannot take {modality}. Start the app with one of: {names}.",
         f"**{preset}** 不能处理{_MODALITIES[modality]}。请用以下之一启动应用：{names}。",
     )
+
+
+def restored(missing: Mapping[str, int], language: str = "en") -> str:
+    """What is said of settings that came from a picture. missing: how many of its files are not here yet, by kind."""
+    said = _RESTORED.to(language)
+    if missing:
+        files = [_FILES.get(kind, _FILES["images"]).to(language, count=count) for kind, count in missing.items()]
+        said += " " + _ADD_AGAIN.to(language, files=_JOIN.to(language).join(files))
+    return said
 
 
 def memory_in_use(used: float, own: float, total: float, language: str = "en") -> str:

@@ -63,6 +63,16 @@ CSS = """
 /* There is something to stop only while a bar is shown; its place stays, so that nothing moves. */
 #stop { visibility: hidden; }
 #result:has(#progress progress) #stop { visibility: visible; }
+.unseen { display: none; }
+#after, #sizes { gap: .5rem; align-items: end; }
+#sizes button { height: 2.25rem; }
+/* This visit's pictures: one row of thumbnails, however many. */
+#strip { min-height: 7.5rem; }
+#strip .grid-wrap { height: auto !important; max-height: none !important; overflow: hidden; }
+#strip .grid-container { display: flex; overflow-x: auto; gap: .5rem; padding: .25rem; }
+#strip .gallery-item { flex: 0 0 6.5rem; height: 6.5rem; aspect-ratio: 1; }
+#strip .caption-label { font-size: .6875rem; max-width: 100%; }
+#compare img { object-fit: contain !important; }
 /* On a phone the picture comes first, and the page is one column. */
 @media (max-width: NARROWpx) {
   #workbench { flex-direction: column; }

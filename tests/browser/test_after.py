@@ -1,0 +1,125 @@
+"""After a picture is there: its seed, its file dropped back in, and the pictures of the visit, in a real Chromium."""
+
+import json
+import re
+import zipfile
+
+import pytest
+from playwright.sync_api import expect
+
+from x2i_app.media import read_recipe
+from x2i_app.settings import ASSETS
+from x2i_app.ui import texts
+
+BOAT = ASSETS / "examples/images/boat-at-sunset.png"
+
+
+@pytest.fixture
+def visit(browser, server):
+    """A visit of its own, on a wide page, with its settings unfolded."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(server)
+    page.locator("#make-text").wait_for()
+    page.locator("#settings button").first.click()
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("")
+    page.wait_for_timeout(500)
+    yield page
+    context.close()
+
+
+def draw(page, prompt, tab="text"):
+    count = thumbnails(page).count()
+    page.locator(f"[role=tabpanel]:has(#make-{tab}) textarea").first.fill(prompt)
+    page.locator(f"#make-{tab}").click()
+    expect(thumbnails(page)).to_have_count(count + 1)
+    return re.search(r"Seed (\d+)", page.locator("#progress").inner_text())[1]
+
+
+def thumbnails(page):
+    return page.locator("#strip .thumbnail-item")
+
+
+def field(page, label):
+    return page.get_by_label(f"number input for {label}", exact=True)
+
+
+def test_a_seed_is_kept_or_new(visit):
+    first = draw(visit, "a red house")
+    visit.locator("#keep-seed").click()
+    expect(visit.get_by_label("Seed", exact=True)).to_have_value(first)
+    assert draw(visit, "a red house at night") == first
+    visit.locator("#new-seed").click()
+    expect(visit.get_by_label("Seed", exact=True)).to_have_value("")
+    assert draw(visit, "a red house") != first
+
+
+def test_the_pictures_of_a_visit_are_shown_again_compared_reused_and_taken_away(visit, browser, server, tmp_path):
+    first, second = draw(visit, "a red house"), draw(visit, "a green boat")
+    shown = visit.locator("#pictures img").first
+    boat = shown.get_attribute("src")
+    thumbnails(visit).nth(1).click()  # the newest is the first
+    expect(shown).not_to_have_attribute("src", boat)
+    visit.locator("#reuse").click()
+    expect(visit.get_by_label("What should it show?")).to_have_value("a red house")
+    expect(visit.get_by_label("Seed", exact=True)).to_have_value(first)
+    thumbnails(visit).nth(0).click()
+    visit.locator("#compare button").first.click()
+    expect(visit.locator("#compare img")).to_have_count(2)
+    with visit.expect_download() as download:
+        visit.locator("#pack").click()
+    download.value.save_as(tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert sorted(archive.namelist()) == [f"001-seed-{first}.png", f"002-seed-{second}.png", "settings.json"]
+        assert json.loads(archive.read("settings.json"))[f"001-seed-{first}.png"]["prompt"] == "a red house"
+    other = browser.new_context()
+    page = other.new_page()
+    page.goto(server)
+    page.locator("#make-text").wait_for()
+    assert thumbnails(page).count() == 0, "nobody sees the pictures of another visit"
+    other.close()
+
+
+def test_a_file_brings_its_words_and_settings_back_and_says_which_files_to_add(visit, tmp_path):
+    visit.get_by_role("tab", name="Image + Text", exact=True).first.click()
+    visit.locator("[role=tabpanel]:has(#make-image_text) input[type=file]").first.set_input_files(str(BOAT))
+    visit.wait_for_timeout(500)
+    field(visit, "Steps").fill("3")
+    field(visit, "Steps").press("Tab")
+    seed = draw(visit, "make it night", "image_text")
+    path = tmp_path / "night.png"
+    path.write_bytes(visit.request.get(visit.locator("#pictures img").first.get_attribute("src")).body())
+    assert read_recipe(path).values["steps"] == 3
+
+    visit.reload()
+    visit.locator("#make-text").wait_for()
+    visit.locator("#restore button").first.click()
+    visit.locator("#restore input[type=file]").set_input_files(str(path))
+    expect(visit.locator("#restored")).to_contain_text("Add the same files again: 1 picture(s).")
+    panel = visit.locator("[role=tabpanel]:has(#make-image_text)")
+    expect(panel.locator("textarea").first).to_have_value("make it night")
+    visit.locator("#settings button").first.click()
+    expect(visit.get_by_label("Seed", exact=True)).to_have_value(seed)
+    expect(field(visit, "Steps")).to_have_value("3")
+    panel.locator("input[type=file]").first.set_input_files(str(BOAT))
+    expect(visit.locator("#restored p")).to_have_text(texts.restored({}))
+
+
+def test_whoever_wants_gets_files_that_say_nothing(visit, tmp_path):
+    visit.get_by_label(texts.METADATA.en).uncheck()
+    visit.wait_for_timeout(500)
+    draw(visit, "a secret garden")
+    body = visit.request.get(visit.locator("#pictures img").first.get_attribute("src")).body()
+    assert body.startswith(b"\x89PNG")
+    assert b"secret" not in body
+
+
+def test_a_shape_is_a_size_and_can_be_turned(visit):
+    visit.get_by_label(texts.SHAPE.en).click()
+    visit.get_by_role("option", name="16:9").click()
+    expect(field(visit, "Width")).to_have_value("176")
+    expect(field(visit, "Height")).to_have_value("96")
+    visit.locator("#swap").click()
+    expect(field(visit, "Width")).to_have_value("96")
+    visit.locator("#match").click()
+    expect(visit.locator(".toast-body")).to_contain_text("There is no picture in a tab yet")

@@ -1,0 +1,208 @@
+"""What can be done with a picture once it is there: its seed again or a new one, four more like it, all its settings
+back from its file, and the pictures of this visit to look at, compare and take away.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from x2i_app.engine import Engine
+from x2i_app.errors import X2IError
+from x2i_app.media import Recipe, read_recipe
+from x2i_app.request import GenerationRequest
+from x2i_app.ui import texts
+from x2i_app.ui.handlers import as_gradio_error
+from x2i_app.ui.languages import language_of
+from x2i_app.ui.restore import files_in, tab_of, values_of
+from x2i_app.ui.session import Discreet, Kept, pack, present, remember
+from x2i_app.ui.tabs import Tab
+
+_QUIET: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
+_VISIT_SECONDS = 86_400
+
+
+@dataclass
+class After:
+    """The components of this part of the page."""
+
+    keep_seed: gr.Button
+    new_seed: gr.Button
+    more: gr.Button
+    restore: gr.File
+    note: gr.HTML
+    recipe: gr.State
+
+
+@dataclass
+class Visit:
+    """The strip below: this visit's pictures."""
+
+    kept: gr.State
+    picked: gr.State
+    strip: gr.Gallery
+    reuse: gr.Button
+    compare: gr.ImageSlider
+    pack: gr.Button
+    file: gr.DownloadButton
+
+
+def build_after() -> After:
+    """The buttons under the picture."""
+    with gr.Row(elem_id="after"):
+        keep_seed = gr.Button(texts.KEEP_SEED, size="sm", min_width=96, elem_id="keep-seed")
+        new_seed = gr.Button(texts.NEW_SEED, size="sm", min_width=96, elem_id="new-seed")
+        more = gr.Button(texts.MORE, size="sm", min_width=96, elem_id="more")
+    with gr.Accordion(texts.RESTORE, open=False, elem_id="restore"):
+        restore = gr.File(label=texts.RESTORE_FILE, file_types=[".png"], height=120)
+        note = gr.HTML("", label="restored", elem_id="restored", container=False)
+    return After(keep_seed, new_seed, more, restore, note, gr.State(None, time_to_live=_VISIT_SECONDS))
+
+
+def build_visit() -> Visit:
+    """The strip of this visit's pictures, folded until it is wanted."""
+    with gr.Accordion(texts.VISIT, open=True, elem_id="visit"):
+        strip = gr.Gallery(
+            label=texts.VISIT,
+            show_label=False,
+            format="png",
+            type="filepath",
+            interactive=False,
+            allow_preview=False,
+            columns=8,
+            height="auto",
+            object_fit="contain",
+            buttons=[],
+            elem_id="strip",
+        )
+        with gr.Row():
+            reuse = gr.Button(texts.REUSE, size="sm", min_width=96, elem_id="reuse")
+            pack_all = gr.Button(texts.PACK, size="sm", min_width=96, elem_id="pack")
+        with gr.Accordion(texts.COMPARE, open=False, elem_id="compare"):
+            compare = gr.ImageSlider(
+                label=texts.COMPARE, type="filepath", format="png", interactive=False, height="24rem", buttons=[]
+            )
+        file = gr.DownloadButton(texts.PACK, elem_id="pack-file", elem_classes="unseen")
+    kept, picked = (gr.State([], time_to_live=_VISIT_SECONDS) for _ in range(2))
+    return Visit(kept, picked, strip, reuse, compare, pack_all, file)
+
+
+def connect_after(
+    engine: Engine,
+    after: After,
+    visit: Visit,
+    result: Any,
+    tabs: gr.Tabs,
+    drawn: list[tuple[Tab, gr.Button, list[gr.components.Component]]],
+    settings: dict[str, gr.components.Component],
+    discreet: Discreet,
+) -> None:
+    """result: the right side of the page; drawn: each tab with its button and inputs; settings: components by name."""
+    seed = settings["seed"]
+    keep = "report => report?.seeds ? report.seeds[0] : null"
+    after.keep_seed.click(None, result.report, seed, js=keep, api_visibility="private")
+    after.new_seed.click(None, None, seed, js="() => null", api_visibility="private")
+
+    def note_pictures(request: gr.Request, kept: list[Kept], job: str):
+        new = present(remember(engine, kept, job, discreet.settings(engine.settings, request.session_hash or "")))
+        return new, _strip(new)
+
+    result.report.change(note_pictures, [visit.kept, result.job], [visit.kept, visit.strip], **_QUIET)
+
+    home = [tabs, *settings.values(), *(component for _, _, inputs in drawn for component in inputs)]
+
+    def put_back(request: GenerationRequest) -> list[Any]:
+        values = values_of(request, list(settings))
+        fields = [value for tab, _, _ in drawn for value in values[tab.name]]
+        return [gr.Tabs(selected=tab_of(request)), *values["settings"], *fields]
+
+    def restore(request: gr.Request, path: str | None, *inputs):
+        if not path:
+            return [None, "", *(gr.skip() for _ in home)]
+        try:
+            recipe = read_recipe(path)
+        except X2IError as error:
+            raise as_gradio_error(error) from error
+        files, given = [], list(inputs)
+        for tab, _, components in drawn:
+            values, given = given[: len(components)], given[len(components) :]
+            files += files_in(tab, values)
+        return [recipe, _tell(recipe, files, language_of(request)), *put_back(recipe.with_known(files))]
+
+    everything = [component for _, _, inputs in drawn for component in inputs]
+    after.restore.change(restore, [after.restore, *everything], [after.recipe, after.note, *home], **_QUIET)
+    for tab, _, inputs in drawn:
+        _watch(tab, inputs, after)
+
+    def pick(kept: list[Kept], picked: list[int], event: gr.SelectData):
+        here = present(kept)
+        if not event.index < len(here):
+            return [gr.skip() for _ in range(5)]
+        picked = [*(index for index in picked if index != event.index), event.index][-2:]
+        chosen = here[event.index]
+        pair = tuple(here[index].path for index in picked if index < len(here))
+        return picked, [chosen.path], _report(chosen), pair if len(pair) == 2 else gr.skip(), chosen.job
+
+    shown = [visit.picked, result.pictures, result.report, visit.compare, result.job]
+    visit.strip.select(pick, [visit.kept, visit.picked], shown, **_QUIET)
+
+    def reuse(kept: list[Kept], picked: list[int]):
+        here = present(kept)
+        if not here:
+            raise gr.Error(texts.NOTHING_YET, duration=10, title=texts.FAILED.en, print_exception=False)
+        return put_back(here[picked[-1] if picked and picked[-1] < len(here) else 0].request)
+
+    visit.reuse.click(reuse, [visit.kept, visit.picked], home, **_QUIET)
+
+    def pack_all(kept: list[Kept]):
+        if not present(kept):
+            raise gr.Error(texts.NOTHING_YET, duration=10, title=texts.FAILED.en, print_exception=False)
+        return pack(present(kept))
+
+    visit.pack.click(pack_all, visit.kept, visit.file, **_QUIET).success(
+        None, None, None, js="() => document.querySelector('#pack-file').click()", api_visibility="private"
+    )
+
+
+def connect_discretion(metadata: gr.Checkbox, discreet: Discreet) -> None:
+    """The switch that leaves the settings out of this visit's files."""
+
+    def choose(request: gr.Request, written: bool):
+        discreet.set(request.session_hash, written is False)
+
+    metadata.input(choose, metadata, None, **_QUIET)
+
+
+def _watch(tab: Tab, inputs: list[gr.components.Component], after: After) -> None:
+    """While a recipe waits for its files, say which of them have come."""
+
+    def check(request: gr.Request, recipe: Recipe | None, *values):
+        if recipe is None or tab.name != tab_of(recipe.request):
+            return gr.skip()
+        return _tell(recipe, files_in(tab, values), language_of(request))
+
+    for component in inputs:
+        if isinstance(component, (gr.Image, gr.Gallery, gr.Video, gr.Audio, gr.MultimodalTextbox)):
+            component.change(check, [after.recipe, *inputs], after.note, **_QUIET)
+
+
+def _tell(recipe: Recipe, files: list[Any], language: str) -> str:
+    return f'<p role="status">{texts.restored(recipe.missing(files), language)}</p>'
+
+
+def _strip(kept: list[Kept]) -> list[tuple[str, str]]:
+    return [(picture.path, picture.caption) for picture in kept]
+
+
+def _report(picture: Kept) -> dict[str, Any]:
+    request = picture.request
+    return {
+        "seeds": [request.seed],
+        "width": request.width,
+        "height": request.height,
+        "steps": request.num_inference_steps,
+        "guidance": request.guidance_scale,
+        "control": request.control_strength,
+        "prompt": request.prompt,
+        "preset": picture.preset,
+    }

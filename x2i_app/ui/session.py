@@ -1,0 +1,95 @@
+"""The pictures of one visit: kept in the visitor's own Gradio state, which nobody else sees and which ends with it."""
+
+import json
+import tempfile
+import zipfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+
+from x2i_app.engine import Engine
+from x2i_app.media import describe
+from x2i_app.request import GenerationRequest
+from x2i_app.settings import Settings
+
+_VISITORS = 1000  # who said that nothing is to be written into their files
+MOST = 48  # pictures that one visit keeps; the oldest go
+
+
+class Discreet:
+    """The visits, by Gradio's session hash, whose files shall not say how they were made."""
+
+    def __init__(self) -> None:
+        self._visits: OrderedDict[str, None] = OrderedDict()
+
+    def set(self, visit: str, discreet: bool) -> None:
+        """What a visitor has chosen; the oldest choices of too many are forgotten."""
+        self._visits.pop(visit, None)
+        if discreet:
+            self._visits[visit] = None
+        if len(self._visits) > _VISITORS:
+            self._visits.popitem(last=False)
+
+    def settings(self, settings: Settings, visit: str) -> Settings:
+        """What the app is set to, for the pictures of this visit."""
+        return replace(settings, metadata=False) if visit in self._visits else settings
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A picture of this visit. path: its PNG file; request: what makes it again; texts: what the file says of itself.
+
+    job: the id of the job that drew it, so that no job is kept twice.
+    """
+
+    path: str
+    request: GenerationRequest
+    texts: dict[str, str]
+    job: str
+    preset: str
+
+    @property
+    def caption(self) -> str:
+        """Seed, size and steps, in a line."""
+        request = self.request
+        return f"{request.seed} · {request.width}×{request.height} · {request.num_inference_steps}"
+
+
+def remember(engine: Engine, kept: Sequence[Kept], job_id: str, settings: Settings) -> list[Kept]:
+    """`kept` with the pictures of a finished job at the front, newest first."""
+    job = engine.get(job_id) if isinstance(job_id, str) else None
+    if not job or not job.result or any(known.job == job_id for known in kept):
+        return list(kept)
+    result, new = job.result, []
+    inside = describe(result, settings)
+    for image, seed, texts in zip(result.images, result.seeds, inside, strict=True):
+        picture = image.copy()
+        picture.info.update(texts)
+        path = save_pil_to_cache(picture, get_upload_folder(), format="png")  # by content: the one that is shown
+        request = replace(result.request, seed=seed, num_images_per_prompt=1)
+        new.append(Kept(path, request, texts, job_id, settings.preset))
+    return [*new, *kept][:MOST]
+
+
+def present(kept: Sequence[Kept]) -> list[Kept]:
+    """Those whose files are still there: Gradio clears its folder of what is older than a day."""
+    return [picture for picture in kept if Path(picture.path).is_file()]
+
+
+def pack(kept: Sequence[Kept]) -> str:
+    """A ZIP file of all the pictures and their settings; its path."""
+    folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))
+    with zipfile.ZipFile(folder / "x2i-pictures.zip", "w", zipfile.ZIP_STORED) as archive:
+        settings = {}
+        for number, picture in enumerate(reversed(kept), 1):
+            name = f"{number:03}-seed-{picture.request.seed}.png"
+            archive.write(picture.path, name)
+            if picture.texts:
+                settings[name] = json.loads(picture.texts["x2i"])
+        if settings:
+            archive.writestr("settings.json", json.dumps(settings, indent=2, ensure_ascii=False))
+    return str(folder / "x2i-pictures.zip")

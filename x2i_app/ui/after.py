@@ -28,7 +28,6 @@ class After:
 
     keep_seed: gr.Button
     new_seed: gr.Button
-    more: gr.Button
     restore: gr.File
     note: gr.HTML
     recipe: gr.State
@@ -52,11 +51,10 @@ def build_after() -> After:
     with gr.Row(elem_id="after"):
         keep_seed = gr.Button(texts.KEEP_SEED, size="sm", min_width=96, elem_id="keep-seed")
         new_seed = gr.Button(texts.NEW_SEED, size="sm", min_width=96, elem_id="new-seed")
-        more = gr.Button(texts.MORE, size="sm", min_width=96, elem_id="more")
     with gr.Accordion(texts.RESTORE, open=False, elem_id="restore"):
         restore = gr.File(label=texts.RESTORE_FILE, file_types=[".png"], height=120)
         note = gr.HTML("", label="restored", elem_id="restored", container=False)
-    return After(keep_seed, new_seed, more, restore, note, gr.State(None, time_to_live=_VISIT_SECONDS))
+    return After(keep_seed, new_seed, restore, note, gr.State(None, time_to_live=_VISIT_SECONDS))
 
 
 def build_visit() -> Visit:

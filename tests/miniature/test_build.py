@@ -8,15 +8,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from x2i_app.miniature import build
 from x2i_app.miniature.autoencoder import encode_pictures, reconstruction_psnr, to_tensor
-from x2i_app.miniature.control import EditBatches
+from x2i_app.miniature.control import write_edits
 from x2i_app.miniature.pool import picture_pool, pool_scene
+from x2i_app.miniature.words import describe
 from x2i_app.pipeline import X2IPipeline
+from x2i_app.training.data import Broken
+from x2i_app.training.picture_data import read_pictures
 
 STEPS = 30
 
@@ -111,15 +115,17 @@ def test_an_edited_pool_has_the_same_pictures_but_for_one_edit_each(tmp_path):
     one_thing = [b.sky == a.sky and b.ground == a.ground for b, a in zip(before.scenes, after.scenes, strict=True)]
     assert (changed > 0).all()
     assert max(share for share, is_thing in zip(changed, one_thing, strict=True) if is_thing) < 0.5
-    batches = EditBatches((before, after), (torch.zeros(40, 4, 2, 2), torch.ones(40, 4, 2, 2)), batch_size=6)
-    batch = batches[3]
-    assert batch["source"].shape == (6, 3, 64, 64)
-    assert batch["captions"] == batches[3]["captions"] != batches[4]["captions"]
-    # What is shown is the picture of the other side than what is wanted.
-    originals = list(to_tensor(before.pictures))
-    shown_before = [any(torch.equal(shown, one) for one in originals) for shown in batch["source"]]
-    assert shown_before == [wanted == 1 for wanted in batch["latents"][:, 0, 0, 0]]
-    assert len(set(shown_before)) == 2
+    write_edits((before, after), tmp_path / "edits.tar", seed=0)
+    samples = read_pictures([tmp_path / "edits.tar"], "caption", Broken(0), with_source=True)
+    assert len(samples) == 80
+    for index, sample in enumerate(samples):
+        pair, side = divmod(index, 2)
+        sides = (before.pictures[pair], after.pictures[pair])
+        # Nothing is lost, and what is shown is the other side of what is wanted.
+        assert (np.asarray(sample.image(sample.target)) == sides[side]).all()
+        assert (np.asarray(sample.image(sample.source)) == sides[1 - side]).all()
+    canonical = [sample.words == describe((before, after)[i % 2].scenes[i // 2]) for i, sample in enumerate(samples)]
+    assert 0.6 < sum(canonical) / len(canonical) < 1
 
 
 def test_latents_have_mean_zero_and_deviation_one_and_psnr_counts_decibels(built):

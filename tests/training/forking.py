@@ -1,4 +1,4 @@
-"""Trainings in processes that are forked, killed and connected: python tests/training/forking.py kills|ranks|job DIR
+"""Trainings in processes that are forked, killed and connected: python tests/training/forking.py kills|ranks|jobs DIR
 
 The libraries are imported once and every child is a fork, so that twenty kills take seconds.
 """
@@ -150,18 +150,39 @@ def ranks(directory: Path) -> None:
     fork_two(work)
 
 
-def job(directory: Path) -> None:
-    """Two gloo processes run `train distill` with the configuration in a folder, FLUX's weights in two parts."""
+def jobs(directory: Path) -> None:
+    """Two gloo processes run `train lora` and `train light-control` with the configurations in a folder.
+
+    One of the two is killed once there is a checkpoint. The other must then end by itself, and two more go on.
+    """
     from x2i_app.cli import main
     from x2i_app.training import command  # before the processes part
 
-    assert "distill" in command.JOBS
-    arguments = ["--config", str(directory / "distill.yaml"), "--shard", "--output", str(directory / "two")]
-    fork_two(lambda rank: sys.exit(main(["train", "distill", *arguments])))
+    for name in ("light-control", "lora"):
+        output = directory / f"two-{name}"
+        assert name in command.JOBS
+        arguments = ["train", name, "--config", str(directory / f"{name}.yaml"), "--output", str(output)]
+
+        def work(rank: int, arguments: list[str] = arguments) -> None:
+            sys.exit(main(arguments))
+
+        children = start_two(work)
+        while newest_step(output) == 0:
+            time.sleep(0.01)
+        os.kill(children[1], signal.SIGKILL)
+        ends = [os.waitpid(child, 0)[1] for child in children]
+        assert ends[1] == signal.SIGKILL
+        assert ends[0] != 0, "it went on alone"
+        fork_two(work)
 
 
 def fork_two(work: Callable[[int], None]) -> None:
-    """`work` in two processes that find each other as torchrun's do."""
+    """`work` in two processes, to its end."""
+    assert all(os.waitpid(child, 0)[1] == 0 for child in start_two(work))
+
+
+def start_two(work: Callable[[int], None]) -> list[int]:
+    """`work` begins in two processes that find each other as torchrun's do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -171,10 +192,9 @@ def fork_two(work: Callable[[int], None]) -> None:
         os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
         work(rank)
 
-    children = [fork(lambda rank=rank: start(rank)) for rank in range(2)]
-    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+    return [fork(lambda rank=rank: start(rank)) for rank in range(2)]
 
 
 if __name__ == "__main__":
     gc.freeze()  # what is imported is not looked through again in every child
-    {"kills": kills, "ranks": ranks, "job": job}[sys.argv[1]](Path(sys.argv[2]))
+    {"kills": kills, "ranks": ranks, "jobs": jobs}[sys.argv[1]](Path(sys.argv[2]))

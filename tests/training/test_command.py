@@ -4,8 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -16,7 +19,12 @@ from training.tiny import CAPTIONS, build_transformer, build_vae, save_teacher
 from x2i_app.cli import main
 from x2i_app.loading import load_pipeline
 from x2i_app.loading.checkpoints import WEIGHTS_NAME
+from x2i_app.miniature import training_data
+from x2i_app.miniature.align import align_job
+from x2i_app.miniature.control import control_job
+from x2i_app.miniature.recipe import RECIPE
 from x2i_app.presets import FLUX_MODELS, PRESETS
+from x2i_app.training.checkpoints import newest_checkpoint
 from x2i_app.training.command import JOBS
 from x2i_app.training.distill_job import DistillJob
 from x2i_app.training.options import build, read_file
@@ -136,6 +144,26 @@ def test_every_job_explains_itself(capsys):
         assert "--output" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "job"),
+    [
+        ("distill", align_job(Path("bundle"), Path("work"), RECIPE.align, seed=0)),
+        ("light-control", control_job(Path("bundle"), Path("work"), RECIPE.control, seed=0)),
+    ],
+)
+def test_the_miniatures_recipes_are_what_builds_it(name, job):
+    shipped = build(JOBS[name], read_file(Path(f"configs/miniature-{name}.yaml")))
+    places = {
+        name: getattr(shipped, name) for name in ("output", "captions", "data", "mllm", "flux") if hasattr(job, name)
+    }
+    assert replace(job, **places) == shipped
+    sources = {"distill": "captions", "light-control": "edits", "lora": "striped"}
+    assert training_data.KINDS[sources[name]].output in (
+        *getattr(shipped, "captions", ()),
+        *getattr(shipped, "data", ()),
+    )
+
+
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("distill-*.yaml")), ids=lambda path: path.stem)
 def test_the_recipes_can_be_read(path):
     job = build(DistillJob, read_file(path) | {"captions": "captions.jsonl", "output": "runs/mine"})
@@ -144,11 +172,26 @@ def test_the_recipes_can_be_read(path):
     assert FLUX_MODELS[job.flux]
 
 
-def test_two_processes_that_share_flux_end_as_one_that_accumulates(tmp_path, config):
-    command = [sys.executable, str(Path(__file__).with_name("forking.py")), "job", str(config.parent)]
+def test_launched_twice_with_one_of_two_processes_killed_it_ends_as_one_that_accumulates(tmp_path, config):
+    """The real launcher, with FLUX's weights in two parts."""
+    two = tmp_path / "two"
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", "configs/accelerate-8-cards.yaml")
+    here = ("--num_processes", "2", "--main_process_port", "0", "-m", "x2i_app")
+    job = ("train", "distill", "--config", config, "--shard", "--checkpoint-every", "1", "--output", two)
+    command = [sys.executable, *launcher, *here, *map(str, job)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while newest_checkpoint(two) is None:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children()
+    next(child for child in children if child.environ().get("RANK") == "1").kill()
+    assert process.wait(120) != 0
+    assert not (two / "align_net").exists()
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=500, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'two' / 'align_net'}\n"  # once
+    assert done.stdout == f"{two / 'align_net'}\n"  # once
     train("distill", "--config", config, "--accumulate", "2", "--output", tmp_path / "one")
     train("distill", "--config", config, "--learning-rate", "0", "--output", tmp_path / "start")
     # All weights together: the convolution's bias has no gradient but rounding errors, as the layer norm takes it away.

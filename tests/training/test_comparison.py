@@ -12,7 +12,6 @@ from x2i_app.loading.quantization import quantize
 from x2i_app.training import distill
 from x2i_app.training.captions import encode_captions
 from x2i_app.training.comparison import Comparison, FluxParts
-from x2i_app.training.data import Place
 from x2i_app.training.distill import distill_cached
 from x2i_app.training.pictures import encode_pictures
 
@@ -31,19 +30,18 @@ def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
 
 
 def test_pictures_give_the_noise_levels_of_flow_matching(pipeline, teacher, tmp_path):
-    places = []
-    for index in range(len(CAPTIONS)):
-        file = tmp_path / f"{index}.png"
-        Image.new("RGB", (80 + index, 64), (30 * index, 90, 200)).save(file)
-        places.append(Place(file, 0, file.stat().st_size))
-    latents = encode_pictures(pipeline.vae, places, tmp_path, 64, torch.float32)
-    assert latents[3]["latents"].shape == (16, 16)
+    def picture(name):
+        return Image.new("RGB", (80 + int(name), 64), (30 * int(name), 90, 200))
+
+    names = list(map(str, range(len(CAPTIONS))))
+    latents = encode_pictures(pipeline.vae, names, picture, tmp_path / "latents", 64, torch.float32)
+    assert latents[3]["latents"].shape == (4, 8, 8)
     options = replace(OPTIONS, sigmas="logit_normal")
     encoded = encode_captions(pipeline.encoder, teacher, CAPTIONS, tmp_path, 12, torch.float32)
     flux = FluxParts(pipeline.transformer, pipeline.vae, pipeline.scheduler)
     distill_cached(pipeline.align_net, flux, *encoded, tmp_path, options, replace(LOOP, steps=2), latents)
     comparison = Comparison(flux, options, torch.device("cpu"))
-    clean = torch.zeros(200, 16, 16)
+    clean = torch.zeros(200, 4, 8, 8)
     noisy, timestep = comparison._noisy_latents(clean, None, None)
     sigmas = timestep / 1000
     torch.testing.assert_close(noisy.std(dim=(1, 2)), sigmas, rtol=0.4, atol=0)  # of pure noise, that share is left

@@ -3,19 +3,25 @@
 import io
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from x2i_app import load_pipeline
 from x2i_app.cli import main
 from x2i_app.errors import TrainingError
 from x2i_app.loading import load_light_control, use_loras
-from x2i_app.miniature import striped
+from x2i_app.loading.checkpoints import WEIGHTS_NAME
+from x2i_app.miniature import striped, training_data
 from x2i_app.settings import ASSETS
 from x2i_app.training.data import Broken
 from x2i_app.training.picture_data import read_pictures
@@ -34,7 +40,8 @@ def train(*arguments):
 
 
 def test_a_lora_comes_out_says_what_it_is_acts_and_a_stopped_run_ends_the_same(tmp_path, capsys):
-    striped.main(["--output", str(tmp_path / "data"), "--count", "4"])
+    training_data.main(["striped", "--output", str(tmp_path / "data"), "--count", "4"])
+    assert capsys.readouterr().out == f"{tmp_path / 'data'}\n"
     job = ("lora", "--data", tmp_path / "data", "--output", tmp_path / "run", "--steps", 6, "--checkpoint-every", 3)
     job = (*job, "--learning-rate", "1e-2", "--rank", 4, "--alpha", 8)
     assert train(*job) == 0
@@ -87,6 +94,38 @@ def test_a_light_control_comes_out_of_pairs_and_the_app_takes_it(tmp_path):
     picture = Image.new("RGB", (64, 64), "red")
     drawn = pipeline("make it blue", [picture], control_image=picture, width=64, height=64, num_inference_steps=1)
     assert drawn.images[0].size == (64, 64)
+
+
+def test_two_processes_one_of_which_was_killed_end_as_one_that_accumulates(tmp_path):
+    training_data.main(["striped", "--output", str(tmp_path / "data"), "--count", "6"])
+    for picture in sorted((tmp_path / "data").glob("*.png")):
+        Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(picture.with_suffix(".jpg"))
+    given = {"data": str(tmp_path / "data"), "resolution": 64, "batch_size": 2, "steps": 6, "checkpoint_every": 1}
+    given |= {"learning_rate": 1e-2, "warmup_steps": 1, "workers": 0, "mixed_precision": "no", "seed": 1}
+    own = {"lora": {"rank": 2}, "light-control": {"widths": [2, 8, 8], "time_embed_dim": 8}}
+    for name, more in own.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(given | more))
+    command = [sys.executable, str(Path(__file__).with_name("forking.py")), "jobs", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    made = {"lora": "lora.safetensors", "light-control": f"light_control/{WEIGHTS_NAME}"}
+    assert done.stdout.splitlines() == [
+        str(tmp_path / "two-light-control/light_control"),
+        str(tmp_path / "two-lora" / made["lora"]),
+    ]
+    for name, file in made.items():
+        one = tmp_path / f"one-{name}"
+        job = ["train", name, "--config", str(tmp_path / f"{name}.yaml"), "--accumulate", "2", "--output", str(one)]
+        assert main(job) == 0
+        # What begins at zero, so that all that is in it was learned.
+        ours, theirs = (learned(tmp_path / f"{count}-{name}" / file) for count in ("one", "two"))
+        assert (ours - theirs).norm() <= 0.05 * ours.norm()
+        assert ours.norm() > 0
+
+
+def learned(path):
+    weights = [value for name, value in sorted(load_file(path).items()) if "lora_B" in name or "mid_convs.1" in name]
+    return torch.cat([value.float().flatten() for value in weights])
 
 
 def as_png(picture=None):

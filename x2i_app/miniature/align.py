@@ -44,16 +44,21 @@ def english_prompts(count: int, seed: int) -> tuple[list[str], list[str]]:
     return list(prompts), list(meant)
 
 
+def write_prompts(path: Path, count: int, seed: int) -> None:
+    """These prompts as a JSONL file, `caption` and `meant`, as `train distill` reads them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prompts, meant = english_prompts(count, seed)
+    lines = [json.dumps({"caption": asked, "meant": wanted}) for asked, wanted in zip(prompts, meant, strict=True)]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
 def distill_align_net(bundle: Path, directory: Path, options: AlignOptions, seed: int) -> AlignNet:
     """The trained AlignNet for the pipeline in the folder `bundle`, whose T5 and CLIP teach it.
 
     It is what `python -m x2i_app train distill` makes of the captions and settings that are left in `directory`.
     """
     job = align_job(bundle, directory, options, seed)
-    directory.mkdir(parents=True, exist_ok=True)
-    prompts, meant = english_prompts(options.captions, seed)
-    lines = [json.dumps({"caption": asked, "meant": wanted}) for asked, wanted in zip(prompts, meant, strict=True)]
-    Path(job.captions[0]).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_prompts(Path(job.captions[0]), options.captions, seed)
     write_settings(job)
     return load_alignnet(job.run(), dtype=torch.float32)
 
@@ -68,7 +73,6 @@ def align_job(bundle: Path, directory: Path, options: AlignOptions, seed: int) -
         preset="x2i-tiny",
         mllm=str(bundle / "mllm"),
         flux=str(bundle),
-        alignnet=str(bundle / "align_net"),
         gradient_checkpointing=False,
         distill=options.distill,
         loop=replace(options.loop, seed=seed),

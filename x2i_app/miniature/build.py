@@ -26,10 +26,10 @@ from transformers import (
 from x2i_app.miniature import models, tokenizers
 from x2i_app.miniature.align import distill_align_net
 from x2i_app.miniature.autoencoder import encode_pictures, train_vae
-from x2i_app.miniature.control import EditBatches, add_to_bundle, make_light_control
+from x2i_app.miniature.control import add_to_bundle, make_light_control
 from x2i_app.miniature.hearing import sound_pool
 from x2i_app.miniature.mllm import ConversationBatches, train_mllm
-from x2i_app.miniature.pool import PicturePool, picture_pool
+from x2i_app.miniature.pool import PicturePool, edit_pools, picture_pool
 from x2i_app.miniature.recipe import RECIPE, Recipe
 from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher
 from x2i_app.pipeline import X2IPipeline
@@ -141,17 +141,9 @@ class Builder:
         """The folder of the finished bundle: with its LightControl."""
 
         def make(directory: Path) -> None:
-            source, options, vae = self.align(), self.recipe.control, self.vae()
-            before, after = (
-                picture_pool(self.work / "pictures", options.pairs, split="train", seed=self.seed, edited=edited)
-                for edited in (False, True)
-            )
-            latents = tuple(
-                self._latents(vae, pool, self.work / "control" / f"{name}.pt")
-                for name, pool in (("before", before), ("after", after))
-            )
-            data = EditBatches((before, after), latents, options.batch_size, self.seed)
-            light_control = make_light_control(source, data, self.work / "control", self._options(options.loop))
+            source, options = self.align(), self.recipe.control
+            pools = edit_pools(self.work / "pictures", options.pairs, self.seed)
+            light_control = make_light_control(source, pools, self.work / "control", options, self.seed)
             shutil.copytree(source, directory, dirs_exist_ok=True)
             add_to_bundle(light_control, directory)
 

@@ -4,26 +4,27 @@ Its transformer reads T5's and CLIP's words for the edited scene, which the Alig
 AlignNet distilled from that teacher. Either drawing of a pair may be the one that is shown.
 """
 
+import io
 import json
 import random
+import shutil
+import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from torch.utils.data import Dataset
+from PIL import Image
+from tqdm.auto import tqdm
 
-from x2i_app.miniature.autoencoder import to_tensor
-from x2i_app.miniature.models import build_light_control
 from x2i_app.miniature.pool import PicturePool
 from x2i_app.miniature.tokenizers import T5_LENGTH
 from x2i_app.miniature.words import describe
 from x2i_app.models import LightControl
-from x2i_app.training.light_control import train_light_control
-from x2i_app.training.loop import LoopOptions
-from x2i_app.training.teacher import TeacherText
+from x2i_app.training.loop_options import LoopOptions
+from x2i_app.training.options import write_settings
+from x2i_app.training.picture_jobs import LightControlJob
 
+WIDTHS, TIME_EMBED_DIM = (16, 32, 96), 64  # half a million parameters a double block
 _CANONICAL = 0.8  # share of captions in the wording of the MLLM's answers
 
 
@@ -40,53 +41,72 @@ class ControlOptions:
         return replace(self, pairs=8, batch_size=2, loop=replace(self.loop, **few))
 
 
-@dataclass(frozen=True)
-class EditBatches(Dataset):
-    """Batches of pairs as a function of the step: source (B, 3, H, W), latents (B, C, H/8, W/8) and captions (B).
+def write_edits(pools: tuple[PicturePool, PicturePool], path: Path, seed: int) -> None:
+    """A .tar shard of samples as `train light-control` reads them, two of a pair, and neither has lost anything.
 
-    pools: before and after the edit. latents: of the pictures of each, (N, C, H/8, W/8).
+    Each has what is shown as .webp, what is wanted as .png, and words for what is wanted as .txt.
+    pools: before and after the edit. A file that is there is left as it is.
     """
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, rng = path.with_suffix(".tmp"), random.Random(f"edits {seed}")
+    with tarfile.open(temporary, "w") as shard:
+        for index in tqdm(range(len(pools[0].scenes)), desc="writing edits", dynamic_ncols=True):
+            for side, pool in enumerate(pools):
+                words = describe(pool.scenes[index], "en", None if rng.random() < _CANONICAL else rng)
+                files = {
+                    "webp": _encoded(pools[1 - side].pictures[index], "WEBP", lossless=True, method=0),
+                    "png": _encoded(pool.pictures[index], "PNG"),
+                    "txt": words.encode(),
+                }
+                for extension, content in files.items():
+                    member = tarfile.TarInfo(f"{index:06d}-{side}.{extension}")
+                    member.size = len(content)
+                    shard.addfile(member, io.BytesIO(content))
+    temporary.replace(path)
 
-    pools: tuple[PicturePool, PicturePool]
-    latents: tuple[torch.Tensor, torch.Tensor]
-    batch_size: int
-    seed: int = 0
 
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        rng = random.Random(f"edits {self.seed} {step}")
-        chosen = [(rng.randrange(len(self.pools[0].scenes)), rng.randrange(2)) for _ in range(self.batch_size)]
-        wanted = [self.pools[side].scenes[index] for index, side in chosen]
-        return {
-            "source": torch.cat([to_tensor(self.pools[1 - side].pictures[index, None]) for index, side in chosen]),
-            "latents": torch.stack([self.latents[side][index] for index, side in chosen]).float(),
-            "captions": [describe(scene, "en", None if rng.random() < _CANONICAL else rng) for scene in wanted],
-        }
+def _encoded(pixels, form, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form, **options)
+    return file.getvalue()
 
 
-def make_light_control(bundle: Path, data: EditBatches, directory: Path, options: LoopOptions) -> LightControl:
-    """A trained LightControl for the FLUX.1 in the folder `bundle`, whose T5 and CLIP say what is to be drawn."""
-    teacher = TeacherText.load(bundle, dtype=torch.float32)
-    transformer = FluxTransformer2DModel.from_pretrained(bundle, subfolder="transformer", torch_dtype=torch.float32)
-    # On a CPU the backward pass of the fused attention takes several times that of plain matrix products.
-    transformer.set_attention_backend("_native_math")
-    scheduler_config = dict(FlowMatchEulerDiscreteScheduler.load_config(bundle, subfolder="scheduler"))
-    torch.manual_seed(options.seed)
-    light_control = build_light_control()
-    train_light_control(
-        light_control,
-        transformer,
-        scheduler_config,
-        data,
-        lambda batch: teacher.encode(batch["captions"], T5_LENGTH),
-        directory,
-        options,
+def make_light_control(
+    bundle: Path, pools: tuple[PicturePool, PicturePool], directory: Path, options: ControlOptions, seed: int
+) -> Path:
+    """The folder of a trained LightControl for the FLUX.1 in the folder `bundle`, whose T5 and CLIP say what to draw.
+
+    It is what `python -m x2i_app train light-control` makes of the pairs and settings that are left in `directory`.
+    """
+    job = control_job(bundle, directory, options, seed)
+    write_edits(pools, Path(job.data[0]), seed)
+    write_settings(job)
+    return job.run()
+
+
+def control_job(bundle: Path, directory: Path, options: ControlOptions, seed: int) -> LightControlJob:
+    """The training of LightControl as a job of the command."""
+    return LightControlJob(
+        output=directory,
+        data=(str(directory / "edits.tar"),),
+        max_broken=0,
+        flux=str(bundle),
+        reader="teacher",
+        max_sequence_length=T5_LENGTH,
+        widths=WIDTHS,
+        time_embed_dim=TIME_EMBED_DIM,
+        resolution=128,
+        batch_size=options.batch_size,
+        gradient_checkpointing=False,
+        loop=replace(options.loop, seed=seed),
     )
-    return light_control
 
 
-def add_to_bundle(light_control: LightControl, bundle: Path) -> None:
-    """Save it, in bfloat16, as a part of the pipeline in a folder that had none."""
-    light_control.to(torch.bfloat16).save_pretrained(bundle / "light_control")
+def add_to_bundle(light_control: Path, bundle: Path) -> None:
+    """Put it, as a part, into the folder of a pipeline that had none."""
+    shutil.copytree(light_control, bundle / "light_control")
     index = bundle / "model_index.json"
     parts = json.loads(index.read_text(encoding="utf-8"))
     parts["light_control"] = [LightControl.__module__, LightControl.__name__]

@@ -76,7 +76,8 @@ EDITS = (
 _README = """# Examples
 
 Everything here is made by `python -m x2i_app.miniature.examples --output assets/examples` from the cartoon world in
-`x2i_app/miniature`; nothing was drawn, recorded or typed elsewhere, and it has the licence of the code.
+`x2i_app/miniature`; nothing was drawn, recorded or typed elsewhere, and it has the licence of the code. The LoRA is
+made by `python -m x2i_app train lora --config configs/miniature-lora.yaml`.
 """
 
 

@@ -23,7 +23,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from x2i_app.models import AlignNet, LightControl
+from x2i_app.models import AlignNet
 
 VOCAB_SIZE = 2048
 HIDDEN_SIZE = 192  # of the MLLM and of the DiT
@@ -135,11 +135,6 @@ def build_mllm(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniThinkerForCondi
 def build_align_net() -> AlignNet:
     """The bridge from that MLLM to that FLUX."""
     return AlignNet(NUM_LAYERS + 1, HIDDEN_SIZE, joint_dim=JOINT_DIM, pooled_dim=POOLED_DIM)
-
-
-def build_light_control() -> LightControl:
-    """A net for each of that FLUX's two double blocks, 0.5 million parameters each."""
-    return LightControl(num_blocks=2, dim=HIDDEN_SIZE, widths=(16, 32, 96), time_embed_dim=64)
 
 
 def build_transformer() -> FluxTransformer2DModel:

@@ -74,6 +74,14 @@ def picture_pool(
     return PicturePool([pool_picture(index, split, seed, edited)[0] for index in range(count)], pictures)
 
 
+def edit_pools(directory: Path, count: int, seed: int = 0) -> tuple[PicturePool, PicturePool]:
+    """`count` pictures that training may show, before and after one edit each."""
+    before, after = (
+        picture_pool(directory, count, split="train", seed=seed, edited=edited) for edited in (False, True)
+    )
+    return before, after
+
+
 def run_in_processes(
     run: Callable[[Any], None], tasks: Sequence[Any], processes: int, *, title: str, unit: str
 ) -> None:

@@ -1,11 +1,6 @@
-"""A style to train a LoRA on: the world's pictures, everything striped, each with its sentence.
+"""A style to train a LoRA on: the world's pictures, everything striped, each with its sentence."""
 
-python -m x2i_app.miniature.striped --output runs/striped/data [--count 20]
-"""
-
-import argparse
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,19 +31,10 @@ def _is_dark(picture: Image.Image) -> np.ndarray:
     return (rows + columns) // max(1, _WIDTH * picture.width // 128) % 2 == 1
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write pictures and sentences of scenes that training of the miniature may show."""
-    parser = argparse.ArgumentParser(prog="python -m x2i_app.miniature.striped", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--count", type=int, default=20, help="pictures")
-    options = parser.parse_args(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
-    for index in range(options.count):
-        rng = random.Random(f"striped {index}")
-        scene = random_scene(rng, split="train")
-        stripe(draw_scene(scene, 128, seed=index)).save(options.output / f"{index:03d}.png")
-        (options.output / f"{index:03d}.txt").write_text(describe(scene) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+def write_striped(directory: Path, count: int) -> None:
+    """Pictures and sentences of `count` scenes that training of the miniature may show, as `train lora` reads them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        scene = random_scene(random.Random(f"striped {index}"), split="train")
+        stripe(draw_scene(scene, 128, seed=index)).save(directory / f"{index:03d}.png")
+        (directory / f"{index:03d}.txt").write_text(describe(scene) + "\n", encoding="utf-8")

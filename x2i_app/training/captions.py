@@ -122,7 +122,7 @@ class CaptionBatches(Dataset):
     """batches[number]: captions whose states have one length, so that nothing is padded; a function of seed and number.
 
     Each is a dictionary of what is cached: hidden_states (B, L, S, H), prompt_embeds (B, T, joint), pooled (B, pooled),
-    and latents (B, tokens, channels) where there are pictures. `captions`, (B,), says which; `complete` adds what is
+    and latents (B, C, H/8, W/8) where there are pictures. `captions`, (B,), says which; `complete` adds what is
     computed live. A length comes as often as it has captions. B is smaller than `batch_size` where a length has fewer.
     """
 

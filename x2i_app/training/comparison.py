@@ -81,7 +81,7 @@ class Comparison:
         """Latents (B, tokens, channels) and the timestep (B,), 0-1000, of each."""
         if self.options.sigmas != "logit_normal":
             return self._go_along(prompt_embeds, pooled)
-        pictures = pictures.to(self.device)
+        pictures = FluxPipeline._pack_latents(pictures.to(self.device), *pictures.shape)
         sigmas = torch.sigmoid(torch.randn(len(pictures), 1, 1, device=self.device))
         sigmas = shift_sigmas(sigmas, pictures.shape[1], self.scheduler.config)
         noisy = (1 - sigmas) * pictures + sigmas * torch.randn_like(pictures)

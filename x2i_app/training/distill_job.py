@@ -24,7 +24,7 @@ from x2i_app.training.distill_options import DistillOptions
 from x2i_app.training.loop_options import LoopOptions
 from x2i_app.training.options import option
 from x2i_app.training.parts import default_flux, load_mllm, load_teacher, read_flux_config
-from x2i_app.training.pictures import encode_pictures
+from x2i_app.training.pictures import encode_pictures, open_picture
 from x2i_app.training.sharding import check_sharding, shard_frozen
 
 
@@ -128,12 +128,19 @@ class DistillJob:
         return encode_teacher(teacher, captions, self.output, length, cache_dtype(self.loop))
 
     def _read_pictures(self, flux: FluxParts, data: Sequence[Captioned], device: torch.device) -> CaptionCache:
-        pictures = [each.picture for each in data if each.picture]
-        if len(pictures) < len(data):
+        places = [each.picture for each in data if each.picture]
+        if len(places) < len(data):
             raise TrainingError(
-                f"{len(data) - len(pictures)} of {len(data)} captions have no picture beside them, which sigmas: "
+                f"{len(data) - len(places)} of {len(data)} captions have no picture beside them, which sigmas: "
                 "logit_normal needs; use shards or a folder with a .jpg, .png or .webp of every caption."
             )
         flux.vae.to(device)
-        dtype = cache_dtype(self.loop)
-        return encode_pictures(flux.vae, pictures, self.output, self.distill.resolution, dtype)
+        named = {str(place): place for place in places}
+        return encode_pictures(
+            flux.vae,
+            list(map(str, places)),
+            lambda name: open_picture(named[name].read()),
+            self.output / "latents",
+            self.distill.resolution,
+            cache_dtype(self.loop),
+        )

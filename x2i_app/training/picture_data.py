@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from x2i_app.encoders import MLLMEncoder
@@ -22,7 +22,7 @@ from x2i_app.models import AlignNet
 from x2i_app.request import validate_text
 from x2i_app.training.cache import CaptionCache, fingerprint
 from x2i_app.training.data import Broken, Sample, find_samples
-from x2i_app.training.pictures import open_picture
+from x2i_app.training.pictures import encode_pictures, open_picture, to_square
 
 _SOURCES, _TARGETS = ("jpg", "jpeg", "webp"), ("png",)
 _SHARD = 16  # samples
@@ -100,7 +100,7 @@ def read_conditioning(
         return rows
 
     made_by = fingerprint(encoder.base, align_net, encoder.family, encoder.spec, dtype)
-    cache = CaptionCache(directory, list(by_name), made_by, _SHARD)
+    cache = CaptionCache(directory, [picture.name for picture in pictures], made_by, _SHARD)
     cache.fill(read, "MLLM and AlignNet")
     return cache
 
@@ -111,32 +111,19 @@ def read_latents(
     """`latents` (C, resolution/8, resolution/8) of every picture as the transformer sees them, kept in `directory`."""
     by_name = {picture.name: picture for picture in pictures}
 
-    @torch.no_grad()
-    def read(names: Sequence[str]) -> list[dict[str, torch.Tensor]]:
-        rows = []
-        for picture in map(by_name.get, names):
-            pixels = to_square(picture.image(picture.target), resolution)[None].to(vae.device, vae.dtype)
-            mean = vae.encode(pixels).latent_dist.mean[0]
-            rows.append({"latents": ((mean - vae.config.shift_factor) * vae.config.scaling_factor).to(dtype)})
-        return rows
+    def open_named(name: str) -> Image.Image:
+        return by_name[name].image(by_name[name].target)
 
-    cache = CaptionCache(directory, list(by_name), fingerprint(vae, resolution, dtype), _SHARD)
-    cache.fill(read, "VAE")
-    return cache
-
-
-def to_square(image: Image.Image, side: int) -> torch.Tensor:
-    """(3, side, side) in [-1, 1]; cut around the middle."""
-    pixels = np.array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+    return encode_pictures(vae, [picture.name for picture in pictures], open_named, directory, resolution, dtype)
 
 
 @dataclass(frozen=True)
 class PictureBatches(Dataset):
-    """batches[step]: `prompt_embeds`, `pooled` and `latents` of samples whose words have one length, so that nothing is
+    """Batches as a function of their step, of samples whose words have one length, so that nothing is padded.
 
-    padded; and their `source` (B, 3, resolution, resolution) in [-1, 1] if all have one. B is smaller than `batch_size`
-    where a length has fewer.
+    batches[step]: `prompt_embeds` (B, S, joint), `pooled` (B, pooled), `latents` (B, C, resolution/8, resolution/8)
+    and, if all have one, `source` (B, 3, resolution, resolution) in [-1, 1]. B is smaller than `batch_size` where a
+    length has fewer.
     """
 
     pictures: Sequence[Picture]

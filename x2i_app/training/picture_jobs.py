@@ -1,10 +1,13 @@
 """`train light-control` and `train lora`: from names of models and pictures with words to a file that the app takes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
+from diffusers import FluxTransformer2DModel
 
 from x2i_app.limits import Range, validate_integer
 from x2i_app.loading import load_light_control
@@ -13,12 +16,15 @@ from x2i_app.loading.flux import load_flux
 from x2i_app.loading.hub import find_file
 from x2i_app.loading.sources import find_sources
 from x2i_app.models import LightControl
+from x2i_app.training.cache import CaptionCache
+from x2i_app.training.captions import encode_teacher
 from x2i_app.training.data import Broken
 from x2i_app.training.light_control import train_light_control
 from x2i_app.training.loop import LoopOptions
 from x2i_app.training.lora import TARGETS, train_lora
 from x2i_app.training.options import option
-from x2i_app.training.picture_data import PictureBatches, read_conditioning, read_latents, read_pictures
+from x2i_app.training.parts import default_flux, load_teacher
+from x2i_app.training.picture_data import Picture, PictureBatches, read_conditioning, read_latents, read_pictures
 
 _ALLOWED = {"resolution": Range(16, 8192, 16), "batch_size": Range(1, 65536), "max_broken": Range(0, 1e9)}
 
@@ -45,23 +51,17 @@ class _PictureJob:
         for name, allowed in _ALLOWED.items():
             validate_integer(name, getattr(self, name), allowed)
 
-    def _prepare(self, seed: int, *, with_source: bool):
+    def _prepare(
+        self, seed: int, *, with_source: bool
+    ) -> tuple[FluxTransformer2DModel, dict[str, Any], PictureBatches]:
         """FLUX's transformer on the device, its scheduler's configuration, and the batches."""
         device = PartialState().device
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         pictures = read_pictures(self.data, self.caption_field, Broken(self.max_broken), with_source=with_source)
-        sources = find_sources(self.preset, self.mllm, self.flux, self.alignnet)
-        # One large model at a time: the MLLM is gone before FLUX comes.
-        encoder, align_net = load_reader(sources, dtype)
-        encoder.model.to(device)
-        with PartialState().main_process_first():
-            conditioning = read_conditioning(
-                pictures, encoder, align_net.to(device), self.output / "conditioning", torch.bfloat16
-            )
-        del encoder, align_net
-        transformer, vae, scheduler = load_flux(sources.flux, dtype)
-        with PartialState().main_process_first():
-            latents = read_latents(pictures, vae.to(device), self.output / "latents", self.resolution, torch.bfloat16)
+        # One large model at a time: what reads the words is gone before FLUX comes.
+        conditioning = self._read_words(pictures, dtype, device)
+        transformer, vae, scheduler = load_flux(self._flux_source, dtype)
+        latents = read_latents(pictures, vae.to(device), self.output / "latents", self.resolution, torch.bfloat16)
         del vae
         if self.gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
@@ -70,13 +70,37 @@ class _PictureJob:
         batches = PictureBatches(pictures, conditioning, latents, self.resolution, self.batch_size, seed)
         return transformer.to(device), dict(scheduler.config), batches
 
+    @property
+    def _flux_source(self) -> str:
+        return self.flux or default_flux(self.preset)
+
+    def _read_words(self, pictures: Sequence[Picture], dtype: torch.dtype, device: torch.device) -> CaptionCache:
+        """What FLUX reads of every picture's words: here AlignNet's, of the MLLM's states."""
+        encoder, align_net = load_reader(find_sources(self.preset, self.mllm, self._flux_source, self.alignnet), dtype)
+        encoder.model.to(device)
+        return read_conditioning(pictures, encoder, align_net.to(device), self.output / "conditioning", torch.bfloat16)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LightControlJob(_PictureJob):
     """Train a LightControl, which keeps what an instruction leaves alone, from pairs of pictures and instructions."""
 
+    reader: Literal["mllm", "teacher"] = option(
+        "mllm", help="of the words; teacher is T5 and CLIP, and the words then say what is to be seen, not what changes"
+    )
+    max_sequence_length: int = option(512, help="T5's tokens, where it reads")
     light_control: str | None = option(None, help="LightControl to start from instead of a fresh one")
+    widths: tuple[int, int, int] = option((64, 128, 256), help="channels of a fresh one, the published ones")
+    time_embed_dim: int = option(256, help="width of its timesteps")
     loop: LoopOptions = option(LoopOptions(steps=50_000, learning_rate=1e-5), help="how to train")
+
+    def __post_init__(self):
+        super().__post_init__()
+        validate_integer("max_sequence_length", self.max_sequence_length, Range(1, 512))
+        # Group normalisation has 2 groups in the stem, and up to 8 after it.
+        for width, multiple in zip(self.widths, (2, 8, 8), strict=True):
+            validate_integer("widths", width, Range(multiple, 8192, multiple))
+        validate_integer("time_embed_dim", self.time_embed_dim, Range(1, 8192))
 
     def run(self) -> Path:
         """Train, or go on; the folder of the trained LightControl, which `--light-control` takes."""
@@ -86,7 +110,8 @@ class LightControlJob(_PictureJob):
             light_control = load_light_control(find_file(self.light_control).path, dtype=torch.float32)
             light_control.requires_grad_(True)
         else:
-            light_control = LightControl(len(transformer.transformer_blocks), transformer.inner_dim)
+            sizes = len(transformer.transformer_blocks), transformer.inner_dim
+            light_control = LightControl(*sizes, self.widths, self.time_embed_dim)
         light_control.to(transformer.device)
 
         def condition(batch):
@@ -98,6 +123,15 @@ class LightControlJob(_PictureJob):
             light_control.to(torch.bfloat16).save_pretrained(directory)
         PartialState().wait_for_everyone()
         return directory
+
+    def _read_words(self, pictures: Sequence[Picture], dtype: torch.dtype, device: torch.device) -> CaptionCache:
+        if self.reader == "mllm":
+            return super()._read_words(pictures, dtype, device)
+        teacher = load_teacher(self._flux_source, dtype)
+        for part in (teacher.text_encoder, teacher.text_encoder_2):
+            part.to(device)
+        words = [picture.words for picture in pictures]
+        return encode_teacher(teacher, words, self.output, self.max_sequence_length, torch.bfloat16)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,19 +1,18 @@
-"""Pictures of a corpus as latents, for distillation along the noise levels of flow matching."""
+"""Pictures of a corpus: opened with care, cut to squares, and kept as latents."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from diffusers import AutoencoderKL, FluxPipeline
-from diffusers.image_processor import VaeImageProcessor
+from diffusers import AutoencoderKL
 from PIL import Image, ImageOps
 
 from x2i_app.training.cache import CaptionCache, fingerprint
-from x2i_app.training.data import Place
 
 _MAX_PIXELS = 2**26
-_SHARD_SIZE = 256
+_SHARD_SIZE = 64  # pictures, 33 MB at 1024 x 1024
 
 
 def open_picture(content: bytes) -> Image.Image:
@@ -24,32 +23,34 @@ def open_picture(content: bytes) -> Image.Image:
     return ImageOps.exif_transpose(picture).convert("RGB")
 
 
+def to_square(picture: Image.Image, side: int) -> torch.Tensor:
+    """(3, side, side) in [-1, 1], of the middle square of an RGB picture."""
+    pixels = np.array(ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+
+
 def encode_pictures(
     vae: AutoencoderKL,
-    pictures: Sequence[Place],
+    names: Sequence[str],
+    open_named: Callable[[str], Image.Image],
     directory: Path,
     resolution: int,
     dtype: torch.dtype,
 ) -> CaptionCache:
-    """`latents` (tokens, channels) of pictures as FLUX reads them, in `directory`'s folder `latents`.
+    """`latents` (C, resolution/8, resolution/8) of every picture's middle square as FLUX sees it, kept in `directory`.
 
-    Each is cut to its middle square and scaled to `resolution`. The VAE computes where it is.
+    names: each says all that its picture depends on; made again is what has another one. The VAE computes where it is.
     """
-    named = {str(place): place for place in pictures}
-    processor = VaeImageProcessor(vae_scale_factor=2 ** len(vae.config.block_out_channels))
 
     @torch.no_grad()
-    def encode(names: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+    def encode(chosen: Sequence[str]) -> list[dict[str, torch.Tensor]]:
         rows = []
-        for name in names:
-            picture = ImageOps.fit(open_picture(named[name].read()), (resolution, resolution))
-            pixels = processor.preprocess(picture).to(vae.device, vae.dtype)
-            latents = vae.encode(pixels).latent_dist.mean
-            latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
-            rows.append({"latents": FluxPipeline._pack_latents(latents, *latents.shape)[0].to(dtype)})
+        for name in chosen:
+            pixels = to_square(open_named(name), resolution)[None].to(vae.device, vae.dtype)
+            mean = vae.encode(pixels).latent_dist.mean[0]
+            rows.append({"latents": ((mean - vae.config.shift_factor) * vae.config.scaling_factor).to(dtype)})
         return rows
 
-    made_by = fingerprint(vae, resolution, dtype)
-    latents = CaptionCache(directory / "latents", list(map(str, pictures)), made_by, _SHARD_SIZE)
+    latents = CaptionCache(directory, names, fingerprint(vae, resolution, dtype), _SHARD_SIZE)
     latents.fill(encode, "VAE")
     return latents

@@ -16,13 +16,7 @@ SOUND = EXAMPLES / "audios/rain-at-sea.wav"
 
 
 def open_tab(page: Page, name: str) -> None:
-    """Narrow pages keep the tabs that do not fit in a menu."""
-    tab = page.get_by_role("tab", name=TABS[name].en, exact=True)
-    if not tab.first.is_visible():
-        page.locator(".overflow-menu > button").click()
-        page.locator(".overflow-dropdown button", has_text=TABS[name].en).last.click()
-    else:
-        tab.first.click()
+    page.get_by_role("tab", name=TABS[name].en, exact=True).first.click()
     expect(page.locator(f"#make-{name}")).to_be_visible()
 
 

@@ -28,7 +28,13 @@ class After:
 
     keep_seed: gr.Button
     new_seed: gr.Button
-    restore: gr.File
+
+
+@dataclass
+class Restore:
+    """Where a picture's file is dropped; what is said of it; and what it asks for, while its files are awaited."""
+
+    file: gr.File
     note: gr.HTML
     recipe: gr.State
 
@@ -39,6 +45,8 @@ class Visit:
 
     kept: gr.State
     picked: gr.State
+    hint: gr.Markdown
+    shelf: gr.Column
     strip: gr.Gallery
     reuse: gr.Button
     compare: gr.ImageSlider
@@ -51,43 +59,49 @@ def build_after() -> After:
     with gr.Row(elem_id="after"):
         keep_seed = gr.Button(texts.KEEP_SEED, size="sm", min_width=96, elem_id="keep-seed")
         new_seed = gr.Button(texts.NEW_SEED, size="sm", min_width=96, elem_id="new-seed")
+    return After(keep_seed, new_seed)
+
+
+def build_restore() -> Restore:
+    """The folded section with the place to drop a picture's file."""
     with gr.Accordion(texts.RESTORE, open=False, elem_id="restore"):
-        restore = gr.File(label=texts.RESTORE_FILE, file_types=[".png"], height=120)
+        file = gr.File(label=texts.RESTORE_FILE, file_types=[".png"], height=120)
         note = gr.HTML("", label="restored", elem_id="restored", container=False)
-    return After(keep_seed, new_seed, restore, note, gr.State(None, time_to_live=_VISIT_SECONDS))
+    return Restore(file, note, gr.State(None, time_to_live=_VISIT_SECONDS))
 
 
 def build_visit() -> Visit:
-    """The strip of this visit's pictures, folded until it is wanted."""
+    """The strip of this visit's pictures, which says what it is for until there is one."""
     with gr.Accordion(texts.VISIT, open=True, elem_id="visit"):
-        strip = gr.Gallery(
-            label=texts.VISIT,
-            show_label=False,
-            format="png",
-            type="filepath",
-            interactive=False,
-            allow_preview=False,
-            columns=8,
-            height="auto",
-            object_fit="contain",
-            buttons=[],
-            elem_id="strip",
-        )
-        with gr.Row():
-            reuse = gr.Button(texts.REUSE, size="sm", min_width=96, elem_id="reuse")
-            pack_all = gr.Button(texts.PACK, size="sm", min_width=96, elem_id="pack")
-        with gr.Accordion(texts.COMPARE, open=False, elem_id="compare"):
-            compare = gr.ImageSlider(
-                label=texts.COMPARE, type="filepath", format="png", interactive=False, height="24rem", buttons=[]
+        hint = gr.Markdown(texts.VISIT_HINT)
+        with gr.Column(visible=False) as shelf:
+            strip = gr.Gallery(
+                label=texts.VISIT,
+                show_label=False,
+                format="png",
+                type="filepath",
+                interactive=False,
+                allow_preview=False,
+                height=136,
+                object_fit="contain",
+                buttons=[],
+                elem_id="strip",
             )
-        file = gr.DownloadButton(texts.PACK, elem_id="pack-file", elem_classes="unseen")
+            with gr.Row():
+                reuse = gr.Button(texts.REUSE, size="sm", min_width=96, elem_id="reuse")
+                pack_all = gr.Button(texts.PACK, size="sm", min_width=96, elem_id="pack")
+            with gr.Accordion(texts.COMPARE, open=False, elem_id="compare"):
+                slider = {"type": "filepath", "format": "png", "interactive": False, "buttons": []}
+                compare = gr.ImageSlider(label=texts.COMPARE, show_label=False, height="24rem", **slider)
+            file = gr.DownloadButton(texts.PACK, elem_id="pack-file", elem_classes="unseen")
     kept, picked = (gr.State([], time_to_live=_VISIT_SECONDS) for _ in range(2))
-    return Visit(kept, picked, strip, reuse, compare, pack_all, file)
+    return Visit(kept, picked, hint, shelf, strip, reuse, compare, pack_all, file)
 
 
 def connect_after(
     engine: Engine,
     after: After,
+    restored: Restore,
     visit: Visit,
     result: Any,
     tabs: gr.Tabs,
@@ -103,9 +117,10 @@ def connect_after(
 
     def note_pictures(request: gr.Request, kept: list[Kept], job: str):
         new = present(remember(engine, kept, job, discreet.settings(engine.settings, request.session_hash or "")))
-        return new, _strip(new)
+        return new, _strip(new), gr.Column(visible=bool(new)), gr.Markdown(visible=not new)
 
-    result.report.change(note_pictures, [visit.kept, result.job], [visit.kept, visit.strip], **_QUIET)
+    shelf = [visit.kept, visit.strip, visit.shelf, visit.hint]
+    result.report.change(note_pictures, [visit.kept, result.job], shelf, **_QUIET)
 
     home = [tabs, *settings.values(), *(component for _, _, inputs in drawn for component in inputs)]
 
@@ -128,9 +143,9 @@ def connect_after(
         return [recipe, _tell(recipe, files, language_of(request)), *put_back(recipe.with_known(files))]
 
     everything = [component for _, _, inputs in drawn for component in inputs]
-    after.restore.change(restore, [after.restore, *everything], [after.recipe, after.note, *home], **_QUIET)
+    restored.file.change(restore, [restored.file, *everything], [restored.recipe, restored.note, *home], **_QUIET)
     for tab, _, inputs in drawn:
-        _watch(tab, inputs, after)
+        _watch(tab, inputs, restored)
 
     def pick(kept: list[Kept], picked: list[int], event: gr.SelectData):
         here = present(kept)
@@ -171,7 +186,7 @@ def connect_discretion(metadata: gr.Checkbox, discreet: Discreet) -> None:
     metadata.input(choose, metadata, None, **_QUIET)
 
 
-def _watch(tab: Tab, inputs: list[gr.components.Component], after: After) -> None:
+def _watch(tab: Tab, inputs: list[gr.components.Component], restored: Restore) -> None:
     """While a recipe waits for its files, say which of them have come."""
 
     def check(request: gr.Request, recipe: Recipe | None, *values):
@@ -181,7 +196,7 @@ def _watch(tab: Tab, inputs: list[gr.components.Component], after: After) -> Non
 
     for component in inputs:
         if isinstance(component, (gr.Image, gr.Gallery, gr.Video, gr.Audio, gr.MultimodalTextbox)):
-            component.change(check, [after.recipe, *inputs], after.note, **_QUIET)
+            component.change(check, [restored.recipe, *inputs], restored.note, **_QUIET)
 
 
 def _tell(recipe: Recipe, files: list[Any], language: str) -> str:

@@ -9,7 +9,8 @@ from x2i_app.limits import LIMITS, Range
 from x2i_app.presets import presets_that_take
 from x2i_app.request import SETTINGS
 from x2i_app.ui import texts
-from x2i_app.ui.after import build_after, build_visit, connect_after, connect_discretion
+from x2i_app.ui.after import build_after, build_restore, build_visit, connect_after, connect_discretion
+from x2i_app.ui.browser import TURN_LIGHT
 from x2i_app.ui.handlers import cancel_handler, drawing_handler, status_handler
 from x2i_app.ui.languages import Page, language_of
 from x2i_app.ui.memory_panel import build_memory_panel
@@ -44,21 +45,27 @@ class Result:
 def build_page(engine: Engine) -> Page:
     """The whole page and its endpoints over an engine, which need not have started."""
     with Page(title=texts.TITLE, fill_width=True, analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
-        gr.Markdown(f"# {texts.TITLE}\n\n{texts.TAGLINE}", elem_id="title")
+        with gr.Row(elem_id="top"):
+            gr.Markdown(f"# {texts.TITLE}\n\n{texts.TAGLINE}", elem_id="title")
+            turn = gr.Button(texts.LIGHT_OR_DARK, size="sm", min_width=96, scale=0, elem_id="light-or-dark")
+            turn.click(None, None, None, js=TURN_LIGHT, api_visibility="private")
         heading = gr.Markdown(elem_id="heading")
-        panel = build_panel(engine)
         with gr.Row(elem_id="workbench"):
             with gr.Column(scale=1):
-                with gr.Tabs() as tabs:
+                with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
                     drawn = [_build_tab(engine, tab) for tab in TABS]
                 settings, metadata = _build_settings(engine, drawn)
+                restore = build_restore()
+                panel = build_panel(engine)
                 build_memory_panel(engine)
             with gr.Column(scale=1, elem_id=_RESULT):
                 result = _build_result()
                 after = build_after()
         visit = build_visit()
         discreet = Discreet()
-        connect_after(engine, after, visit, result, tabs, drawn, dict(zip(SETTINGS, settings, strict=True)), discreet)
+        connect_after(
+            engine, after, restore, visit, result, tabs, drawn, dict(zip(SETTINGS, settings, strict=True)), discreet
+        )
         connect_discretion(metadata, discreet)
         for tab, button, inputs in drawn:
             _connect(engine, tab, button, [*inputs, *settings], result, discreet)

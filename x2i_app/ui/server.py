@@ -11,6 +11,7 @@ from x2i_app.errors import InvalidRequestError
 from x2i_app.settings import Settings
 from x2i_app.ui import texts
 from x2i_app.ui.access import Hosts
+from x2i_app.ui.browser import ON_LOAD
 from x2i_app.ui.gate import Gate
 from x2i_app.ui.languages import translations
 from x2i_app.ui.layout import build_page
@@ -43,6 +44,7 @@ def serve(settings: Settings) -> None:
             auth=tuple(settings.login.split(":", 1)) if settings.login else None,
             theme=build_theme(),
             css=CSS,
+            js=ON_LOAD,
             i18n=translations(),
             footer_links=["api"],
             prevent_thread_lock=True,

@@ -54,9 +54,8 @@ class Kept:
 
     @property
     def caption(self) -> str:
-        """Seed, size and steps, in a line."""
-        request = self.request
-        return f"{request.seed} · {request.width}×{request.height} · {request.num_inference_steps}"
+        """What tells it from the others: its seed."""
+        return str(self.request.seed)
 
 
 def remember(engine: Engine, kept: Sequence[Kept], job_id: str, settings: Settings) -> list[Kept]:

@@ -54,6 +54,7 @@ SEED_HINT = Text(
     "Leave it empty for a new one each time; the same seed and settings give the same picture.",
     "留空则每次都用新的种子；种子和设置相同，图片就相同。",
 )
+LIGHT_OR_DARK = Text("Light or dark", "浅色或深色")
 SHAPE = Text("Shape", "画幅")
 SWAP = Text("Turn", "横竖互换")
 MATCH = Text("Like my picture", "与我的图片相同")

@@ -28,6 +28,13 @@ def build_theme() -> gr.themes.Base:
         input_border_color="*neutral_200",
         checkbox_border_width="1px",
         checkbox_border_color="*neutral_400",
+        # Contrast of at least 4.5 to 1 for every word (WCAG 2 AA); tests/browser/test_looks.py runs axe-core.
+        body_text_color_subdued="*neutral_500",
+        block_info_text_color="*neutral_500",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
         block_title_text_weight="500",
         block_label_text_weight="500",
         **quiet,
@@ -38,6 +45,8 @@ NARROW = 780  # pixels; a page that is no wider has one column
 
 CSS = """
 .gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; }
+#top { align-items: start; }
+.dark [role=tab][aria-selected=true] { color: var(--primary-300); }
 #title h1 { margin-bottom: 0; }
 #title p, #heading p { margin: .25rem 0 0; }
 #facts dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .75rem; font-size: .875rem; }
@@ -67,10 +76,10 @@ CSS = """
 #after, #sizes { gap: .5rem; align-items: end; }
 #sizes button { height: 2.25rem; }
 /* This visit's pictures: one row of thumbnails, however many. */
-#strip { min-height: 7.5rem; }
-#strip .grid-wrap { height: auto !important; max-height: none !important; overflow: hidden; }
-#strip .grid-container { display: flex; overflow-x: auto; gap: .5rem; padding: .25rem; }
-#strip .gallery-item { flex: 0 0 6.5rem; height: 6.5rem; aspect-ratio: 1; }
+#strip { height: 8.5rem !important; min-height: 0; }
+#strip .grid-wrap { height: 100% !important; max-height: none !important; overflow: hidden; }
+#strip .grid-container { display: flex; height: 100%; overflow-x: auto; gap: .5rem; padding: .25rem; }
+#strip .gallery-item { flex: 0 0 7.25rem; height: 7.25rem; aspect-ratio: 1; }
 #strip .caption-label { font-size: .6875rem; max-width: 100%; }
 #compare img { object-fit: contain !important; }
 /* On a phone the picture comes first, and the page is one column. */
@@ -78,7 +87,10 @@ CSS = """
   #workbench { flex-direction: column; }
   #workbench > * { width: 100%; min-width: 0 !important; }
   #result { order: -1; position: static; }
-  #words:has(textarea:placeholder-shown) { display: none; }
+  #news { min-height: 5.75rem; }
+  #words textarea { height: 2.75rem !important; min-height: 0; }
   #pictures { min-height: 0; height: 17rem !important; }
+  #title p { display: none; }
+  #heading p { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 }
 """.replace("NARROW", str(NARROW))

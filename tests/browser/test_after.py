@@ -54,6 +54,18 @@ def test_a_seed_is_kept_or_new(visit):
     assert draw(visit, "a red house") != first
 
 
+def test_four_more_like_it_are_one_click(visit):
+    seed = draw(visit, "a red house")
+    visit.get_by_label("What should it show?").fill("something else, not sent yet")
+    visit.locator("#more").click()
+    expect(thumbnails(visit)).to_have_count(5)
+    expect(visit.get_by_label("What should it show?")).to_have_value("a red house")
+    said = visit.locator("#progress").inner_text()
+    seeds = re.findall(r"\d{3,}", said)
+    assert len(seeds) == 4
+    assert seed not in seeds
+
+
 def test_the_pictures_of_a_visit_are_shown_again_compared_reused_and_taken_away(visit, browser, server, tmp_path):
     first, second = draw(visit, "a red house"), draw(visit, "a green boat")
     shown = visit.locator("#pictures img").first

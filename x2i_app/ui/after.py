@@ -2,7 +2,7 @@
 back from its file, and the pictures of this visit to look at, compare and take away.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -12,6 +12,7 @@ from x2i_app.errors import X2IError
 from x2i_app.media import Recipe, read_recipe
 from x2i_app.request import GenerationRequest
 from x2i_app.ui import texts
+from x2i_app.ui.browser import MAKE_NOW
 from x2i_app.ui.handlers import as_gradio_error
 from x2i_app.ui.languages import language_of
 from x2i_app.ui.restore import files_in, tab_of, values_of
@@ -19,6 +20,7 @@ from x2i_app.ui.session import Discreet, Kept, pack, present, remember
 from x2i_app.ui.tabs import Tab
 
 _QUIET: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
+_MORE = 4
 _VISIT_SECONDS = 86_400
 
 
@@ -28,6 +30,7 @@ class After:
 
     keep_seed: gr.Button
     new_seed: gr.Button
+    more: gr.Button
 
 
 @dataclass
@@ -59,7 +62,8 @@ def build_after() -> After:
     with gr.Row(elem_id="after"):
         keep_seed = gr.Button(texts.KEEP_SEED, size="sm", min_width=96, elem_id="keep-seed")
         new_seed = gr.Button(texts.NEW_SEED, size="sm", min_width=96, elem_id="new-seed")
-    return After(keep_seed, new_seed)
+        more = gr.Button(texts.MORE, size="sm", min_width=96, elem_id="more")
+    return After(keep_seed, new_seed, more)
 
 
 def build_restore() -> Restore:
@@ -117,9 +121,10 @@ def connect_after(
 
     def note_pictures(request: gr.Request, kept: list[Kept], job: str):
         new = present(remember(engine, kept, job, discreet.settings(engine.settings, request.session_hash or "")))
-        return new, _strip(new), gr.Column(visible=bool(new)), gr.Markdown(visible=not new)
+        picked = gr.skip() if len(new) == len(kept) else []  # the places of the others have changed
+        return new, picked, _strip(new), gr.Column(visible=bool(new)), gr.Markdown(visible=not new)
 
-    shelf = [visit.kept, visit.strip, visit.shelf, visit.hint]
+    shelf = [visit.kept, visit.picked, visit.strip, visit.shelf, visit.hint]
     result.report.change(note_pictures, [visit.kept, result.job], shelf, **_QUIET)
 
     home = [tabs, *settings.values(), *(component for _, _, inputs in drawn for component in inputs)]
@@ -159,13 +164,23 @@ def connect_after(
     shown = [visit.picked, result.pictures, result.report, visit.compare, result.job]
     visit.strip.select(pick, [visit.kept, visit.picked], shown, **_QUIET)
 
-    def reuse(kept: list[Kept], picked: list[int]):
+    def chosen(kept: list[Kept], picked: list[int]) -> Kept:
         here = present(kept)
         if not here:
             raise gr.Error(texts.NOTHING_YET, duration=10, title=texts.FAILED.en, print_exception=False)
-        return put_back(here[picked[-1] if picked and picked[-1] < len(here) else 0].request)
+        return here[picked[-1] if picked and picked[-1] < len(here) else 0]
+
+    def reuse(kept: list[Kept], picked: list[int]):
+        return put_back(chosen(kept, picked).request)
+
+    def ask_for_more(kept: list[Kept], picked: list[int]):
+        return put_back(replace(chosen(kept, picked).request, seed=None, num_images_per_prompt=_MORE))
 
     visit.reuse.click(reuse, [visit.kept, visit.picked], home, **_QUIET)
+    # The same words and files with new seeds: the engine remembers what the MLLM understood of them.
+    after.more.click(ask_for_more, [visit.kept, visit.picked], home, **_QUIET).success(
+        None, None, None, js=MAKE_NOW, api_visibility="private"
+    )
 
     def pack_all(kept: list[Kept]):
         if not present(kept):

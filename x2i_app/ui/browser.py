@@ -40,3 +40,7 @@ TURN_LIGHT = """() => {
   const dark = document.body.classList.toggle("dark");
   localStorage.setItem("x2i-light", dark ? "dark" : "light");
 }"""
+
+# The button of the tab that is open, once it has come to the front and its values are in their places.
+MAKE_NOW = """() => setTimeout(
+  () => [...document.querySelectorAll("[id^=make-]")].find(button => button.checkVisibility())?.click(), 300)"""

@@ -83,7 +83,7 @@ class DistillJob:
         distill_cached(align_net, flux, states, embeddings, self.output, self.distill, self.loop, latents)
         directory = self.output / "align_net"
         if PartialState().is_main_process:
-            align_net.to(torch.bfloat16).save_pretrained(directory)
+            align_net.bfloat16().save_pretrained(directory)
         PartialState().wait_for_everyone()
         return directory
 

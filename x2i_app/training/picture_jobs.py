@@ -120,7 +120,7 @@ class LightControlJob(_PictureJob):
         train_light_control(light_control, transformer, scheduler_config, batches, condition, self.output, self.loop)
         directory = self.output / "light_control"
         if PartialState().is_main_process:
-            light_control.to(torch.bfloat16).save_pretrained(directory)
+            light_control.bfloat16().save_pretrained(directory)
         PartialState().wait_for_everyone()
         return directory
 

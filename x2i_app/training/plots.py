@@ -23,4 +23,7 @@ def plot_losses(history: Path, output: Path, title: str) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), label=f"{name} {points[-1][1]:.4g}", linewidth=1.2)
     axes.legend()
+    axes.yaxis.set_major_formatter("{x:g}")  # 20, not 2 times ten to the first
+    if axes.get_ylim()[1] < 20 * axes.get_ylim()[0]:  # else they would not fit
+        axes.yaxis.set_minor_formatter("{x:g}")
     FigureCanvasAgg(figure).print_png(output)

@@ -1,5 +1,6 @@
 """What teacher and student draw of some captions, side by side in one PNG, so that a training can be seen."""
 
+import textwrap
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from x2i_app.training.captions import CaptionBatches
 from x2i_app.training.comparison import FluxParts
 from x2i_app.training.distill_options import DistillOptions
 
-_TILE, _GAP, _CAPTION = 256, 8, 32  # pixels
+_TILE, _GAP, _NAME, _LINE = 256, 8, 32, 14  # pixels
+_LINES, _CHARACTERS = 4, 40  # of a caption
 _PAPER, _INK = (255, 255, 255), (32, 34, 46)
 
 
@@ -59,19 +61,20 @@ class SampleSheets:
 def compose(captions: list[str], rows: dict[str, list[Image.Image]]) -> Image.Image:
     """Rows of pictures below each other, each with its name, and the captions on top."""
     step = _TILE + _GAP
-    sheet = Image.new("RGB", (_GAP + len(captions) * step, _CAPTION + len(rows) * (_CAPTION + step)), _PAPER)
+    head = _GAP + _LINES * _LINE
+    sheet = Image.new("RGB", (_GAP + len(captions) * step, head + len(rows) * (_NAME + step)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, caption in enumerate(captions):
-        draw.text((_GAP + column * step, _GAP), _shortened(caption), fill=_INK)
+        draw.text((_GAP + column * step, _GAP), _wrapped(caption), fill=_INK)
     for row, (name, pictures) in enumerate(rows.items()):
-        top = _CAPTION + row * (_CAPTION + step)
+        top = head + row * (_NAME + step)
         draw.text((_GAP, top + _GAP), name, fill=_INK)
         for column, picture in enumerate(pictures):
-            sheet.paste(picture.convert("RGB").resize((_TILE, _TILE)), (_GAP + column * step, top + _CAPTION))
+            sheet.paste(picture.convert("RGB").resize((_TILE, _TILE)), (_GAP + column * step, top + _NAME))
     return sheet
 
 
-def _shortened(caption: str, length: int = 42) -> str:
-    """What the built-in font can show of a caption on one line."""
-    line = caption.encode("latin-1", "replace").decode("latin-1").replace("\n", " ")
-    return line if len(line) <= length else f"{line[: length - 3]}..."
+def _wrapped(caption: str) -> str:
+    """What the built-in font can show of a caption on some lines."""
+    shown = caption.encode("latin-1", "replace").decode("latin-1")
+    return textwrap.fill(shown, _CHARACTERS, max_lines=_LINES, placeholder=" ...")

@@ -14,8 +14,9 @@ from x2i_app import load_pipeline
 from x2i_app.engine import Engine
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading import use_loras
+from x2i_app.miniature.striped import stripedness
 from x2i_app.request import GenerationRequest
-from x2i_app.settings import Settings
+from x2i_app.settings import ASSETS, Settings
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 1}
 LAYERS = ("transformer_blocks.0.attn.to_q", "transformer_blocks.1.ff.net.2", "single_transformer_blocks.3.proj_out")
@@ -101,6 +102,23 @@ def test_two_are_mixed_and_one_is_taken_out_again(pipeline, draw, tmp_path):
     torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
     use_loras(pipeline, [(files[1], 1)])
     torch.testing.assert_close(draw(), alone, atol=1e-4, rtol=1e-4)
+
+
+def test_the_bundled_style_stripes_what_is_drawn(pipeline):
+    conditioning = pipeline.encode(prompt="a large red house in the middle, on grass by day")
+
+    def stripes():
+        generator = torch.Generator().manual_seed(1)
+        given = {"width": 128, "height": 128, "num_inference_steps": 4}
+        return stripedness(pipeline(conditioning=conditioning, **given, generator=generator).images[0])
+
+    found = []
+    for weight in (0, 0.5, 1):
+        use_loras(pipeline, [(ASSETS / "examples/loras/striped.safetensors", weight)])
+        found.append(stripes())
+    use_loras(pipeline, [])
+    assert abs(found[0]) < 0.03 < 0.07 < found[1] < 0.25 < found[2]
+    assert stripes() == found[0]
 
 
 def test_kohyas_form_with_its_alphas(pipeline, draw, tmp_path):

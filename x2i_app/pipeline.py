@@ -18,7 +18,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from x2i_app.encoders import MLLMEncoder, encoder_class
+from x2i_app.encoders import HiddenStates, MLLMEncoder, encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
 from x2i_app.media import Painting, load_image
@@ -158,13 +158,17 @@ class X2IPipeline(DiffusionPipeline):
         reason: bool = False,
     ) -> Conditioning:
         """What FLUX.1 will read of a conversation (B = 1). Inputs as in GenerationRequest; errors as in MLLMEncoder."""
-        device = self._execution_device
         if isinstance(hook := getattr(self.mllm, "_hf_hook", None), CpuOffload):
             hook.pre_forward(self.mllm)  # whole: an encoder calls parts of it, which have no hooks
         states = self._encoder.encode(prompt, images, videos, audios, history, reason=reason)
         if self._encoder.model is not self.mllm:
             self._follow_head()
-        hidden_states = states.hidden_states.to(device, self.align_net.dtype)
+        return self.align(states)
+
+    @torch.no_grad()
+    def align(self, states: HiddenStates) -> Conditioning:
+        """What FLUX.1 will read of the MLLM's states (B, L, S, H)."""
+        hidden_states = states.hidden_states.to(self._execution_device, self.align_net.dtype)
         prompt_embeds, pooled_prompt_embeds = self.align_net(hidden_states)
         dtype = self.transformer.dtype
         return Conditioning(prompt_embeds.to(dtype), pooled_prompt_embeds.to(dtype), states.answer, states.notes)

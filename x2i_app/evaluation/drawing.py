@@ -66,12 +66,8 @@ def _encode_together(pipeline, cases):
         for index, states in zip(present, pipeline.encoder.encode_batch([said[i] for i in present]), strict=True):
             said[index][-1] = replace(said[index][-1], answer=states.answer or "")
             results[index] = states
-    return [(_align(pipeline, states.hidden_states), states.answer) for states in results]
-
-
-def _align(pipeline, hidden_states):
-    align_net, dtype = pipeline.align_net, pipeline.transformer.dtype
-    return Embeds(*(embeds.to(dtype) for embeds in align_net(hidden_states.to(align_net.device, align_net.dtype))))
+    aligned = map(pipeline.align, results)
+    return [(Embeds(each.prompt_embeds, each.pooled_prompt_embeds), each.answer) for each in aligned]
 
 
 def teach(teacher: TeacherText, captions: Sequence[str], length: int) -> list[Embeds]:

@@ -72,6 +72,7 @@ def test_the_pictures_of_a_visit_are_shown_again_compared_reused_and_taken_away(
     boat = shown.get_attribute("src")
     thumbnails(visit).nth(1).click()  # the newest is the first
     expect(shown).not_to_have_attribute("src", boat)
+    expect(visit.locator("#progress")).to_have_text(f"Seed {first}, 128 x 128, 8 steps")
     visit.locator("#reuse").click()
     expect(visit.get_by_label("What should it show?")).to_have_value("a red house")
     expect(visit.get_by_label("Seed", exact=True)).to_have_value(first)

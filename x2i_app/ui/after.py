@@ -152,16 +152,23 @@ def connect_after(
     for tab, _, inputs in drawn:
         _watch(tab, inputs, restored)
 
-    def pick(kept: list[Kept], picked: list[int], event: gr.SelectData):
+    def pick(request: gr.Request, kept: list[Kept], picked: list[int], event: gr.SelectData):
         here = present(kept)
         if not event.index < len(here):
-            return [gr.skip() for _ in range(5)]
+            return [gr.skip() for _ in shown]
         picked = [*(index for index in picked if index != event.index), event.index][-2:]
         chosen = here[event.index]
         pair = tuple(here[index].path for index in picked if index < len(here))
-        return picked, [chosen.path], _report(chosen), pair if len(pair) == 2 else gr.skip(), chosen.job
+        return (
+            picked,
+            [chosen.path],
+            _report(chosen),
+            pair if len(pair) == 2 else gr.skip(),
+            chosen.job,
+            _say(chosen, request),
+        )
 
-    shown = [visit.picked, result.pictures, result.report, visit.compare, result.job]
+    shown = [visit.picked, result.pictures, result.report, visit.compare, result.job, result.progress]
     visit.strip.select(pick, [visit.kept, visit.picked], shown, **_QUIET)
 
     def chosen(kept: list[Kept], picked: list[int]) -> Kept:
@@ -220,6 +227,12 @@ def _tell(recipe: Recipe, files: list[Any], language: str) -> str:
 
 def _strip(kept: list[Kept]) -> list[tuple[str, str]]:
     return [(picture.path, picture.caption) for picture in kept]
+
+
+def _say(picture: Kept, request: gr.Request) -> str:
+    made = picture.request
+    said = texts.shown_again(made.seed, made.width, made.height, made.num_inference_steps, language_of(request))
+    return f"<p>{said}</p>"
 
 
 def _report(picture: Kept) -> dict[str, Any]:

@@ -163,7 +163,8 @@ _PICTURE = Text("picture {picture} of {pictures}", "第 {picture} 张，共 {pic
 _STEP = Text("step {step} of {steps}", "第 {step} 步，共 {steps} 步")
 _JOIN = Text(", ", "，")
 _DONE = Text("Done in {seconds} s. Seed {seeds}", "用时 {seconds} 秒。种子 {seeds}")
-_DONE_ALL = Text("Done in {seconds} s. Seeds {seeds}", "用时 {seconds} 秒。共用种子 {seeds}")
+_DONE_ALL = Text("Done in {seconds} s. Seeds {seeds}", "用时 {seconds} 秒。各张种子 {seeds}")
+_SHOWN = Text("Seed {seed}, {width} x {height}, {steps} steps", "种子 {seed}，{width} x {height}，{steps} 步")
 _ABOUT_FLUX = Text(
     "{name}: {steps} steps{guidance}. Licence: {licence}", "{name}：{steps} 步{guidance}。许可证：{licence}"
 )
@@ -203,6 +204,11 @@ def done(seconds: float, seeds: tuple[int, ...], language: str = "en") -> str:
     """What is said of a finished picture."""
     words = _DONE_ALL if len(seeds) > 1 else _DONE
     return words.to(language, seconds=f"{seconds:.1f}", seeds=", ".join(map(str, seeds)))
+
+
+def shown_again(seed: int, width: int, height: int, steps: int, language: str = "en") -> str:
+    """What is said of a picture of this visit that is looked at again."""
+    return _SHOWN.to(language, seed=seed, width=width, height=height, steps=steps)
 
 
 def cannot_take(preset: str, modality: Modality, others: list[str]) -> Text:

@@ -88,7 +88,7 @@ CSS = """
   #workbench > * { width: 100%; min-width: 0 !important; }
   #result { order: -1; position: static; }
   #news { min-height: 5.75rem; }
-  #words textarea { height: 2.75rem !important; min-height: 0; }
+  #words textarea { height: 4.25rem !important; min-height: 0; }
   #pictures { min-height: 0; height: 17rem !important; }
   #title p { display: none; }
   #heading p { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }

@@ -17,12 +17,17 @@ from x2i_app.training.pictures import encode_pictures
 
 
 def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
-    batch = batches(pipeline, teacher, tmp_path)[0]
-    _, whole = terms_and_gradients(pipeline, batch, OPTIONS)
+    made = batches(pipeline, teacher, tmp_path)
+
+    def way(batch):
+        """Where AlignNet would go."""
+        return torch.cat([gradient.flatten() for gradient in terms_and_gradients(pipeline, batch, OPTIONS)[1]])
+
+    whole, other = way(made[0]), way(made[1])
     quantize(pipeline.transformer, "nf4", torch.device("cpu"))
-    _, small = terms_and_gradients(pipeline, batch, OPTIONS)
-    ours, theirs = (torch.cat([g.flatten() for g in gradients]) for gradients in (small, whole))
-    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.6
+    likeness = torch.nn.functional.cosine_similarity(way(made[0]), whole, dim=0)
+    assert likeness > 0.95  # measured: 0.976
+    assert likeness > torch.nn.functional.cosine_similarity(other, whole, dim=0) + 0.1  # captions differ by more
     align_net, transformer = weights(pipeline.align_net), weights(pipeline.transformer)
     distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, steps=2))
     assert not same(pipeline.align_net, align_net)

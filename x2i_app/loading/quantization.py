@@ -30,14 +30,14 @@ def quantize(module: nn.Module, precision: Precision, device: torch.device) -> N
         return
     import bitsandbytes as bnb  # seconds, which nobody else should wait for
 
+    from x2i_app.loading.four_bit import Linear4bit
+
     for parent, name, linear in list(_linear_layers(module)):
         home = linear.weight.device
         sizes = (linear.in_features, linear.out_features, linear.bias is not None)
         if precision == "nf4":
             with torch.device("meta"):
-                small = bnb.nn.Linear4bit(*sizes, compute_dtype=linear.weight.dtype)
-            if linear.in_features % _BLOCK:  # bitsandbytes' fast way on some CPUs takes rows of whole blocks only
-                small.support_avx512bf16_for_cpu = False
+                small = Linear4bit(*sizes, compute_dtype=linear.weight.dtype)
             weight = bnb.nn.Params4bit(linear.weight.data, quant_type="nf4", compress_statistics=True)
         else:
             with torch.device("meta"):

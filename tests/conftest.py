@@ -89,7 +89,8 @@ def run_app(folder: Path, *arguments: str, **environment: str) -> Iterator[App]:
 @pytest.fixture(scope="session")
 def app(tmp_path_factory) -> Iterator[App]:
     """One real app for all tests, in an empty working folder."""
-    with run_app(tmp_path_factory.mktemp("server")) as app:
+    # A test that leaves its page keeps the next ones waiting for a moment only.
+    with run_app(tmp_path_factory.mktemp("server"), "--linger", "20") as app:
         yield app
 
 

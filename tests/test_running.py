@@ -48,7 +48,9 @@ def test_pictures_appear_one_by_one_each_with_its_predictions_before_it(engine, 
 
     def record(job, phase, **details):
         report(job, phase, **details)
-        seen.append((job.progress.phase, len(job.pictures), job.preview and job.preview.size))
+        seen.append(
+            (job.progress.phase, len(job.partial.images) if job.partial else 0, job.preview and job.preview.size)
+        )
 
     monkeypatch.setattr(Job, "report", record)
     request = GenerationRequest(prompt="one by one", num_images_per_prompt=2, seed=4, **SMALL)

@@ -35,6 +35,7 @@ OTHER_VALUES = {
     "share": True,
     "share_openly": True,
     "preview": False,
+    "linger": 20,
     "queue_size": 3,
 }
 

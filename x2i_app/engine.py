@@ -257,13 +257,14 @@ class Engine:
         job.report(Phase.ENCODING)
         conditioning = self._condition(job, request)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(request.num_images_per_prompt)]
+        images = []
         for picture, one in enumerate(seeds, 1):
-            job.add(draw_picture(self._pipeline, job, request, conditioning, one, picture, clock, previewer))
-        clock.stop()
+            images.append(draw_picture(self._pipeline, job, request, conditioning, one, picture, clock, previewer))
+            clock.stop()
+            so_far = tuple(images), tuple(seeds[:picture])
+            job.add(GenerationResult(*so_far, request, conditioning.answer, conditioning.notes, dict(clock.seconds)))
         self._pace.learn(Work.of(request), clock.seconds)
-        return GenerationResult(
-            job.pictures, tuple(seeds), request, conditioning.answer, conditioning.notes, clock.seconds
-        )
+        return job.partial
 
     def _preview(self) -> "Previewer":
         from x2i_app.preview import Previewer

@@ -72,8 +72,8 @@ class Job:
     """One request on its way to a picture. The worker reports; any number of watchers wait or look.
 
     id: 128 random bits, told to its owner alone: who has it may see and stop the job, nobody can guess it.
-    previewed: whether somebody wants to see what is predicted. pictures: those that are finished, which appear one by
-    one; preview: what is predicted for the next, if that is known.
+    previewed: whether somebody wants to see what is predicted. partial: the result as of now, whose pictures appear one
+    by one; preview: what is predicted for the next, if that is known.
     """
 
     def __init__(self, request: GenerationRequest, session: str = "", previewed: bool = False):
@@ -81,7 +81,7 @@ class Job:
         self.request = request
         self.session = session
         self.previewed = previewed
-        self.pictures: tuple[Image, ...] = ()
+        self.partial: GenerationResult | None = None
         self.preview: Image | None = None
         self.result: GenerationResult | None = None
         self.ended_at = 0.0  # on the monotonic clock
@@ -117,9 +117,9 @@ class Job:
         """What the picture is going to be, as of this step. Called by the worker before it reports the step."""
         self.preview = prediction
 
-    def add(self, picture: "Image") -> None:
-        """A picture is finished. Called by the worker before it reports what comes next."""
-        self.pictures, self.preview = (*self.pictures, picture), None
+    def add(self, partial: GenerationResult) -> None:
+        """Another picture is finished. Called by the worker before it reports what comes next."""
+        self.partial, self.preview = partial, None
 
     def cancel(self) -> None:
         """Ask the worker to stop within one step."""

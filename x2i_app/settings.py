@@ -56,6 +56,7 @@ class Settings:
     share: bool = _setting(False, "make a public share link; needs a login, or --share-openly")
     share_openly: bool = _setting(False, "let everybody who has the share link in, without a login")
     preview: bool = _setting(True, "show what the picture is going to be at each step")
+    linger: int = _setting(300, "seconds that a job goes on after its page was closed or lost; 0 stops it at once")
     queue_size: int = _setting(64, "jobs that may wait at once")
 
     def __post_init__(self):
@@ -72,7 +73,11 @@ class Settings:
         object.__setattr__(self, "root_path", self.root_path.rstrip("/"))
         if self.switch not in SWITCH:
             raise InvalidRequestError(f"switch is {self.switch!r}; choose one of {', '.join(SWITCH)}.")
-        for name, allowed in (("port", Range(0, 65_535)), ("queue_size", Range(1, 10_000))):
+        for name, allowed in (
+            ("port", Range(0, 65_535)),
+            ("queue_size", Range(1, 10_000)),
+            ("linger", Range(0, 86_400)),
+        ):
             object.__setattr__(self, name, validate_integer(name, getattr(self, name), allowed))
         if self.login is not None:
             name, _, password = self.login.partition(":")

@@ -37,7 +37,9 @@ def client(server, tmp_path_factory):
 
 @pytest.mark.parametrize("endpoint", INPUTS)
 def test_an_endpoint_gives_a_png_of_the_size_asked_for_and_says_how(client, endpoint):
-    pictures, progress, words, report, job = client.predict(**INPUTS[endpoint], **SETTINGS, api_name=f"/{endpoint}")
+    pictures, progress, words, report, job, preview = client.predict(
+        **INPUTS[endpoint], **SETTINGS, api_name=f"/{endpoint}"
+    )
     with Image.open(pictures[0]["image"]) as picture:
         assert (picture.format, picture.size) == ("PNG", (64, 96))
     recipe = read_recipe(pictures[0]["image"])
@@ -46,6 +48,7 @@ def test_an_endpoint_gives_a_png_of_the_size_asked_for_and_says_how(client, endp
     assert (report["seeds"], report["steps"], report["height"]) == ([9], 2, 96)
     assert report["answer"] in words
     assert len(job) == 32
+    assert preview == ""
 
 
 def test_the_endpoints_and_their_parameters_are_named(client):
@@ -57,7 +60,7 @@ def test_the_endpoints_and_their_parameters_are_named(client):
 
 
 def test_the_settings_have_defaults(client):
-    pictures, _, _, report, _ = client.predict(prompt="only words", api_name="/text")
+    pictures, _, _, report, *_ = client.predict(prompt="only words", api_name="/text")
     assert (report["width"], report["height"], report["steps"]) == (128, 128, 8)
     with Image.open(pictures[0]["image"]) as picture:
         assert picture.size == (128, 128)

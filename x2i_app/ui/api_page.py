@@ -46,7 +46,7 @@ _KINDS = {
 _HEAD = """# X2I over HTTP
 
 Each tab of the page is an endpoint. Every call waits in the same fair queue as the page's visitors, tells its progress
-while it goes on, and is stopped when its caller leaves. With the app running (`python app.py`), every example below
+while it goes on, and is stopped when its caller hangs up. With the app running (`python app.py`), every example below
 works as it stands from the project's folder; `Client(URL)` and `X2I=URL` say where the app is.
 
 Every drawing endpoint takes these settings after its own inputs, each of them optional:
@@ -54,13 +54,15 @@ Every drawing endpoint takes these settings after its own inputs, each of them o
 """
 
 _ANSWER = """
-It answers with five values: the pictures (PNG files), a sentence on how it went as HTML, what the model said in its own
-words, a report (seeds, size, steps, seconds of each phase) and the job's id. Bad values are refused in one sentence.
+It answers with six values: the pictures (PNG files), a sentence on how it went as HTML, what the model said in its own
+words, a report (seeds, size, steps, seconds of each phase), the job's id, and while it draws what the picture is going
+to be (a JPEG as a data: address; empty in the end). Bad values are refused in one sentence.
 """
 
 _HELPERS = """## status and cancel
 
-`status` says how the engine is; `cancel` stops a job by its id, which every update of a running call carries.
+`status` says how the engine is and, asked with a job's id, how that job is; `cancel` stops a job by its id, which every
+update of a running call carries.
 
 ```python
 from gradio_client import Client
@@ -68,8 +70,9 @@ from gradio_client import Client
 client = Client("http://127.0.0.1:7860")
 running = client.submit(prompt="a rocket at night", steps=100, api_name="/text")
 job = next(iter(running))[4]
+status = client.predict(job=job, api_name="/status")
+print(status["preset"], status["job"]["phase"], status["job"]["step"], "of", status["job"]["steps"])
 print(client.predict(job=job, api_name="/cancel"))
-print(client.predict(api_name="/status"))
 ```
 
 ```bash
@@ -123,7 +126,7 @@ def _python(name: str, given: dict[str, Any]) -> str:
 from gradio_client import Client{handled}
 
 client = Client("http://127.0.0.1:7860")
-{uploads}pictures, progress, words, report, job = client.predict(
+{uploads}pictures, progress, words, report, job, preview = client.predict(
 {arguments}    api_name="/{name}",
 )
 print(pictures[0]["image"], report["seeds"], words)

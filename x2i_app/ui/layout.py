@@ -11,10 +11,11 @@ from x2i_app.request import SETTINGS
 from x2i_app.ui import texts
 from x2i_app.ui.after import build_after, build_restore, build_visit, connect_after, connect_discretion
 from x2i_app.ui.browser import TURN_LIGHT
-from x2i_app.ui.handlers import cancel_handler, drawing_handler, status_handler
+from x2i_app.ui.handlers import drawing_handler
 from x2i_app.ui.languages import Page, language_of
 from x2i_app.ui.memory_panel import build_memory_panel
 from x2i_app.ui.model_panel import Panel, build_panel, chosen, connect_panel, show_facts
+from x2i_app.ui.running import OUTPUTS, Audience, cancel_handler, finding_handler, status_handler
 from x2i_app.ui.session import Discreet
 from x2i_app.ui.sizes import build_sizes
 from x2i_app.ui.tabs import TABS, Tab, unconverted
@@ -34,12 +35,13 @@ class Result:
     words: gr.Textbox
     report: gr.JSON
     job: gr.Textbox
+    preview: gr.HTML
     stop: gr.Button
 
     @property
     def outputs(self) -> list[gr.components.Component]:
         """What every drawing endpoint gives back, in order."""
-        return [self.pictures, self.progress, self.words, self.report, self.job]
+        return [getattr(self, name) for name in OUTPUTS]
 
 
 def build_page(engine: Engine) -> Page:
@@ -67,8 +69,10 @@ def build_page(engine: Engine) -> Page:
             engine, after, restore, visit, result, tabs, drawn, dict(zip(SETTINGS, settings, strict=True)), discreet
         )
         connect_discretion(metadata, discreet)
+        audience = Audience(engine, discreet)
         for tab, button, inputs in drawn:
-            _connect(engine, tab, button, [*inputs, *settings], result, discreet)
+            _connect(engine, tab, button, [*inputs, *settings], result, audience)
+        _keep_job(page, result, audience)
         result.stop.click(
             cancel_handler(engine),
             result.job,
@@ -82,8 +86,23 @@ def build_page(engine: Engine) -> Page:
         page.load(None, None, settings[list(SETTINGS).index("seed")], js="() => null", api_visibility="private")
         _follow_model(engine, page, panel, heading, drawn, settings)
         state = gr.JSON(label="status", visible=False)
-        page.load(status_handler(engine), None, state, api_name="status", concurrency_limit=_NO_LIMIT, queue=False)
+        asked = gr.Textbox("", label="job", visible=False)
+        page.load(status_handler(engine), asked, state, api_name="status", concurrency_limit=_NO_LIMIT, queue=False)
     return page
+
+
+def _keep_job(page: gr.Blocks, result: Result, audience: Audience) -> None:
+    """The browser keeps the id of its last job; when the page opens again, also after a restart, it asks for it."""
+    kept = gr.BrowserState("", storage_key="x2i-job", secret="x2i")
+    result.job.change(None, result.job, kept, js="job => job", api_visibility="private")
+    page.load(
+        finding_handler(audience),
+        kept,
+        result.outputs,
+        api_visibility="private",
+        concurrency_limit=_NO_LIMIT,
+        show_progress="hidden",
+    )
 
 
 def _follow_model(engine: Engine, page: gr.Blocks, panel: Panel, heading: gr.Markdown, drawn: list, settings) -> None:
@@ -207,18 +226,26 @@ def _build_settings(engine: Engine, drawn: list) -> tuple[list[gr.components.Com
 
 
 def _build_result() -> Result:
-    pictures = gr.Gallery(
-        label=texts.PICTURES,
-        show_label=False,
-        format="png",
-        type="filepath",
-        interactive=False,
-        object_fit="contain",
-        columns=2,
-        height="28rem",
-        buttons=["download", "fullscreen"],
-        elem_id="pictures",
-    )
+    with gr.Column(elem_id="easel"):
+        pictures = gr.Gallery(
+            label=texts.PICTURES,
+            show_label=False,
+            format="png",
+            type="filepath",
+            interactive=False,
+            object_fit="contain",
+            columns=2,
+            height="28rem",
+            buttons=["download", "fullscreen"],
+            elem_id="pictures",
+        )
+        preview = gr.HTML(
+            "",
+            label="preview",
+            html_template='{{#if value}}<img src="{{value}}" alt="">{{/if}}',  # the words beside it say as much
+            container=False,
+            elem_id="preview",
+        )
     with gr.Row(elem_id="news"):
         progress = gr.HTML(f"<p>{texts.EMPTY}</p>", label="progress", elem_id="progress", container=False, scale=5)
         stop = gr.Button(texts.STOP, variant="stop", size="md", min_width=88, scale=0, elem_id="stop")
@@ -227,13 +254,13 @@ def _build_result() -> Result:
     with gr.Accordion(texts.USED, open=False):
         report = gr.JSON(label="report", show_label=False, elem_id="report")
     job = gr.Textbox(label="job", visible=False)
-    return Result(pictures, progress, words, report, job, stop)
+    return Result(pictures, progress, words, report, job, preview, stop)
 
 
-def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: Result, discreet: Discreet) -> None:
+def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: Result, audience: Audience) -> None:
     gr.on(
         [button.click],
-        drawing_handler(engine, tab, discreet),
+        drawing_handler(engine, tab, audience),
         inputs,
         result.outputs,
         # On a phone the picture is above the button: go and see it being drawn.

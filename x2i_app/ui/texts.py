@@ -146,6 +146,7 @@ _PHASES = {
     Phase.ENCODING: Text("Understanding what you gave", "正在理解您给的内容"),
     Phase.DENOISING: Text("Drawing", "正在绘制"),
     Phase.DECODING: Text("Developing the picture", "正在显影"),
+    Phase.SAVING: Text("Saving the picture", "正在保存图片"),
     Phase.DONE: Text("Done", "完成"),
     Phase.FAILED: Text("It did not work", "没有成功"),
     Phase.CANCELLED: Text("Stopped", "已停止"),
@@ -161,6 +162,8 @@ _FILES = {
 _BEFORE = Text("{count} before you", "前面还有 {count} 个")
 _PICTURE = Text("picture {picture} of {pictures}", "第 {picture} 张，共 {pictures} 张")
 _STEP = Text("step {step} of {steps}", "第 {step} 步，共 {steps} 步")
+_SECONDS_LEFT = Text("about {seconds} s left", "大约还需 {seconds} 秒")
+_MINUTES_LEFT = Text("about {minutes} min left", "大约还需 {minutes} 分钟")
 _JOIN = Text(", ", "，")
 _DONE = Text("Done in {seconds} s. Seed {seeds}", "用时 {seconds} 秒。种子 {seeds}")
 _DONE_ALL = Text("Done in {seconds} s. Seeds {seeds}", "用时 {seconds} 秒。各张种子 {seeds}")
@@ -190,6 +193,13 @@ def say(progress: Progress, language: str = "en") -> str:
         words.append(_STEP.to(language, step=progress.step, steps=progress.steps))
     said = _JOIN.to(language).join(words)
     return f"{said}. {progress.detail}" if progress.phase is Phase.LOADING and progress.detail else said
+
+
+def time_left(seconds: float, language: str = "en") -> str:
+    """How long it still takes, as roughly as it is known."""
+    if seconds < 100:
+        return _SECONDS_LEFT.to(language, seconds=round(seconds))
+    return _MINUTES_LEFT.to(language, minutes=round(seconds / 60))
 
 
 def about_flux(flux: FluxSpec, language: str = "en") -> str:

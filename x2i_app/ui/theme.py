@@ -61,7 +61,13 @@ CSS = """
 #pictures .grid-container:not(:has(> :nth-child(3))) { grid-auto-rows: 100%; }
 #pictures .gallery-item, #pictures .thumbnail-item { height: 100%; min-height: 0; aspect-ratio: auto; }
 #pictures .thumbnail-item img { object-fit: contain; }
-#news { align-items: center; min-height: 3.25rem; }
+/* The prediction lies over the place of the picture, so that nothing moves. */
+#easel { position: relative; }
+#preview { position: absolute; inset: 0; z-index: 2; pointer-events: none; background: var(--block-background-fill);
+  border: 1px solid var(--block-border-color); border-radius: var(--block-radius); overflow: hidden; }
+#preview:not(:has(img)) { display: none; }
+#preview img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
+#news { align-items: center; min-height: 4.25rem; }
 #memory meter { width: 100%; }
 #memory td:nth-child(n+2) { text-align: right; font-variant-numeric: tabular-nums; }
 #progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; }

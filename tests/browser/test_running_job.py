@@ -1,0 +1,76 @@
+"""A running job in a real Chromium: its prediction, its pictures one by one, and that it outlives its page."""
+
+import re
+
+from playwright.sync_api import Browser, Page, expect
+
+LONG = {"Steps": 60, "Width": 256, "Height": 256}
+# Where everything on the right is, whether or not a prediction is shown.
+PLACES = """() => ["pictures", "news", "words"].map(id => {
+    const box = document.getElementById(id).getBoundingClientRect();
+    return [box.top + scrollY, box.left, box.width, box.height].map(Math.round).join(" ");
+})"""
+
+
+def settle(page: Page, **settings: int) -> None:
+    page.locator("#settings button").first.click()
+    for label, value in settings.items():
+        field = page.get_by_label(f"number input for {label}", exact=True)
+        for _ in range(10):  # a section that was just unfolded takes the first words for its own old value
+            field.fill(str(value))
+            field.press("Tab")
+            page.wait_for_timeout(200)
+            if field.input_value() == str(value):
+                break
+        expect(field).to_have_value(str(value))
+
+
+def begin(page: Page, prompt: str, **settings: int) -> None:
+    page.get_by_label("What should it show?").fill(prompt)
+    settle(page, **settings)
+    page.locator("#make-text").click()
+
+
+def test_a_prediction_takes_the_pictures_place_and_nothing_moves(page, request):
+    begin(page, "a red house and a green tree on snow", **LONG)
+    before = page.evaluate(PLACES)
+    preview = page.locator("#preview img")
+    expect(preview).to_be_visible()
+    expect(page.locator("#progress")).to_contain_text(re.compile(r"step [1-9]"))
+    assert preview.get_attribute("src").startswith("data:image/jpeg;base64,")
+    assert page.evaluate(PLACES) == before
+    canvas, box = preview.bounding_box(), page.locator("#pictures").bounding_box()
+    assert [round(canvas[key] - box[key], -1) for key in ("x", "y", "width", "height")] == [0, 0, 0, 0]
+    page.screenshot(path=f"artifacts/{request.node.name}-running.png")
+    page.locator("#stop").click()
+    expect(page.locator("#progress")).to_contain_text("Stopped")
+    expect(preview).to_have_count(0)
+
+
+def test_a_reload_finds_the_running_job_and_then_its_picture_again_and_nobody_else_does(page, browser: Browser, server):
+    begin(page, "a blue boat", **LONG | {"Steps": 30})
+    expect(page.locator("#progress")).to_contain_text(re.compile(r"step [1-9]"))
+    page.reload()
+    expect(page.locator("#progress")).to_contain_text(re.compile(r"step \d+ of 30"))
+    expect(page.locator("#progress")).to_contain_text("Done")
+    picture = page.locator("#pictures img").first
+    expect(picture).to_have_js_property("naturalWidth", 256)
+    seed = page.locator("#progress").inner_text().split()[-1]
+    page.reload()
+    expect(page.locator("#progress")).to_contain_text(f"Seed {seed}")
+    expect(picture).to_have_js_property("naturalWidth", 256)
+    stranger = browser.new_context().new_page()
+    stranger.goto(server)
+    stranger.locator("#make-text").wait_for()
+    stranger.wait_for_timeout(1500)
+    expect(stranger.locator("#progress")).not_to_contain_text("Seed")
+    stranger.context.close()
+
+
+def test_several_pictures_appear_one_by_one(page, request):
+    begin(page, "a yellow balloon", **LONG | {"Steps": 6, "How many": 3})
+    pictures = page.locator("#pictures .thumbnail-item img")
+    for count in (1, 2, 3):
+        expect(pictures).to_have_count(count)
+        page.screenshot(path=f"artifacts/{request.node.name}-{count}.png")
+    expect(page.locator("#progress")).to_contain_text("Done")

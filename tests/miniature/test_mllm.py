@@ -93,7 +93,7 @@ def test_training_reads_what_the_encoder_reads(encoder, kind):
 def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, sounds):
     data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=2, reading_steps=0, seed=3)
     first, again = data[7], data[7]
-    assert len(first) == 4
+    assert len(first) == 3
     for a, b in zip(first, again, strict=True):
         plain, plain_again = a.pop("plain"), b.pop("plain")
         for one, other in ((a, b), (plain, plain_again)):
@@ -139,7 +139,7 @@ def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, sounds,
         return {name.split(".")[1] for name in before if not weights[name].equal(before[name])}
 
     data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=2, media_size=2, reading_steps=2)
-    assert [len(data[step]) for step in range(3)] == [1, 1, 4]
+    assert [len(data[step]) for step in range(3)] == [1, 1, 3]
     options = LoopOptions(steps=3, warmup_steps=1, workers=0, ema_decay=None, mixed_precision="no")
     train_mllm(mllm, data, tmp_path, replace(options, steps=2))
     assert changed() == {"visual"}

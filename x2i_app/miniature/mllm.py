@@ -33,7 +33,7 @@ from x2i_app.specs import EncodingSpec
 from x2i_app.training.loop import LoopOptions, train
 
 _PARTS = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
-_EASY = 0.3  # share of screenshots of few words in large letters, in the end
+_EASY = 0.5  # share of screenshots of few words in large letters, in the end
 _READ = {"letters": 0.05, "tokens": 0.3}  # weights of what is read in a screenshot's squares
 _LIKENESS_WEIGHT = 0.2
 _RARELY = -4.5  # log odds of a letter in a square, to begin with
@@ -55,7 +55,7 @@ class ConversationBatches(Dataset):
     sounds: SoundPool
     words_size: int
     media_size: int
-    kinds: int = 2
+    kinds: int = 1
     reading_steps: int = 800
     basic_steps: int = 2400
     seed: int = 0

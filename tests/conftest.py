@@ -10,14 +10,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import network
 import numpy as np
 import pytest
 from PIL import Image
+
+# All tests, and all that they start, have no other network than the loopback, where the system allows that.
+IS_ALONE = network.isolate()
 
 # The hub is never asked: whatever a test loads, it made itself.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_report_header():
+    """What the run begins with."""
+    return f"network: {'the loopback alone' if IS_ALONE else 'not isolated, as the system does not allow it'}"
 
 
 def pytest_addoption(parser):
@@ -63,24 +72,29 @@ def tone() -> tuple[np.ndarray, int]:
 
 @dataclass(frozen=True)
 class App:
-    """The real app in a process of its own: its URL, its process, and the file with all that it wrote."""
+    """The real app in a process of its own: its URL, its process, and the file with all that it wrote.
+
+    contacts: a file with a line for each address outside of this machine that it tried to reach, if it is watched.
+    """
 
     url: str
     process: subprocess.Popen
     log: Path
+    contacts: Path
 
 
 @contextmanager
-def run_app(folder: Path, *arguments: str, **environment: str) -> Iterator[App]:
+def run_app(folder: Path, *arguments: str, watch: bool = False, **environment: str) -> Iterator[App]:
     """Start the app in `folder` as a user does, and end it with the block."""
-    command = [sys.executable, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu", *arguments]
-    log = folder / "app.log"
+    log, contacts = folder / "app.log", folder / "contacts.log"
+    watcher = [str(ROOT / "tests/watched.py"), str(contacts)] if watch else []
+    command = [sys.executable, *watcher, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu", *arguments]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment
         )
     try:
-        yield App(_wait_for_url(process, log), process, log)
+        yield App(_wait_for_url(process, log), process, log, contacts)
     finally:
         process.terminate()
         process.wait(30)
@@ -90,7 +104,7 @@ def run_app(folder: Path, *arguments: str, **environment: str) -> Iterator[App]:
 def app(tmp_path_factory) -> Iterator[App]:
     """One real app for all tests, in an empty working folder."""
     # A test that leaves its page keeps the next ones waiting for a moment only.
-    with run_app(tmp_path_factory.mktemp("server"), "--linger", "20") as app:
+    with run_app(tmp_path_factory.mktemp("server"), "--linger", "20", watch=True) as app:
         yield app
 
 

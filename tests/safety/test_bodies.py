@@ -22,7 +22,7 @@ def stream(app, path: str, megabytes: int, kind: str, chunked: bool, head: bytes
     """Send a body of that size until it is refused: the answer's first line, and how much memory grew in MB."""
     before, most = resident(app), 0.0
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {kind}"]
-    lines.append("Transfer-Encoding: chunked" if chunked else f"Content-Length: {megabytes * 10**6}")
+    lines.append("Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(head) + megabytes * 10**6}")
     block = b"a" * 10**6
     with connect(app.url) as socket:
         socket.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")

@@ -5,6 +5,7 @@ import threading
 import urllib.request
 from contextlib import contextmanager
 
+import psutil
 import pytest
 from safety.wire import CALL, ask, call, canary, in_parallel
 
@@ -19,14 +20,43 @@ def settings(seed: int, steps: int = 1, side: int = 64) -> list:
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_r2_of_eighty_at_once_everybody_gets_their_own_picture_or_is_told_that_it_is_full(server):
-    seeds = range(1000, 1080)
-    answers = in_parallel(lambda seed: call(server, "text", ["a fish", *settings(seed)]), seeds)
-    full = [answer for answer in answers if "64 jobs are waiting already" in answer]
-    done = [(seed, answer) for seed, answer in zip(seeds, answers, strict=True) if answer.startswith("complete")]
-    assert len(full) + len(done) == 80
-    assert len(done) >= 64
-    assert all(f'"seeds": [{seed}]' in answer for seed, answer in done)
+def test_r2_of_eighty_at_once_everybody_gets_their_own_picture_or_is_told_at_once_that_it_is_full(server):
+    answers, enough = {}, threading.Event()
+
+    def come(seed: int) -> None:
+        answers[seed] = call(server, "text", ["a fish", *settings(seed)])
+        if len(answers) == 16:
+            enough.set()
+
+    visitors = [threading.Thread(target=come, args=(seed,)) for seed in range(1000, 1080)]
+    with long_job(server):  # nothing else is drawn meanwhile: who is told that it is full waits for no picture
+        for visitor in visitors:
+            visitor.start()
+        assert enough.wait(60)
+        early = list(answers.values())
+    for visitor in visitors:
+        visitor.join(300)
+    assert len(early) == 16
+    assert all("64 jobs are waiting already" in answer for answer in early)
+    done = {seed: answer for seed, answer in answers.items() if answer.startswith("complete")}
+    assert (len(answers), len(done)) == (80, 64)
+    assert all(f'"seeds": [{seed}]' in answer for seed, answer in done.items())
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_r13_sessions_that_come_and_go_leave_no_memory_behind(app, fuzz_rounds):
+    """A session each: one hears what is wrong with its request, the next one does not even listen."""
+    resident = psutil.Process(app.process.pid).memory_info
+
+    def come_and_go(number: int) -> bool:
+        body = {"data": ["a cat", *settings(1, side=100)], "session_hash": f"visitor{number}"}
+        event = ask(app.url, "POST", f"{CALL}/text", body).json()["event_id"]
+        return number % 2 == 1 or "width is 100" in ask(app.url, "GET", f"{CALL}/text/{event}").text
+
+    assert all(map(come_and_go, range(20)))
+    before = resident().rss
+    assert all(map(come_and_go, range(20, 20 + 2 * fuzz_rounds)))  # 2,000 with --fuzz-long
+    assert resident().rss - before < 20e6 + 90e3 * 2 * fuzz_rounds  # 200 MB for 2,000
 
 
 @pytest.mark.usefixtures("unharmed")

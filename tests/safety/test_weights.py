@@ -1,8 +1,11 @@
 """T14 to T17 and R8 of SECURITY.md: weights of strangers. tests/loading has more of them."""
 
 import json
+import pickle
 import random
+import re
 import zipfile
+from copy import copy
 
 import psutil
 import pytest
@@ -36,6 +39,45 @@ def test_t15_compressed_entries_are_refused_before_they_are_unpacked(tmp_path):
     before = psutil.Process().memory_info().rss
     with pytest.raises(CheckpointError, match=r"a\.pt has compressed entries"):
         load_alignnet(tmp_path / "a.pt")
+    assert psutil.Process().memory_info().rss - before < 50e6
+
+
+def claim(path, entries: int, size: int):
+    """An archive whose directory says of many entries that they are the same bytes, all of them."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data/0", bytes(size))
+        one = archive.infolist()[0]
+        for number in range(1, entries):
+            twin = copy(one)
+            twin.filename = twin.orig_filename = f"archive/data/{number}"
+            archive.filelist.append(twin)
+
+
+def test_t15_entries_that_share_their_bytes_are_refused_before_they_are_read(tmp_path):
+    claim(tmp_path / "a.pt", entries=1000, size=10**6)  # 1 GB in 1 MB
+    with pytest.raises(CheckpointError, match=r"a\.pt has [\d,]+ bytes but its entries claim 1,000,000,000"):
+        load_alignnet(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("cut", [4, 100, -1, -22, -60], ids=["head", "middle", "one byte", "end", "directory"])
+def test_r8_an_archive_without_its_directory_is_a_named_error(tmp_path, align_net, cut):
+    torch.save(align_net.state_dict(), tmp_path / "a.pt")
+    (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:cut])
+    with pytest.raises(CheckpointError, match=r"a\.pt is cut or damaged"):
+        load_alignnet(tmp_path / "a.pt")
+
+
+def test_t15_the_older_form_is_read_and_its_bombs_are_not(tmp_path, align_net):
+    """Files from before archives: the same weights, or a sentence about storages that the file has no bytes for."""
+    torch.save(align_net.state_dict(), tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    assert torch.equal(load_alignnet(tmp_path / "a.pt").conv.weight, align_net.conv.weight)
+    whole = (tmp_path / "a.pt").read_bytes()
+    # Behind a storage's place comes its size in numbers, as an integer of one, two or four bytes.
+    numbers = re.search(rb"cpuq.(K.|M..|J....)N", whole, re.DOTALL).span(1)
+    (tmp_path / "b.pt").write_bytes(whole[: numbers[0]] + pickle.dumps(2**40, 2)[2:-1] + whole[numbers[1] :])
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(CheckpointError, match=r"b\.pt is damaged"):
+        load_alignnet(tmp_path / "b.pt")
     assert psutil.Process().memory_info().rss - before < 50e6
 
 
@@ -104,15 +146,21 @@ def test_t14_a_pickle_is_not_run_under_any_name(tmp_path, name):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("form", ["safetensors", "pt"])
-def test_weights_that_were_bent_anywhere_load_or_are_refused_in_one_sentence(tmp_path, align_net, form, fuzz_rounds):
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize(("form", "times"), [("safetensors", 20), ("pt", 4), ("bin", 2)])
+def test_weights_that_were_bent_anywhere_load_or_are_refused_in_one_sentence(
+    tmp_path, align_net, form, times, fuzz_rounds
+):
     """Mutation fuzzing: flipped, cut, doubled and swapped bytes; the same process goes on, within its memory."""
     good, path = tmp_path / f"good.{form}", tmp_path / f"bent.{form}"
-    save_file(align_net.state_dict(), good) if form == "safetensors" else torch.save(align_net.state_dict(), good)
+    if form == "safetensors":
+        save_file(align_net.state_dict(), good)
+    else:  # .bin stands for the older form
+        torch.save(align_net.state_dict(), good, _use_new_zipfile_serialization=form == "pt")
     whole, chance = good.read_bytes(), random.Random(form)
     before = psutil.Process().memory_info().rss
     refused = 0
-    for _ in range(fuzz_rounds * (20 if form == "safetensors" else 4)):
+    for _ in range(fuzz_rounds * times):
         path.write_bytes(mutate(whole, chance))
         said = complaint(path)
         assert said is None or (path.name in said and len(said) < 600)

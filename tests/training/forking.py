@@ -1,4 +1,4 @@
-"""Trainings in processes that are forked, killed and connected: python tests/training/forking.py kills|ranks|jobs DIR
+"""Trainings in processes that are forked, killed and connected: tests/training/forking.py kills|saves|ranks|jobs DIR
 
 The libraries are imported once and every child is a fork, so that twenty kills take seconds.
 """
@@ -25,7 +25,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import Dataset
 
-from x2i_app.training.checkpoints import newest_checkpoint
+from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint
 from x2i_app.training.loop import LoopOptions, train
 
 OPTIONS = LoopOptions(steps=60, learning_rate=1e-2, warmup_steps=5, mixed_precision="no", checkpoint_every=7, workers=0)
@@ -134,6 +134,46 @@ def kills(directory: Path) -> None:
     print(json.dumps(told))
 
 
+def saves(directory: Path) -> None:
+    """Kill a process fifty times while it saves, one checkpoint after another; prints what was found each time.
+
+    That is: the last step that was saved for certain, the newest checkpoint's step, and whether it is whole.
+    """
+    board, rng, told = mmap.mmap(-1, 8), random.Random(4), []
+
+    def work():
+        start = newest_step(directory)
+        for step in range(start + 1, start + 10_000):
+            save_checkpoint(directory, step, {"model": Filled(step)})
+            board[:8] = struct.pack("q", step)
+            prune_checkpoints(directory, keep=2)
+
+    while len(told) < 50:
+        before = newest_step(directory)
+        child = fork(work)
+        while struct.unpack("q", board[:8])[0] <= before:
+            time.sleep(0.0005)
+        time.sleep(rng.uniform(0, 0.03))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
+        step, state = newest_checkpoint(directory)
+        whole = all(bool((state["model"][name] == step).all()) for name in ("first", "last"))
+        told.append((struct.unpack("q", board[:8])[0], step, whole))
+    left = len(list(directory.glob("tmp-*")))
+    prune_checkpoints(directory, keep=1)
+    print(json.dumps({"kills": told, "left": left, "names": sorted(path.name for path in directory.iterdir())}))
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A state of 4 MB in which every number is the step."""
+
+    step: int
+
+    def state_dict(self):
+        return {name: torch.full((500_000,), self.step, dtype=torch.float32) for name in ("first", "last")}
+
+
 def newest_step(directory: Path) -> int:
     found = newest_checkpoint(directory)
     return found[0] if found else 0
@@ -197,4 +237,4 @@ def start_two(work: Callable[[int], None]) -> list[int]:
 
 if __name__ == "__main__":
     gc.freeze()  # what is imported is not looked through again in every child
-    {"kills": kills, "ranks": ranks, "jobs": jobs}[sys.argv[1]](Path(sys.argv[2]))
+    {"kills": kills, "saves": saves, "ranks": ranks, "jobs": jobs}[sys.argv[1]](Path(sys.argv[2]))

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,48 @@ def test_killed_at_twenty_random_points_it_loses_the_last_interval_alone(tmp_pat
     assert steps == [line["step"] for line in history(tmp_path / "whole")]
 
 
+def test_killed_fifty_times_while_it_saves_there_is_always_a_whole_checkpoint(tmp_path):
+    done = fork(tmp_path, "saves")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["kills"]) == 50
+    for saved, newest, whole in found["kills"]:
+        assert whole
+        assert saved <= newest <= saved + 1  # killed between the rename and the word about it
+    assert found["left"] > 0  # some kills came in the middle of writing
+    assert found["names"] == [f"step-{found['kills'][-1][1]:08d}"]
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_a_disk_that_is_full_anywhere_in_a_checkpoint_keeps_the_old_one(tmp_path, part):
+    state = {"model": network()}
+    save_checkpoint(tmp_path, 1, state)
+    size = (tmp_path / "step-00000001" / "state.pt").stat().st_size
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    with (
+        file_size_limit(size * part // 10),
+        pytest.raises(TrainingError, match=r"step 2 cannot be written .* make room and start again"),
+    ):
+        save_checkpoint(tmp_path, 2, state)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+    assert newest_step(tmp_path) == 1
+    save_checkpoint(tmp_path, 2, state)
+    assert newest_step(tmp_path) == 2
+
+
+@contextmanager
+def file_size_limit(size):
+    """The kernel refuses what a file has beyond this size, as it would on a full disk."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+
 def tensors(values):
     """Every tensor in nested dictionaries and lists."""
     if isinstance(values, torch.Tensor):
@@ -98,16 +141,11 @@ def tensors(values):
 def test_a_full_disk_loses_the_last_interval_alone(tmp_path):
     run(tmp_path, stop_at=7)
     before = sorted(path.name for path in tmp_path.iterdir())
-    # The kernel refuses what a file has beyond this size, as it would on a full disk.
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, usual[1]))
-    try:
-        with pytest.raises(TrainingError, match=r"The checkpoint of step 14 cannot be written .*earlier ones are kept"):
-            run(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    with (
+        file_size_limit(4000),
+        pytest.raises(TrainingError, match=r"The checkpoint of step 14 cannot be written .*earlier ones are kept"),
+    ):
+        run(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     resumed = run(tmp_path)
     assert equal(resumed, run(tmp_path / "whole"))

@@ -12,6 +12,7 @@ from x2i_app.errors import CheckpointError
 from x2i_app.loading.files import check_file
 from x2i_app.models import AlignNet
 
+_ZIP = b"PK\x03\x04"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # what diffusers' save_pretrained writes
 
 
@@ -78,14 +79,23 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """PyTorch stores tensors as they are; packed ones could unpack to more than the memory before they are seen."""
+    """PyTorch stores tensors as they are, each once; packed or overlapping ones could become more than the memory."""
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:  # by which torch.load too tells archives from the older form
+            return
     try:
         with zipfile.ZipFile(path) as archive:
-            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-    except Exception:  # noqa: BLE001 - hostile bytes make it raise anything; what is no archive is judged by its reader
-        return
-    if packed:
+            entries = archive.infolist()
+    except Exception as error:  # hostile bytes make it raise anything
+        reason = str(error).split("\n")[0][:120] or type(error).__name__
+        raise CheckpointError(f"{path.name} is cut or damaged ({reason}); download it again.") from error
+    if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
         raise CheckpointError(f"{path.name} has compressed entries ({packed[0]!r}); save it with torch.save.")
+    claimed, there = sum(entry.file_size for entry in entries), path.stat().st_size
+    if claimed > there:
+        raise CheckpointError(
+            f"{path.name} has {there:,} bytes but its entries claim {claimed:,}; save it with torch.save."
+        )
 
 
 def _check_bytes(path: Path, state_dict: dict[str, torch.Tensor]) -> None:

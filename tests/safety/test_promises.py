@@ -1,0 +1,47 @@
+"""SECURITY.md keeps its own word: every threat and fault has its row, and every test that a row names is there."""
+
+import ast
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+ROWS = {
+    number: named
+    for number, *_, named in (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (TESTS.parent / "SECURITY.md").read_text(encoding="utf-8").splitlines()
+        if re.match(r"\| [TR]\d+ \|", line)
+    )
+}
+
+
+def functions(path: Path) -> list[str]:
+    """The tests in a file."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []
+    return [node.name for node in body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+
+
+def missing(cell: str) -> list[str]:
+    """What a row's last cell names that is not there; a name that begins with `::` is of the file before it."""
+    names, file, wrong = re.findall(r"`([^`]+)`", cell), "", []
+    for name in names:
+        path, _, test = name.partition("::")
+        file = path or file
+        if not fnmatch.filter(functions(TESTS / file), test or "*"):
+            wrong.append(name)
+    return wrong if names else ["no test"]
+
+
+@pytest.mark.parametrize("number", [*(f"T{n}" for n in range(1, 21)), *(f"R{n}" for n in range(1, 14))])
+def test_every_row_names_tests_that_are_there(number):
+    assert missing(ROWS[number]) == []
+
+
+def test_the_check_itself_finds_what_is_not_there():
+    assert missing("`safety/test_promises.py::test_every_*`, `::test_the_check_itself_*`") == []
+    assert missing("`safety/test_promises.py`, `safety/nothing.py`") == ["safety/nothing.py"]
+    assert missing("`safety/test_promises.py::test_nothing`") == ["safety/test_promises.py::test_nothing"]
+    assert missing("by hand") == ["no test"]

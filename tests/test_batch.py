@@ -1,6 +1,7 @@
 """Batches as people run them: real processes, a real kill, real files; one bad row never stops the rest."""
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from x2i_app.batch import run_batch
 from x2i_app.cli import main
-from x2i_app.errors import X2IError
+from x2i_app.errors import EngineError, X2IError
 from x2i_app.media import read_recipe
 from x2i_app.rows import read_rows
-from x2i_app.settings import ASSETS
+from x2i_app.settings import ASSETS, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ASSETS / "examples"
@@ -104,6 +106,32 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     assert all(written[name] == moment for name, moment in kept.items())
     assert main(arguments) == 0
     assert pictures_in(output) == written
+
+
+@pytest.mark.parametrize(("room", "drawn"), [(2000, 0), (30_100, 1)], ids=["for no picture", "for no second line"])
+def test_a_full_disk_is_one_sentence_and_what_is_done_is_kept(tmp_path, room, drawn):
+    """A line of another batch takes up 30,000 bytes, more than a picture: first that, then the lines have no room."""
+    source = write_rows(tmp_path / "rows.jsonl", *({"id": str(n), "prompt": "a cat", "seed": n} for n in range(3)))
+    output = tmp_path / "out"
+    output.mkdir()
+    foreign = json.dumps({"id": "before", "files": [], "digest": "", "padding": ""})
+    size = 30_000 if drawn else 200
+    line = foreign.replace('""}', f'"{"x" * (size - len(foreign) - 1)}"}}') + "\n"
+    (output / "results.jsonl").write_text(line)
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, usual[1]))
+    try:
+        with pytest.raises(EngineError, match=r"out' cannot be written to \(File too large\); what is done is kept"):
+            run_batch(Settings(profile="cpu"), source, output, {"steps": 1, "width": 64, "height": 64})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    assert set(pictures_in(output)) == {f"{n}.png" for n in range(drawn)}
+    assert (output / "results.jsonl").read_text().startswith(line)
+    outcome = run_batch(Settings(profile="cpu"), source, output, {"steps": 1, "width": 64, "height": 64})
+    assert (outcome.drawn, outcome.failed) == (3, 0)
+    assert [result["id"] for result in results_of(output)] == ["before", "0", "1", "2"]
 
 
 def test_a_folder_makes_a_row_of_what_is_called_the_same(tmp_path):

@@ -15,6 +15,7 @@ from huggingface_hub import SpaceCard, SpaceHardware
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from PIL import Image
+from safety.wire import call
 
 from x2i_app.hosting import use_persistent_storage
 
@@ -53,6 +54,11 @@ def test_it_draws_on_a_space_without_a_gpu(space, tmp_path):
     pictures, *_ = client.predict(prompt="a red house", steps=1, width=64, height=64, api_name="/text")
     with Image.open(pictures[0]["image"]) as picture:
         assert picture.size == (64, 64)
+
+
+def test_visitors_of_a_space_change_no_model_and_name_no_file(space):
+    for endpoint, data in (("switch", ["x2i-tiny", "/etc", ""]), ("switch", ["", "", ""]), ("unload", [])):
+        assert "cannot be changed from the browser" in call(space.url, endpoint, data)
 
 
 def test_behind_the_hub_s_proxy_the_page_knows_its_public_address(space):

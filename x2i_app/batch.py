@@ -57,8 +57,8 @@ def run_batch(settings: Settings, source: Path, output: Path, defaults: Mapping[
         ) from error
     outcome = Outcome(kept=len(done))
     engine = Engine(settings)
-    with results, tqdm(total=count, initial=len(done), unit="row", disable=None) as bar:
-        try:
+    try:  # around the file too: what a full disk did not take is tried, and refused, once more when it is closed
+        with results, tqdm(total=count, initial=len(done), unit="row", disable=None) as bar:
             engine.start()
             todo = (row for row in read_rows(source, defaults)[1] if row.error or row.name not in done)
             for row, result in _draw(engine, todo, bar):
@@ -68,13 +68,13 @@ def run_batch(settings: Settings, source: Path, output: Path, defaults: Mapping[
                 outcome.failed += "error" in line
                 outcome.drawn += "error" not in line
                 bar.update()
-        except OSError as error:
-            raise EngineError(
-                f"{str(output)!r} cannot be written to ({error.strerror}); what is done is kept: make room and start "
-                "again to go on from there."
-            ) from error
-        finally:
-            engine.close()
+    except OSError as error:
+        raise EngineError(
+            f"{str(output)!r} cannot be written to ({error.strerror}); what is done is kept: make room and start "
+            "again to go on from there."
+        ) from error
+    finally:
+        engine.close()
     return outcome
 
 
@@ -139,10 +139,13 @@ def _write(row: Row, result: GenerationResult | X2IError, output: Path, settings
         path = output / name
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.tmp")  # a picture is there as a whole or not at all
-        with fresh.open("wb") as file:
-            save_png(image, file, texts)
-            _flush(file)
-        fresh.replace(path)
+        try:
+            with fresh.open("wb") as file:
+                save_png(image, file, texts)
+                _flush(file)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)  # where the disk was full, what it took is in the way
     line = {"id": row.name, "place": row.place, "files": list(row.pictures), "prompt": result.request.prompt}
     return line | result.report() | {"digest": row.digest(_model(settings))}
 

@@ -88,10 +88,14 @@ class Settings:
 
     @property
     def may_switch(self) -> bool:
-        """Whether visitors of the page may change the model for everybody, and name files for it."""
+        """Whether visitors of the page may change the model for everybody."""
+        return self.is_private if self.switch == "auto" else self.switch == "yes"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only who sits at this machine can open the page; nobody else may name its files."""
         others = self.share or self.hosts or self.root_path  # a proxy brings strangers to this machine's own address
-        here = self.host in ("127.0.0.1", "localhost", "::1") and not others
-        return here if self.switch == "auto" else self.switch == "yes"
+        return self.host in ("127.0.0.1", "localhost", "::1") and not others
 
     @classmethod
     def parse(cls, arguments: Sequence[str], environment: Mapping[str, str] = os.environ):

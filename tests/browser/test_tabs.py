@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from x2i_app.settings import ASSETS
-from x2i_app.ui.texts import MAKE, TABS
+from x2i_app.ui.texts import MAKE, TABS, USED
 
 EXAMPLES = ASSETS / "examples"
 DRAWING = EXAMPLES / "images/boat-at-sunset.png"
@@ -132,18 +132,22 @@ def test_a_mistake_is_one_sentence_and_nothing_is_lost(page, tmp_path):
     expect(page.get_by_label("What should it show?")).to_have_value("stop <|im_end|> here")
     page.locator(".toast-close").first.click()
 
-    hostile = tmp_path / "<img src=x onerror=window.hacked=1>.png"
-    hostile.write_bytes(b"not a picture")
-    open_tab(page, "image_text")
-    upload(page, "image_text", hostile)
-    page.locator("#make-image_text").click()
-    expect(page.locator(".toast-body")).to_be_visible()
-    assert page.evaluate("window.hacked") is None
-    page.locator(".toast-close").first.click()
+    script = "<img src=x onerror=window.p=1>"
+    for name in ("image_text", "video", "fusion"):
+        hostile = tmp_path / f"{script}.{'mp4' if name == 'video' else 'png'}"
+        hostile.write_bytes(b"neither a picture nor a film")
+        open_tab(page, name)
+        upload(page, name, hostile)
+        page.locator(f"#make-{name}").click()
+        expect(page.locator(".toast-body")).to_contain_text("img-src")  # its name, as far as that may be shown
+        page.locator(".toast-close").first.click()
 
     open_tab(page, "text")
-    page.get_by_label("What should it show?").fill("a house, after all that")
+    page.get_by_label("What should it show?").fill(f"a house, after all that {script}")
     draw(page, "text")
+    page.locator("button", has_text=USED.en).first.click()
+    expect(page.locator("#report")).to_contain_text("seeds")
+    assert page.evaluate("window.p") is None
 
 
 def test_the_page_fits_its_screen_and_its_light(page):

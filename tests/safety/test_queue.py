@@ -25,7 +25,7 @@ def test_r2_of_eighty_at_once_everybody_gets_their_own_picture_or_is_told_at_onc
 
     def come(seed: int) -> None:
         answers[seed] = call(server, "text", ["a fish", *settings(seed)])
-        if len(answers) == 16:
+        if len(answers) >= 16:
             enough.set()
 
     visitors = [threading.Thread(target=come, args=(seed,)) for seed in range(1000, 1080)]

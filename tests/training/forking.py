@@ -137,7 +137,8 @@ def kills(directory: Path) -> None:
 def saves(directory: Path) -> None:
     """Kill a process fifty times while it saves, one checkpoint after another; prints what was found each time.
 
-    That is: the last step that was saved for certain, the newest checkpoint's step, and whether it is whole.
+    That is: the last step that was saved for certain, the newest checkpoint's step, whether that is whole, and how many
+    others were begun.
     """
     board, rng, told = mmap.mmap(-1, 8), random.Random(4), []
 
@@ -158,10 +159,9 @@ def saves(directory: Path) -> None:
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
         step, state = newest_checkpoint(directory)
         whole = all(bool((state["model"][name] == step).all()) for name in ("first", "last"))
-        told.append((struct.unpack("q", board[:8])[0], step, whole))
-    left = len(list(directory.glob("tmp-*")))
+        told.append((struct.unpack("q", board[:8])[0], step, whole, len(list(directory.glob("tmp-*")))))
     prune_checkpoints(directory, keep=1)
-    print(json.dumps({"kills": told, "left": left, "names": sorted(path.name for path in directory.iterdir())}))
+    print(json.dumps({"kills": told, "names": sorted(path.name for path in directory.iterdir())}))
 
 
 @dataclass(frozen=True)

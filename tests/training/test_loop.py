@@ -93,10 +93,10 @@ def test_killed_fifty_times_while_it_saves_there_is_always_a_whole_checkpoint(tm
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert len(found["kills"]) == 50
-    for saved, newest, whole in found["kills"]:
+    for saved, newest, whole, _ in found["kills"]:
         assert whole
         assert saved <= newest <= saved + 1  # killed between the rename and the word about it
-    assert found["left"] > 0  # some kills came in the middle of writing
+    assert sum(begun > 0 for *_, begun in found["kills"]) > 5  # kills that came in the middle of writing
     assert found["names"] == [f"step-{found['kills'][-1][1]:08d}"]
 
 

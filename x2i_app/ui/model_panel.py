@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import re
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from x2i_app.engine import Engine
-from x2i_app.errors import EngineError, X2IError
+from x2i_app.errors import EngineError, InvalidRequestError, X2IError
 from x2i_app.presets import FLUX_MODELS
 from x2i_app.settings import PROFILES
 from x2i_app.ui import texts
@@ -51,7 +52,7 @@ def build_panel(engine: Engine) -> Panel:
                     ["", *FLUX_MODELS],
                     label=texts.LABELS["flux"],
                     info=texts.FLUX_HINT,
-                    allow_custom_value=True,
+                    allow_custom_value=engine.settings.is_private,
                     elem_id="model-flux",
                 )
             )
@@ -94,6 +95,7 @@ def change_handler(engine: Engine):
         _check_allowed(engine)
         try:
             names = [name if isinstance(name, str) else "" for name in (preset, flux, profile)]
+            _check_named(engine, *names[:2])
             done = engine.switch(engine.model.settings_for(*names))
         except X2IError as error:
             raise as_gradio_error(error) from error
@@ -138,11 +140,24 @@ def show_facts(engine: Engine, language: str = "en") -> str:
         texts.STATE.to(language): f"{texts.STATES[status.state].to(language)} {status.detail}".strip(),
         "FLUX": texts.about_flux(flux, language),
         texts.LABELS["profile"].to(language): engine.settings.profile,
-    } | engine.model.sources
+    } | _sources(engine)
     cells = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows.items())
     return f"<dl>{cells}</dl>"
+
+
+def _sources(engine: Engine) -> dict[str, str]:
+    """Where each part was found; strangers see of a path the last name alone."""
+    found = engine.model.sources
+    return found if engine.settings.is_private else {name: re.split(r"[/\\]", said)[-1] for name, said in found.items()}
 
 
 def _check_allowed(engine: Engine) -> None:
     if not engine.settings.may_switch:
         raise as_gradio_error(EngineError(texts.NO_SWITCH))
+
+
+def _check_named(engine: Engine, preset: str, flux: str) -> None:
+    """Folders of this machine, and names of the hub, are its owner's to give: strangers choose from the lists."""
+    known = (preset in ("", *engine.model.choices), flux in ("", *FLUX_MODELS, engine.settings.flux))
+    if not engine.settings.is_private and not all(known):
+        raise as_gradio_error(InvalidRequestError(texts.NO_NAMES))

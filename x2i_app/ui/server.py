@@ -18,6 +18,7 @@ from x2i_app.ui.layout import build_page
 from x2i_app.ui.theme import CSS, build_theme
 
 _SESSIONS = 1000  # whose state Gradio remembers
+_OTHER_EVENTS = 64  # that go on beside jobs that wait: a running one, those that are just refused, other buttons
 
 
 def serve(settings: Settings) -> None:
@@ -52,6 +53,8 @@ def serve(settings: Settings) -> None:
             show_error=False,
             app_kwargs={"middleware": [gate]},
             state_session_capacity=_SESSIONS,
+            # Gradio follows so many events at once and lets others wait unheard, before they reach our queue.
+            max_threads=settings.queue_size + _OTHER_EVENTS,
             # Whatever the environment says: no second way in beside the gate, and nothing about visitors kept.
             enable_monitoring=False,
             run_history=False,

@@ -73,6 +73,7 @@ MEMORY = Text("Memory", "内存")
 MEMORY_LATER = Text("Shown when the model is loaded.", "模型加载后显示。")
 
 # Errors and what is printed: English, as everywhere outside the page.
+NO_NAMES = "Only the models in the lists can be chosen from afar; files and hub names are given as the app is started."
 NO_SWITCH = "The model of this page cannot be changed from the browser; start the app with --switch yes to allow it."
 NO_SHARE_LINK = (
     "x2i: there is no share link: Gradio's tunnel could not be downloaded or reached, or this is a Space, which is "

@@ -145,7 +145,7 @@ OTHERS = (
     ),
     Guard(
         "words that are shown as words",
-        "ui/handlers.py",
+        "ui/running.py",
         "gr.Error(html.escape(str(error))",
         "gr.Error((str(error))",
         "browser/test_tabs.py::test_a_mistake_is_one_sentence_and_nothing_is_lost",

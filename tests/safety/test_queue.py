@@ -56,7 +56,8 @@ def test_r13_sessions_that_come_and_go_leave_no_memory_behind(app, fuzz_rounds):
     assert all(map(come_and_go, range(20)))
     before = resident().rss
     assert all(map(come_and_go, range(20, 20 + 2 * fuzz_rounds)))  # 2,000 with --fuzz-long
-    assert resident().rss - before < 20e6 + 90e3 * 2 * fuzz_rounds  # 200 MB for 2,000
+    # A visit takes about 0.25 MB, and of 400 visits Gradio keeps what is theirs; then nothing is added.
+    assert resident().rss - before < min(200e6, 20e6 + 0.4e6 * 2 * fuzz_rounds)
 
 
 @pytest.mark.usefixtures("unharmed")

@@ -17,7 +17,7 @@ from x2i_app.ui.languages import translations
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.theme import CSS, build_theme
 
-_SESSIONS = 1000  # whose state Gradio remembers
+_SESSIONS = 400  # whose state Gradio remembers, about 0.25 MB each
 _OTHER_EVENTS = 64  # that go on beside jobs that wait: a running one, those that are just refused, other buttons
 
 

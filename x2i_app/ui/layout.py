@@ -167,7 +167,7 @@ def _build_tab(engine: Engine, tab: Tab):
         )
         examples = tab.examples()
         if examples and not missing:
-            gr.Examples(
+            shown = gr.Examples(
                 examples,
                 inputs[: len(examples[0])],
                 examples_per_page=6,
@@ -176,6 +176,7 @@ def _build_tab(engine: Engine, tab: Tab):
                 api_visibility="private",
                 elem_id=f"examples-{tab.name}",
             )
+            shown.dataset.headers = []  # Gradio would show its translations' raw JSON there
     return tab, button, inputs
 
 

@@ -68,6 +68,8 @@ CSS = """
 #preview:not(:has(img)) { display: none; }
 #preview img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
 #news { align-items: center; min-height: 4.25rem; }
+/* A click on a player is a click on its example, as everywhere else on it. */
+[id^="examples-"] :is(audio, video) { pointer-events: none; }
 #memory meter { width: 100%; }
 #memory td:nth-child(n+2) { text-align: right; font-variant-numeric: tabular-nums; }
 #progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; }

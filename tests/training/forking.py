@@ -140,6 +140,7 @@ def saves(directory: Path) -> None:
     That is: the last step that was saved for certain, the newest checkpoint's step, whether that is whole, and how many
     others were begun.
     """
+    torch.set_num_threads(1)  # a pool of OpenMP threads does not survive a fork: the child would wait for it for ever
     board, rng, told = mmap.mmap(-1, 8), random.Random(4), []
 
     def work():

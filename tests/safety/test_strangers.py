@@ -1,6 +1,7 @@
 """T1 and T8 of SECURITY.md: what the model panel lets visitors do who do not sit at this machine."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
@@ -17,7 +18,9 @@ def switch(engine: Engine, *names: str) -> str:
         return await anext(change_handler(engine)(None, *names))
 
     try:
-        return asyncio.run(first())
+        # Playwright's browser, open beside the other tests, has an event loop running in this thread.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, first()).result()
     except gr.Error as error:
         return error.message
 

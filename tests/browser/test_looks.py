@@ -59,6 +59,7 @@ def test_light_and_dark_are_chosen_and_last(page):
 
 def test_nothing_moves_when_a_picture_arrives(page):
     page.get_by_label("What should it show?").fill("a red house")
+    expect(page.locator("#heading")).to_contain_text("x2i-tiny")  # it comes a moment after the page
     places = [page.locator(name) for name in ("#pictures", "#make-text", "#keep-seed", "#settings")]
     top = "scrollTo(0, 0)"
     page.evaluate(top)

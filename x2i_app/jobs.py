@@ -125,9 +125,14 @@ class Job:
         """Ask the worker to stop within one step."""
         self._cancelled.set()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it is to stop, or has stopped."""
+        return self._cancelled.is_set()
+
     def check_cancelled(self) -> None:
         """Raise GenerationCancelledError if the job was cancelled."""
-        if self._cancelled.is_set():
+        if self.is_cancelled:
             raise GenerationCancelledError("The job was stopped before its picture was finished; start it again.")
 
     def finish(self, result: GenerationResult) -> None:

@@ -73,10 +73,12 @@ def build_page(engine: Engine) -> Page:
         for tab, button, inputs in drawn:
             _connect(engine, tab, button, [*inputs, *settings], result, audience)
         _keep_job(page, result, audience)
+        # Only who follows the job writes its progress: an answer from here might come after the last word on it.
+        answer = gr.Textbox(label="cancel", visible=False)
         result.stop.click(
             cancel_handler(engine),
             result.job,
-            result.progress,
+            answer,
             api_name="cancel",
             concurrency_limit=_NO_LIMIT,
             queue=False,

@@ -111,6 +111,8 @@ class Audience:
         return saved + [save_pil_to_cache(picture, get_upload_folder(), format="png") for picture in new]
 
     def _progress(self, job: Job, progress: Progress, language: str) -> str:
+        if job.is_cancelled and not progress.phase.is_final:
+            return f'<p role="status">{html.escape(texts.STOPPING.to(language))}</p><progress></progress>'
         return show_progress(progress, self.engine, language, self.engine.seconds_left(job))
 
 
@@ -213,14 +215,15 @@ def _describe(job: Job, engine: Engine) -> dict[str, Any]:
 
 
 async def _follow(job: Job) -> AsyncIterator[Progress]:
-    """Every new moment of a job, and the last one again when there was none for a while.
+    """Every new moment of a job, one when it is told to stop, and the last one again when there was none for a while.
 
     Waiting for it takes no thread, so that any number of visitors can wait.
     """
-    seen, told_at = None, 0.0
+    seen, stopping, told_at = None, False, 0.0
     while seen is None or not seen.phase.is_final:
-        if job.progress is not seen or time.monotonic() - told_at > _NEWS_SECONDS:
-            seen, told_at = job.progress, time.monotonic()
+        is_late = time.monotonic() - told_at > _NEWS_SECONDS
+        if job.progress is not seen or job.is_cancelled is not stopping or is_late:
+            seen, stopping, told_at = job.progress, job.is_cancelled, time.monotonic()
             yield seen
         else:
             await asyncio.sleep(_POLL_SECONDS)

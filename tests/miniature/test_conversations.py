@@ -15,14 +15,13 @@ from x2i_app.miniature.conversations import (
     pictures,
     talk,
     typed,
-    typed_simply,
     words,
     words_and_change,
 )
 from x2i_app.miniature.world import describe, parse_canonical, sound_sentence, sounding
 
 TRAIN = Source("train")
-KINDS = [*TOLD, *SHOWN, typed, typed_simply]
+KINDS = [*TOLD, *SHOWN, typed]
 MEDIA = {
     "words": [],
     "words_and_change": [],
@@ -32,7 +31,6 @@ MEDIA = {
     "film": ["film"],
     "sound": ["sound"],
     "typed": ["screenshot"],
-    "typed_simply": ["screenshot"],
     "instruction": ["picture"],
     "film_and_words": ["film"],
     "sound_and_words": ["sound"],

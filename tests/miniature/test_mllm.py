@@ -149,27 +149,24 @@ def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, sounds,
 
 def test_a_screenshots_letters_are_where_their_ink_is():
     shown = Shown("screenshot", None, 3, text="große Bäume")
-    found = reading(shown, 128, TOKENIZER)["letters"].unflatten(1, (4, 27))  # squares, patches of a square, letters
+    found = reading(shown, TOKENIZER)["letters"].view(8, 16, 27)  # lines, columns, letters
     letters = sorted("abcdefghijklmnopqrstuvwxyzß"[index] for index in found.nonzero()[:, 2].tolist())
     assert letters == sorted("großebaume"), "without accents, each once"
     picture = np.asarray(screenshot(shown.text, 128, shown.seed).convert("L")).astype(int)
-    for square, patch, _ in found.nonzero().tolist():
-        row, column = 2 * (square // 8) + patch // 2, 2 * (square % 8) + patch % 2
-        # A letter is up to two patches high, so its ink reaches into the patch of its middle or the ones beside it.
-        around = picture[max(0, 8 * row - 4) : 8 * row + 12, max(0, 8 * column - 4) : 8 * column + 12]
-        assert np.ptp(around) > 60
+    cells = picture.reshape(8, 16, 16, 8).transpose(0, 2, 1, 3)
+    inked = np.ptp(cells, axis=(2, 3)) > 60
+    assert inked.tolist() == (found.sum(-1) > 0).tolist()
 
 
 @pytest.mark.parametrize(
     "text", ["A red house", "Ein großes rotes Haus im Schnee, daneben eine Katze", "l'hiver\nune île"]
 )
 def test_a_screenshots_tokens_are_those_of_its_text_in_reading_order(text):
-    found = reading(Shown("screenshot", None, 3, text=text), 128, TOKENIZER)["tokens"]
+    found = reading(Shown("screenshot", None, 3, text=text), TOKENIZER)["tokens"]
     where = {token: found[:, token].nonzero().flatten().tolist() for token in found.sum(0).nonzero().flatten().tolist()}
     tokens = TOKENIZER(" ".join(text.split()))["input_ids"]
     visible = [token for token in tokens if TOKENIZER.decode(token).strip()]
     assert set(where) == set(visible)
     once = [token for token in visible if tokens.count(token) == 1]
-    rows = [where[token][0] // 8 for token in once]
-    # A square is 16 pixels high, so two lines may share a row of squares, but none comes before the one above it.
-    assert rows == sorted(rows)
+    squares = [where[token][0] for token in once]
+    assert squares == sorted(squares)

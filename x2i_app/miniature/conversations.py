@@ -13,20 +13,16 @@ from dataclasses import dataclass, replace
 from x2i_app.errors import InvalidRequestError
 from x2i_app.miniature.edits import random_edit
 from x2i_app.miniature.scene import (
-    NATURAL_GROUND,
-    NATURAL_SIZE,
-    NATURAL_SKY,
     Scene,
     Split,
     random_scene,
     usual_places,
 )
-from x2i_app.miniature.screenshot import SCREENSHOT_LANGUAGES, screenshot
+from x2i_app.miniature.screenshot import SCREENSHOT_LANGUAGES, typeset
 from x2i_app.miniature.sound import SILENT_KINDS, imagined, sounding
 from x2i_app.miniature.words import LANGUAGES, describe, sound_sentence
 
 CODES = tuple(LANGUAGES)
-_SIMPLE_LOOKS = 6
 
 
 @dataclass(frozen=True)
@@ -135,25 +131,13 @@ def sound(source: Source, rng: random.Random, voiced: bool | None = None) -> Dia
     return (_exchange("", (heard,), imagined(sounding(heard.scene)), heard.scene),)
 
 
-def typed_simply(source: Source, rng: random.Random) -> Dialogue:
-    """A screenshot of few words in large letters, in one of a few looks, to learn the letters by."""
-    if rng.random() < 0.3:
-        scene = source.scene(rng, things=1)
-        text = describe(scene)
-    else:
-        thing = source.scene(rng, things=1).things[0]
-        scene = Scene(NATURAL_SKY, NATURAL_GROUND, (replace(thing, place="middle", size=NATURAL_SIZE),))
-        text = min((describe(scene, "en", rng) for _ in range(4)), key=len)
-    return (_exchange("", (Shown("screenshot", None, rng.randrange(_SIMPLE_LOOKS), 0.0, text),), scene),)
-
-
 def typed(source: Source, rng: random.Random) -> Dialogue:
     """A screenshot of a description in a language that the screenshot's font has."""
     while True:
         scene = source.scene(rng)
         shown = Shown("screenshot", None, rng.randrange(1 << 30), 0.0, describe(scene, _latin(rng), rng))
         try:
-            screenshot(shown.text, 128, shown.seed)
+            typeset(shown.text, shown.seed)
         except InvalidRequestError:
             continue  # longer than such a screenshot can hold
         return (_exchange("", (shown,), scene),)

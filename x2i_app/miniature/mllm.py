@@ -23,7 +23,6 @@ from x2i_app.miniature.conversations import (
     Source,
     draw,
     typed,
-    typed_simply,
 )
 from x2i_app.miniature.draw import draw_scene
 from x2i_app.miniature.hearing import SoundPool
@@ -33,7 +32,6 @@ from x2i_app.specs import EncodingSpec
 from x2i_app.training.loop import LoopOptions, train
 
 _PARTS = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
-_EASY = 0.5  # share of screenshots of few words in large letters, in the end
 _READ = {"letters": 0.05, "tokens": 0.3}  # weights of what is read in a screenshot's squares
 _LIKENESS_WEIGHT = 0.2
 _RARELY = -4.5  # log odds of a letter in a square, to begin with
@@ -73,23 +71,19 @@ class ConversationBatches(Dataset):
         Each has in `plain` a batch of the same last answers, asked for in the answers' own words.
         """
         rng = random.Random(f"conversations {self.seed} {step}")
-        screenshots = 3 * self.media_size // 2
         if step < self.reading_steps:
-            easy = 1.5 - 1.5 * step / self.reading_steps
-            return [self._screenshots(2 * screenshots, min(1.0, max(_EASY, easy)), rng)]
+            return [self._screenshots(3 * self.media_size, rng)]
         beginner = 1 - (step - self.reading_steps) / self.basic_steps
         batches = [self._batch([draw(TOLD, rng)(self._source, rng) for _ in range(self.words_size)], rng)]
-        batches.append(self._screenshots(screenshots, _EASY, rng))
+        batches.append(self._screenshots(self.media_size, rng))
         for _ in range(self.kinds):
             kind = draw(BASICS if rng.random() < beginner else SHOWN, rng)
             batches.append(self._batch([kind(self._source, rng) for _ in range(self.media_size)], rng))
         return batches
 
-    def _screenshots(self, count, easy, rng):
-        kinds = rng.choices((typed_simply, typed), (easy, 1 - easy), k=count)
-        dialogues = [kind(self._source, rng) for kind in kinds]
-        side, tokenizer = self.spec.image_size[0], self.processor.tokenizer
-        written = [reading(exchange.shown[0], side, tokenizer) for (exchange,) in dialogues]
+    def _screenshots(self, count, rng):
+        dialogues = [typed(self._source, rng) for _ in range(count)]
+        written = [reading(exchange.shown[0], self.processor.tokenizer) for (exchange,) in dialogues]
         return self._batch(dialogues, rng) | {n: torch.stack([found[n] for found in written]) for n in _READ}
 
     def _batch(self, dialogues: list[Dialogue], rng: random.Random) -> dict[str, torch.Tensor]:
@@ -161,7 +155,7 @@ class Learner(nn.Module):
     def __init__(self, mllm: Qwen2_5OmniThinkerForConditionalGeneration):
         super().__init__()
         self.mllm = mllm
-        self.letters = nn.Linear(mllm.config.vision_config.out_hidden_size, 4 * len(LETTERS), bias=False)
+        self.letters = nn.Linear(mllm.config.vision_config.out_hidden_size, 2 * len(LETTERS), bias=False)
 
     def reading_loss(self, squares: torch.Tensor, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """How far the squares are from telling their letters, and from looking like the words that begin there.

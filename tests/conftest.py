@@ -34,6 +34,18 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz-long", action="store_true", help="bend ten times as many files in tests/safety")
 
 
+@pytest.fixture(scope="module")
+def engine():
+    """An engine with x2i-tiny."""
+    from x2i_app.engine import Engine
+    from x2i_app.settings import Settings
+
+    engine = Engine(Settings(profile="cpu"))
+    engine.start()
+    yield engine
+    engine.close()
+
+
 @pytest.fixture(scope="session")
 def qwen_vl_directory(tmp_path_factory) -> Path:
     """A tiny Qwen2.5-VL whose head is its own, as the 7B's."""

@@ -18,14 +18,6 @@ PATIENCE = 300  # seconds; the first job waits for the model
 DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
 
 
-@pytest.fixture(scope="module")
-def engine():
-    engine = Engine(Settings(profile="cpu"))
-    engine.start()
-    yield engine
-    engine.close()
-
-
 @pytest.fixture
 def encodings(engine, monkeypatch):
     """Counts how often the MLLM runs."""

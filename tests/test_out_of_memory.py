@@ -6,24 +6,15 @@ import weakref
 import pytest
 import torch
 
-from x2i_app.engine import Engine
 from x2i_app.errors import OutOfMemoryError
 from x2i_app.loading.out_of_memory import explain, is_out_of_memory, return_memory
 from x2i_app.request import GenerationRequest
-from x2i_app.settings import ASSETS, Settings
+from x2i_app.settings import ASSETS
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 2, "seed": 3}
 LARGE = SMALL | {"width": 128, "height": 192}
 PATIENCE = 600
 DRAWING = str(ASSETS / "examples/images/boat-at-sunset.png")
-
-
-@pytest.fixture(scope="module")
-def engine():
-    engine = Engine(Settings(profile="cpu"))
-    engine.start()
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,24 +10,15 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from x2i_app.cli import main
-from x2i_app.engine import Engine
 from x2i_app.errors import InvalidRequestError
 from x2i_app.media import load_painting, read_recipe
 from x2i_app.media.hashing import path_hash
 from x2i_app.painting import choose_pipeline
 from x2i_app.request import GenerationRequest
-from x2i_app.settings import ASSETS, Settings
+from x2i_app.settings import ASSETS
 
 DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
 QUICK = {"seed": 3, "num_inference_steps": 4}
-
-
-@pytest.fixture(scope="module")
-def engine():
-    engine = Engine(Settings(profile="cpu"))
-    engine.start()
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,6 @@ SMALL = {"width": 64, "height": 64, "num_inference_steps": 2}
 PATIENCE = 300  # seconds; the first job waits for the model
 
 
-@pytest.fixture(scope="module")
-def engine():
-    engine = Engine(Settings(profile="cpu"))
-    engine.start()
-    yield engine
-    engine.close()
-
-
 def test_phases_come_in_order_with_every_step_counted(engine, monkeypatch):
     seen = []
     report = Job.report

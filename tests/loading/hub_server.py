@@ -15,7 +15,7 @@ _COMMIT = "c" * 40
 class Repository:
     """revisions: names that lead to the one commit, or the commit itself. broken: files that the hub fails to send.
 
-    cuts: after how many bytes a file's next answers break off.
+    cuts: after how many bytes a file's next answers break off. stalls: after how many it stops and says nothing more.
     """
 
     files: dict[str, bytes]
@@ -23,6 +23,7 @@ class Repository:
     gated: bool = False
     broken: set[str] = field(default_factory=set)
     cuts: dict[str, list[int]] = field(default_factory=dict)
+    stalls: dict[str, int] = field(default_factory=dict)
     claimed_sizes: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -38,6 +39,8 @@ class Hub:
         self.repositories: dict[str, Repository] = {}
         self.asked: list[str] = []
         self.login_page = False
+        self.stalled = threading.Event()  # somebody waits for bytes that do not come
+        self.closed = threading.Event()
         hub = self
 
         class Handler(_Handler):
@@ -64,6 +67,7 @@ class Hub:
         return sorted(line.split("/resolve/")[1].split("/", 1)[1] for line in gets)
 
     def close(self) -> None:
+        self.closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -132,8 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
             }
             cuts = repository.cuts.get(filename)
             cut = cuts.pop(0) if with_body and cuts else None
+            stall = repository.stalls.get(filename) if with_body else None
             size = self._size(repository, filename) - first
-            self._send(206 if first else 200, content[first:], headers, with_body, size, cut)
+            self._send(206 if first else 200, content[first:], headers, with_body, size, cut, stall)
 
     @staticmethod
     def _size(repository: Repository, filename: str) -> int:
@@ -142,14 +147,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, status: int, code: str, with_body: bool) -> None:
         self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": code}, with_body)
 
-    def _send(self, status, body, headers, with_body, size=None, cut=None) -> None:
+    def _send(self, status, body, headers, with_body, size=None, cut=None, stall=None) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body) if size is None else size))
         self.end_headers()
         if with_body:
-            self.wfile.write(body[:cut])
+            self.wfile.write(body[: cut or stall])
+        if stall is not None:
+            self.wfile.flush()
+            self.served.stalled.set()
+            self.served.closed.wait()
         if cut is not None:
             self.close_connection = True
             self.wfile.flush()

@@ -1,7 +1,9 @@
 """Real downloads by huggingface_hub from a hub on this machine: progress, cut connections, no room, no permission."""
 
+import multiprocessing
 import os
 import sys
+import time
 
 import pytest
 from huggingface_hub import constants
@@ -11,7 +13,8 @@ from x2i_app.loading.download import Download, download_snapshot
 
 NAME = "owner/model"
 FILES = ["*.json", "*.safetensors"]
-WEIGHTS = os.urandom(25_000_000)  # pieces are of 10 MB
+PIECE = constants.DOWNLOAD_CHUNK_SIZE  # about 10 MB
+WEIGHTS = os.urandom(25_000_000)
 
 
 def refusal(repo_id=NAME, revision=None, files=FILES):
@@ -57,6 +60,50 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub):
     assert told[-1].done == len(WEIGHTS)
 
 
+@pytest.fixture
+def killed(hub, tmp_path):
+    """A download that was killed with two pieces of a file on the disk, and another file whole; the partial file."""
+    other = os.urandom(12_000_000)
+    repository = hub.add(NAME, files={"a.safetensors": WEIGHTS, "b.safetensors": other, "config.json": b"{}"})
+    repository.stalls["a.safetensors"] = 22_000_000
+    process = multiprocessing.get_context("fork").Process(target=download_snapshot, args=(NAME, None, FILES))
+    process.start()
+    blobs = tmp_path / "cache/models--owner--model/blobs"
+    assert hub.stalled.wait(60)
+    deadline, expected = time.monotonic() + 60, {".incomplete": 2 * PIECE, "": len(other)}
+    while {path.suffix: path.stat().st_size for path in blobs.iterdir()} != expected:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    assert process.exitcode == -9
+    repository.stalls.clear()
+    assert hub.fetched() == ["a.safetensors", "b.safetensors"]
+    hub.asked.clear()
+    return next(blobs.glob("*.incomplete"))
+
+
+def test_a_download_that_was_killed_is_taken_up_where_it_was(hub, killed):
+    told = []
+    folder = download_snapshot(NAME, None, FILES, told.append)
+    assert hub.fetched() == [f"a.safetensors bytes={2 * PIECE}-", "config.json"]
+    assert (folder / "a.safetensors").read_bytes() == WEIGHTS
+    assert (told[0].done, told[-1].done) == (2 * PIECE, len(WEIGHTS) + 2)  # the file that is whole is not counted
+    assert not killed.exists()
+    hub.asked.clear()
+    assert download_snapshot(NAME, None, FILES) == folder
+    assert hub.fetched() == []
+
+
+def test_a_part_that_was_damaged_meanwhile_is_found_out_and_fetched_anew(hub, killed):
+    with killed.open("r+b") as part:
+        part.write(b"not these bytes")
+    assert "a.safetensors was damaged while its download was interrupted, and is removed; try again" in refusal()
+    hub.asked.clear()
+    assert (download_snapshot(NAME, None, FILES) / "a.safetensors").read_bytes() == WEIGHTS
+    assert "a.safetensors" in hub.fetched()
+
+
 def test_after_a_download_that_failed_whole_files_are_not_fetched_again(hub):
     repository = hub.add(NAME, files={"a.safetensors": WEIGHTS, "b.safetensors": b"b" * 100})
     repository.broken.add("b.safetensors")
@@ -74,13 +121,13 @@ def test_a_disk_without_room_is_known_before_the_first_byte(hub):
 
 
 def test_a_gated_model_says_where_to_accept_its_licence_and_opens_with_a_token(hub, monkeypatch):
-    hub.add(NAME, files={"config.json": b"{}"}, gated=True)
+    hub.add(NAME, files={"config.json": b"{}", "a.safetensors": WEIGHTS}, gated=True)
     said = refusal()
     assert (
         f"its licence must be accepted first; do so at {hub.url}/owner/model, then log in with `hf auth login`" in said
     )
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert (download_snapshot(NAME, None, FILES) / "config.json").exists()
+    assert (download_snapshot(NAME, None, FILES) / "a.safetensors").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Downloads from the hub: room on the disk first, progress, cut connections taken up again, and words for the rest."""
+"""Downloads from the hub: room on the disk first, progress, taken up where they were cut, and words for the rest."""
 
 import errno
 import json
@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 from tqdm import tqdm
 
 from x2i_app.errors import CheckpointError
+from x2i_app.loading.resume import fetch, large_files, silent_bar
 
 _SPARE_BYTES = 2**30  # stay free, whatever is downloaded
 _LOCAL = "or give a local folder or file"
@@ -55,20 +56,26 @@ def cached_snapshot(repo_id: str, revision: str | None, patterns: list[str]) -> 
 def download_snapshot(repo_id: str, revision: str | None, patterns: list[str], report: Report | None = None) -> Path:
     """Those files of a repository that match, in the hub's cache. What is there already is not downloaded again.
 
-    A connection that is cut is taken up where it broke, five times without a byte between them; a file that is
-    complete stays, whatever becomes of the others. patterns: of the files; a single one without wildcards is a name.
+    A connection that is cut is taken up where it broke, five times without a byte between them; what a program that was
+    killed had of a large file is taken up by the next, and a file that is complete stays.
+    patterns: of the files; a single one without wildcards is a name.
     report: told of every piece; None draws a bar on a terminal.
     Raises CheckpointError: no room, no connection, no permission, no such repository, revision or file.
     """
     files = {"revision": revision, "allow_patterns": patterns}
     with _named_errors(repo_id, revision, patterns):
-        planned = snapshot_download(repo_id, **files, dry_run=True, tqdm_class=_silent())
+        planned = snapshot_download(repo_id, **files, dry_run=True, tqdm_class=silent_bar())
         if not planned:
             raise CheckpointError(f"{repo_id} has no {' or '.join(patterns)} on the hub; check the name.")
+        large = large_files(repo_id, planned)
         needed = sum(file.file_size or 0 for file in planned if file.will_download)
-        _check_room(repo_id, needed)
+        _check_room(repo_id, needed - sum(file.here for file in large))
         with _told(repo_id, needed, report) as told:
-            return Path(snapshot_download(repo_id, **files, tqdm_class=_silent(told)))
+            fetch(large, told)
+            before = sum(file.size for file in large)
+            # Of its bars one counts what came over the wire and one what was written; the larger number is the truer.
+            rest = silent_bar(lambda done: told(before + done))
+            return Path(snapshot_download(repo_id, **files, tqdm_class=rest))
 
 
 def _check_room(repo_id: str, needed: int) -> None:
@@ -99,26 +106,6 @@ def _told(repo_id: str, total: int, report: Report | None) -> Iterator[Callable[
                     report(Download(repo_id, min(done, total), total))
 
         yield tell
-
-
-def _silent(told: Callable[[int], None] = lambda done: None) -> type[tqdm]:
-    """A bar for the hub's library, which makes several; it draws nothing, and passes on what the bars of bytes count.
-
-    One of them counts what came over the wire and one what was written; the larger number is the truer one.
-    """
-
-    class Silent(tqdm):
-        def __init__(self, *args, **options):
-            super().__init__(*args, **options | {"disable": True})
-            self.counts_bytes = options.get("unit") == "B"
-
-        def update(self, n=1):
-            with self.get_lock():
-                self.n += n or 0
-            if self.counts_bytes:
-                told(int(self.n))
-
-    return Silent
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import re
 import zipfile
 
 import pytest
+from browser.conftest import ARTIFACTS
 from playwright.sync_api import expect
 
 from x2i_app.media import read_recipe
@@ -91,6 +92,48 @@ def test_the_pictures_of_a_visit_are_shown_again_compared_reused_and_taken_away(
     page.locator("#make-text").wait_for()
     assert thumbnails(page).count() == 0, "nobody sees the pictures of another visit"
     other.close()
+
+
+def test_a_picture_is_held_against_what_it_was_made_from_and_is_the_next_ones_beginning(page):
+    tab = page.locator("[role=tabpanel]:has(#make-image_text)")
+    page.get_by_role("tab", name="Image + Text", exact=True).first.click()
+    tab.locator("input[type=file]").first.set_input_files(str(BOAT))
+    page.locator("#before-after button").first.click()
+    expect(page.locator("#before-after")).to_contain_text(texts.BEFORE_AFTER_HINT.en)
+    expect(page.locator("#heading")).to_contain_text("x2i-tiny")  # it comes a moment after the page
+    page.wait_for_timeout(500)
+    places = [page.locator(name) for name in ("#pictures", "#make-image_text", "#before-after", "#settings")]
+    page.evaluate("scrollTo(0, 0)")
+    before = [place.bounding_box()["y"] for place in places]
+    draw(page, "make it night", "image_text")
+    halves = page.locator("#before-after img")
+    expect(halves).to_have_count(2)
+    assert [pixels(half) for half in halves.all()] == [[128, 128]] * 2, "both as large as the picture"
+    page.evaluate("scrollTo(0, 0)")
+    assert [place.bounding_box()["y"] for place in places] == pytest.approx(before, abs=2)
+    page.screenshot(path=ARTIFACTS / f"before-after-{page.kind}.png", full_page=True)
+
+    made = shown_file(page.locator("#pictures img").first)
+    page.locator("#use-image_text").click()
+    expect(tab.locator("img[src*='/file=']").first).to_have_attribute("src", re.compile(re.escape(made)))
+    page.locator("#use-image").click()
+    expect(page.locator("#make-image")).to_be_visible()
+    expect(page.locator(f"[role=tabpanel]:has(#make-image) img[src*='{made}']").first).to_be_visible()
+    page.locator("#use-fusion").click()
+    expect(page.locator(f"[role=tabpanel]:has(#make-fusion) img[src*='{made}']").first).to_be_visible()
+    page.locator("#make-fusion").click()
+    expect(thumbnails(page)).to_have_count(2)
+    expect(halves.first).to_be_visible()
+
+
+def shown_file(image):
+    """The folder and name of a picture's file on the server."""
+    return "/".join(image.get_attribute("src").rsplit("/", 2)[1:])
+
+
+def pixels(image):
+    expect(image).not_to_have_js_property("naturalWidth", 0)
+    return image.evaluate("image => [image.naturalWidth, image.naturalHeight]")
 
 
 def test_a_file_brings_its_words_and_settings_back_and_says_which_files_to_add(visit, tmp_path):

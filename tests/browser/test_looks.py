@@ -20,7 +20,7 @@ def findings(page):
 
 
 def test_axe_finds_nothing_grave_on_any_tab(page):
-    for section in ("settings", "restore", "model", "memory"):
+    for section in ("settings", "restore", "model", "memory", "before-after"):
         page.locator(f"#{section} button").first.click()
     page.wait_for_timeout(500)
     for tab in TABS.values():

@@ -95,8 +95,8 @@ def build_visit() -> Visit:
                 reuse = gr.Button(texts.REUSE, size="sm", min_width=96, elem_id="reuse")
                 pack_all = gr.Button(texts.PACK, size="sm", min_width=96, elem_id="pack")
             with gr.Accordion(texts.COMPARE, open=False, elem_id="compare"):
-                slider = {"type": "filepath", "format": "png", "interactive": False, "buttons": []}
-                compare = gr.ImageSlider(label=texts.COMPARE, show_label=False, height="24rem", **slider)
+                slider = {"type": "filepath", "format": "png", "interactive": False, "buttons": [], "max_height": 384}
+                compare = gr.ImageSlider(label=texts.COMPARE, show_label=False, height=386, **slider)
             file = gr.DownloadButton(texts.PACK, elem_id="pack-file", elem_classes="unseen")
     kept, picked = (gr.State([], time_to_live=_VISIT_SECONDS) for _ in range(2))
     return Visit(kept, picked, hint, shelf, strip, reuse, compare, pack_all, file)

@@ -1,5 +1,7 @@
 """What the browser does by itself: keys, a light or dark that lasts, and names for what Gradio leaves without one."""
 
+from x2i_app.ui.theme import NARROW
+
 # Run when the page opens.
 ON_LOAD = """() => {
   document.documentElement.lang = navigator.language;
@@ -44,3 +46,6 @@ TURN_LIGHT = """() => {
 # The button of the tab that is open, once it has come to the front and its values are in their places.
 MAKE_NOW = """() => setTimeout(
   () => [...document.querySelectorAll("[id^=make-]")].find(button => button.checkVisibility())?.click(), 300)"""
+
+# On a phone the tabs are below the picture.
+SHOW_TABS = f"() => {{ if (innerWidth <= {NARROW}) document.querySelector('#tabs').scrollIntoView(); }}"

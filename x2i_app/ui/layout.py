@@ -15,6 +15,7 @@ from x2i_app.ui.handlers import drawing_handler
 from x2i_app.ui.languages import Page, language_of
 from x2i_app.ui.memory_panel import build_memory_panel
 from x2i_app.ui.model_panel import Panel, build_panel, chosen, connect_panel, show_facts
+from x2i_app.ui.onward import build_onward, connect_onward
 from x2i_app.ui.running import OUTPUTS, Audience, cancel_handler, finding_handler, status_handler
 from x2i_app.ui.session import Discreet
 from x2i_app.ui.sizes import build_sizes
@@ -63,11 +64,13 @@ def build_page(engine: Engine) -> Page:
             with gr.Column(scale=1, elem_id=_RESULT):
                 result = _build_result()
                 after = build_after()
+                onward = build_onward()
         visit = build_visit()
         discreet = Discreet()
         connect_after(
             engine, after, restore, visit, result, tabs, drawn, dict(zip(SETTINGS, settings, strict=True)), discreet
         )
+        connect_onward(engine, onward, result, visit.kept, tabs, drawn)
         connect_discretion(metadata, discreet)
         audience = Audience(engine, discreet)
         for tab, button, inputs in drawn:

@@ -69,6 +69,13 @@ VISIT_HINT = Text("What you make is kept here until you leave.", "您生成的�
 REUSE = Text("Use its settings", "使用它的设置")
 PACK = Text("Download all", "全部下载")
 COMPARE = Text("Compare the last two that you picked", "比较最近选中的两张")
+USE = {
+    "image_text": Text("Start from this picture", "从这张图片开始"),
+    "image": Text("Add it to Image", "加到“图像”"),
+    "fusion": Text("Add it to Creative Fusion", "加到“创意融合”"),
+}
+BEFORE_AFTER = Text("Before and after", "前后对比")
+BEFORE_AFTER_HINT = Text("Left: what you gave. Right: what came of it.", "左边是您给的图片，右边是生成的图片。")
 MEMORY = Text("Memory", "内存")
 MEMORY_LATER = Text("Shown when the model is loaded.", "模型加载后显示。")
 

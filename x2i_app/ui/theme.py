@@ -81,7 +81,7 @@ CSS = """
 #stop { visibility: hidden; }
 #result:has(#progress progress) #stop { visibility: visible; }
 .unseen { display: none; }
-#after, #sizes { gap: .5rem; align-items: end; }
+#after, #onward, #sizes { gap: .5rem; align-items: end; }
 #sizes button { height: 2.25rem; }
 /* This visit's pictures: one row of thumbnails, however many. */
 #strip { height: 8.5rem !important; min-height: 0; }
@@ -89,7 +89,7 @@ CSS = """
 #strip .grid-container { display: flex; height: 100%; overflow-x: auto; gap: .5rem; padding: .25rem; }
 #strip .gallery-item { flex: 0 0 7.25rem; height: 7.25rem; aspect-ratio: 1; }
 #strip .caption-label { font-size: .6875rem; max-width: 100%; }
-#compare img { object-fit: contain !important; }
+#compare img, #before-after img { object-fit: contain !important; }
 /* On a phone the picture comes first, and the page is one column. */
 @media (max-width: NARROWpx) {
   #workbench { flex-direction: column; }

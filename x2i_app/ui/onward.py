@@ -1,0 +1,141 @@
+"""On from the picture that is shown: it is held against what it was made from, or a tab begins with it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from PIL import ImageOps
+
+from x2i_app.engine import Engine
+from x2i_app.errors import X2IError
+from x2i_app.media import load_image
+from x2i_app.request import GenerationRequest
+from x2i_app.ui import texts
+from x2i_app.ui.browser import SHOW_TABS
+from x2i_app.ui.handlers import as_gradio_error
+from x2i_app.ui.session import Kept
+from x2i_app.ui.tabs import Tab
+
+_QUIET: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
+_VISIT_SECONDS = 86_400
+
+
+@dataclass
+class Onward:
+    """uses: for each tab's name, the button that gives it the picture. place: which of the pictures is looked at."""
+
+    uses: dict[str, gr.Button]
+    place: gr.State
+    fold: gr.Accordion
+    is_open: gr.State
+    slider: gr.ImageSlider
+
+
+def build_onward() -> Onward:
+    """The buttons and the fold under the picture, always there, so that nothing moves when one arrives."""
+    with gr.Row(elem_id="onward"):
+        uses = {
+            name: gr.Button(words, size="sm", min_width=96, elem_id=f"use-{name}") for name, words in texts.USE.items()
+        }
+    with gr.Accordion(texts.BEFORE_AFTER, open=False, elem_id="before-after") as fold:
+        gr.Markdown(texts.BEFORE_AFTER_HINT)
+        slider = gr.ImageSlider(
+            label=texts.BEFORE_AFTER,
+            show_label=False,
+            type="filepath",
+            format="png",
+            interactive=False,
+            buttons=[],
+            height=322,  # of the pictures and a border
+            max_height=320,
+        )
+    place, is_open = (gr.State(value, time_to_live=_VISIT_SECONDS) for value in (0, False))
+    return Onward(uses, place, fold, is_open, slider)
+
+
+def connect_onward(
+    engine: Engine, onward: Onward, result: Any, kept: gr.State, tabs: gr.Tabs, drawn: Sequence[tuple]
+) -> None:
+    """result: the right side of the page; kept: this visit's pictures; drawn: each tab with its button and inputs."""
+    shown = [result.pictures, result.job, kept]
+
+    async def compare(is_open: bool, place: int, pictures: list | None, job: str, kept: list[Kept]):
+        if not is_open:
+            return gr.skip()  # nothing is read or sent for who does not look
+        request, after = _request_of(engine, job, kept), _picture(pictures, place)
+        before = first_picture(request) if request else None
+        if before is None or after is None:
+            return None
+        try:
+            return await asyncio.to_thread(_pair, before, after)
+        except X2IError as error:
+            raise as_gradio_error(error) from error
+
+    state = [onward.is_open, onward.place, *shown]
+    for event, is_open in ((onward.fold.expand, True), (onward.fold.collapse, False)):
+        event(lambda is_open=is_open: is_open, None, onward.is_open, **_QUIET).success(
+            compare, state, onward.slider, **_QUIET
+        )
+
+    def select(event: gr.SelectData):
+        return event.index
+
+    result.pictures.select(select, None, onward.place, **_QUIET).success(compare, state, onward.slider, **_QUIET)
+    # New pictures, or one of this visit that is looked at again.
+    result.report.change(lambda: 0, None, onward.place, **_QUIET).success(compare, state, onward.slider, **_QUIET)
+
+    for tab, _, inputs in drawn:
+        if tab.name in onward.uses:
+            _connect_use(onward, onward.uses[tab.name], tab, inputs, result, tabs)
+
+
+def _connect_use(onward: Onward, button: gr.Button, tab: Tab, inputs: list, result: Any, tabs: gr.Tabs) -> None:
+    target = inputs[0]
+
+    def use(place: int, pictures: list | None, given: Any):
+        picture = _picture(pictures, place)
+        if picture is None:
+            raise gr.Error(texts.NOTHING_YET, duration=10, title=texts.FAILED.en, print_exception=False)
+        return gr.Tabs(selected=tab.name), with_picture(tab.parameters[0], given, picture)
+
+    button.click(use, [onward.place, result.pictures, target], [tabs, target], **_QUIET).success(
+        None, None, None, js=SHOW_TABS, api_visibility="private"
+    )
+
+
+def with_picture(parameter: str, given: Any, picture: str) -> Any:
+    """The value of a tab's input once it has this picture: in the place of another, or beside those `given`."""
+    if parameter == "images":
+        return [*(given or []), (picture, None)]
+    if parameter == "message":
+        message = given or {}
+        return {"text": message.get("text") or "", "files": [*(message.get("files") or []), picture]}
+    return picture
+
+
+def first_picture(request: GenerationRequest) -> Any:
+    """What a picture is held against: what was kept to or painted on, or the first that was shown; None without one."""
+    if request.source is not None:
+        return request.source
+    return next((image for turn in (request, *reversed(request.history)) for image in turn.images), None)
+
+
+def _pair(before: Any, after: str) -> tuple[Any, str]:
+    """Both as large, so that they lie on each other; read by `media`, as no browser shows a TIFF or heeds its size."""
+    picture = load_image(after)
+    return ImageOps.contain(load_image(before), picture.size), after
+
+
+def _request_of(engine: Engine, job: str, kept: list[Kept]) -> GenerationRequest | None:
+    known = engine.get(job) if isinstance(job, str) else None
+    if known:
+        return known.request
+    return next((picture.request for picture in kept if picture.job == job), None)
+
+
+def _picture(pictures: list | None, place: int) -> str | None:
+    """The file of the picture that is looked at; else of the first."""
+    paths = [path for path, _ in pictures or []]
+    return paths[place] if place < len(paths) else next(iter(paths), None)

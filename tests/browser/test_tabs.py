@@ -1,16 +1,20 @@
 """Every tab in a real Chromium, with real uploads, wide and on a phone, in the light and in the dark."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from x2i_app.media import read_recipe
+from x2i_app.media.hashing import path_hash
 from x2i_app.settings import ASSETS
 from x2i_app.ui.texts import MAKE, TABS, USED
 
 EXAMPLES = ASSETS / "examples"
 DRAWING = EXAMPLES / "images/boat-at-sunset.png"
 OTHER = EXAMPLES / "images/cat-and-umbrella.png"
+THIRD = EXAMPLES / "images/balloon-over-meadow.png"
 FILM = EXAMPLES / "videos/rocket-at-night.mp4"
 SOUND = EXAMPLES / "audios/rain-at-sea.wav"
 
@@ -94,8 +98,50 @@ def test_an_example_is_one_click(page, name):
     example.click()  # wherever: also on a player
     assert "translation_metadata" not in page.inner_text("body")
     page.wait_for_timeout(1500)
+    if name == "image":
+        expect(page.locator("#images img").first).to_be_visible()
     draw(page, name)
     assert size(page) == [128, 128]
+
+
+def test_pictures_are_put_in_order_by_hand(page, tmp_path):
+    open_tab(page, "image")
+    given = page.locator("#images .thumbnail-item")
+    press = page.get_by_role("button", name="Move left", exact=True)
+    upload(page, "image", DRAWING)
+    expect(press).to_be_hidden()  # nothing is chosen
+    for file in (OTHER, THIRD):
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Add pictures").click()
+        chooser.value.set_files(file)
+        expect(given.locator(f"img[src*={file.stem}]")).to_be_visible()
+    assert order(page) == [DRAWING.stem, OTHER.stem, THIRD.stem], "what comes is added at the end"
+    given.nth(2).focus()
+    page.keyboard.press("Enter")
+    press.focus()
+    for _ in range(3):  # one more than there is room for
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(200)
+    expect(given.first).to_have_class(re.compile("selected"))
+    assert order(page) == [THIRD.stem, DRAWING.stem, OTHER.stem]
+    page.get_by_role("button", name="Move right", exact=True).click()
+    page.wait_for_timeout(200)
+    assert order(page) == [DRAWING.stem, THIRD.stem, OTHER.stem]
+    page.get_by_role("button", name="Remove", exact=True).first.click()
+    expect(given).to_have_count(2)
+    page.wait_for_timeout(200)
+    page.get_by_role("button", name="Move left", exact=True).click()  # of the one that took its place
+    settle(page, Width=64, Height=64, Steps=1)
+    draw(page, "image")
+    path = tmp_path / "picture.png"
+    path.write_bytes(page.request.get(pictures(page).first.get_attribute("src")).body())
+    assert read_recipe(path).request.images == (path_hash(OTHER), path_hash(DRAWING)), "the model sees them so"
+
+
+def order(page: Page) -> list[str]:
+    """The names of the given pictures, from left to right."""
+    files = page.locator("#images .thumbnail-item img").evaluate_all("images => images.map(image => image.src)")
+    return [Path(file).stem for file in files]
 
 
 def test_several_pictures_with_seeds_that_can_be_used_again(page):

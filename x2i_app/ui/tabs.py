@@ -12,6 +12,7 @@ from x2i_app.media import is_animation, sniff
 from x2i_app.request import LIMITS
 from x2i_app.settings import ASSETS
 from x2i_app.specs import Modality
+from x2i_app.ui.arrange import build_pictures
 from x2i_app.ui.texts import CONTROL_HINT, LABELS
 
 EXAMPLES = ASSETS / "examples"
@@ -96,9 +97,7 @@ IMAGE = Tab(
     name="image",
     modalities=("image",),
     parameters=("images",),
-    build=lambda: [
-        gr.Gallery(label=LABELS["images"], type="filepath", file_types=["image"], format="png", columns=4, height=280)
-    ],
+    build=lambda: [build_pictures()],
     fill=lambda images: {"images": [path for path, _caption in images or []]},
     examples=lambda: [[[path]] for path in _drawings()] + [[_drawings()[:2]]],
 )

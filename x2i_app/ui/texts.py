@@ -55,6 +55,10 @@ SEED_HINT = Text(
     "留空则每次都用新的种子；种子和设置相同，图片就相同。",
 )
 LIGHT_OR_DARK = Text("Light or dark", "浅色或深色")
+MOVE_LEFT = Text("Move left", "左移")
+MOVE_RIGHT = Text("Move right", "右移")
+REMOVE = Text("Remove", "移除")
+ADD_PICTURES = Text("Add pictures", "添加图片")
 SHAPE = Text("Shape", "画幅")
 SWAP = Text("Turn", "横竖互换")
 MATCH = Text("Like my picture", "与我的图片相同")

@@ -90,6 +90,16 @@ CSS = """
 #strip .gallery-item { flex: 0 0 7.25rem; height: 7.25rem; aspect-ratio: 1; }
 #strip .caption-label { font-size: .6875rem; max-width: 100%; }
 #compare img, #before-after img { object-fit: contain !important; }
+/* Given pictures have an order, which numbers tell; the buttons wait for a chosen one in their places. */
+#images .grid-container { counter-reset: picture; }
+#images .gallery-item { counter-increment: picture; }
+#images .gallery-item::before { content: counter(picture); position: absolute; z-index: 1; bottom: .35rem; left: .35rem;
+  min-width: 1.5rem; padding: 0 .35rem; border-radius: .75rem; background: var(--neutral-800); color: white;
+  font-size: .8125rem; line-height: 1.5rem; text-align: center; pointer-events: none; }
+#images .selected { outline: 3px solid var(--primary-500); outline-offset: -1px; }
+#arrange { gap: .5rem; flex-wrap: nowrap; }
+#arrange button { flex: 1 1 auto; min-width: 0 !important; padding-inline: .25rem; white-space: nowrap; }
+[role=tabpanel]:not(:has(#images .selected)) .of-chosen { visibility: hidden; }
 /* On a phone the picture comes first, and the page is one column. */
 @media (max-width: NARROWpx) {
   #workbench { flex-direction: column; }

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from x2i_app.models import LightControl
 from x2i_app.training.flow import FlowMatching
-from x2i_app.training.loop import LoopOptions, train
+from x2i_app.training.loop import Evaluate, LoopOptions, train
 
 # A batch of the data -> prompt_embeds (B, S, joint), pooled (B, pooled) of what is to be drawn.
 Condition = Callable[[dict[str, Any]], tuple[torch.Tensor, torch.Tensor]]
@@ -31,8 +31,9 @@ def train_light_control(
     options: LoopOptions,
     *,
     stop_at: int | None = None,
+    evaluate: Evaluate | None = None,
 ) -> None:
-    """Train in place, resumably; `stop_at` and errors as of `train`.
+    """Train in place, resumably; `stop_at`, `evaluate` and errors as of `train`.
 
     data[step]: a dictionary with source (B, 3, H, W) in [-1, 1], latents (B, C, H/8, W/8) of the edited picture as the
     transformer sees them, and what `condition` needs.
@@ -48,4 +49,5 @@ def train_light_control(
         latents = batch["latents"].to(device)
         return {"flow": flow(latents, prompt_embeds, pooled, lambda timestep: model(source, timestep))}
 
-    train(light_control, data, compute_loss, Path(directory), options, title="LightControl", stop_at=stop_at)
+    further = {"title": "LightControl", "stop_at": stop_at, "evaluate": evaluate}
+    train(light_control, data, compute_loss, Path(directory), options, **further)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from diffusers import FluxTransformer2DModel
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from diffusers.training_utils import cast_training_params
@@ -20,7 +21,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from x2i_app.training.flow import FlowMatching
-from x2i_app.training.loop import LoopOptions, train
+from x2i_app.training.loop import Evaluate, LoopOptions, train
 
 _NAME = "trained"
 TARGETS = (
@@ -54,12 +55,13 @@ def train_lora(
     alpha: float | None = None,
     targets: Sequence[str] = TARGETS,
     about: dict[str, str] | None = None,
+    evaluate: Evaluate | None = None,
 ) -> Path:
     """Train a LoRA, resumably, and write it as `lora.safetensors` into `directory`; the transformer comes out bare.
 
     data[step]: prompt_embeds (B, S, joint), pooled (B, pooled) and latents (B, C, H/8, W/8). rank, alpha: of the low
     rank matrices; alpha None is the rank. targets: ends of the names of the layers that get some. about: more metadata
-    for the file. Errors as of `train`.
+    for the file. `evaluate` and errors as of `train`.
     """
     transformer.requires_grad_(False).eval()
     config = LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=list(targets), init_lora_weights="gaussian")
@@ -73,9 +75,11 @@ def train_lora(
             names = ("latents", "prompt_embeds", "pooled")
             return {"flow": model(*(batch[name].to(transformer.device) for name in names))}
 
-        train(weights, data, compute_loss, directory, options, title="LoRA")
+        train(weights, data, compute_loss, directory, options, title="LoRA", evaluate=evaluate)
         path = directory / "lora.safetensors"
-        _save(transformer, config, path, about or {})
+        if PartialState().is_main_process:  # several would take the file out of each other's hands
+            _save(transformer, config, path, about or {})
+        PartialState().wait_for_everyone()
     finally:
         transformer.unload_lora()
     return path

@@ -1,23 +1,26 @@
 """`train light-control` and `train lora`: from names of models and pictures with words to a file that the app takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from accelerate import PartialState
 from diffusers import FluxTransformer2DModel
+from PIL import Image
 
-from x2i_app.limits import Range, validate_integer
+from x2i_app.limits import Range, validate_integer, validate_number
 from x2i_app.loading import load_light_control
 from x2i_app.loading.build import load_reader
 from x2i_app.loading.flux import load_flux
 from x2i_app.loading.hub import find_file
 from x2i_app.loading.sources import find_sources
-from x2i_app.models import LightControl
+from x2i_app.models import LightControl, controlled
 from x2i_app.training.cache import CaptionCache
 from x2i_app.training.captions import encode_teacher
+from x2i_app.training.comparison import FluxParts
 from x2i_app.training.data import Broken
 from x2i_app.training.light_control import train_light_control
 from x2i_app.training.loop import LoopOptions
@@ -25,8 +28,15 @@ from x2i_app.training.lora import TARGETS, train_lora
 from x2i_app.training.options import option
 from x2i_app.training.parts import default_flux, load_teacher
 from x2i_app.training.picture_data import Picture, PictureBatches, read_conditioning, read_latents, read_pictures
+from x2i_app.training.samples import Act, Drawing, PictureSheets
 
-_ALLOWED = {"resolution": Range(16, 8192, 16), "batch_size": Range(1, 65536), "max_broken": Range(0, 1e9)}
+_ALLOWED = {
+    "resolution": Range(16, 8192, 16),
+    "batch_size": Range(1, 65536),
+    "max_broken": Range(0, 1e9),
+    "samples": Range(1, 64),
+    "num_inference_steps": Range(1, 1000),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,29 +56,38 @@ class _PictureJob:
     resolution: int = option(1024, help="side of a picture in pixels")
     batch_size: int = option(1, help="samples a step")
     gradient_checkpointing: bool = option(True, help="compute FLUX's blocks twice instead of keeping them")
+    samples: int = option(4, help="pictures whose words are drawn, with and without what is trained, at an evaluation")
+    num_inference_steps: int = option(4, help="steps of drawing them")
+    guidance_scale: float = option(3.5, help="of drawing them, for transformers that take one")
+    loop: LoopOptions = option(help="how to train")
 
     def __post_init__(self):
         for name, allowed in _ALLOWED.items():
             validate_integer(name, getattr(self, name), allowed)
+        validate_number("guidance_scale", self.guidance_scale, Range(0, 1e3))
 
-    def _prepare(
-        self, seed: int, *, with_source: bool
-    ) -> tuple[FluxTransformer2DModel, dict[str, Any], PictureBatches]:
-        """FLUX's transformer on the device, its scheduler's configuration, and the batches."""
+    def _prepare(self, *, with_source: bool) -> tuple[FluxParts, PictureBatches]:
+        """FLUX on the device, and the batches."""
         device = PartialState().device
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         pictures = read_pictures(self.data, self.caption_field, Broken(self.max_broken), with_source=with_source)
         # One large model at a time: what reads the words is gone before FLUX comes.
         conditioning = self._read_words(pictures, dtype, device)
-        transformer, vae, scheduler = load_flux(self._flux_source, dtype)
-        latents = read_latents(pictures, vae.to(device), self.output / "latents", self.resolution, torch.bfloat16)
-        del vae
+        flux = FluxParts(*load_flux(self._flux_source, dtype))
+        latents = read_latents(pictures, flux.vae.to(device), self.output / "latents", self.resolution, torch.bfloat16)
+        transformer = flux.transformer.to(device)
         if self.gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
         elif device.type == "cpu":  # where fused attention takes several times as long to go back
             transformer.set_attention_backend("_native_math")
-        batches = PictureBatches(pictures, conditioning, latents, self.resolution, self.batch_size, seed)
-        return transformer.to(device), dict(scheduler.config), batches
+        batches = PictureBatches(pictures, conditioning, latents, self.resolution, self.batch_size, self.loop.seed)
+        return flux, batches
+
+    def _sheets(self, flux: FluxParts, batches: PictureBatches, name: str, act: Act) -> PictureSheets | None:
+        if not self.loop.evaluate_every:
+            return None
+        drawing = Drawing(flux, flux.transformer.device, self.resolution, self.num_inference_steps, self.guidance_scale)
+        return PictureSheets(drawing, batches, self.samples, self.output, name, act)
 
     @property
     def _flux_source(self) -> str:
@@ -104,7 +123,8 @@ class LightControlJob(_PictureJob):
 
     def run(self) -> Path:
         """Train, or go on; the folder of the trained LightControl, which `--light-control` takes."""
-        transformer, scheduler_config, batches = self._prepare(self.loop.seed, with_source=True)
+        flux, batches = self._prepare(with_source=True)
+        transformer = flux.transformer
         torch.manual_seed(self.loop.seed)
         if self.light_control:
             light_control = load_light_control(find_file(self.light_control).path, dtype=torch.float32)
@@ -117,7 +137,19 @@ class LightControlJob(_PictureJob):
         def condition(batch):
             return tuple(batch[name].to(transformer.device) for name in ("prompt_embeds", "pooled"))
 
-        train_light_control(light_control, transformer, scheduler_config, batches, condition, self.output, self.loop)
+        def act(trained: LightControl | None, source: Image.Image) -> AbstractContextManager[None]:
+            return controlled(transformer, flux.scheduler, trained, source) if trained else nullcontext()
+
+        train_light_control(
+            light_control,
+            transformer,
+            dict(flux.scheduler.config),
+            batches,
+            condition,
+            self.output,
+            self.loop,
+            evaluate=self._sheets(flux, batches, "LightControl", act),
+        )
         directory = self.output / "light_control"
         if PartialState().is_main_process:
             light_control.bfloat16().save_pretrained(directory)
@@ -151,16 +183,20 @@ class LoRAJob(_PictureJob):
 
     def run(self) -> Path:
         """Train, or go on; the LoRA's file, which `--lora` takes."""
-        transformer, scheduler_config, batches = self._prepare(self.loop.seed, with_source=False)
+        flux, batches = self._prepare(with_source=False)
         about = {
             "x2i.preset": self.preset,
             "x2i.samples": str(len(batches.pictures)),
             "x2i.steps": str(self.loop.steps),
             "modelspec.resolution": f"{self.resolution}x{self.resolution}",
         }
+
+        def act(trained: torch.nn.Module | None, _: Image.Image | None) -> AbstractContextManager[None]:
+            return nullcontext() if trained else _without_adapters(flux.transformer)
+
         return train_lora(
-            transformer,
-            scheduler_config,
+            flux.transformer,
+            dict(flux.scheduler.config),
             batches,
             self.output,
             self.loop,
@@ -168,4 +204,14 @@ class LoRAJob(_PictureJob):
             alpha=self.alpha,
             targets=self.targets,
             about=about,
+            evaluate=self._sheets(flux, batches, "LoRA", act),
         )
+
+
+@contextmanager
+def _without_adapters(transformer: FluxTransformer2DModel) -> Iterator[None]:
+    transformer.disable_adapters()
+    try:
+        yield
+    finally:
+        transformer.enable_adapters()

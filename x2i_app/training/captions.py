@@ -1,6 +1,5 @@
 """Captions as both sides of the distillation read them, and batches of captions of one length."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tqdm.auto import tqdm
 from x2i_app.encoders import MLLMEncoder, NativeEncoder
 from x2i_app.errors import TrainingError
 from x2i_app.request import Turn
+from x2i_app.training.batching import Epochs
 from x2i_app.training.cache import CaptionCache, fingerprint
 from x2i_app.training.teacher import TeacherText
 
@@ -119,11 +119,11 @@ class LiveTeacher:
 
 
 class CaptionBatches(Dataset):
-    """batches[number]: captions whose states have one length, so that nothing is padded; a function of seed and number.
+    """batches[number]: captions whose states have one length, as `Epochs` chooses them.
 
     Each is a dictionary of what is cached: hidden_states (B, L, S, H), prompt_embeds (B, T, joint), pooled (B, pooled),
     and latents (B, C, H/8, W/8) where there are pictures. `captions`, (B,), says which; `complete` adds what is
-    computed live. A length comes as often as it has captions. B is smaller than `batch_size` where a length has fewer.
+    computed live.
     """
 
     def __init__(
@@ -139,19 +139,12 @@ class CaptionBatches(Dataset):
         self.live = [source for source in sources if not isinstance(source, CaptionCache)]
         self.states = states
         self.embeddings = embeddings
-        self.batch_size = batch_size
-        self.seed = seed
         self.lengths = states.sizes("hidden_states", dim=1)
-        buckets = defaultdict(list)
-        for caption, length in enumerate(self.lengths):
-            buckets[length].append(caption)
-        self.buckets = {length: np.array(bucket) for length, bucket in buckets.items()}
+        self._epochs = Epochs(self.lengths, batch_size, seed)
 
     def captions(self, number: int) -> np.ndarray:
         """Which captions are in a batch, each once."""
-        generator = np.random.default_rng((self.seed, number))
-        bucket = self.buckets[self.lengths[generator.integers(len(self.lengths))]]
-        return generator.choice(bucket, min(self.batch_size, len(bucket)), replace=False)
+        return self._epochs[number]
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         return self.read(self.captions(number))

@@ -4,22 +4,25 @@ What the frozen models make of a sample, the MLLM with AlignNet of its words and
 computed once and kept on the disk; batches are then a function of their step.
 """
 
-from collections import defaultdict
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
+from tqdm.auto import tqdm
 
 from x2i_app.encoders import MLLMEncoder
 from x2i_app.errors import TrainingError, X2IError
 from x2i_app.models import AlignNet
 from x2i_app.request import validate_text
+from x2i_app.training.batching import Epochs
 from x2i_app.training.cache import CaptionCache, fingerprint
 from x2i_app.training.data import Broken, Sample, find_samples
 from x2i_app.training.pictures import encode_pictures, open_picture, to_square
@@ -30,17 +33,16 @@ _SHARD = 16  # samples
 
 @dataclass(frozen=True)
 class Picture:
-    """words: a caption, or an instruction where there is a source. target, source: names of the sample's parts."""
+    """words: a caption, or an instruction where there is a source. target, source: names of the sample's parts.
+
+    name: of this sample with this content, as caches know it.
+    """
 
     sample: Sample
     words: str
     target: str
     source: str | None
-
-    @property
-    def name(self) -> str:
-        """Of this sample with this content, as caches know it."""
-        return f"{self.sample.key} {self.sample.parts[self.target].size} {self.words}"
+    name: str
 
     def image(self, part: str) -> Image.Image:
         """A part as an RGB picture. Raises OSError, ValueError."""
@@ -54,12 +56,12 @@ def read_pictures(sources: Sequence[str], caption_field: str, broken: Broken, *,
     Raises TrainingError if there are none, or more are broken than may be.
     """
     pictures = []
-    for source in sources:
-        for sample in find_samples(source, broken):
-            try:
-                pictures.append(_picture(sample, caption_field, with_source))
-            except (LookupError, OSError, ValueError, X2IError) as error:
-                broken.add(sample.key, error)
+    samples = [sample for source in sources for sample in find_samples(source, broken)]
+    for sample in tqdm(samples, desc="pictures", dynamic_ncols=True, disable=not PartialState().is_main_process):
+        try:
+            pictures.append(_picture(sample, caption_field, with_source))
+        except (LookupError, OSError, ValueError, X2IError) as error:
+            broken.add(sample.key, error)
     if not pictures:
         raise TrainingError(f"There are no pictures with words in {', '.join(map(str, sources))}.")
     return pictures
@@ -73,14 +75,19 @@ def _picture(sample: Sample, caption_field: str, with_source: bool) -> Picture:
     source = next((part for part in found if part in _SOURCES and part != target), None)
     if with_source and source is None:
         raise LookupError("it has no source picture, a .jpg beside the .png")
+    if not {"txt", "json"} & sample.parts.keys():
+        raise LookupError("it has no words, a .txt (or .json) of the same name")
     words = sample.read("txt").decode("utf-8") if "txt" in sample.parts else sample.read_json()[caption_field]
-    picture = Picture(sample, validate_text("its caption", words).strip(), target, source)
+    words = validate_text("its caption", words).strip()
+    digest = hashlib.sha256(words.encode())
     for part in filter(None, (target, source)):
+        content = sample.read(part)
+        digest.update(content)
         try:
-            picture.image(part)
+            open_picture(content)
         except (UnidentifiedImageError, OSError) as error:
             raise ValueError(f"its .{part} is no readable picture") from error
-    return picture
+    return Picture(sample, words, target, source, f"{sample.key} {digest.hexdigest()}")
 
 
 def read_conditioning(
@@ -119,11 +126,10 @@ def read_latents(
 
 @dataclass(frozen=True)
 class PictureBatches(Dataset):
-    """Batches as a function of their step, of samples whose words have one length, so that nothing is padded.
+    """batches[number]: samples whose words have one length, as `Epochs` chooses them.
 
-    batches[step]: `prompt_embeds` (B, S, joint), `pooled` (B, pooled), `latents` (B, C, resolution/8, resolution/8)
-    and, if all have one, `source` (B, 3, resolution, resolution) in [-1, 1]. B is smaller than `batch_size` where a
-    length has fewer.
+    Each is a dictionary of `prompt_embeds` (B, S, joint), `pooled` (B, pooled), `latents` (B, C, resolution/8,
+    resolution/8) and, if all have one, `source` (B, 3, resolution, resolution) in [-1, 1].
     """
 
     pictures: Sequence[Picture]
@@ -133,16 +139,12 @@ class PictureBatches(Dataset):
     batch_size: int
     seed: int
 
-    def __post_init__(self):
-        buckets = defaultdict(list)
-        for index, length in enumerate(self.conditioning.sizes("prompt_embeds", dim=0)):
-            buckets[length].append(index)
-        object.__setattr__(self, "_bucket_of", {index: bucket for bucket in buckets.values() for index in bucket})
+    @cached_property
+    def _epochs(self) -> Epochs:
+        return Epochs(self.conditioning.sizes("prompt_embeds", dim=0), self.batch_size, self.seed)
 
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        rng = np.random.default_rng((self.seed, step))
-        bucket = self._bucket_of[int(rng.integers(len(self._bucket_of)))]
-        chosen = rng.choice(bucket, min(self.batch_size, len(bucket)), replace=False).tolist()
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        chosen = self._epochs[number].tolist()
         rows = [self.conditioning[index] | self.latents[index] for index in chosen]
         batch = {name: torch.stack([row[name].float() for row in rows]) for name in rows[0]}
         pictures = [self.pictures[index] for index in chosen]

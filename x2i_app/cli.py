@@ -176,6 +176,7 @@ def _evaluate(namespace: argparse.Namespace) -> int:
 
 
 def _train(namespace: argparse.Namespace) -> int:
+    quiet_libraries()
     from x2i_app.training.command import main as train  # with torch, as above
 
     return train(namespace.arguments)

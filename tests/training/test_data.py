@@ -65,6 +65,24 @@ def test_plain_folders_jsonl_and_text_give_captions_too(tmp_path, broken):
     assert broken.names == []
 
 
+def test_in_a_folder_names_may_have_dots(tmp_path, broken):
+    names = (
+        "Screen 10.23.11.PNG",
+        "Screen 10.23.11.txt",
+        "Screen 10.jpg",
+        "Screen 10.txt",
+        "Screen 10.k.jpg",
+        ".DS_Store",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    assert {Path(sample.key).name: sorted(sample.parts) for sample in find_samples(tmp_path, broken)} == {
+        "Screen 10": ["jpg", "txt"],
+        "Screen 10.23.11": ["png", "txt"],
+        "Screen 10.k": ["jpg"],
+    }
+
+
 @pytest.mark.parametrize("size", [512 * 10 + 300, 512 * 10, 512 * 11 + 8])
 def test_broken_samples_are_named_and_the_others_used(shards, broken, capsys, size):
     path = shards / "s-01.tar"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from x2i_app.errors import InvalidRequestError, TrainingError
@@ -80,7 +81,8 @@ class Broken:
     def add(self, name: str, reason: object) -> None:
         """Count one. Raises TrainingError when there are more than `limit`."""
         self.names.append(name)
-        tqdm.write(f"Left out {name}: {reason}", file=sys.stderr)
+        if PartialState().is_main_process:  # all of them read the same
+            tqdm.write(f"Left out {name}: {reason}", file=sys.stderr)
         if len(self.names) > self.limit:
             raise TrainingError(
                 f"{len(self.names)} samples are broken and {self.limit} may be, the last one is {name} ({reason}); "
@@ -137,10 +139,14 @@ def _samples_of(path: Path, broken: Broken) -> list[Sample]:
         for suffix in (".tar", ".jsonl"):
             if files := sorted(path.glob(f"*{suffix}")):
                 return [sample for file in files for sample in _samples_of(file, broken)]
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return _group((str(file), Place(file, 0, file.stat().st_size)) for file in files)
+        files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
+        files.sort(key=lambda file: (file.parent, file.stem, file.suffix))
+        # People's own names have dots in them, before the last one too.
+        return _group(
+            (str(file.with_suffix("")), file.suffix[1:], Place(file, 0, file.stat().st_size)) for file in files
+        )
     if path.suffix == ".tar":
-        return _group((f"{path}/{name}", place) for name, place in _members(path, broken))
+        return _group((*_split(f"{path}/{name}"), place) for name, place in _members(path, broken))
     if path.suffix == ".jsonl":
         return [Sample(f"{path}:{number}", {"json": place}) for number, place in _lines(path)]
     raise TrainingError(f"{str(path)!r} is no data file; {_FORMS}.")
@@ -173,14 +179,16 @@ def _lines(path: Path) -> Iterator[tuple[int, Place]]:
             offset += len(line)
 
 
-def _group(files: Iterator[tuple[str, Place]]) -> list[Sample]:
-    """Files that follow each other and have one name up to its first dot are one sample."""
-    named = []
-    for name, place in files:
-        folder, _, base = name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        if stem and extension:  # neither hidden nor without a kind
-            named.append((f"{folder}/{stem}", extension.lower(), place))
+def _split(name: str) -> tuple[str, str]:
+    """The name of a shard's file up to its first dot, as the webdataset library reads it, and what comes after that."""
+    folder, _, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return f"{folder}/{stem}" if stem else "", extension
+
+
+def _group(files: Iterator[tuple[str, str, Place]]) -> list[Sample]:
+    """Files, by name and extension, that follow each other and have one name are one sample."""
+    named = [(name, extension.lower(), place) for name, extension, place in files if name and extension]
     grouped = itertools.groupby(named, key=lambda item: item[0])
     return [Sample(key, {extension: place for _, extension, place in items}) for key, items in grouped]
 

@@ -1,6 +1,7 @@
-"""Trainings in processes that are forked, killed and connected: tests/training/forking.py kills|saves|ranks|jobs DIR
+"""Trainings in processes that are forked, killed and connected: tests/training/forking.py FOLDER
 
-The libraries are imported once and every child is a fork, so that twenty kills take seconds.
+The libraries are imported once and every child is a fork, so that twenty kills take seconds. What each of the three
+scenarios has seen is left in the folder, as JSON.
 """
 
 import gc
@@ -25,6 +26,8 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import Dataset
 
+from x2i_app.errors import TrainingError
+from x2i_app.training.cache import CaptionCache
 from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint
 from x2i_app.training.loop import LoopOptions, train
 
@@ -110,7 +113,7 @@ def fork(work: Callable[[], object]) -> int:
 
 
 def kills(directory: Path) -> None:
-    """Kill a training twenty times at random moments, then let it end; prints step and newest checkpoint of each."""
+    """Kill a training twenty times at random moments, then let it end; tells step and newest checkpoint of each."""
     options = replace(OPTIONS, steps=150, checkpoint_every=3)
     board, rng, told = mmap.mmap(-1, 8), random.Random(3), []
 
@@ -131,38 +134,39 @@ def kills(directory: Path) -> None:
         told.append((struct.unpack("q", board[:8])[0], newest_step(directory / "killed")))
         assert told[-1][1] >= before
     assert os.waitpid(fork(work), 0)[1] == 0
-    print(json.dumps(told))
+    tell(directory, "kills", told)
 
 
 def saves(directory: Path) -> None:
-    """Kill a process fifty times while it saves, one checkpoint after another; prints what was found each time.
+    """Kill a process fifty times while it saves, one checkpoint after another; tells what was found each time.
 
     That is: the last step that was saved for certain, the newest checkpoint's step, whether that is whole, and how many
     others were begun.
     """
     torch.set_num_threads(1)  # a pool of OpenMP threads does not survive a fork: the child would wait for it for ever
-    board, rng, told = mmap.mmap(-1, 8), random.Random(4), []
+    board, rng, told, saved = mmap.mmap(-1, 8), random.Random(4), [], directory / "saved"
+    saved.mkdir()
 
     def work():
-        start = newest_step(directory)
+        start = newest_step(saved)
         for step in range(start + 1, start + 10_000):
-            save_checkpoint(directory, step, {"model": Filled(step)})
+            save_checkpoint(saved, step, {"model": Filled(step)})
             board[:8] = struct.pack("q", step)
-            prune_checkpoints(directory, keep=2)
+            prune_checkpoints(saved, keep=2, newest=step)
 
     while len(told) < 50:
-        before = newest_step(directory)
+        before = newest_step(saved)
         child = fork(work)
         while struct.unpack("q", board[:8])[0] <= before:
             time.sleep(0.0005)
         time.sleep(rng.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
-        step, state = newest_checkpoint(directory)
+        step, state = newest_checkpoint(saved)
         whole = all(bool((state["model"][name] == step).all()) for name in ("first", "last"))
-        told.append((struct.unpack("q", board[:8])[0], step, whole, len(list(directory.glob("tmp-*")))))
-    prune_checkpoints(directory, keep=1)
-    print(json.dumps({"kills": told, "names": sorted(path.name for path in directory.iterdir())}))
+        told.append((struct.unpack("q", board[:8])[0], step, whole, len(list(saved.glob("tmp-*")))))
+    prune_checkpoints(saved, keep=1, newest=step)
+    tell(directory, "saves", {"kills": told, "names": sorted(path.name for path in saved.iterdir())})
 
 
 @dataclass(frozen=True)
@@ -181,40 +185,39 @@ def newest_step(directory: Path) -> int:
 
 
 def ranks(directory: Path) -> None:
-    """Two gloo processes train together; the first one's gradients are written to gradients.pt."""
+    """Two gloo processes train together, fill a cache of which some is there, and meet a loss that is not finite.
+
+    The first one's gradients are written to gradients.pt.
+    """
+    (directory / "cache").mkdir()
+    cache = CaptionCache(directory / "cache", ["0", "1", "2", "3"], "of this test", shard_size=1)
+    for shard in (0, 2):
+        cache._write(shard, {"0.value": torch.zeros(1)})
 
     def work(rank: int) -> None:
-        found = record_gradients(network(), Sines(), directory, replace(OPTIONS, steps=3, max_grad_norm=1e9))
+        options = replace(OPTIONS, steps=3, max_grad_norm=1e9)
+        found = record_gradients(network(), Sines(), directory / "ranks", options)
         if rank == 0:
             torch.save(found, directory / "gradients.pt")
+        filled = []
+        cache.fill(lambda texts: filled.extend(texts) or [{"value": torch.ones(1)} for _ in texts], "ones")
+        tell(directory, f"filled-{rank}", filled)
+        try:
+            train(network(), Sines(bad_step=5), broken, directory / "wrong", OPTIONS, title="wrong")
+        except TrainingError as error:
+            tell(directory, f"wrong-{rank}", str(error))
 
     fork_two(work)
 
 
-def jobs(directory: Path) -> None:
-    """Two gloo processes run `train lora` and `train light-control` with the configurations in a folder.
+def broken(model, batch):
+    """Where the data went wrong, one more term that is infinite, and whose gradient is not."""
+    terms = {"squared": nn.functional.mse_loss(model(batch["x"]), batch["y"].nan_to_num())}
+    return terms | ({"second layer": torch.tensor(torch.inf)} if batch["y"].isnan().any() else {})
 
-    One of the two is killed once there is a checkpoint. The other must then end by itself, and two more go on.
-    """
-    from x2i_app.cli import main
-    from x2i_app.training import command  # before the processes part
 
-    for name in ("light-control", "lora"):
-        output = directory / f"two-{name}"
-        assert name in command.JOBS
-        arguments = ["train", name, "--config", str(directory / f"{name}.yaml"), "--output", str(output)]
-
-        def work(rank: int, arguments: list[str] = arguments) -> None:
-            sys.exit(main(arguments))
-
-        children = start_two(work)
-        while newest_step(output) == 0:
-            time.sleep(0.01)
-        os.kill(children[1], signal.SIGKILL)
-        ends = [os.waitpid(child, 0)[1] for child in children]
-        assert ends[1] == signal.SIGKILL
-        assert ends[0] != 0, "it went on alone"
-        fork_two(work)
+def tell(directory: Path, name: str, found: object) -> None:
+    (directory / f"{name}.json").write_text(json.dumps(found))
 
 
 def fork_two(work: Callable[[int], None]) -> None:
@@ -238,4 +241,5 @@ def start_two(work: Callable[[int], None]) -> list[int]:
 
 if __name__ == "__main__":
     gc.freeze()  # what is imported is not looked through again in every child
-    {"kills": kills, "saves": saves, "ranks": ranks, "jobs": jobs}[sys.argv[1]](Path(sys.argv[2]))
+    for scenario in (kills, saves, ranks):
+        scenario(Path(sys.argv[1]))

@@ -64,34 +64,37 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, optimizer):
     assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(second), strict=True))
 
 
-def fork(directory, scenario):
-    """A scenario of forking.py, which forks before torch has threads that a child would wait for."""
-    command = [sys.executable, str(Path(__file__).with_name("forking.py")), scenario, str(directory)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=400, check=False)
-
-
-def test_killed_at_twenty_random_points_it_loses_the_last_interval_alone(tmp_path):
-    done = fork(tmp_path, "kills")
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory):
+    """The folder of forking.py, which forks before torch has threads that a child would wait for."""
+    directory = tmp_path_factory.mktemp("forked")
+    command = [sys.executable, str(Path(__file__).with_name("forking.py")), str(directory)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=400, check=False)
     assert done.returncode == 0, done.stderr
-    kills = json.loads(done.stdout)
+    return directory
+
+
+def told(directory, scenario):
+    return json.loads((directory / f"{scenario}.json").read_text())
+
+
+def test_killed_at_twenty_random_points_it_loses_the_last_interval_alone(forked, tmp_path):
+    kills = told(forked, "kills")
     assert len(kills) == 20
     for reached, kept in kills:
         assert kept >= reached // 3 * 3  # a checkpoint every 3 steps
     assert len({reached for reached, _ in kills}) > 5
-    run(tmp_path / "whole", replace(OPTIONS, steps=150, checkpoint_every=3))
-    whole, killed = (newest_checkpoint(tmp_path / name)[1] for name in ("whole", "killed"))
+    run(tmp_path, replace(OPTIONS, steps=150, checkpoint_every=3))
+    whole, killed = newest_checkpoint(tmp_path)[1], newest_checkpoint(forked / "killed")[1]
     assert whole.keys() == killed.keys()
     for name in ("model", "AdamW"):
         for ours, theirs in zip(tensors(killed[name]), tensors(whole[name]), strict=True):
             assert torch.equal(ours, theirs)
-    steps = [line["step"] for line in history(tmp_path / "killed")]
-    assert steps == [line["step"] for line in history(tmp_path / "whole")]
+    assert [line["step"] for line in history(forked / "killed")] == [line["step"] for line in history(tmp_path)]
 
 
-def test_killed_fifty_times_while_it_saves_there_is_always_a_whole_checkpoint(tmp_path):
-    done = fork(tmp_path, "saves")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+def test_killed_fifty_times_while_it_saves_there_is_always_a_whole_checkpoint(forked):
+    found = told(forked, "saves")
     assert len(found["kills"]) == 50
     for saved, newest, whole, _ in found["kills"]:
         assert whole
@@ -159,18 +162,9 @@ def test_a_cut_line_of_history_is_made_again(tmp_path):
     assert [line["step"] for line in history(tmp_path)] == list(range(5, 60, 6))
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
-    """The folder of a training by two processes, with their gradients."""
-    directory = tmp_path_factory.mktemp("ranks")
-    done = fork(directory, "ranks")
-    assert done.returncode == 0, done.stderr
-    return directory
-
-
 @pytest.mark.parametrize("data", ["same batches", "doubled batch"])
-def test_two_processes_find_the_gradients_of_one_with_twice_as_much(two_processes, tmp_path, data):
-    found = torch.load(two_processes / "gradients.pt", weights_only=True)
+def test_two_processes_find_the_gradients_of_one_with_twice_as_much(forked, tmp_path, data):
+    found = torch.load(forked / "gradients.pt", weights_only=True)
     options = replace(OPTIONS, steps=3, max_grad_norm=1e9, accumulate=2 if data == "same batches" else 1)
     expected = forking.record_gradients(
         network(), Sines() if data == "same batches" else forking.Doubled(), tmp_path / "one", options, forking.quiet
@@ -178,9 +172,20 @@ def test_two_processes_find_the_gradients_of_one_with_twice_as_much(two_processe
     assert len(found) == len(expected) == 3 * len(list(network().parameters()))
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
-    assert [line["squared"] for line in history(two_processes)] == pytest.approx(
+    assert [line["squared"] for line in history(forked / "ranks")] == pytest.approx(
         [line["squared"] for line in history(tmp_path / "one")]
     )
+
+
+def test_what_is_not_finite_in_one_of_two_processes_stops_both_with_its_name(forked):
+    for rank in range(2):
+        assert told(forked, f"wrong-{rank}") == (
+            "At step 2 the second layer is inf; lower the learning rate, or look at the data of that step."
+        )
+
+
+def test_what_is_missing_of_a_cache_is_shared_by_two_processes(forked):
+    assert [told(forked, f"filled-{rank}") for rank in range(2)] == [["1"], ["3"]]
 
 
 def test_tensorboard_is_told(tmp_path):
@@ -224,8 +229,19 @@ def test_damaged_and_half_written_checkpoints_are_passed_over(tmp_path):
     (tmp_path / "step-00000003" / "state.pt").write_bytes((tmp_path / "step-00000002" / "state.pt").read_bytes()[:700])
     (tmp_path / "tmp-step-00000009").mkdir()
     assert newest_checkpoint(tmp_path)[0] == 2
-    prune_checkpoints(tmp_path, keep=3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003", "step-00000004"]
+    # The one just saved stays, however few may, and those after it are what they were found to be.
+    prune_checkpoints(tmp_path, keep=1, newest=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
+
+
+def test_gradients_are_clipped_to_their_limit_and_not_at_all_where_it_is_0(tmp_path):
+    def gradient(limit):
+        directory, options = tmp_path / str(limit), replace(OPTIONS, steps=1, max_grad_norm=limit)
+        found = forking.record_gradients(network(), Sines(), directory, options)
+        return torch.cat([each.flatten() for each in found]).norm().item()
+
+    assert gradient(0.001) == pytest.approx(0.001, rel=1e-3)
+    assert gradient(0) == pytest.approx(gradient(1e9))
 
 
 def test_a_pickle_in_a_checkpoint_is_not_run(tmp_path):

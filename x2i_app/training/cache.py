@@ -46,10 +46,11 @@ class CaptionCache:
         self._open.clear()
         self.directory.mkdir(parents=True, exist_ok=True)
         process = PartialState()
-        ours = range(process.process_index, self._count(), process.num_processes)
-        missing = [shard for shard in ours if not self._is_complete(shard)]
-        silent = not missing or not process.is_main_process
-        for shard in tqdm(missing, desc=title, unit="shard", disable=silent, dynamic_ncols=True):
+        missing = [shard for shard in range(self._count()) if not self._is_complete(shard)]
+        process.wait_for_everyone()  # before one of them writes, so that all share the same work
+        ours = missing[process.process_index :: process.num_processes]
+        silent = not ours or not process.is_main_process
+        for shard in tqdm(ours, desc=title, unit="shard", disable=silent, dynamic_ncols=True):
             rows = compute(self._captions(shard))
             self._write(shard, {f"{place}.{name}": t for place, row in enumerate(rows) for name, t in row.items()})
         process.wait_for_everyone()

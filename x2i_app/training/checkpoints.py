@@ -70,9 +70,15 @@ def newest_checkpoint(directory: Path) -> tuple[int, dict[str, Any]] | None:
     return None
 
 
-def prune_checkpoints(directory: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what killed processes left behind."""
-    for folder in sorted(directory.glob(f"{_PREFIX}*"))[:-keep] + list(directory.glob("tmp-*")):
+def prune_checkpoints(directory: Path, keep: int, newest: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what killed processes left behind.
+
+    newest: the step of the one just saved. Those of later steps were damaged, else the run had gone on from them.
+    """
+    found = sorted(directory.glob(f"{_PREFIX}*"))
+    later = [folder for folder in found if folder.name > f"{_PREFIX}{newest:08d}"]
+    whole = found[: len(found) - len(later)]
+    for folder in whole[:-keep] + later + list(directory.glob("tmp-*")):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -119,11 +120,11 @@ class _Run:
         self.told: dict[str, str] = {}
         self._next_plot = time.monotonic() + _PLOT_SECONDS
 
-    def numbers(self, last: int) -> Iterator[int]:
+    def numbers(self, last: int) -> range:
         """Of the batches of this process, in order."""
         processes, parts = self.accelerator.num_processes, self.options.accumulate
         first = self.accelerator.process_index
-        return iter(range(self.start * parts * processes + first, last * parts * processes, processes))
+        return range(self.start * parts * processes + first, last * parts * processes, processes)
 
     def do_step(self, step: int, batches: Iterator[tuple[int, Any]], compute_loss: ComputeLoss) -> None:
         """Gradients of this step's batches, and the optimisers' step."""
@@ -141,7 +142,7 @@ class _Run:
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() / parts
         # A gradient's norm is finite only if every gradient is, so one look covers both.
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.options.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.options.max_grad_norm or math.inf)
         values = self._values(step, sums, norm)
         learning_rate = self.options.learning_rate * _learning_rate_factor(step, self.options)
         for optimizer in self.optimizers:
@@ -164,7 +165,7 @@ class _Run:
                 "weights": {name: list(value.shape) for name, value in self.model.state_dict().items()},
             }
             save_checkpoint(self.directory, done, self.state, about)
-            prune_checkpoints(self.directory, self.options.keep)
+            prune_checkpoints(self.directory, self.options.keep, newest=done)
             if time.monotonic() > self._next_plot:
                 self._plot()
         self.accelerator.wait_for_everyone()
@@ -182,8 +183,8 @@ class _Run:
             self.ema.restore(self.parameters)
 
     def finish(self, averaged: bool) -> None:
-        """averaged: leave the averaged weights in the model."""
-        if self.is_main:
+        """averaged: it is the end, and leaves the averaged weights in the model."""
+        if self.is_main and averaged:
             self._plot()
         for tracker in self.accelerator.trackers:  # end_training would also part the processes
             tracker.finish()
@@ -198,13 +199,23 @@ class _Run:
         self._next_plot = time.monotonic() + _PLOT_SECONDS
 
     def _values(self, step: int, terms: Mapping[str, torch.Tensor], norm: torch.Tensor | float) -> dict[str, float]:
-        """Means over the processes. Raises TrainingError for one that is not finite."""
+        """Means over the processes. Raises TrainingError in all of them if one of them has one that is not finite."""
         found = torch.stack([*(term.float() for term in terms.values()), torch.as_tensor(norm).float()])
-        names = [*terms, "gradient norm"]
-        _check_finite(step, dict(zip(names, found.tolist(), strict=True)))
+        self._check_finite(step, dict(zip([*terms, "gradient norm"], found.tolist(), strict=True)))
         if self.accelerator.num_processes > 1:
             found = self.accelerator.reduce(found, "mean")
         return dict(zip(terms, found.tolist(), strict=False))
+
+    def _check_finite(self, step: int, values: Mapping[str, float]) -> None:
+        wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)][:1]
+        if self.accelerator.num_processes > 1:
+            # Whoever left alone would let the others wait for it; and only the one whose loss it is knows its name.
+            count = self.accelerator.reduce(torch.tensor(len(wrong), device=self.accelerator.device), "sum")
+            wrong = sorted(gather_object(wrong), key=lambda words: words.startswith("gradient norm")) if count else []
+        if wrong:
+            raise TrainingError(
+                f"At step {step} the {wrong[0]}; lower the learning rate, or look at the data of that step."
+            )
 
     def _tell(self, step: int, values: dict[str, float], learning_rate: float, samples: int) -> None:
         if self.history is None or not self.history.add(step, values, learning_rate, samples):
@@ -221,7 +232,7 @@ def _batches(data: Dataset, run: _Run, last: int) -> Iterator[tuple[int, Any]]:
     loader = DataLoader(
         data,
         batch_size=None,
-        sampler=list(run.numbers(last)),
+        sampler=run.numbers(last),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_calm_worker,
@@ -264,14 +275,6 @@ def _resume(state, directory):
             "train in another folder or remove that one."
         ) from error
     return step
-
-
-def _check_finite(step, values):
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"At step {step} the {name} is {value}; lower the learning rate, or look at the data of that step."
-            )
 
 
 def _calm_worker(_):

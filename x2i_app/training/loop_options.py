@@ -41,7 +41,7 @@ class LoopOptions:
     weight_decay: float = option(0.01, help="of matrices and convolutions only")
     betas: tuple[float, float] = option((0.9, 0.99), help="AdamW's")
     accumulate: int = option(1, help="batches a step and process, whose gradients are averaged")
-    max_grad_norm: float = option(1.0, help="gradients are clipped to it")
+    max_grad_norm: float = option(1.0, help="gradients are clipped to it; 0: they are not")
     ema_decay: float | None = option(0.999, help="of the averaged weights that come out; none: no average")
     mixed_precision: Literal["no", "bf16"] = option("bf16", help="accelerate's")
     checkpoint_every: int = option(250, help="steps between checkpoints")

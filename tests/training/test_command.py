@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 from diffusers import FlowMatchEulerDiscreteScheduler
+from PIL import Image
 from safetensors.torch import load_file
 from training.tiny import CAPTIONS, build_transformer, build_vae, save_teacher
 
@@ -172,34 +174,83 @@ def test_the_recipes_can_be_read(path):
     assert FLUX_MODELS[job.flux]
 
 
-def test_launched_twice_with_one_of_two_processes_killed_it_ends_as_one_that_accumulates(tmp_path, config):
-    """The real launcher, with FLUX's weights in two parts."""
-    two = tmp_path / "two"
+def launch(*arguments: str | Path | int) -> list[str]:
+    """The command that starts two processes with the real launcher."""
     launcher = ("-m", "accelerate.commands.launch", "--config_file", "configs/accelerate-8-cards.yaml")
-    here = ("--num_processes", "2", "--main_process_port", "0", "-m", "x2i_app")
-    job = ("train", "distill", "--config", config, "--shard", "--checkpoint-every", "1", "--output", two)
-    command = [sys.executable, *launcher, *here, *map(str, job)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return [sys.executable, *launcher, "--num_processes", "2", "--main_process_port", "0", *map(str, arguments)]
+
+
+def find_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def jobs(tmp_path, config, qwen_vl_directory) -> Path:
+    """A folder with the configurations of all three jobs, each of which writes beside it what two processes make."""
+    pictures, folder = tmp_path / "pictures", tmp_path / "jobs"
+    pictures.mkdir()
+    folder.mkdir()
+    for index, caption in enumerate(CAPTIONS[:4]):
+        shade = 60 * index
+        Image.new("RGB", (64, 64), (shade, 99, 0)).save(pictures / f"{index}.jpg")
+        Image.new("RGB", (64, 64), (shade, 0, 99)).save(pictures / f"{index}.png")
+        (pictures / f"{index}.txt").write_text(caption)
+    (pictures / "torn.png").write_bytes(b"PNG?")
+    given = yaml.safe_load(config.read_text())
+    common = {name: value for name, value in given.items() if name not in ("captions", "max_sequence_length")}
+    common |= {"data": [str(pictures)], "batch_size": 2, "alignnet": str(tmp_path / "two-distill/align_net")}
+    common |= {"samples": 2, "num_inference_steps": 1, "evaluate_every": 3}
+    own = {
+        "distill": given | {"shard": True, "checkpoint_every": 1, "sigmas": "path", "num_inference_steps": 3},
+        "light-control": common | {"widths": [2, 8, 8], "time_embed_dim": 8},
+        "lora": common | {"rank": 2},
+    }
+    for name, more in own.items():
+        output = {"output": str(tmp_path / f"two-{name}")}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(more | output))
+    return folder
+
+
+def test_launched_as_two_all_jobs_end_as_one_that_accumulates_also_after_one_of_the_two_was_killed(tmp_path, jobs):
+    """The real launcher; FLUX's weights are in two parts while AlignNet learns, and the second process cannot write."""
+    made = {
+        "distill": f"align_net/{WEIGHTS_NAME}",
+        "light-control": f"light_control/{WEIGHTS_NAME}",
+        "lora": "lora.safetensors",
+    }
+    begun = launch("-m", "x2i_app", "train", "distill", "--config", jobs / "distill.yaml")
+    process = subprocess.Popen(begun, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while newest_checkpoint(two) is None:
+    while newest_checkpoint(tmp_path / "two-distill") is None:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     children = psutil.Process(process.pid).children()
     next(child for child in children if child.environ().get("RANK") == "1").kill()
     assert process.wait(120) != 0
-    assert not (two / "align_net").exists()
+    assert not (tmp_path / "two-distill/align_net").exists()
+
+    command = launch(Path(__file__).with_name("launched.py"), jobs, *(find_port() for _ in made))
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=500, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{two / 'align_net'}\n"  # once
-    train("distill", "--config", config, "--accumulate", "2", "--output", tmp_path / "one")
-    train("distill", "--config", config, "--learning-rate", "0", "--output", tmp_path / "start")
-    # All weights together: the convolution's bias has no gradient but rounding errors, as the layer norm takes it away.
-    two, one, start = (all_weights(tmp_path / name / "align_net" / WEIGHTS_NAME) for name in ("two", "one", "start"))
-    assert (two - one).norm() <= 0.05 * (one - start).norm()
+    places = [tmp_path / f"two-{name}" / Path(file).parts[0] for name, file in made.items()]
+    assert done.stdout.splitlines() == list(map(str, places))  # each of them once
+    assert done.stderr.count("Left out") == 2  # the torn picture, by one process of either job
+    for name, file in made.items():
+        if name != "distill":
+            assert len(list((tmp_path / f"two-{name}/samples").glob("*.png"))) == 2
+        alone = ("--accumulate", "2", "--evaluate-every", "0", *(("--no-shard",) if name == "distill" else ()))
+        for output, more in {"one": alone, "start": (*alone, "--learning-rate", "0")}.items():
+            assert train(name, "--config", jobs / f"{name}.yaml", "--output", tmp_path / f"{output}-{name}", *more) == 0
+        two, one, start = (all_weights(tmp_path / f"{run}-{name}" / file) for run in ("two", "one", "start"))
+        assert (two - one).norm() <= 0.05 * (one - start).norm()
+        assert (one - start).norm() > 0
 
 
 def all_weights(path: Path) -> torch.Tensor:
+    """In one row: the convolution's bias has no gradient but rounding errors, as the layer norm takes it away."""
     return torch.cat([value.float().flatten() for _, value in sorted(load_file(path).items())])
 
 

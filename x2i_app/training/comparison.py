@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from accelerate.utils import reduce
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import retrieve_timesteps
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from x2i_app.errors import TrainingError
@@ -96,11 +98,18 @@ class Comparison:
         along = torch.rand(count) < (options.path_share if options.sigmas == "path" else 0)
         # Most steps first, so that those that still have some to go are in front.
         steps = (torch.randint(options.num_inference_steps, (count,)) * along).sort(descending=True).values
-        for step, time in enumerate(timesteps[: steps[0]]):
-            going = slice(int((steps > step).sum()))
+        for step, time in enumerate(timesteps[: self._longest(steps[0])]):
+            going = slice(max(1, int((steps > step).sum())))
             velocity = self._predict(latents[going], time.expand(going.stop), prompt_embeds[going], pooled[going])
-            latents[going] = self.scheduler.step(velocity, time, latents[going], return_dict=False)[0]
+            if step < steps[0]:
+                latents[going] = self.scheduler.step(velocity, time, latents[going], return_dict=False)[0]
         return latents, timesteps[steps.to(timesteps.device)]
+
+    def _longest(self, steps: torch.Tensor) -> int:
+        """Of all processes where FLUX is in parts: it runs in all of them or in none."""
+        if isinstance(self.transformer, FSDPModule):
+            steps = reduce(steps.to(self.device), "max")
+        return int(steps)
 
     def _timesteps(self, tokens: int) -> torch.Tensor:
         """The timesteps (0-1000) at which FluxPipeline would call the transformer; the scheduler starts anew."""

@@ -29,8 +29,8 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-# Beside the engine: they may import each other and everything up to `loading`.
-BESIDE = ("training", "evaluation", "miniature", "scale")
+# Beside the engine: they may import each other and everything up to a floor; `scale` runs engines and batches.
+BESIDE = {"training": "loading", "evaluation": "loading", "miniature": "loading", "scale": "batch"}
 
 # The command line also trains and evaluates, so it may reach the rooms beside the engine, but only inside the function
 # of such a command: what serves a picture never runs that import.
@@ -95,7 +95,7 @@ def complaint(importer: str, imported: str, lazy: bool) -> str | None:
     if imported in BESIDE:
         allowed = importer in MAY_REACH_BESIDE_LAZILY and lazy
         return None if allowed else f"{importer} serves pictures and imports {imported}, which stands beside the engine"
-    highest = FLOOR["loading"] if importer in BESIDE else FLOOR[importer]
+    highest = FLOOR[BESIDE.get(importer, importer)]
     return None if FLOOR[imported] <= highest else f"{importer} points up to {imported}"
 
 

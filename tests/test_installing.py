@@ -36,12 +36,19 @@ def test_the_wheel_has_the_code_the_assets_and_nothing_else(wheel):
     assert names - assets == tracked("x2i_app")
 
 
-def test_the_wheel_asks_for_what_requirements_txt_names(wheel):
+def test_the_wheel_asks_for_what_requirements_txt_names_and_has_an_extra_for_more_machines(wheel):
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    asked = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist")
-    lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
-    assert set(map(Requirement, asked)) == {Requirement(line) for line in lines if line}
+    asked = set(Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist"))
+    (extra,) = (line for line in asked if "extra ==" in line)
+    assert set(map(Requirement, asked - {extra})) == requirements_in("requirements.txt")
+    assert Requirement(extra).marker.evaluate({"extra": "scale"})
+    assert Requirement(extra.partition(";")[0]) in requirements_in("tests/requirements.txt")
+
+
+def requirements_in(name: str) -> set[Requirement]:
+    lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
+    return {Requirement(line) for line in lines if line and not line.startswith("-")}
 
 
 def test_installed_it_draws_without_the_checkout(wheel, tmp_path):

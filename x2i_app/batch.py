@@ -7,7 +7,8 @@ started again, it draws the rows that have no line, failed, or are not what they
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,45 +37,62 @@ class Outcome:
     kept: int = 0
 
 
-def run_batch(settings: Settings, source: Path, output: Path, defaults: Mapping[str, Any]) -> Outcome:
+@dataclass(frozen=True)
+class Batch:
+    """What whoever draws must know: the model, and the folder for the pictures."""
+
+    settings: Settings
+    output: Path
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The settings that decide a picture, for the digests of rows."""
+        return {name: getattr(self.settings, name) for name in MODEL_SETTINGS}
+
+
+Line = dict[str, Any]  # of RESULTS
+Draw = Callable[[Batch, Iterable[Row], tqdm], Iterator[Line]]
+
+
+def run_batch(
+    settings: Settings, source: Path, output: Path, defaults: Mapping[str, Any], draw: Draw | None = None
+) -> Outcome:
     """Draw every row of `source` into the folder `output`; `read_rows` says what a source and its `defaults` are.
 
+    draw: writes the pictures of rows and gives back a line for each, in any order; None does it in this process.
     A row that fails gets a line that says why, and the next one comes. Raises InvalidRequestError for a source or an
     output that cannot be used, and EngineError if the model cannot be loaded or a file cannot be written.
     """
     given = {_FIELDS.get(name, name): value for name, value in defaults.items()}
     GenerationRequest(**{"prompt": "any", "source_image": "any"} | given)
+    batch = Batch(settings, output)
     count, rows = read_rows(source, defaults)
     if source.is_dir() and output.absolute().resolve().is_relative_to(source.resolve()):
         raise InvalidRequestError("--output lies in the folder of --input; its pictures would be drawn from next time.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        done = _keep_what_is_done(output, rows, _model(settings))
+        done = _keep_what_is_done(output, rows, batch.model)
         results = (output / RESULTS).open("ab")
     except OSError as error:
         raise InvalidRequestError(
             f"--output {str(output)!r} cannot be used ({error.strerror}); give the name of a folder."
         ) from error
     outcome = Outcome(kept=len(done))
-    engine = Engine(settings)
     try:  # around the file too: what a full disk did not take is tried, and refused, once more when it is closed
         with results, tqdm(total=count, initial=len(done), unit="row", disable=None) as bar:
-            engine.start()
             todo = (row for row in read_rows(source, defaults)[1] if row.error or row.name not in done)
-            for row, result in _draw(engine, todo, bar):
-                line = _write(row, result, output, settings)
-                results.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-                _flush(results)
-                outcome.failed += "error" in line
-                outcome.drawn += "error" not in line
-                bar.update()
+            with closing((draw or draw_here)(batch, todo, bar)) as lines:
+                for line in lines:
+                    results.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+                    _flush(results)
+                    outcome.failed += "error" in line
+                    outcome.drawn += "error" not in line
+                    bar.update()
     except OSError as error:
         raise EngineError(
             f"{str(output)!r} cannot be written to ({error.strerror}); what is done is kept: make room and start "
             "again to go on from there."
         ) from error
-    finally:
-        engine.close()
     return outcome
 
 
@@ -105,6 +123,36 @@ def _keep_what_is_done(output: Path, rows: Iterable[Row], model: Mapping[str, An
     return done
 
 
+def draw_here(batch: Batch, rows: Iterable[Row], bar: tqdm) -> Iterator[Line]:
+    """Draw rows with one model in this process, in their order. Raises EngineError if it cannot be loaded."""
+    engine = Engine(batch.settings)
+    try:
+        engine.start()
+        for row, result in _draw(engine, rows, bar):
+            yield write_row(batch, row, result)
+    finally:
+        engine.close()
+
+
+def write_row(batch: Batch, row: Row, result: GenerationResult | X2IError) -> Line:
+    """Put the row's pictures on the disk; its line of RESULTS."""
+    if isinstance(result, X2IError):
+        return {"id": row.name, "place": row.place, "error": str(result)}
+    for name, image, texts in zip(row.pictures, result.images, describe(result, batch.settings), strict=True):
+        path = batch.output / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.tmp")  # a picture is there as a whole or not at all
+        try:
+            with fresh.open("wb") as file:
+                save_png(image, file, texts)
+                _flush(file)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)  # where the disk was full, what it took is in the way
+    line = {"id": row.name, "place": row.place, "files": list(row.pictures), "prompt": result.request.prompt}
+    return line | result.report() | {"digest": row.digest(batch.model)}
+
+
 def _draw(engine: Engine, rows: Iterable[Row], bar: tqdm) -> Iterator[tuple[Row, GenerationResult | X2IError]]:
     """Each row with its result or its error, in order."""
     hand: deque[tuple[Row, Job | X2IError]] = deque()
@@ -129,29 +177,6 @@ def _wait(engine: Engine, row: Row, job: Job | X2IError, bar: tqdm) -> tuple[Row
     if isinstance(result, EngineError) and engine.status.state == "failed":
         raise result  # no model, no rows
     return row, result
-
-
-def _write(row: Row, result: GenerationResult | X2IError, output: Path, settings: Settings) -> dict[str, Any]:
-    """Put the row's pictures on the disk; its line of RESULTS."""
-    if isinstance(result, X2IError):
-        return {"id": row.name, "place": row.place, "error": str(result)}
-    for name, image, texts in zip(row.pictures, result.images, describe(result, settings), strict=True):
-        path = output / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.tmp")  # a picture is there as a whole or not at all
-        try:
-            with fresh.open("wb") as file:
-                save_png(image, file, texts)
-                _flush(file)
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)  # where the disk was full, what it took is in the way
-    line = {"id": row.name, "place": row.place, "files": list(row.pictures), "prompt": result.request.prompt}
-    return line | result.report() | {"digest": row.digest(_model(settings))}
-
-
-def _model(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in MODEL_SETTINGS}
 
 
 def _flush(file) -> None:

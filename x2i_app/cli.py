@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     batch = commands.add_parser("batch", help="make the pictures of a folder or a JSONL file, and go on where it was")
     add_settings(batch, names=FILE_SETTINGS)
     _add_batch(batch)
+    _add_cluster(batch)
     batch.set_defaults(run=_batch)
 
     evaluate = commands.add_parser("evaluate", help="judge by numbers what a model draws of every kind of input")
@@ -85,6 +86,14 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", help="what to show, for rows that do not say")
     add_numbers(parser)
     add_picture_flags(parser)
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    words = "draw on a Ray cluster: auto, HOST:PORT, or without either, one of this machine alone"
+    parser.add_argument("--ray", nargs="?", const="here", metavar="ADDRESS", help=words)
+    parser.add_argument("--replicas", default="1", metavar="N[:M]", help="with --ray: models in memory, from N to M")
+    words = "with --ray: GPUs for each replica, or a part of one; default: 1 where the cluster has any"
+    parser.add_argument("--gpus", type=number("gpus"), metavar="N", help=words)
 
 
 def _add_evaluation(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +171,12 @@ def _batch(namespace: argparse.Namespace) -> int:
     settings = Settings(**{name: getattr(namespace, name) for name in FILE_SETTINGS})
     given = {name: getattr(namespace, name) for name in ("prompt", *SETTINGS, "control", "strength", "loras")}
     defaults = {name: value for name, value in given.items() if value is not None}
-    outcome = run_batch(settings, namespace.input, namespace.output, defaults)
+    draw = None
+    if namespace.ray is not None:
+        from x2i_app.scale.rows import draw_on
+
+        draw = draw_on(namespace.ray, namespace.replicas, namespace.gpus)
+    outcome = run_batch(settings, namespace.input, namespace.output, defaults, draw)
     print(f"{outcome.drawn} rows drawn, {outcome.failed} failed, {outcome.kept} drawn before: {namespace.output}")
     return 1 if outcome.failed else 0
 

@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     plan = commands.add_parser("plan", help="how much memory a model will need; nothing is downloaded")
-    add_settings(plan, names=("preset", "flux", "mllm", "profile"))
+    add_settings(plan, names=("preset", "flux", "mllm", "light_control", "profile"))
     _add_plan(plan)
     plan.set_defaults(run=_plan)
     return parser
@@ -204,8 +204,8 @@ def _plan(namespace: argparse.Namespace) -> int:
         return _plan_distillation(namespace)
     preset, every = namespace.preset, namespace.all
     profiles = list(MEMORY_PROFILES) if every else [namespace.profile]
-    sizes = {name: getattr(namespace, name) for name in ("width", "height", "gib")}
-    plans = plan_memory(preset, profiles, mllm=namespace.mllm, flux=namespace.flux, **sizes)
+    given = {name: getattr(namespace, name) for name in ("mllm", "flux", "light_control", "width", "height", "gib")}
+    plans = plan_memory(preset, profiles, **given)
     if namespace.json:
         found = [{"preset": preset, "flux": namespace.flux} | plan.as_dict() for plan in plans]
         print(json.dumps(found if every else found[0], indent=2))

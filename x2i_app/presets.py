@@ -235,6 +235,11 @@ def get_flux(name: str) -> FluxSpec:
     return _look_up(FLUX_MODELS, name, "FLUX model")
 
 
+def known_flux(source: object) -> FluxSpec | None:
+    """The FLUX model that goes by that name or hub id; None for a file, a folder or a hub id of somebody's own."""
+    return next((spec for spec in FLUX_MODELS.values() if str(source) in (spec.name, spec.repo_id)), None)
+
+
 def get_family(name: str) -> EncodingSpec:
     """How an MLLM family is fed. Raises UnknownPresetError, which lists the names there are."""
     return _look_up(FAMILIES, name, "MLLM family")

@@ -7,6 +7,7 @@ built, the old one is built again from its files, which are there.
 Importing this imports no torch.
 """
 
+import ctypes
 import gc
 import importlib
 import logging
@@ -15,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from x2i_app.errors import forget_frames
-from x2i_app.presets import FLUX_MODELS, PRESETS, get_preset
+from x2i_app.presets import FLUX_MODELS, PRESETS, get_preset, known_flux
 from x2i_app.settings import CUSTOM, PARTS, Settings
 from x2i_app.specs import FluxSpec, Preset
 
@@ -51,9 +52,8 @@ class ResidentModel:
     def flux(self) -> FluxSpec:
         """Steps, guidance, size and licence of the FLUX model; if the registry lacks it, by what it looks like."""
         name = self.settings.flux or (self.preset.flux if self.preset else "")
-        known = {key: spec for spec in FLUX_MODELS.values() for key in (spec.name, spec.repo_id) if key}
-        if name in known:
-            return known[name]
+        if spec := known_flux(name):
+            return spec
         if self.pipeline is None:
             return FLUX_MODELS["shuttle-3-diffusion"]
         guided = self.pipeline.transformer.config.guidance_embeds  # as only dev and its descendants are
@@ -64,6 +64,8 @@ class ResidentModel:
     @property
     def has_light_control(self) -> bool:
         """Whether a picture can be kept to."""
+        if self._sources:
+            return self._sources.light_control is not None
         if self.settings.light_control:
             return True
         preset = self.preset
@@ -163,6 +165,8 @@ def _return_memory() -> None:
         torch.cuda.empty_cache()
     elif torch and torch.backends.mps.is_available():
         torch.mps.empty_cache()
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)  # glibc keeps what was freed in small pieces, as a miniature's weights are
 
 
 def quiet_libraries() -> None:

@@ -261,3 +261,21 @@ def test_the_engine_draws_with_what_each_request_asks_for(pipeline, tmp_path):
 def test_a_request_that_makes_no_sense_is_refused(loras, words):
     with pytest.raises(InvalidRequestError, match=words):
         GenerationRequest("a house", loras=loras)
+
+
+def test_a_lora_acts_on_8_bit_weights_as_on_large_ones_and_leaves_them_as_they_were(pipeline, tmp_path):
+    save_file(as_diffusers(matrices(pipeline, seed=5)), tmp_path / "a.safetensors")
+    conditioning = pipeline.encode(prompt="a red house")
+
+    def changed(pipe):
+        drawn = []
+        for loras in ([], [(tmp_path / "a.safetensors", 1.0)], []):
+            use_loras(pipe, loras)
+            generator = torch.Generator().manual_seed(0)
+            given = {"conditioning": conditioning, "output_type": "latent", "generator": generator}
+            drawn.append(pipe(**SMALL, **given).images)
+        assert torch.equal(drawn[0], drawn[2])
+        return (drawn[1] - drawn[0]).flatten()
+
+    small = load_pipeline("x2i-tiny", profile="24gb", device="cpu")
+    assert torch.cosine_similarity(changed(small), changed(pipeline), dim=0) > 0.95

@@ -1,5 +1,6 @@
 """What memory profiles do, step by step, for real on a CPU: smaller weights, tiles, parts that wait."""
 
+import functools
 from types import SimpleNamespace
 
 import bitsandbytes as bnb
@@ -11,11 +12,15 @@ from diffusers import AutoencoderKL
 from x2i_app import load_pipeline
 from x2i_app.encoders import load_encoder
 from x2i_app.errors import InvalidRequestError
+from x2i_app.loading import build
+from x2i_app.loading.build import load_reader
+from x2i_app.loading.flux import load_flux
 from x2i_app.loading.four_bit import Linear4bit
-from x2i_app.loading.memory import apply_profile, choose_placement, memory_use, offload, tile_vae
-from x2i_app.loading.plan import GIB
+from x2i_app.loading.memory import apply_profile, choose_for_computer, choose_placement, memory_use, offload, tile_vae
+from x2i_app.loading.plan import GIB, Planner
 from x2i_app.loading.quantization import held_bytes, let_statistics_follow, quantize
 from x2i_app.loading.released import FLUX_VAE
+from x2i_app.loading.skeletons import build_skeleton
 from x2i_app.presets import MEMORY_PROFILES
 
 CPU = torch.device("cpu")
@@ -35,6 +40,15 @@ def draw(pipeline, **given):
 @pytest.fixture(scope="module")
 def drawn():
     return draw(load())
+
+
+def tiny_plans():
+    return Planner(build_skeleton("x2i-tiny"))
+
+
+@functools.cache
+def full_size_plans():
+    return Planner(build_skeleton("qwen2.5-vl-7b", dtype=torch.float32))
 
 
 def linear_kinds(module, but=()):
@@ -173,18 +187,53 @@ def test_a_head_that_comes_later_moves_with_its_mllm(how):
     ],
 )
 def test_a_card_gets_what_fits_its_free_memory(name, free, profile, how):
-    placement = choose_placement(load(), name, torch.device("cuda"), round(free * GIB))
+    placement = choose_placement(name, torch.device("cuda"), tiny_plans, round(free * GIB))
     assert (placement.profile.name, placement.offload) == (profile, how)
 
 
 def test_a_profile_that_does_not_fit_is_refused_in_a_sentence():
     with pytest.raises(InvalidRequestError, match=r"'24gb', which needs 1\.\d GiB, and 0\.5 GiB are free on cuda; "):
-        choose_placement(load(), "24gb", torch.device("cuda"), GIB // 2)
+        choose_placement("24gb", torch.device("cuda"), tiny_plans, GIB // 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "free", "profile"), [("auto", 90, "cpu"), ("auto", 60, "8gb"), ("8gb", 60, "8gb"), ("cpu", 90, "cpu")]
+)
+def test_a_computer_without_a_card_takes_what_can_be_loaded(name, free, profile):
+    """Qwen2.5-VL-7B and FLUX: 37 GiB of files, twice as much in 32 bit; or 44 of FLUX beside 4.5 of a small MLLM."""
+    assert choose_for_computer(name, full_size_plans, 37 * GIB, free * GIB) == profile
+
+
+def test_a_computer_with_too_little_memory_refuses_before_it_begins():
+    said = r"'cpu', for which loading takes 73\.\d GiB .* 60\.0 are free; take the profile 8gb, which needs 4[89]\.\d, "
+    with pytest.raises(InvalidRequestError, match=said):
+        choose_for_computer("cpu", full_size_plans, 37 * GIB, 60 * GIB)
+    with pytest.raises(InvalidRequestError, match=r"'auto', for which loading takes 4[89]\.\d GiB .* are free; close"):
+        choose_for_computer("auto", full_size_plans, 37 * GIB, 20 * GIB)
+    assert choose_for_computer("auto", None, GIB, 5 * GIB) == "cpu"  # nobody looks closer where that is plenty
 
 
 def test_a_device_that_cannot_quantise_says_so():
     with pytest.raises(InvalidRequestError, match="'8gb', which needs a CUDA card or a CPU, and device is 'mps'"):
-        choose_placement(load(), "8gb", torch.device("mps"))
+        choose_placement("8gb", torch.device("mps"), tiny_plans)
+
+
+def test_the_mllm_is_small_and_placed_before_flux_is_read(monkeypatch):
+    """The order is all that bounds the computer's memory; how much it saves, bench_memory measures."""
+    read, seen = [], []
+
+    def read_mllm(sources, dtype):
+        read.append(load_reader(sources, dtype))
+        return read[0]
+
+    def read_flux(source, dtype):
+        seen.append(linear_kinds(read[0][0].model, but=("lm_head",)))
+        return load_flux(source, dtype)
+
+    monkeypatch.setattr(build, "load_reader", read_mllm)
+    monkeypatch.setattr(build, "load_flux", read_flux)
+    load("8gb")
+    assert seen == [{Linear4bit}]
 
 
 def test_memory_in_use_is_the_computers():

@@ -2,10 +2,14 @@
 
 import json
 import math
+import re
+import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 
 from x2i_app import load_pipeline
 from x2i_app.cli import main
@@ -15,8 +19,9 @@ from x2i_app.loading.footprint import FusedAttention, LiveBytes
 from x2i_app.loading.memory import parts_of
 from x2i_app.loading.plan import GIB, OVERHEAD, TEXT_TOKENS, Planner, card_bytes
 from x2i_app.loading.quantization import held_bytes, quantize, scratch_bytes, stored_bytes
-from x2i_app.loading.report import plan_memory
+from x2i_app.loading.report import plan_memory, show_plan, show_plans
 from x2i_app.loading.skeletons import build_skeleton, skeleton_of
+from x2i_app.models import LightControl, controlled
 from x2i_app.presets import MEMORY_PROFILES, PRESETS
 from x2i_app.settings import ASSETS
 
@@ -53,13 +58,13 @@ def near(gib, tolerance=0.03):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_parts_have_the_released_sizes_and_bytes(preset):
     parts = build_skeleton(preset)
-    counts = {name: sum(p.numel() for p in module.parameters()) for name, module in parts._asdict().items()}
+    counts = {name: sum(p.numel() for p in module.parameters()) for name, module in parts.there.items()}
     if preset in PARAMETERS:
         assert counts["mllm"] == PARAMETERS[preset]
     if preset != "x2i-tiny":
         assert counts["transformer"] == FLUX_PARAMETERS["shuttle-3-diffusion"]
         assert counts["vae"] == VAE_PARAMETERS
-    for name, module in parts._asdict().items():
+    for name, module in parts.there.items():
         numbers = counts[name] + sum(buffer.numel() for buffer in module.buffers())
         assert stored_bytes(module) == pytest.approx(2 * numbers, rel=0.03)
         assert not any(parameter.device.type != "meta" for parameter in module.parameters())
@@ -105,27 +110,54 @@ def test_one_forward_of_flux_is_what_was_published(planners):
     assert whole + sum(linear) / 64 * (4 - 1 - 4 / 256) == near(6.72, 0.05)
 
 
+def test_a_light_control_is_counted_with_what_it_keeps_and_never_leaves_the_card(planners, tmp_path):
+    without = planners("qwen2.5-vl-7b")
+    published = build_skeleton("x2i-tiny", light_control="owner/name/control.bin").light_control
+    planner = Planner(without.parts._replace(light_control=published))
+    planner._found |= {key: found for key, found in without._found.items() if key != "denoise"}
+    profile = MEMORY_PROFILES["8gb"]
+    bare, plan = without.plan(profile, "model"), planner.plan(profile, "model")
+    (part,) = (part for part in plan.parts if part.name == "light_control")
+    assert (part.parameters, part.bytes) == (125_266_240, near(0.233))
+    assert len(plan.parts) == len(bare.parts) + 1
+    assert plan.peaks["encode"] - bare.peaks["encode"] == plan.peaks["decode"] - bare.peaks["decode"] == part.bytes
+    # 19 stems of 128 channels at half the picture's sides, 19 times 4096 tokens of 3072 numbers, in 16 bit.
+    kept = 19 * 2 * (128 * 512 * 512 + 4096 * 3072)
+    assert plan.peaks["denoise"] - bare.peaks["denoise"] == part.bytes + kept
+    assert plan.waiting == bare.waiting
+    assert planner.choose("8gb", card_bytes(profile)).offload == "group"
+    LightControl(num_blocks=2, dim=24, widths=[6, 8, 16], time_embed_dim=6).save_pretrained(tmp_path)
+    assert build_skeleton("x2i-tiny", light_control=tmp_path).light_control.config.dim == 24
+    assert build_skeleton("x2i-tiny").light_control.config.dim == 192
+    assert build_skeleton("x2i-tiny", flux=ASSETS / "x2i-tiny").light_control is None
+
+
 def test_a_vae_in_tiles_holds_what_was_counted(planners):
     planner = planners("qwen2.5-vl-7b")
     assert planner._decoding(1024) == near(1.50)
     assert planner._decoding(512) == near(0.381)
 
 
-@pytest.mark.parametrize("size", [64, 160])
-def test_what_the_meta_device_says_is_what_a_cpu_holds(size):
+@pytest.mark.parametrize(("size", "control"), [(64, False), (160, False), (160, True)])
+def test_what_the_meta_device_says_is_what_a_cpu_holds(size, control, image):
     """The same modules, run for real: the bytes of all tensors that live at once."""
     torch.manual_seed(0)
-    planner = Planner(build_skeleton("x2i-tiny", dtype=torch.float32), size, size)
+    parts = build_skeleton("x2i-tiny", dtype=torch.float32)
+    planner = Planner(parts if control else parts._replace(light_control=None), size, size)
     flux = FluxTransformer2DModel.from_config(planner.parts.transformer.config).eval()
     config, tokens = flux.config, (size // 2 // planner._shrink) ** 2
-    with torch.no_grad(), LiveBytes([flux]) as live:
+    net = LightControl.from_config(parts.light_control.config).eval()
+    block = controlled(flux, FlowMatchEulerDiscreteScheduler(), net, image) if control else nullcontext()
+    side = torch.arange(size // 2 // planner._shrink)
+    ids = torch.stack([torch.zeros(tokens), *(each.flatten() for each in torch.meshgrid(side, side, indexing="ij"))], 1)
+    with torch.no_grad(), LiveBytes([flux, net]) as live, block:
         flux(
             hidden_states=torch.randn(1, tokens, config.in_channels),
             timestep=torch.ones(1),
             pooled_projections=torch.randn(1, config.pooled_projection_dim),
             encoder_hidden_states=torch.randn(1, TEXT_TOKENS, config.joint_attention_dim),
             txt_ids=torch.zeros(TEXT_TOKENS, 3),
-            img_ids=torch.zeros(tokens, 3),
+            img_ids=ids,
         )
     assert planner._denoising() == pytest.approx(live.peak, rel=0.03)
 
@@ -221,14 +253,39 @@ def test_what_cannot_be_planned_is_said(given, error, words):
 
 def test_the_command_prints_tables_and_json(capsys):
     assert main(["plan", "--profile", "16gb"]) == 0
-    table = capsys.readouterr().out
-    assert "Profile 16gb at 128 x 128: all parts stay on the card." in table
-    assert "| transformer | 5,158,720 | 4 bit | 0.00 |" in table
-    assert "| fits | yes |" in table
+    said = capsys.readouterr().out
+    assert re.match(
+        r"Fits: needs 0\.8\d GiB, and [\d.]+ GiB are there\.\n\nProfile 16gb at 128 x 128: all parts stay", said
+    )
+    assert re.search(r"\| transformer +\|  *5,158,720 \| 4 bit +\| +[2-4]\.\d \|\n", said)
+    tables = [block.splitlines() for block in said.split("\n\n")[2:]]
+    assert [len(rows) for rows in tables] == [2 + 3, 2 + 5]
+    assert all(len({len(row) for row in rows}) == 1 for rows in tables)  # columns in line
     assert main(["plan", "--profile", "16gb", "--gib", "0.5", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["profile"], plan["offload"], plan["fits"]) == ("16gb", "group", False)
+    assert plan["advice"].startswith("no profile does with less than the 0.8 GiB of 8gb; draw a smaller picture")
     assert plan["needed"] == max(plan["peaks"].values()) + plan["overhead"]
+
+
+def test_what_does_not_fit_says_first_what_does(planners):
+    planner = planners("qwen2.5-vl-7b")
+    plan = planner.choose("16gb", round(0.5 * GIB))
+    assert show_plan(replace(plan, advice=planner.advise(plan))).startswith(
+        "Does not fit: needs 5.82 GiB, and 0.50 GiB are there. First: no profile does with less than the 5.8 GiB of 8gb"
+    )
+    plan = planner.choose("24gb", 16 * GIB)
+    assert planner.advise(plan) == "take the profile 16gb, which needs 11.8 GiB"
+    plans = [planner.choose(name, 8 * GIB) for name in MEMORY_PROFILES if name != "cpu"]
+    assert show_plans(plans).startswith("Into 8.00 GiB fits 16gb as the best, which needs 7.08 GiB.\n\n| profile")
+
+
+def test_the_sizes_of_a_file_are_planned_as_a_folders(tmp_path):
+    weights = ASSETS / "x2i-tiny/transformer/diffusion_pytorch_model.safetensors"
+    file = shutil.copy(weights, tmp_path / "tuned.safetensors")
+    (plan,) = plan_memory("x2i-tiny", ["8gb"], flux=file)
+    assert {part.name: part.parameters for part in plan.parts}["transformer"] == 5_158_720
+    assert plan.parts[1:] == plan_memory("x2i-tiny", ["8gb"], flux=ASSETS / "x2i-tiny")[0].parts[1:]
 
 
 def test_the_readme_shows_what_its_command_prints(capsys):

@@ -72,6 +72,25 @@ def test_alignnet_and_flux_come_from_the_same_places_and_t5_from_none(released, 
     assert where("flux", flux="x2i-tiny") == f"{TINY} (flag, bundled)"
 
 
+def test_a_light_control_comes_from_the_same_places_where_there_is_one(released, tmp_path):
+    released.add("owner/control", files={"deep/control.bin": b"a LightControl"})
+    file, name = "owner/control/deep/control.bin", "light_control"
+    assert find_sources("qwen2.5-vl-3b", environment={}).light_control is None
+    environment = {"X2I_LIGHT_CONTROL": file}
+    assert where(name, environment).endswith("/deep/control.bin (environment, hub)")
+    assert where(name, environment).endswith("/deep/control.bin (environment, hub cache)")
+    (tmp_path / "models/control/deep").mkdir(parents=True)
+    (tmp_path / "models/control/deep/control.bin").write_bytes(b"a LightControl")
+    assert where(name, environment) == f"{tmp_path}/models/control/deep/control.bin (environment, models folder)"
+    own = tmp_path / "own.bin"
+    own.write_bytes(b"a LightControl")
+    assert where(name, environment, light_control=own) == f"{own} (flag, local path)"
+    assert find_sources("qwen2.5-vl-3b", light_control=own, environment={}).light_control == own
+    bundled = find_sources("x2i-tiny", environment=environment)
+    assert bundled.said[name] == f"{TINY}/light_control (x2i-tiny, bundled)"
+    assert find_sources("x2i-tiny", flux=TINY, environment={}).light_control is None
+
+
 def test_environment_variables_are_for_the_preset_they_came_with_and_never_for_a_bundled_one(released, mllm):
     environment = {"X2I_MLLM": str(mllm), "X2I_PRESET": "qwen2.5-vl-3b"}
     assert "(environment" in where(environment=environment)

@@ -68,7 +68,7 @@ def test_checkpointing_saves_memory_and_more_captions_cost_it():
 
 def test_the_command_prints_it(capsys):
     assert main(["plan", "--distill"]) == 0
-    assert "| FLUX | its weights | AlignNet and optimizer | a step | needed |" in capsys.readouterr().out
+    assert "| FLUX   | its weights | AlignNet and optimizer | a step | needed |" in capsys.readouterr().out
     assert main(["plan", "--distill", "--json"]) == 0
     plans = json.loads(capsys.readouterr().out)
     assert [plan["precision"] for plan in plans] == ["full", "nf4"]

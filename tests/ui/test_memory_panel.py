@@ -21,7 +21,7 @@ def test_it_waits_for_the_model_and_then_tells_plan_and_use():
     shown = look()
     assert "Profile 8gb, planned for 128 x 128:" in shown
     assert re.search(r"<td>FLUX</td><td>5\.2 M</td><td>\d\.\d MiB</td>", shown)
-    assert len(re.findall("<tr>", shown)) == 4 + 3  # parts and phases
+    assert len(re.findall("<tr>", shown)) == 5 + 3  # parts and phases
     used, total = (int(re.search(rf'{name}="(\d+)"', shown).group(1)) for name in ("value", "max"))
     assert total == psutil.virtual_memory().total
     assert 0 < used < total

@@ -13,7 +13,7 @@ from x2i_app.evaluation.report import Models, evaluate
 from x2i_app.limits import LIMITS, Range, validate_integer
 from x2i_app.loading import load_pipeline
 from x2i_app.pipeline import X2IPipeline
-from x2i_app.presets import FLUX_MODELS, PRESETS
+from x2i_app.presets import PRESETS, known_flux
 from x2i_app.settings import ASSETS, Settings
 from x2i_app.training.teacher import TeacherText
 
@@ -34,7 +34,7 @@ def run(settings: Settings, output: Path, scenes: float, rows: str, steps: float
     scenes = validate_integer("scenes", scenes, _SCENES)
     chosen = find_rows([name for name in (part.strip() for part in rows.split(",")) if name])
     name = settings.flux or (PRESETS[settings.preset].flux if settings.preset in PRESETS else "")
-    flux = FLUX_MODELS.get(name)
+    flux = known_flux(name)
     if steps is None:
         steps = flux.num_inference_steps if flux else _STEPS
     steps = validate_integer("steps", steps, LIMITS.num_inference_steps)

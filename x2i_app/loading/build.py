@@ -11,7 +11,9 @@ from x2i_app.loading.checkpoints import load_alignnet
 from x2i_app.loading.control import load_light_control
 from x2i_app.loading.download import Report
 from x2i_app.loading.flux import load_flux
-from x2i_app.loading.memory import apply_profile, best_device
+from x2i_app.loading.memory import best_device, choose_for_computer, choose_placement, place, settle
+from x2i_app.loading.plan import Planner
+from x2i_app.loading.skeletons import build_skeleton
 from x2i_app.loading.sources import Sources, find_sources
 from x2i_app.media.speech import Transcriber
 from x2i_app.models import AlignNet
@@ -39,9 +41,9 @@ def load_pipeline(
     preset: a name of the registry, or "custom:FAMILY", which takes its sizes from the files and needs `mllm`, `flux`
     and `alignnet`. mllm: a folder or a hub id instead of the preset's; flux: also a name of the registry, or one
     safetensors file; alignnet: a file, a folder that `AlignNet.save_pretrained` wrote, or a file on the hub such as
-    owner/name/file.bin. None takes X2I_MLLM, X2I_FLUX or X2I_ALIGNNET, then what the preset names: from the folder
+    owner/name/file.bin; light_control: as alignnet, of a LightControl, where the preset has none or another is wanted.
+    None takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET or X2I_LIGHT_CONTROL, then what the preset names: from the folder
     `models` (or X2I_MODELS), else the hub's cache, else the hub. Which it took is logged.
-    light_control: as alignnet, of a LightControl, where the preset has none or another is wanted.
     profile: how to use memory, a name of presets.MEMORY_PROFILES; "auto" takes the best that fits what is free.
     device: None takes the best there is, and a CPU for the profile "cpu".
     whisper: what writes speech down for an MLLM that cannot hear, a size of Whisper or a .pt file; read when needed.
@@ -67,20 +69,40 @@ def build_pipeline(
         raise InvalidRequestError(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}.")
     device = _device(device or ("cpu" if profile == "cpu" else best_device()))
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+
+    # 1. Choose, by sizes alone: what does not fit is known before anything is loaded
+    def planner() -> Planner:
+        return Planner(build_skeleton(sources.preset, sources.mllm, sources.flux, dtype, sources.light_control))
+
+    if device.type == "cpu":
+        profile = choose_for_computer(profile, planner, _bytes_of_files(sources))
+    placement = choose_placement(profile, device, planner)
+    # 2. The MLLM, made small and brought where it stays, before FLUX comes: the computer never holds both whole
     encoder, align_net = load_reader(sources, dtype)
+    settle(encoder.model, placement.profile.mllm, placement)
+    # 3. FLUX
     transformer, vae, scheduler = load_flux(sources.flux, dtype)
     if transformer.config.in_channels != 4 * vae.config.latent_channels:
         raise CheckpointError(
             f"{sources.flux.found.path.name} is a FLUX model that also reads a picture, as Fill and Depth do; load it "
             "with loading.load_transformer and give it to drawing_pipeline, or choose one that draws from words."
         )
+    settle(transformer, placement.profile.transformer, placement)
+    # 4. Together
     control = load_light_control(sources.light_control, dtype=dtype) if sources.light_control else None
     pipeline = X2IPipeline.from_encoder(encoder, align_net, transformer, vae, scheduler, control)
     if "audio" not in encoder.spec.modalities:
         pipeline.encoder.transcriber = Transcriber(whisper)
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
-    apply_profile(pipeline, profile, device)
+    place(pipeline, placement)
     return pipeline
+
+
+def _bytes_of_files(sources: Sources) -> int:
+    """Of the weights of the MLLM and FLUX."""
+    flux = sources.flux.found.path
+    files = [flux] if flux.is_file() else [*flux.glob("transformer/*.safetensors")]
+    return sum(file.stat().st_size for file in [*files, *sources.mllm.glob("*.safetensors")])
 
 
 def load_reader(sources: Sources, dtype: torch.dtype) -> tuple[MLLMEncoder, AlignNet]:

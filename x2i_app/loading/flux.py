@@ -57,6 +57,11 @@ def find_flux(
     the hub such as owner/name/file.safetensors. base: the model, of the registry, that a file is a fine-tune of.
     Raises CheckpointError.
     """
+    if str(source).lower().endswith(".gguf"):
+        raise CheckpointError(
+            f"{Path(source).name} is a GGUF file, and those are not read; take the same model as a .safetensors file "
+            "in 16 or 8 bit: the memory profiles 16gb, 12gb and 8gb make 4 bit of it while it loads."
+        )
     spec = FLUX_MODELS.get(str(source))
     if spec or not str(source).endswith(".safetensors"):
         found = _find_folder(str(source), _FILES, models, report)

@@ -5,6 +5,8 @@ size but the head's three axes is read off the weights, and every weight must ha
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ from x2i_app.loading.files import check_file
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 # All-in-one files carry these parts too; the VAE comes from the base model, T5 and CLIP are not needed.
 _OTHER_PARTS = ("text_encoders.", "vae.", "first_stage_model.", "conditioner.", "cond_stage_model.")
+
+# Beside a scaled 8-bit weight, under the two names that ComfyUI has given it: what the weight is to be multiplied with,
+# and what only kernels that compute in 8 bit need.
+_SCALES = (".scale_weight", ".weight_scale")
+_OF_KERNELS = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
+_EIGHT_BIT = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 _QKV = ("to_q", "to_k", "to_v")
 _ADDED_QKV = ("add_q_proj", "add_k_proj", "add_v_proj")
@@ -78,6 +86,14 @@ def load_transformer_file(path: Path, base_config: dict[str, Any], dtype: torch.
     return transformer.requires_grad_(False).eval()
 
 
+def read_sizes(path: Path) -> dict[str, Any]:
+    """What a file says of a transformer's configuration; of its weights only the shapes are read. Raises as loading."""
+    with _opened(path) as file:
+        shapes = {name: file.get_slice(key).get_shape() for key, name in _names(file)}
+    weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    return _sizes(path, to_diffusers(path, weights))
+
+
 def to_diffusers(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same weights under diffusers' names. path: for the words if there is none for one of them."""
     if "x_embedder.weight" in state_dict:
@@ -105,7 +121,7 @@ def _renamed(path: Path, key: str) -> list[str]:
     if module not in names or kind not in ("weight", "bias", "scale"):
         raise CheckpointError(
             f"{path.name} has {key}, which no FLUX.1 transformer has; single files can be read whose "
-            "weights are plain numbers of 32, 16 or, without scales, 8 bit."
+            "weights are floating point numbers of 32, 16 or 8 bit."
         )
     kind = "weight" if kind == "scale" else kind  # of RMSNorm
     return [f"{prefix}{name}.{kind}" for name in names[module]]
@@ -121,17 +137,52 @@ def _split(path: Path, key: str, value: torch.Tensor, width: int, count: int) ->
     return tuple(part.clone() for part in value.split(sizes))
 
 
-def _read(path: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
     check_file(path)
     if path.suffix.lower() != ".safetensors":
         raise CheckpointError(f"{path.name} is no safetensors file; no other kind of file of a FLUX model is opened.")
     try:
         with safe_open(path, framework="pt") as file:
-            keys = [key for key in file.keys() if not key.startswith(_OTHER_PARTS)]  # noqa: SIM118 (not a dict)
-            prefix = next((p for p in _PREFIXES if keys and all(key.startswith(p) for key in keys)), "")
-            return {key.removeprefix(prefix): file.get_tensor(key).to(dtype) for key in keys}
+            yield file
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is cut or damaged ({error}); download it again.") from error
+
+
+def _names(file: safe_open) -> list[tuple[str, str]]:
+    """Of each of the transformer's weights the key, and the name without what is in front of all of them."""
+    keys = [key for key in file.keys() if not key.startswith(_OTHER_PARTS)]  # noqa: SIM118 (not a dict)
+    keys = [key for key in keys if not key.endswith((*_SCALES, *_OF_KERNELS))]
+    prefix = next((p for p in _PREFIXES if keys and all(key.startswith(p) for key in keys)), "")
+    return [(key, key.removeprefix(prefix)) for key in keys]
+
+
+def _read(path: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    with _opened(path) as file:
+        every = list(file.keys())
+        scales = {_scaled(key): file.get_tensor(key) for key in every if key.endswith(_SCALES)}
+        return {name: _plain(path, key, file.get_tensor(key), scales.get(key)).to(dtype) for key, name in _names(file)}
+
+
+def _scaled(key: str) -> str:
+    """The weight that a scale is for."""
+    return f"{key.rpartition('.')[0]}.weight"
+
+
+def _plain(path: Path, key: str, value: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    """The numbers that a weight and its scale stand for: one scale for all of it, or one a row."""
+    if not value.is_floating_point() or (scale is not None and value.dtype not in _EIGHT_BIT):
+        raise CheckpointError(
+            f"{path.name} is quantised in a way that is not read here ({key} is {str(value.dtype).split('.')[1]}); "
+            "take the model's file in 16 or 8 bit floating point, of which the memory profiles make 4 bit."
+        )
+    if scale is None:
+        return value
+    if scale.numel() not in (1, len(value)) or not scale.is_floating_point():
+        raise CheckpointError(
+            f"{path.name}: the scale of {key} has the shape {tuple(scale.shape)}; expected one number a row."
+        )
+    return value.float() * scale.float().reshape(-1, *[1] * (value.ndim - 1))
 
 
 def _sizes(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, Any]:

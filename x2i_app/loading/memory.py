@@ -1,12 +1,14 @@
 """What each memory profile does to a pipeline, and how much memory there is."""
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
 import torch
 from accelerate import cpu_offload_with_hook
 from diffusers import AutoencoderKL
+from torch import nn
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.loading.plan import GIB, MemoryPlan, Planner, card_bytes
@@ -14,12 +16,15 @@ from x2i_app.loading.quantization import let_statistics_follow, quantize
 from x2i_app.loading.skeletons import Parts, skeleton_of
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import MEMORY_PROFILES
-from x2i_app.specs import MemoryProfile, Offload
+from x2i_app.specs import MemoryProfile, Offload, Precision
 
 _PLANS: "weakref.WeakKeyDictionary[X2IPipeline, dict[tuple[int, int], MemoryPlan]]" = weakref.WeakKeyDictionary()
 
 # Devices that tell how much memory is free and that bitsandbytes computes on.
 _CARDS = ("cuda", "xpu")
+
+
+_WIDEST = 4  # times the file: 8-bit numbers that become 32-bit ones
 
 
 @dataclass(frozen=True)
@@ -63,23 +68,61 @@ def best_device() -> str:
 
 
 def apply_profile(pipeline: X2IPipeline, name: str, device: torch.device) -> Placement:
-    """Make a pipeline, loaded on the CPU, use memory as a profile says, and bring it to `device`.
-
-    name: of MEMORY_PROFILES, or "auto", which takes the best profile that fits the memory that is free. Where there is
-    no card nothing needs to wait, so only weights and tiles change.
-    Raises InvalidRequestError if a card has too little memory for the profile that was asked for.
-    """
-    placement = choose_placement(pipeline, name, device)
-    quantize(pipeline.mllm, placement.profile.mllm, device)
-    quantize(pipeline.transformer, placement.profile.transformer, device)
-    tile_vae(pipeline.vae, placement.profile.tile)
-    offload(pipeline, placement.offload, device)
-    pipeline.placement = placement
+    """Make a pipeline, loaded on the CPU, use memory as a profile says. name, device, errors: of `choose_placement`."""
+    placement = choose_placement(name, device, lambda: plan_of(pipeline))
+    place(pipeline, placement)
     return placement
 
 
-def choose_placement(pipeline: X2IPipeline, name: str, device: torch.device, free: int | None = None) -> Placement:
-    """Which profile and offload `apply_profile` takes. free: bytes on the card; None asks it. Raises as it does."""
+def place(pipeline: X2IPipeline, placement: Placement) -> None:
+    """Make a pipeline use memory as was chosen; parts that have settled already stay as they are."""
+    settle(pipeline.mllm, placement.profile.mllm, placement)
+    settle(pipeline.transformer, placement.profile.transformer, placement)
+    tile_vae(pipeline.vae, placement.profile.tile)
+    offload(pipeline, placement.offload, placement.device)
+    pipeline.placement = placement
+
+
+def settle(module: nn.Module, precision: Precision, placement: Placement) -> None:
+    """Make a part's weights as small as they will be; bring it to its device if it is never to wait."""
+    quantize(module, precision, placement.device)
+    if placement.offload == "none":
+        module.to(placement.device)
+
+
+def choose_for_computer(name: str, planner: Callable[[], Planner], files: int, free: int | None = None) -> str:
+    """The profile for a computer without a card, so that the system need not kill what it has no memory for.
+
+    name: of MEMORY_PROFILES, or "auto", which takes 32 bit if that can be loaded into what is free, else 4 bit.
+    planner: makes the plans, if there may be too little. files: bytes of the weights' files. free: bytes of memory;
+    None asks the system. Raises InvalidRequestError if there is too little for what was asked.
+    """
+    free = memory_use(torch.device("cpu")).free if free is None else free
+    names = ("cpu", "8gb") if name == "auto" else (name,)
+    if _WIDEST * files < free:
+        return names[0]
+    plans = planner()
+    needs = {each: plans.loading(MEMORY_PROFILES[each]) for each in dict.fromkeys((*names, "8gb"))}
+    for each in names:
+        if needs[each] <= free:
+            return each
+    other = f"take the profile 8gb, which needs {needs['8gb'] / GIB:.1f}, " if needs["8gb"] <= free else ""
+    raise InvalidRequestError(
+        f"profile is {name!r}, for which loading takes {needs[names[-1]] / GIB:.1f} GiB of the computer's memory, and "
+        f"{free / GIB:.1f} are free; {other}close other programs, or take a preset with a smaller MLLM."
+    )
+
+
+def choose_placement(
+    name: str, device: torch.device, planner: Callable[[], Planner], free: int | None = None
+) -> Placement:
+    """How to use memory.
+
+    name: of MEMORY_PROFILES, or "auto", which takes the best profile that fits the memory that is free. planner: makes
+    the plans, if there is a card to plan for; where there is none nothing needs to wait, so only weights and tiles
+    change. free: bytes on the card; None asks it.
+    Raises InvalidRequestError if a card has too little memory for the profile that was asked for.
+    """
     if device.type not in _CARDS:
         profile = MEMORY_PROFILES["cpu" if name == "auto" else name]
         if device.type != "cpu" and (profile.mllm, profile.transformer) != ("full", "full"):
@@ -88,9 +131,13 @@ def choose_placement(pipeline: X2IPipeline, name: str, device: torch.device, fre
             )
         return Placement(profile, device, "none")
     free = memory_use(device).free if free is None else free
-    plan = plan_of(pipeline).choose(name, _budget(name, free))
+    plans = planner()
+    plan = plans.choose(name, _budget(name, free))
     if not plan.fits and name != "auto":
-        raise InvalidRequestError(_too_large(plan, free, device))
+        raise InvalidRequestError(
+            f"profile is {name!r}, which needs {plan.needed / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free on "
+            f"{device}; {plans.advise(plan)}."
+        )
     return Placement(MEMORY_PROFILES[plan.profile], device, plan.offload)
 
 
@@ -149,10 +196,3 @@ def _budget(name: str, free: int) -> int:
     """Bytes that a profile may take on a card: no more than are free, nor than its kind of card has."""
     usual = None if name == "auto" else card_bytes(MEMORY_PROFILES[name])
     return free if usual is None else min(free, usual)
-
-
-def _too_large(plan: MemoryPlan, free: int, device: torch.device) -> str:
-    return (
-        f"profile is {plan.profile!r}, which needs {plan.needed / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free on "
-        f"{device}; choose auto or a smaller profile."
-    )

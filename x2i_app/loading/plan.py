@@ -40,6 +40,7 @@ class MemoryPlan:
     profile: a name of MEMORY_PROFILES. offload: where parts wait. parts: what is loaded. peaks: bytes of weights and
     tensors on the card at the worst moment of each phase: encode, denoise, decode. overhead: bytes that come on top of
     each. waiting: bytes of weights in the computer's memory meanwhile. available: bytes there are, None if unknown.
+    advice: what to do first if it does not fit.
     """
 
     profile: str
@@ -51,6 +52,7 @@ class MemoryPlan:
     waiting: int
     available: int | None = None
     overhead: int = OVERHEAD
+    advice: str = ""
 
     @property
     def needed(self) -> int:
@@ -99,6 +101,28 @@ class Planner:
                 break
         return plan
 
+    def advise(self, plan: MemoryPlan) -> str:
+        """What to do about a plan that does not fit, best first, as half a sentence."""
+        if plan.profile == "cpu":
+            return "close other programs, or take a preset with a smaller MLLM"
+        best = self.choose("auto", plan.available)
+        if best.fits:
+            return f"take the profile {best.profile}, which needs {best.needed / GIB:.1f} GiB"
+        return (
+            f"no profile does with less than the {best.needed / GIB:.1f} GiB of {best.profile}; draw a smaller "
+            "picture, close other programs, or take the profile cpu"
+        )
+
+    def loading(self, profile: MemoryProfile) -> int:
+        """Bytes of weights in the computer's memory at the worst moment of loading without a card.
+
+        That is the MLLM as its file has it, FLUX beside an MLLM that is small already, or all of them as they stay.
+        """
+        whole = {name: self._stored(name, "full") for name in self.parts.there}
+        mllm, flux = self._stored("mllm", profile.mllm), self._stored("transformer", profile.transformer)
+        small = sum((whole | {"mllm": mllm, "transformer": flux}).values())
+        return max(whole["mllm"], mllm + whole["transformer"], small)
+
     def plan(self, profile: MemoryProfile, offload: Offload, available: int | None = None) -> MemoryPlan:
         """What that profile costs with that offload."""
         precisions = {"mllm": profile.mllm, "transformer": profile.transformer}
@@ -109,13 +133,11 @@ class Planner:
                 precisions.get(name, "full"),
                 self._stored(name, precisions.get(name, "full")),
             )
-            for name, module in self.parts._asdict().items()
+            for name, module in self.parts.there.items()
         }
         sizes = {name: part.bytes for name, part in parts.items()}
         peaks = self._peaks(sizes, profile, offload)
-        waiting = 0 if offload == "none" else sum(sizes.values())
-        if offload == "group":
-            waiting -= sizes["align_net"] + sizes["vae"]
+        waiting = 0 if offload == "none" else sum(sizes.values()) - self._always(sizes, offload)
         return MemoryPlan(
             profile.name, offload, self.width, self.height, tuple(parts.values()), peaks, waiting, available
         )
@@ -127,13 +149,10 @@ class Planner:
             "transformer": self._denoising() + scratch_bytes(self.parts.transformer, profile.transformer),
             "vae": self._decoding(profile.tile),
         }
-        if offload == "none":
-            held = dict.fromkeys(work, sum(sizes.values()))
-        elif offload == "model":
-            held = sizes
-        else:
-            small = sizes["align_net"] + sizes["vae"]
-            held = dict.fromkeys(work, small)
+        held = dict.fromkeys(work, self._always(sizes, offload))
+        if offload == "model":
+            held = {name: count + sizes[name] for name, count in held.items()}
+        elif offload == "group":
             held["mllm"] += sizes["mllm"]
             held["transformer"] += self._two_blocks(profile.transformer)
         peak = {name: held[name] + work[name] for name in work}
@@ -142,6 +161,12 @@ class Planner:
             "denoise": peak["transformer"],
             "decode": peak["vae"],
         }
+
+    @staticmethod
+    def _always(sizes: dict[str, int], offload: Offload) -> int:
+        """Bytes of the parts that never leave the card."""
+        small = {"none": sizes, "model": ("light_control",), "group": ("align_net", "vae", "light_control")}
+        return sum(sizes.get(name, 0) for name in small[offload])
 
     def _stored(self, name: str, precision: Precision) -> int:
         return self._find((name, precision), lambda: stored_bytes(getattr(self.parts, name), precision))
@@ -160,12 +185,12 @@ class Planner:
             self._found[key] = count()
         return self._found[key]
 
-    def _run(self, key: Any, compute: Callable[[], Any], module: nn.Module) -> int:
+    def _run(self, key: Any, compute: Callable[[], Any], *modules: nn.Module | None) -> int:
         def quietly():
             with torch.no_grad():
                 compute()
 
-        return self._find(key, lambda: peak_bytes(quietly, [module]))
+        return self._find(key, lambda: peak_bytes(quietly, filter(None, modules)))
 
     def _encoding(self) -> int:
         model = self.parts.mllm
@@ -189,6 +214,7 @@ class Planner:
         tokens = (self.height // side) * (self.width // side)
 
         def step():
+            stems, residuals = self._controlling()
             return flux(
                 hidden_states=self._empty(flux, 1, tokens, flux.config.in_channels),
                 timestep=self._empty(flux, 1),
@@ -197,9 +223,19 @@ class Planner:
                 encoder_hidden_states=self._empty(flux, 1, TEXT_TOKENS, flux.config.joint_attention_dim),
                 txt_ids=self._empty(flux, TEXT_TOKENS, 3),
                 img_ids=self._empty(flux, tokens, 3),
-            )
+                controlnet_block_samples=residuals,
+            ), stems
 
-        return self._run("denoise", step, flux)
+        return self._run("denoise", step, flux, self.parts.light_control)
+
+    def _controlling(self) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
+        """What LightControl keeps for all of a picture, and what it says at a step; see models.LightControlHook."""
+        control, count = self.parts.light_control, len(self.parts.transformer.transformer_blocks)
+        if control is None:
+            return [], None
+        stems = control.stems(self._empty(control, 1, 3, self.height, self.width))
+        residuals = control.residuals(stems, self._empty(control, 1))
+        return stems, residuals + [torch.zeros_like(residuals[0])] * (count - len(residuals))
 
     def _decoding(self, tile: int) -> int:
         vae = self.parts.vae

@@ -32,7 +32,9 @@ def quantize(module: nn.Module, precision: Precision, device: torch.device) -> N
 
     from x2i_app.loading.four_bit import Linear4bit
 
-    for parent, name, linear in list(_linear_layers(module)):
+    # By name: a list of the layers themselves would keep the large weights until the last one is small.
+    for parent, name in [(parent, name) for parent, name, _ in _linear_layers(module)]:
+        linear = getattr(parent, name)
         home = linear.weight.device
         sizes = (linear.in_features, linear.out_features, linear.bias is not None)
         if precision == "nf4":

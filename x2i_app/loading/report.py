@@ -1,15 +1,17 @@
 """The memory plan as a command and a page show it: what is planned for which memory, and tables of it in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
+from x2i_app.loading.flux import BASE
 from x2i_app.loading.memory import best_device, memory_use
 from x2i_app.loading.plan import GIB, MemoryPlan, Planner, card_bytes
 from x2i_app.loading.skeletons import build_skeleton
-from x2i_app.presets import FLUX_MODELS, MEMORY_PROFILES, get_preset
+from x2i_app.presets import FLUX_MODELS, MEMORY_PROFILES, get_preset, known_flux
 from x2i_app.settings import CUSTOM
 from x2i_app.specs import Offload
 
@@ -27,11 +29,12 @@ def plan_memory(
     *,
     mllm: str | Path | None = None,
     flux: str | Path | None = None,
+    light_control: str | Path | None = None,
     width: int | None = None,
     height: int | None = None,
     gib: float | None = None,
 ) -> list[MemoryPlan]:
-    """The plan of each profile. preset, mllm, flux: as in `load_pipeline`; nothing is downloaded.
+    """The plan of each profile. preset and the parts: as in `load_pipeline`; nothing is downloaded.
 
     profiles: names of MEMORY_PROFILES, or "auto". width, height: pixels; None takes the FLUX model's own. gib: free
     memory to plan for; None takes what the profile's kind of card has and, for one profile, what is free here.
@@ -49,16 +52,16 @@ def plan_memory(
             name = "cpu"  # as `load_pipeline` does without a card
         dtype = torch.float32 if name == "cpu" else torch.bfloat16
         if dtype not in planners:
-            planners[dtype] = Planner(build_skeleton(preset, mllm, flux, dtype), width, height)
+            planners[dtype] = Planner(build_skeleton(preset, mllm, flux, dtype, light_control), width, height)
         available = round(gib * GIB) if gib is not None else _usual_memory(name, alone=len(profiles) == 1)
-        plans.append(planners[dtype].choose(name, available))
+        plan = planners[dtype].choose(name, available)
+        plans.append(plan if plan.fits else replace(plan, advice=planners[dtype].advise(plan)))
     return plans
 
 
 def _resolution(preset: str, flux: str | Path | None) -> int:
     name = flux or (None if preset.startswith(CUSTOM) else get_preset(preset).flux)
-    known = {key: spec for spec in FLUX_MODELS.values() for key in (spec.name, spec.repo_id) if key}
-    return known.get(str(name), FLUX_MODELS["shuttle-3-diffusion"]).resolution
+    return (known_flux(name) or FLUX_MODELS[BASE]).resolution
 
 
 def _usual_memory(name: str, alone: bool) -> int | None:
@@ -71,39 +74,74 @@ def _usual_memory(name: str, alone: bool) -> int | None:
 
 
 def show_plan(plan: MemoryPlan) -> str:
-    """One plan: its parts, its phases and whether it fits."""
+    """One plan: whether it fits and else what to do, then its phases and its parts."""
+    size, unit = _unit([plan])
     parts = [
-        (part.name, f"{part.parameters:,}", precision(part.precision, plan), _gib(part.bytes)) for part in plan.parts
+        (part.name, f"{part.parameters:,}", precision(part.precision, plan), size(part.bytes)) for part in plan.parts
     ]
-    phases = [(phase, _gib(peak)) for phase, peak in plan.peaks.items()]
-    phases.append((f"needed, {plan.overhead / GIB:.1f} for libraries included", _gib(plan.needed)))
-    phases.append(("free", "unknown" if plan.available is None else _gib(plan.available)))
-    phases.append(("fits", fits(plan)))
+    phases = [(phase, size(peak + plan.overhead)) for phase, peak in plan.peaks.items()]
+    if plan.waiting:
+        phases.append(("waits in the computer's memory", size(plan.waiting)))
     where = "all parts in the computer's memory" if plan.profile == "cpu" else OFFLOADS[plan.offload]
     return "\n\n".join(
         (
+            _verdict(plan),
             f"Profile {plan.profile} at {plan.width} x {plan.height}: {where}.",
-            table(("part", "parameters", "weights", "GiB"), parts),
-            table(("phase", "peak GiB"), phases),
+            table(("phase", f"{unit}, {size(plan.overhead)} for libraries included"), phases),
+            table(("part", "parameters", "weights", unit), parts),
         )
     )
 
 
 def show_plans(plans: Sequence[MemoryPlan]) -> str:
-    """Several plans, one a row."""
+    """Several plans: what to take, then one a row."""
     short = {"none": "no", "model": "parts take turns", "group": "block by block"}
+    size, unit = _unit(plans)
     rows = [
         (
             plan.profile,
             *(precision(part.precision, plan) for part in plan.parts if part.name in ("mllm", "transformer")),
             short[plan.offload],
-            *map(_gib, plan.peaks.values()),
-            _gib(plan.needed),
+            *map(size, plan.peaks.values()),
+            size(plan.needed),
             fits(plan),
         )
         for plan in plans
     ]
-    return table(("profile", "MLLM", "FLUX", "offload", "encode", "denoise", "decode", "needed", "fits"), rows)
+    heads = ("profile", "MLLM", "FLUX", "offload", "encode", "denoise", "decode", f"needed, {unit}", "fits")
+    return f"{_choice(plans)}\n\n{table(heads, rows)}"
+
+
+def _verdict(plan: MemoryPlan) -> str:
+    needed = f"{plan.needed / GIB:.2f} GiB"
+    if plan.available is None:
+        return f"Needs {needed}; how much is free is not known."
+    there = f"{plan.available / GIB:.2f} GiB are there"
+    if plan.fits:
+        return f"Fits: needs {needed}, and {there}."
+    return f"Does not fit: needs {needed}, and {there}. First: {plan.advice}."
+
+
+def _choice(plans: Sequence[MemoryPlan]) -> str:
+    """What to take of several profiles, each planned for a card of its own or all for the same memory."""
+    known = [plan for plan in plans if plan.available is not None and plan.profile != "cpu"]
+    fitting = [plan for plan in known if plan.fits]
+    if len({plan.available for plan in known}) == 1:
+        there = f"{known[0].available / GIB:.2f} GiB"
+        if not fitting:
+            return f"Nothing fits into {there}. First: {known[-1].advice}."
+        best = fitting[0]
+        return f"Into {there} fits {best.profile} as the best, which needs {best.needed / GIB:.2f} GiB."
+    names = ", ".join(plan.profile for plan in fitting) or "none"
+    return f"On a card of its name fits: {names}. The profile auto takes the best that fits what is free."
+
+
+def _unit(plans: Sequence[MemoryPlan]) -> tuple[Callable[[int], str], str]:
+    """How bytes are said, all in the one unit that suits the parts: GiB, or MiB for a miniature."""
+    most = max(sum(part.bytes for part in plan.parts) for plan in plans)
+    if most > GIB / 10:
+        return (lambda count: f"{count / GIB:.2f}"), "GiB"
+    return (lambda count: f"{1024 * count / GIB:.1f}"), "MiB"
 
 
 def precision(name: str, plan: MemoryPlan) -> str:
@@ -117,9 +155,21 @@ def fits(plan: MemoryPlan) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+    """A Markdown table whose columns are in line as plain text too; numbers stand on the right."""
+    columns = list(zip(heads, *rows, strict=True))
+    widths = [max(3, *map(len, column)) for column in columns]
+    right = [all(map(_is_number, column[1:])) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        put = [
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(cells, widths, right, strict=True)
+        ]
+        return f"| {' | '.join(put)} |"
+
+    rule = [f"{'-' * (width - 1)}:" if number else "-" * width for width, number in zip(widths, right, strict=True)]
+    return "\n".join(map(line, (heads, rule, *rows)))
 
 
-def _gib(count: int) -> str:
-    return f"{count / GIB:.2f}"
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").replace(".", "").isdigit()

@@ -33,7 +33,7 @@ class Sources:
     flux: FluxSource
     alignnet: Path
     said: dict[str, str]
-    light_control: Path | None = None
+    light_control: Path | None
 
 
 def find_sources(
@@ -49,33 +49,31 @@ def find_sources(
 ) -> Sources:
     """Find every part of a pipeline and have it on this machine; nothing is loaded yet.
 
-    mllm, flux, alignnet: as in `load_pipeline`; None takes X2I_MLLM, X2I_FLUX and X2I_ALIGNNET, which are for the
-    preset in X2I_PRESET if that is set, and never for a bundled one; then what the preset names. models, report: as
-    in `hub.find_directory`. light_control: None takes the preset's, if FLUX, which it is trained for, is the preset's.
+    The parts are as in `load_pipeline`; None takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and X2I_LIGHT_CONTROL, which are
+    for the preset in X2I_PRESET if that is set, and never for a bundled one; then what the preset names: a LightControl
+    only if FLUX, which it is trained for, is the preset's own. models, report: as in `hub.find_directory`.
     Raises X2IError's kinds: an unknown name, a part that cannot be had, or that is damaged.
     """
     spec = None if preset.startswith(CUSTOM) else get_preset(preset)
-    given = {"mllm": mllm, "flux": flux, "alignnet": alignnet}
+    given = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
     chosen = {name: (value, "flag") for name, value in given.items() if value}
     if not (spec and spec.directory) and environment.get("X2I_PRESET") in (None, "", preset):
         for name in given.keys() - chosen.keys():
             if value := environment.get(f"X2I_{name.upper()}"):
                 chosen[name] = (value, "environment")
     if spec is None:
-        _check_custom(preset, [name for name in given if name not in chosen])
+        _check_custom(preset, [name for name in ("mllm", "flux", "alignnet") if name not in chosen])
     parts, said = {}, {}
     finders = {"alignnet": _find_alignnet, "mllm": _find_mllm, "flux": _find_flux}
+    if "light_control" in chosen or (spec and spec.light_control and "flux" not in chosen):
+        finders["light_control"] = _find_light_control
     for name in sorted(finders, key=lambda name: name not in chosen):  # a mistyped path is known before any download
         value, chooser = chosen.get(name, (None, preset))
         parts[name] = finders[name](spec, value, models, report)
         found = parts[name].found if name == "flux" else parts[name]
         said[name] = f"{found.path} ({chooser}, {found.place})"
         logger.info("%s: %s", name, said[name])
-    if light_control:
-        control = find_file(light_control, models, report).path
-    else:
-        has_one = spec and spec.light_control and "flux" not in chosen
-        control = ASSETS / spec.directory / spec.light_control if has_one else None
+    control = parts["light_control"].path if "light_control" in parts else None
     return Sources(preset, parts["mllm"].path, parts["flux"], parts["alignnet"].path, said, control)
 
 
@@ -103,6 +101,12 @@ def _find_alignnet(spec: Preset | None, given, models, report) -> Found:
 
 def _find_flux(spec: Preset | None, given, models, report) -> FluxSource:
     return find_flux(given or spec.flux, spec.flux if spec else BASE, models, report)
+
+
+def _find_light_control(spec: Preset | None, given, models, report) -> Found:
+    if given is not None:
+        return find_file(given, models, report)
+    return Found(ASSETS / spec.directory / spec.light_control, "bundled")
 
 
 def _check_custom(preset: str, missing: list[str]) -> None:

@@ -67,7 +67,8 @@ class LightControlHook:
         if self.stems is None:
             self.stems = net.stems(_to_tensor(self.image, size).to(net.device, net.dtype))
         residuals = net.residuals(self.stems, timestep.to(net.device))
-        residuals = [_place(self.strength * one.to(hidden_states), drawn) for one in residuals]
+        for block, one in enumerate(residuals):  # one by one, as all of them twice would be 1 GiB
+            residuals[block] = _place(self.strength * one.to(hidden_states), drawn)
         count = len(transformer.transformer_blocks)
         # Blocks that have no net are told nothing.
         residuals += [torch.zeros_like(residuals[0])] * (count - len(residuals))

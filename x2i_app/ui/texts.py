@@ -96,7 +96,7 @@ NO_PICTURE_YET = "There is no picture in a tab yet; add one first, then its shap
 NOTHING_YET = "There is no picture yet; make one first."
 
 # Names of parts are names, in every language.
-PARTS = {"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": "VAE"}
+PARTS = {"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": "VAE", "light_control": "LightControl"}
 PLANNED = {
     "encode": Text("to understand, up to", "理解输入，最多"),
     "denoise": Text("to draw, up to", "绘制，最多"),

@@ -9,11 +9,14 @@ from PIL import Image
 from x2i_app.cli import main
 from x2i_app.evaluation.cases import ROWS, cases
 from x2i_app.evaluation.drawing import Embeds, Sampling, draw, encode
+from x2i_app.evaluation.judge import Judge
+from x2i_app.evaluation.report import fresh_pictures, judge_bounds
 from x2i_app.evaluation.results import Results, RowResult
 from x2i_app.evaluation.seen import Tally
 from x2i_app.loading import load_pipeline
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.request import Turn
+from x2i_app.settings import ASSETS
 
 ROWS_DRAWN = ("english", "pictures", "sound", "film+text", "dialogue")
 
@@ -151,13 +154,20 @@ def test_goals_are_shares_of_the_teacher_and_misses_are_reported_as_they_are():
     )
     assert teacher.reached
     assert not row.reached
-    table = Results("x2i-tiny", 4, 8, 128, 31.9, teacher, [row]).as_markdown()
+    table = Results("x2i-tiny", 4, 8, 128, 31.9, 0.999, 0.4, teacher, [row]).as_markdown()
     assert "| picture | 90.5% | 0.905 | 97.0% | no | 100.0% |  | 90.0% |  |  | 50.0% |  | 75.0% |" in table
     assert "31.9 dB (goal 32 dB: missed)" in table
+    assert "in the world's own drawings 99.9%, in those of another scene 40.0%" in table
+
+
+def test_the_bundled_judge_reads_drawings_and_is_not_pleased_by_those_of_another_scene():
+    own, other = judge_bounds(Judge.load(ASSETS / "judge"), *fresh_pictures(100))
+    assert own > 0.99
+    assert 0.1 < other < 0.3
 
 
 def test_without_a_teacher_there_are_numbers_but_no_goals():
-    results = Results("qwen2.5-vl-7b", 4, 4, 1024, 40.0, None, [result(0.9, name="picture", title="picture")])
+    results = Results("qwen2.5-vl-7b", 4, 4, 1024, 40.0, 1.0, 0.4, None, [result(0.9, name="picture", title="picture")])
     assert "| picture | 90.5% |  |  |  | 100.0% |" in results.as_markdown()
     assert results.as_dict()["rows"][0]["reached"] is None
     assert results.as_dict()["teacher"] is None

@@ -18,19 +18,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from x2i_app.errors import EngineError, InvalidRequestError
 from x2i_app.evaluation.cases import ROWS, SCENES, Case, Row, cases
 from x2i_app.evaluation.drawing import FIRST_SEED, Embeds, Sampling, draw, encode, teach
-from x2i_app.evaluation.judge import Judge
+from x2i_app.evaluation.judge import Judge, to_tensor
 from x2i_app.evaluation.results import TEACHER_GOAL, Results, RowResult
 from x2i_app.evaluation.seen import Tally, compare
 from x2i_app.evaluation.sheet import Example, Section, contact_sheet
 from x2i_app.miniature.autoencoder import reconstruction_psnr
 from x2i_app.miniature.pool import pool_scene
-from x2i_app.miniature.world import draw_scene
+from x2i_app.miniature.world import Scene, draw_scene
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training.teacher import TeacherText
 
 EXAMPLES = 3  # of each row on the contact sheet: the first ones, not the best
-_PSNR_PICTURES = 250
-_PSNR_SEED = 7_003
+_FRESH = 250  # pictures
+_FRESH_SEED = 7_003
 _DEFAULT = Sampling()
 
 
@@ -72,22 +72,32 @@ def evaluate(
     done: list[RowResult] = []
     sections: list[Section] = []
     with _progress() as progress:
-        psnr = reconstruction_psnr(models.pipeline.vae, fresh_pictures(min(scenes, _PSNR_PICTURES)))
+        fresh, pictures = fresh_pictures(min(scenes, _FRESH))
+        psnr = reconstruction_psnr(models.pipeline.vae, pictures)
+        bounds = judge_bounds(models.judge, fresh, pictures)
         teacher = _judge_teacher(models, scenes, sampling, progress) if models.teacher else None
         for row in rows:
             result, examples = _judge_row(models, row, scenes, sampling, teacher, progress)
             done.append(result)
             sections.append(Section(row.title, result.tally.accuracy, examples))
-            results = Results(preset, scenes, sampling.steps, sampling.size, psnr, teacher, tuple(done))
+            results = Results(preset, scenes, sampling.steps, sampling.size, psnr, *bounds, teacher, tuple(done))
             _write(results, sections, output)
     return results
 
 
-def fresh_pictures(count: int) -> np.ndarray:
-    """`count` renders that no training has seen, uint8 (N, 128, 128, 3)."""
-    drawn = (pool_scene(index, None, _PSNR_SEED) for index in range(count))
+def fresh_pictures(count: int) -> tuple[list[Scene], np.ndarray]:
+    """`count` scenes whose renders no training has seen, and these, uint8 (N, 128, 128, 3)."""
+    drawn = [pool_scene(index, None, _FRESH_SEED) for index in range(count)]
     pictures = [draw_scene(scene, 128, rng.uniform(0, 4), rng.randrange(1 << 30)) for scene, rng in drawn]
-    return np.stack([np.asarray(picture) for picture in pictures])
+    return [scene for scene, _ in drawn], np.stack([np.asarray(picture) for picture in pictures])
+
+
+def judge_bounds(judge: Judge, scenes: Sequence[Scene], pictures: np.ndarray) -> tuple[float, float]:
+    """Shares of attributes, 0 to 1, that are right in the world's own drawings, and by luck in those of another."""
+    seen = judge.read(to_tensor(pictures))
+    others = [*scenes[1:], scenes[0]]
+    own, other = (sum(map(compare, seen, wanted), Tally()) for wanted in (scenes, others))
+    return own.accuracy, other.accuracy
 
 
 def _judge_teacher(models, scenes, sampling, progress):

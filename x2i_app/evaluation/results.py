@@ -59,13 +59,19 @@ class RowResult:
 
 @dataclass(frozen=True)
 class Results:
-    """All rows of one evaluation. teacher: None where its text encoders are not there. psnr: of the VAE, in dB."""
+    """All rows of one evaluation. teacher: None where its text encoders are not there. psnr: of the VAE, in dB.
+
+    judge, chance: shares of attributes that the judge finds as wanted in the world's own drawings, 0 to 1: of the
+    wanted scene, and of another one.
+    """
 
     preset: str
     scenes: int
     steps: int
     size: int
     psnr: float
+    judge: float
+    chance: float
     teacher: RowResult | None
     rows: Sequence[RowResult]
 
@@ -78,6 +84,8 @@ class Results:
             "size": self.size,
             "vae_psnr_db": self.psnr,
             "vae_psnr_goal_db": PSNR_GOAL,
+            "judge": self.judge,
+            "chance": self.chance,
             "teacher": self.teacher and self.teacher.as_dict(),
             "rows": [row.as_dict() for row in self.rows],
         }
@@ -115,7 +123,8 @@ class Results:
         reached = "reached" if self.psnr >= PSNR_GOAL else "missed"
         return (
             f"VAE reconstruction {self.psnr:.1f} dB (goal {PSNR_GOAL:g} dB: {reached}). Shares of attributes that the "
-            "judge finds as wanted; unseen: kind and colour of things whose pair never trains; kept: what an edit "
+            f"judge finds as wanted: in the world's own drawings {self.judge:.1%}, in those of another scene "
+            f"{self.chance:.1%}; unseen: kind and colour of things whose pair never trains; kept: what an edit "
             "had to leave; answers: the MLLM's, right to the letter."
         )
 

@@ -7,6 +7,7 @@ knows torch, files or a user interface.
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import PurePath
 from typing import Any
 
 from x2i_app.errors import InvalidRequestError
@@ -142,6 +143,11 @@ class GenerationRequest:
         return self.strength is not None or self.mask is not None or any(self.outpaint)
 
     @property
+    def lora_weights(self) -> dict[str, float]:
+        """The weight of each LoRA by the name of its file, without the folder."""
+        return {PurePath(str(file)).name: weight for file, weight in self.loras}
+
+    @property
     def steps_run(self) -> int:
         """Of `num_inference_steps`, which must be set, those that are run: below strength 1 the first are left out."""
         steps = self.num_inference_steps
@@ -196,6 +202,7 @@ class GenerationResult:
             "steps": request.num_inference_steps,
             "guidance": request.guidance_scale,
             "control": request.control_strength,
+            "loras": request.lora_weights,
             "answer": self.answer,
             "notes": list(self.notes),
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},

@@ -136,6 +136,24 @@ def test_t10_a_value_of_another_form_is_refused_with_its_name(server, endpoint, 
     assert "has a value of another form" in said
 
 
+@pytest.mark.parametrize(
+    "loras",
+    [
+        5,
+        ["striped"],
+        [{"weight": 1}],
+        [{"file": 5}],
+        [{"file": "striped", "weight": "1"}],
+        [{"file": "striped", "weight": True}],
+        [{"file": "striped", "weight": None}],
+        [{"file": "striped", "rank": 8}],
+        [{"file": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}}],
+    ],
+)
+def test_t16_a_lora_of_another_form_or_place_is_refused(server, loras):
+    assert call(server, "text", ["a house", *SETTINGS[:-1], loras]).startswith("refused 400")
+
+
 def test_t10_named_parameters_that_do_not_fit(server):
     for body in ({}, {"nonsense": 1}, {"data": []}):
         assert ask(server, "POST", f"{CALL}/v2/image_text", body).status in (200, 400)

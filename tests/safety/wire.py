@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 CALL = "/gradio_api/call"
 UPLOAD = "/gradio_api/upload"
-SETTINGS = [64, 64, 1, None, 7, 1, False]  # width, height, steps, guidance, seed, count, reason: the smallest picture
+# width, height, steps, guidance, seed, count, reason, loras: the smallest picture
+SETTINGS = [64, 64, 1, None, 7, 1, False, []]
 
 
 class Answer(NamedTuple):

@@ -18,7 +18,7 @@ EXAMPLES = ASSETS / "examples"
 DRAWING = handle_file(EXAMPLES / "images/boat-at-sunset.png")
 FILM = handle_file(EXAMPLES / "videos/rocket-at-night.mp4")
 SOUND = handle_file(EXAMPLES / "audios/rain-at-sea.wav")
-SETTINGS = {"width": 64, "height": 96, "steps": 2, "guidance": 3.5, "seed": 9, "count": 1, "reason": False}
+SETTINGS = {"width": 64, "height": 96, "steps": 2, "guidance": 3.5, "seed": 9, "count": 1, "reason": False, "loras": []}
 
 INPUTS = {
     "text": {"prompt": "雪地上的红房子"},
@@ -106,6 +106,9 @@ def wait_for_job(running) -> str:
         ({"guidance": True}, "guidance_scale is True; it must be a number"),
         ({"prompt": "a\x00b"}, "prompt contains a control character"),
         ({"prompt": ""}, "There is nothing to draw from"),
+        ({"loras": [{"file": "nobody/some-lora"}]}, "There is no LoRA 'nobody/some-lora' here; choose from striped"),
+        ({"loras": [{"file": "striped", "weight": 3}]}, "weight of a LoRA is 3.0; it must be -2 to 2"),
+        ({"loras": [{"file": "striped"}] * 5}, "5 loras came and 4 are allowed"),
     ],
 )
 def test_bad_values_are_refused_in_one_sentence(client, changes, words):
@@ -117,18 +120,18 @@ def test_bad_values_are_refused_in_one_sentence(client, changes, words):
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e400"])
 def test_numbers_that_json_should_not_have_are_refused(server, value):
-    body = f'{{"data": ["a house", 64, 64, 2, 3.5, {value}, 1, false]}}'
+    body = f'{{"data": ["a house", 64, 64, 2, 3.5, {value}, 1, false, []]}}'
     assert "seed is" in call(server, "text", body)
 
 
 def test_a_picture_that_comes_as_a_link_is_refused_and_not_left_out(server):
     picture = '{"url": "file:///etc/passwd", "meta": {"_type": "gradio.FileData"}}'
-    body = f'{{"data": [{picture}, "words", 1, 64, 64, 2, 3.5, 1, 1, false]}}'
+    body = f'{{"data": [{picture}, "words", 1, 64, 64, 2, 3.5, 1, 1, false, []]}}'
     assert "upload the file itself" in call(server, "image_text", body)
 
 
 def test_no_setting_at_all_takes_the_defaults(server):
-    answer = call(server, "text", '{"data": ["a house", null, null, null, null, null, null, null]}')
+    answer = call(server, "text", '{"data": ["a house", null, null, null, null, null, null, null, null]}')
     assert '"steps": 8' in answer
 
 

@@ -63,10 +63,11 @@ class Recipe:
         return {kind: count for kind, count in counts.items() if count}
 
     def with_known(self, files: Sequence[Any]) -> GenerationRequest:
-        """The request with those of `files` in their places whose hashes it has; the others stay hashes."""
+        """The request with those of `files`, media and LoRAs, in the places whose hashes they have; others stay."""
         known = {path_hash(file): file for file in files}
         media = {kind: tuple(known.get(hash, hash) for hash in getattr(self.request, kind)) for kind in _KINDS}
-        return replace(self.request, **media)
+        loras = tuple((known.get(hash, hash), weight) for hash, weight in self.request.loras)
+        return replace(self.request, **media, loras=loras)
 
     def with_files(self, loras: Sequence[tuple[Any, float]] = (), **given: Sequence[Any]) -> GenerationRequest:
         """The request with real files, paths by kind: first those that are known by their hash, then others in order.

@@ -10,11 +10,13 @@ import gradio as gr
 from x2i_app.engine import Engine
 from x2i_app.errors import X2IError
 from x2i_app.media import Recipe, read_recipe
+from x2i_app.media.metadata import is_hash
 from x2i_app.request import GenerationRequest
 from x2i_app.ui import texts
 from x2i_app.ui.browser import MAKE_NOW
 from x2i_app.ui.handlers import as_gradio_error
 from x2i_app.ui.languages import language_of
+from x2i_app.ui.loras import LoraChoices, Loras, lora_choices, lora_files, show_loras
 from x2i_app.ui.restore import files_in, tab_of, values_of
 from x2i_app.ui.session import Discreet, Kept, pack, present, remember
 from x2i_app.ui.tabs import Tab
@@ -111,6 +113,7 @@ def connect_after(
     tabs: gr.Tabs,
     drawn: list[tuple[Tab, gr.Button, list[gr.components.Component]]],
     settings: dict[str, gr.components.Component],
+    loras: Loras,
     discreet: Discreet,
 ) -> None:
     """result: the right side of the page; drawn: each tab with its button and inputs; settings: components by name."""
@@ -127,30 +130,33 @@ def connect_after(
     shelf = [visit.kept, visit.picked, visit.strip, visit.shelf, visit.hint]
     result.report.change(note_pictures, [visit.kept, result.job], shelf, **_QUIET)
 
-    home = [tabs, *settings.values(), *(component for _, _, inputs in drawn for component in inputs)]
+    inputs_of_tabs = [component for _, _, inputs in drawn for component in inputs]
+    home = [tabs, *settings.values(), *inputs_of_tabs, *loras.outputs]
 
     def put_back(request: GenerationRequest) -> list[Any]:
         values = values_of(request, list(settings))
         fields = [value for tab, _, _ in drawn for value in values[tab.name]]
-        return [gr.Tabs(selected=tab_of(request)), *values["settings"], *fields]
+        chosen = lora_choices([pair for pair in request.loras if not is_hash(pair[0])], engine.settings)
+        return [gr.Tabs(selected=tab_of(request)), *values["settings"], *fields, *show_loras(chosen)]
 
-    def restore(request: gr.Request, path: str | None, *inputs):
+    def restore(request: gr.Request, path: str | None, choices: LoraChoices | None, *inputs):
         if not path:
             return [None, "", *(gr.skip() for _ in home)]
         try:
             recipe = read_recipe(path)
+            files = lora_files(recipe, choices, engine.settings)
         except X2IError as error:
             raise as_gradio_error(error) from error
-        files, given = [], list(inputs)
+        given = list(inputs)
         for tab, _, components in drawn:
             values, given = given[: len(components)], given[len(components) :]
             files += files_in(tab, values)
         return [recipe, _tell(recipe, files, language_of(request)), *put_back(recipe.with_known(files))]
 
-    everything = [component for _, _, inputs in drawn for component in inputs]
-    restored.file.change(restore, [restored.file, *everything], [restored.recipe, restored.note, *home], **_QUIET)
+    given = [restored.file, loras.value, *inputs_of_tabs]
+    restored.file.change(restore, given, [restored.recipe, restored.note, *home], **_QUIET)
     for tab, _, inputs in drawn:
-        _watch(tab, inputs, restored)
+        _watch(engine, tab, inputs, loras, restored)
 
     def pick(request: gr.Request, kept: list[Kept], picked: list[int], event: gr.SelectData):
         here = present(kept)
@@ -208,17 +214,18 @@ def connect_discretion(metadata: gr.Checkbox, discreet: Discreet) -> None:
     metadata.input(choose, metadata, None, **_QUIET)
 
 
-def _watch(tab: Tab, inputs: list[gr.components.Component], restored: Restore) -> None:
+def _watch(engine: Engine, tab: Tab, inputs: list[gr.components.Component], loras: Loras, restored: Restore) -> None:
     """While a recipe waits for its files, say which of them have come."""
 
-    def check(request: gr.Request, recipe: Recipe | None, *values):
+    def check(request: gr.Request, recipe: Recipe | None, choices: LoraChoices | None, *values):
         if recipe is None or tab.name != tab_of(recipe.request):
             return gr.skip()
-        return _tell(recipe, files_in(tab, values), language_of(request))
+        files = [*files_in(tab, values), *lora_files(recipe, choices, engine.settings)]
+        return _tell(recipe, files, language_of(request))
 
     for component in inputs:
         if isinstance(component, (gr.Image, gr.Gallery, gr.Video, gr.Audio, gr.MultimodalTextbox)):
-            component.change(check, [restored.recipe, *inputs], restored.note, **_QUIET)
+            component.change(check, [restored.recipe, loras.value, *inputs], restored.note, **_QUIET)
 
 
 def _tell(recipe: Recipe, files: list[Any], language: str) -> str:
@@ -244,6 +251,7 @@ def _report(picture: Kept) -> dict[str, Any]:
         "steps": request.num_inference_steps,
         "guidance": request.guidance_scale,
         "control": request.control_strength,
+        "loras": request.lora_weights,
         "prompt": request.prompt,
         "preset": picture.preset,
     }

@@ -27,9 +27,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "image_text": {"image": Path(_BOAT), "prompt": "make it night"},
     "video": {"video": Path(_ROCKET)},
     "audio": {"audio": Path(_RAIN), "prompt": "with a boat"},
-    "fusion": {"message": {"text": "all of it", "files": [Path(_BOAT), Path(_ROCKET), Path(_RAIN)]}},
+    "fusion": {
+        "message": {"text": "all of it", "files": [Path(_BOAT), Path(_ROCKET), Path(_RAIN)]},
+        "loras": [{"file": "striped", "weight": 0.8}],
+    },
 }
 _MORE = {"seed": 1, "steps": 4}
+_COMMON = (*SETTINGS, "loras")
 
 _KINDS = {
     "Audio": "file",
@@ -54,6 +58,9 @@ Every drawing endpoint takes these settings after its own inputs, each of them o
 """
 
 _ANSWER = """
+A LoRA is one that the page offers, by its name, or a .safetensors file of yours:
+`loras=[{"file": "striped", "weight": 1}, {"file": handle_file("mine.safetensors"), "weight": 0.5}]`.
+
 It answers with six values: the pictures (PNG files), a sentence on how it went as HTML, what the model said in its own
 words, a report (seeds, size, steps, seconds of each phase), the job's id, and while it draws what the picture is going
 to be (a JPEG as a data: address; empty in the end). Bad values are refused in one sentence.
@@ -89,7 +96,7 @@ def write_page() -> str:
     endpoints = build_page(Engine(Settings())).get_api_info()["named_endpoints"]
     first = {parameter["parameter_name"]: parameter for parameter in endpoints["/text"]["parameters"]}
     settings = _table(
-        (f"`{name}`", texts.LABELS[name].en, _allowed(name, first[name]), _default(first[name])) for name in SETTINGS
+        (f"`{name}`", texts.LABELS[name].en, _allowed(name, first[name]), _default(first[name])) for name in _COMMON
     )
     drawing = [_section(tab.name, endpoints[f"/{tab.name}"]["parameters"]) for tab in TABS]
     return "\n".join([_HEAD + settings + _ANSWER, *drawing, _HELPERS])
@@ -101,6 +108,8 @@ def _table(rows) -> str:
 
 
 def _allowed(name: str, parameter: dict[str, Any]) -> str:
+    if name == "loras":
+        return f"up to {LIMITS.loras}: name or file, and weight, {LIMITS.lora_weight}"
     limit = getattr(LIMITS, SETTINGS.get(name, ""), None)
     return str(limit) if limit else _KINDS[parameter["component"]]
 
@@ -111,7 +120,7 @@ def _default(parameter: dict[str, Any]) -> str:
 
 
 def _section(name: str, parameters: list[dict[str, Any]]) -> str:
-    own = [parameter for parameter in parameters if parameter["parameter_name"] not in SETTINGS]
+    own = [parameter for parameter in parameters if parameter["parameter_name"] not in _COMMON]
     rows = ((f"`{p['parameter_name']}`", p["label"], _allowed("", p), _default(p)) for p in own)
     given = EXAMPLES[name] | _MORE
     return f"## {name}\n\n{texts.HINTS[name].en}\n\n{_table(rows)}\n{_python(name, given)}\n{_curl(name, given)}"

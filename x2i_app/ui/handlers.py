@@ -11,6 +11,7 @@ from x2i_app.errors import X2IError
 from x2i_app.jobs import Job
 from x2i_app.request import SETTINGS, GenerationRequest
 from x2i_app.ui import texts
+from x2i_app.ui.loras import lora_pairs
 from x2i_app.ui.running import Audience, as_gradio_error
 from x2i_app.ui.tabs import Tab
 
@@ -18,9 +19,10 @@ from x2i_app.ui.tabs import Tab
 def drawing_handler(engine: Engine, tab: Tab, audience: Audience) -> Callable[..., AsyncIterator[tuple]]:
     """The function of a tab's button and endpoint.
 
-    It takes the tab's own values, then one for each of SETTINGS. While the job goes on it yields running.OUTPUTS.
+    It takes the tab's own values, then one for each of SETTINGS, then the LoRAs. While the job goes on it yields
+    running.OUTPUTS.
     """
-    names = (*tab.parameters, *SETTINGS)
+    names = (*tab.parameters, *SETTINGS, "loras")
 
     async def draw(request, *values):
         given = dict(zip(names, values, strict=True))
@@ -44,6 +46,7 @@ def _submit(engine: Engine, tab: Tab, given: dict[str, Any], request: gr.Request
     try:
         fields = tab.fill(*(given[name] for name in tab.parameters))
         settings = {field: given[name] for name, field in SETTINGS.items() if given[name] is not None}
-        return engine.submit(GenerationRequest(**fields, **settings), request.session_hash or "", preview=True)
+        asked = GenerationRequest(**fields, **settings, loras=lora_pairs(given["loras"], engine.settings))
+        return engine.submit(asked, request.session_hash or "", preview=True)
     except X2IError as error:
         raise as_gradio_error(error) from error

@@ -68,13 +68,22 @@ def build_page(engine: Engine) -> Page:
         visit = build_visit()
         discreet = Discreet()
         connect_after(
-            engine, after, restore, visit, result, tabs, drawn, dict(zip(SETTINGS, settings, strict=True)), discreet
+            engine,
+            after,
+            restore,
+            visit,
+            result,
+            tabs,
+            drawn,
+            dict(zip(SETTINGS, settings, strict=True)),
+            panel.loras,
+            discreet,
         )
         connect_onward(engine, onward, result, visit.kept, tabs, drawn)
         connect_discretion(metadata, discreet)
         audience = Audience(engine, discreet)
         for tab, button, inputs in drawn:
-            _connect(engine, tab, button, [*inputs, *settings], result, audience)
+            _connect(engine, tab, button, [*inputs, *settings, panel.loras.value], result, audience)
         _keep_job(page, result, audience)
         # Only who follows the job writes its progress: an answer from here might come after the last word on it.
         answer = gr.Textbox(label="cancel", visible=False)

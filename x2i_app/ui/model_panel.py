@@ -16,6 +16,7 @@ from x2i_app.settings import PROFILES
 from x2i_app.ui import texts
 from x2i_app.ui.handlers import as_gradio_error
 from x2i_app.ui.languages import language_of
+from x2i_app.ui.loras import Loras, build_loras
 from x2i_app.ui.tabs import unconverted
 
 _POLL_SECONDS = 0.2
@@ -23,7 +24,7 @@ _POLL_SECONDS = 0.2
 
 @dataclass
 class Panel:
-    """Its components; `choices` are those that follow the model."""
+    """Its components; `choices` are those that follow the model, `loras` what each request asks for beside it."""
 
     section: gr.Accordion
     preset: gr.Dropdown
@@ -32,6 +33,7 @@ class Panel:
     change: gr.Button
     unload: gr.Button
     facts: gr.HTML
+    loras: Loras
 
     @property
     def choices(self) -> list[gr.components.Component]:
@@ -61,7 +63,8 @@ def build_panel(engine: Engine) -> Panel:
             change = gr.Button(texts.CHANGE, variant="primary", elem_id="model-change")
             unload = gr.Button(texts.UNLOAD, elem_id="model-unload")
         facts = gr.HTML(label="model", elem_id="facts")  # told when it is opened
-    panel = Panel(section, preset, flux, profile, change, unload, facts)
+        loras = build_loras(engine)
+    panel = Panel(section, preset, flux, profile, change, unload, facts, loras)
     for component, value in zip(panel.choices, chosen(engine), strict=True):
         component.value = value
     return panel

@@ -50,6 +50,13 @@ FLUX_HINT = Text(
     "Empty: the preset's own. Or a folder, a .safetensors file or a hub id of yours.",
     "留空：用预设自带的。也可以填文件夹、.safetensors 文件或 hub 上的名称。",
 )
+LORA_HINT = Text(
+    "**LoRAs** teach FLUX a style or a thing. Up to four can be mixed, and every tab uses them.",
+    "**LoRA** 让 FLUX 学会一种风格或一样东西。最多可以混合四个，每个标签页都会使用。",
+)
+LORA_ADD = Text("Add a LoRA", "添加 LoRA")
+LORA_UPLOAD = Text("Upload one (.safetensors)", "上传（.safetensors）")
+LORA_REMOVE = Text("Remove", "移除")
 SEED_HINT = Text(
     "Leave it empty for a new one each time; the same seed and settings give the same picture.",
     "留空则每次都用新的种子；种子和设置相同，图片就相同。",
@@ -107,6 +114,8 @@ LABELS = {
     "preset": Text("Preset", "预设"),
     "flux": Text("FLUX model", "FLUX 模型"),
     "profile": Text("Memory profile", "内存方案"),
+    "loras": Text("LoRAs", "LoRA（可多个）"),
+    "lora_weight": Text("Weight", "权重"),
     "prompt": Text("What should it show?", "画面里要有什么？"),
     "words": Text("Words to go with it (optional)", "配上文字（可选）"),
     "instruction": Text("What should change or happen?", "要改变什么，或发生什么？"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from safety.wire import CALL, SETTINGS, UPLOAD, ask, call, connect, upload
+from safety.wire import CALL, SETTINGS, UNPAINTED, UPLOAD, ask, call, connect, upload
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -121,7 +121,7 @@ def test_t10_a_body_that_is_no_request_is_a_mistake_of_the_sender(server, path, 
         ("image", [5]),
         ("image", [["http://localhost/a.png"]]),
         ("image", [[{"image": None, "caption": None}]]),
-        ("image_text", ["a.png", "words", 1]),
+        ("image_text", ["a.png", "words", 1, *UNPAINTED]),
         ("video", ["a.mp4", ""]),
         ("video", [[1], ""]),
         ("audio", [{"path": 5}, ""]),

@@ -5,7 +5,7 @@ import re
 import psutil
 import pytest
 from safety.corpus import CANARY, corpus
-from safety.wire import SETTINGS, as_file, call, canary, upload
+from safety.wire import SETTINGS, UNPAINTED, as_file, call, canary, upload
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -14,7 +14,7 @@ def send(server: str, endpoint: str, path: str) -> str:
     file = as_file(path)
     values = {
         "image": [[{"image": file, "caption": None}]],
-        "image_text": [file, "words", 1],
+        "image_text": [file, "words", 1, *UNPAINTED],
         "video": [file, ""],
         "audio": [file, ""],
         "fusion": [{"text": "", "files": [file]}],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from safety.wire import CALL, SETTINGS, as_file, ask, call, upload
+from safety.wire import CALL, SETTINGS, UNPAINTED, as_file, ask, call, upload
 
 from x2i_app.settings import ASSETS
 
@@ -64,7 +64,7 @@ def test_t1_no_file_of_the_machine_is_read(server, route, path):
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", "/proc/self/mem", "app.log", "\x00", "a" * 5000])
 def test_t1_a_path_that_was_not_uploaded_is_no_input(server, path):
-    said = call(server, "image_text", [as_file(path), "words", 1, *SETTINGS])
+    said = call(server, "image_text", [as_file(path), "words", 1, *UNPAINTED, *SETTINGS])
     assert said.startswith("refused 400")
     assert "was not uploaded here" in said
 
@@ -118,7 +118,7 @@ def test_t4_nothing_is_fetched_from_an_address(server, trap, host):
         file = as_file(given)
         for endpoint, data in {
             "image": [[{"image": file, "caption": None}]],
-            "image_text": [file, "words", 1],
+            "image_text": [file, "words", 1, *UNPAINTED],
             "video": [file, ""],
             "audio": [file, ""],
             "fusion": [{"text": "", "files": [file]}],
@@ -126,7 +126,7 @@ def test_t4_nothing_is_fetched_from_an_address(server, trap, host):
             assert call(server, endpoint, [*data, *SETTINGS]).startswith(("refused 400", "error")), given
         assert ask(server, "GET", f"/gradio_api/file={given.strip().replace(' ', '')}").status in (403, 404)
     file = {"url": url, "meta": {"_type": "gradio.FileData"}}
-    assert call(server, "image_text", [file, "words", 1, *SETTINGS]).startswith("error")
+    assert call(server, "image_text", [file, "words", 1, *UNPAINTED, *SETTINGS]).startswith("error")
     assert asked == []
 
 

@@ -14,6 +14,7 @@ CALL = "/gradio_api/call"
 UPLOAD = "/gradio_api/upload"
 # width, height, steps, guidance, seed, count, reason, loras: the smallest picture
 SETTINGS = [64, 64, 1, None, 7, 1, False, []]
+UNPAINTED = [None, 1, 0, 0, 0, 0]  # mask, strength and margins of a picture that is not painted on
 
 
 class Answer(NamedTuple):

@@ -20,10 +20,12 @@ FILM = handle_file(EXAMPLES / "videos/rocket-at-night.mp4")
 SOUND = handle_file(EXAMPLES / "audios/rain-at-sea.wav")
 SETTINGS = {"width": 64, "height": 96, "steps": 2, "guidance": 3.5, "seed": 9, "count": 1, "reason": False, "loras": []}
 
+UNPAINTED = {"mask": None, "strength": 1, "left": 0, "top": 0, "right": 0, "bottom": 0}
+
 INPUTS = {
     "text": {"prompt": "雪地上的红房子"},
     "image": {"images": [{"image": DRAWING, "caption": None}]},
-    "image_text": {"image": DRAWING, "prompt": "make it night", "control": 1},
+    "image_text": {"image": DRAWING, "prompt": "make it night", "control": 1, **UNPAINTED},
     "video": {"video": FILM, "prompt": ""},
     "audio": {"audio": SOUND, "prompt": "with a boat"},
     "fusion": {"message": {"text": "all", "files": [DRAWING, FILM, SOUND]}},
@@ -126,7 +128,7 @@ def test_numbers_that_json_should_not_have_are_refused(server, value):
 
 def test_a_picture_that_comes_as_a_link_is_refused_and_not_left_out(server):
     picture = '{"url": "file:///etc/passwd", "meta": {"_type": "gradio.FileData"}}'
-    body = f'{{"data": [{picture}, "words", 1, 64, 64, 2, 3.5, 1, 1, false, []]}}'
+    body = f'{{"data": [{picture}, "words", 1, null, 1, 0, 0, 0, 0, 64, 64, 2, 3.5, 1, 1, false, []]}}'
     assert "upload the file itself" in call(server, "image_text", body)
 
 

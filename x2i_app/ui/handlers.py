@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -47,6 +48,8 @@ def _submit(engine: Engine, tab: Tab, given: dict[str, Any], request: gr.Request
         fields = tab.fill(*(given[name] for name in tab.parameters))
         settings = {field: given[name] for name, field in SETTINGS.items() if given[name] is not None}
         asked = GenerationRequest(**fields, **settings, loras=lora_pairs(given["loras"], engine.settings))
+        if asked.paints:  # it keeps the picture's own size; the page always sends one
+            asked = replace(asked, width=None, height=None)
         return engine.submit(asked, request.session_hash or "", preview=True)
     except X2IError as error:
         raise as_gradio_error(error) from error

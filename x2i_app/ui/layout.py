@@ -279,7 +279,8 @@ def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: 
         inputs,
         result.outputs,
         # On a phone the picture is above the button: go and see it being drawn.
-        js=f"(...values) => {{ if (innerWidth <= {NARROW}) {_RESULT}.scrollIntoView(); return values; }}",
+        js=f"(...values) => {{ if (innerWidth <= {NARROW}) {_RESULT}.scrollIntoView(); "
+        f"return ({tab.prepare})(values); }}",
         api_name=tab.name,
         api_description=texts.HINTS[tab.name].en,
         concurrency_limit=_NO_LIMIT,

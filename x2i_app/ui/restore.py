@@ -7,6 +7,7 @@ import gradio as gr
 from x2i_app.errors import X2IError
 from x2i_app.media.metadata import is_hash
 from x2i_app.request import SETTINGS, GenerationRequest
+from x2i_app.ui.painter import painting_values
 from x2i_app.ui.tabs import TABS, Tab
 
 
@@ -16,7 +17,7 @@ def tab_of(request: GenerationRequest) -> str:
     if not kinds:
         return "text" if not request.history else "image_text"
     if kinds == {"image"}:
-        if images == 1 and (words or request.control_strength or request.history):
+        if images == 1 and (words or request.control_strength or request.history or request.paints):
             return "image_text"
         return "fusion" if words else "image"
     if kinds == {"video"} and len(request.videos) == 1:
@@ -52,7 +53,10 @@ def _of_tab(tab: Tab, request: GenerationRequest, is_home: bool) -> list[Any]:
         "audio": next(iter(audios), None),
         "message": {"text": request.prompt, "files": [*images, *videos, *audios]},
         "control": request.control_strength,
+        **painting_values(request),
     }
+    if is_hash(request.mask):
+        known["mask"] = None
     return [known.get(name, gr.skip()) for name in tab.parameters]
 
 

@@ -15,6 +15,7 @@ from x2i_app.ui.browser import ON_LOAD
 from x2i_app.ui.gate import Gate
 from x2i_app.ui.languages import translations
 from x2i_app.ui.layout import build_page
+from x2i_app.ui.painter import PAINTER_CSS
 from x2i_app.ui.theme import CSS, build_theme
 
 _SESSIONS = 400  # whose state Gradio remembers, about 0.25 MB each
@@ -44,7 +45,7 @@ def serve(settings: Settings) -> None:
             share=settings.share,
             auth=tuple(settings.login.split(":", 1)) if settings.login else None,
             theme=build_theme(),
-            css=CSS,
+            css=CSS + PAINTER_CSS,
             js=ON_LOAD,
             i18n=translations(),
             footer_links=["api"],

@@ -13,6 +13,7 @@ from x2i_app.request import LIMITS
 from x2i_app.settings import ASSETS
 from x2i_app.specs import Modality
 from x2i_app.ui.arrange import build_pictures
+from x2i_app.ui.painter import PAINTING, SEND_MASK, build_painter, painting_fields
 from x2i_app.ui.texts import CONTROL_HINT, LABELS
 
 EXAMPLES = ASSETS / "examples"
@@ -24,6 +25,7 @@ class Tab:
 
     build: makes the components, in the order of `parameters`. fill: their values -> fields of a GenerationRequest.
     examples: rows of such values, for all or the first of the components.
+    prepare: JavaScript, a function of the values that are about to be sent, which gives those to send.
     """
 
     name: str
@@ -32,14 +34,15 @@ class Tab:
     build: Callable[[], list[gr.components.Component]]
     fill: Callable[..., dict[str, Any]]
     examples: Callable[[], list[list[Any]]]
+    prepare: str = "values => values"
 
 
-def _image_file(label: str) -> gr.Image:
+def _image_file(label: str, **options: Any) -> gr.Image:
     """An image input that hands over the uploaded file as it is.
 
     Gradio's own look at it would use every decoder that Pillow has, before `media` could see it.
     """
-    image = gr.Image(label=label, type="filepath", format="png", height=280)
+    image = gr.Image(label=label, type="filepath", format="png", height=280, **options)
     image.preprocess = _uploaded_path
     return image
 
@@ -120,8 +123,18 @@ def _control() -> gr.Slider:
     )
 
 
-def _fill_image_text(image: str | None, prompt: str | None, control: float | None) -> dict[str, Any]:
-    fields = {"images": [image] if image else [], "prompt": _text(prompt)}
+def _build_image_text() -> list[gr.components.Component]:
+    image, prompt, control = _image_file(LABELS["image"]), _words("instruction"), _control()
+    mask = _image_file(LABELS["mask"], elem_classes="unseen")
+    return [image, prompt, control, *map(_unless_file, build_painter(image, mask))]
+
+
+def _unless_file(component: gr.components.Component) -> gr.components.Component:
+    return component if isinstance(component, gr.Image) else unconverted(component)
+
+
+def _fill_image_text(image: str | None, prompt: str | None, control: float | None, *painting: Any) -> dict[str, Any]:
+    fields = {"images": [image] if image else [], "prompt": _text(prompt)} | painting_fields(*painting)
     # Without a picture there is nothing to keep to, and the slider may stay where it is.
     return fields | ({"control_strength": control} if image and control is not None else {})
 
@@ -129,10 +142,11 @@ def _fill_image_text(image: str | None, prompt: str | None, control: float | Non
 IMAGE_TEXT = Tab(
     name="image_text",
     modalities=("image", "text"),
-    parameters=("image", "prompt", "control"),
-    build=lambda: [_image_file(LABELS["image"]), _words("instruction"), _control()],
+    parameters=("image", "prompt", "control", *PAINTING),
+    build=_build_image_text,
     fill=_fill_image_text,
     examples=lambda: [[_example(edit["image"]), edit["instruction"]] for edit in _read("edits.json")],
+    prepare=SEND_MASK,
 )
 
 VIDEO = Tab(

@@ -57,6 +57,23 @@ LORA_HINT = Text(
 LORA_ADD = Text("Add a LoRA", "添加 LoRA")
 LORA_UPLOAD = Text("Upload one (.safetensors)", "上传（.safetensors）")
 LORA_REMOVE = Text("Remove", "移除")
+PAINT = Text("Paint or extend", "涂改或扩展")
+PAINT_HINT = Text(
+    "Paint over what shall be new; the rest stays as it is, to the pixel, and the picture keeps its size. Add the "
+    "picture above, and say there what shall be seen.",
+    "涂抹要重画的地方；其余部分一个像素都不变，图片尺寸也不变。请在上方添加图片，并说明要画什么。",
+)
+PAINT_CANVAS = Text(
+    "The picture to paint on: draw with the mouse or a finger, or with the arrow keys and the space bar.",
+    "要涂改的图片：用鼠标或手指涂抹，也可以用方向键移动、空格键涂抹。",
+)
+BRUSH = Text("Brush, % of the picture", "画笔大小（占图片的百分比）")
+CLEAR = Text("Clear", "清除")
+STRENGTH_HINT = Text(
+    "1 draws it anew; less begins with what is there. Without paint it is about the whole picture.",
+    "1 全部重画；更小则从原有内容开始。没有涂抹时，作用于整张图片。",
+)
+EXTEND_HINT = Text("Pixels to add on each side:", "每一边要扩展的像素：")
 SEED_HINT = Text(
     "Leave it empty for a new one each time; the same seed and settings give the same picture.",
     "留空则每次都用新的种子；种子和设置相同，图片就相同。",
@@ -131,6 +148,12 @@ LABELS = {
     "seed": Text("Seed", "种子"),
     "count": Text("How many", "张数"),
     "control": Text("Keep to the picture", "保持原图"),
+    "mask": Text("Mask: what is white is painted", "蒙版：白色部分会被重画"),
+    "strength": Text("How much is drawn anew", "重画的程度"),
+    "left": Text("Left", "左"),
+    "top": Text("Top", "上"),
+    "right": Text("Right", "右"),
+    "bottom": Text("Bottom", "下"),
     "reason": Text("Let the model answer first, and draw its answer", "让模型先回答，再画出它的回答"),
 }
 

@@ -83,7 +83,7 @@ CSS = """
 .unseen { display: none; }
 #after, #onward, #sizes { gap: .5rem; align-items: end; }
 #sizes button { height: 2.25rem; }
-#lora-add, .lora { align-items: center; }
+#lora-add, .lora, #brush { align-items: center; }
 /* This visit's pictures: one row of thumbnails, however many. */
 #strip { height: 8.5rem !important; min-height: 0; }
 #strip .grid-wrap { height: 100% !important; max-height: none !important; overflow: hidden; }

@@ -6,7 +6,6 @@ import gradio as gr
 
 from x2i_app.engine import Engine
 from x2i_app.limits import LIMITS, Range
-from x2i_app.presets import presets_that_take
 from x2i_app.request import SETTINGS
 from x2i_app.ui import texts
 from x2i_app.ui.after import build_after, build_restore, build_visit, connect_after, connect_discretion
@@ -17,6 +16,7 @@ from x2i_app.ui.memory_panel import build_memory_panel
 from x2i_app.ui.model_panel import Panel, build_panel, chosen, connect_panel, show_facts
 from x2i_app.ui.onward import build_onward, connect_onward
 from x2i_app.ui.running import OUTPUTS, Audience, cancel_handler, finding_handler, status_handler
+from x2i_app.ui.serving import Notice, build_notice, connect_notices
 from x2i_app.ui.session import Discreet
 from x2i_app.ui.sizes import build_sizes
 from x2i_app.ui.tabs import TABS, Tab, unconverted
@@ -56,7 +56,7 @@ def build_page(engine: Engine) -> Page:
         with gr.Row(elem_id="workbench"):
             with gr.Column(scale=1):
                 with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
-                    drawn = [_build_tab(engine, tab) for tab in TABS]
+                    notices, drawn = zip(*(_build_tab(engine, tab) for tab in TABS), strict=True)
                 settings, metadata = _build_settings(engine, drawn)
                 restore = build_restore()
                 panel = build_panel(engine)
@@ -98,7 +98,7 @@ def build_page(engine: Engine) -> Page:
         )
         # Gradio shows a number that has no value as 0, which would be a seed: the browser empties it.
         page.load(None, None, settings[list(SETTINGS).index("seed")], js="() => null", api_visibility="private")
-        _follow_model(engine, page, panel, heading, drawn, settings)
+        _follow_model(engine, page, panel, heading, notices, drawn, settings)
         state = gr.JSON(label="status", visible=False)
         asked = gr.Textbox("", label="job", visible=False)
         page.load(status_handler(engine), asked, state, api_name="status", concurrency_limit=_NO_LIMIT, queue=False)
@@ -119,13 +119,16 @@ def _keep_job(page: gr.Blocks, result: Result, audience: Audience) -> None:
     )
 
 
-def _follow_model(engine: Engine, page: gr.Blocks, panel: Panel, heading: gr.Markdown, drawn: list, settings) -> None:
+def _follow_model(
+    engine: Engine, page: gr.Blocks, panel: Panel, heading: gr.Markdown, notices: tuple[Notice, ...], drawn, settings
+) -> None:
     """The page was built for one model; with another, what depends on it changes, also on pages opened later."""
     built_for = engine.settings
     followers = dict(zip(SETTINGS, settings, strict=True))
     names = [name for name in ("width", "height", "steps", "guidance", "reason") if name in followers]
     controls = [inputs[tab.parameters.index("control")] for tab, _, inputs in drawn if "control" in tab.parameters]
     outputs = [panel.facts, *panel.choices, heading, *(followers[name] for name in names), *controls]
+    outputs += [output for notice in notices for output in notice.outputs]
 
     def refresh(request: gr.Request):
         language = language_of(request)
@@ -144,6 +147,7 @@ def _follow_model(engine: Engine, page: gr.Blocks, panel: Panel, heading: gr.Mar
             _heading(engine, language),
             *(values[name] for name in names),
             *yours,
+            *(value for notice in notices for value in notice.show(engine, language)),
         ]
 
     def greet(request: gr.Request):
@@ -155,6 +159,7 @@ def _follow_model(engine: Engine, page: gr.Blocks, panel: Panel, heading: gr.Mar
     quiet = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     page.load(greet, None, outputs, **quiet)
     connect_panel(engine, panel, refresh, outputs)
+    connect_notices(engine, notices, panel, refresh, outputs)
 
 
 def _always_answers(engine: Engine) -> bool:
@@ -169,18 +174,14 @@ def _heading(engine: Engine, language: str = "en") -> str:
 def _build_tab(engine: Engine, tab: Tab):
     with gr.Tab(texts.TABS[tab.name], id=tab.name):
         gr.Markdown(texts.HINTS[tab.name])
-        missing = _missing_modality(engine, tab)
-        if missing:
-            gr.Markdown(texts.cannot_take(engine.settings.preset, missing, presets_that_take(missing)))
+        notice = build_notice(engine, tab)
         inputs = tab.build()
         if "control" in tab.parameters and not engine.has_light_control:
             control = inputs[tab.parameters.index("control")]
             control.value, control.visible = 0, False
-        button = gr.Button(
-            texts.MAKE, variant="primary", size="lg", interactive=not missing, elem_id=f"make-{tab.name}"
-        )
+        button = gr.Button(texts.MAKE, variant="primary", size="lg", elem_id=f"make-{tab.name}")
         examples = tab.examples()
-        if examples and not missing:
+        if examples:
             shown = gr.Examples(
                 examples,
                 inputs[: len(examples[0])],
@@ -191,14 +192,7 @@ def _build_tab(engine: Engine, tab: Tab):
                 elem_id=f"examples-{tab.name}",
             )
             shown.dataset.headers = []  # Gradio would show its translations' raw JSON there
-    return tab, button, inputs
-
-
-def _missing_modality(engine: Engine, tab: Tab):
-    preset = engine.preset
-    # Whisper writes down what is said where the MLLM cannot hear.
-    needed = [modality for modality in tab.modalities if preset and modality != "audio"]
-    return next((modality for modality in needed if modality not in preset.encoding.modalities), None)
+    return notice, (tab, button, inputs)
 
 
 def _build_settings(engine: Engine, drawn: list) -> tuple[list[gr.components.Component], gr.Checkbox]:

@@ -265,13 +265,14 @@ def shown_again(seed: int, width: int, height: int, steps: int, language: str = 
     return _SHOWN.to(language, seed=seed, width=width, height=height, steps=steps)
 
 
-def cannot_take(preset: str, modality: Modality, others: list[str]) -> Text:
+def cannot_take(preset: str, modality: Modality) -> Text:
     """What a tab says when the loaded model cannot serve it."""
-    names = ", ".join(others)
-    return Text(
-        f"**{preset}** cannot take {modality}. Start the app with one of: {names}.",
-        f"**{preset}** 不能处理{_MODALITIES[modality]}。请用以下之一启动应用：{names}。",
-    )
+    return Text(f"**{preset}** cannot take {modality}.", f"**{preset}** 不能处理{_MODALITIES[modality]}。")
+
+
+def load_other(preset: str) -> Text:
+    """The button beside it."""
+    return Text(f"Load {preset}, which can", f"加载可以处理的 {preset}")
 
 
 def restored(missing: Mapping[str, int], language: str = "en") -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from x2i_app.errors import forget_frames
 from x2i_app.presets import FLUX_MODELS, PRESETS, get_preset, known_flux
 from x2i_app.settings import CUSTOM, PARTS, Settings
-from x2i_app.specs import FluxSpec, Preset
+from x2i_app.specs import EncodingSpec, FluxSpec, Preset
 
 if TYPE_CHECKING:
     from x2i_app.loading.download import Download
@@ -60,6 +60,13 @@ class ResidentModel:
         kin = FLUX_MODELS["flux.1-dev" if guided else "flux.1-schnell"]
         resolution = self.pipeline.vae.config.sample_size
         return replace(kin, name=name, repo_id="", resolution=resolution, license=_UNKNOWN_LICENSE, gated=False)
+
+    @property
+    def encoding(self) -> EncodingSpec | None:
+        """How conversations are shown to the MLLM; None for a custom model that is not loaded yet."""
+        if self.preset:
+            return self.preset.encoding
+        return EncodingSpec.from_dict(self.pipeline.config.encoding) if self.pipeline else None
 
     @property
     def has_light_control(self) -> bool:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from browser.test_looks import findings
 from playwright.sync_api import Page, expect
 
 from x2i_app.media import read_recipe
@@ -77,6 +78,14 @@ GIVEN = {
 }
 
 
+# What is said of them before the picture is made.
+SEEN = {
+    "video": ["the model sees 4 picture(s)", "0.0 s", "1.0 s", "2.0 s", "3.0 s", "Its sound is left out"],
+    "audio": ["The model hears the sound itself: 4.0 s."],
+    "fusion": ["Picture 1: seen, 256 x 256", "Film 1: 4 of its pictures seen", "Sound 1: 4.0 s, heard as it is"],
+}
+
+
 @pytest.mark.parametrize("name", TABS)
 def test_a_tab_turns_a_real_input_into_a_picture_of_the_size_asked_for(page, name):
     open_tab(page, name)
@@ -84,8 +93,12 @@ def test_a_tab_turns_a_real_input_into_a_picture_of_the_size_asked_for(page, nam
         page.get_by_label("What should it show?").fill("ein rotes Haus im Schnee bei Nacht")
     else:
         upload(page, name, *GIVEN[name])
+        for words in SEEN.get(name, ()):
+            expect(page.locator(f"#seen-{name}")).to_contain_text(words)
     if name == "image_text":
         page.get_by_label("What should change or happen?").fill("make it night")
+    if name == "video":
+        assert findings(page) == []
     settle(page, Width=96, Height=160)
     draw(page, name)
     assert size(page) == [96, 160]
@@ -186,6 +199,8 @@ def test_a_mistake_is_one_sentence_and_nothing_is_lost(page, tmp_path):
         hostile.write_bytes(b"neither a picture nor a film")
         open_tab(page, name)
         upload(page, name, hostile)
+        if name != "image_text":
+            expect(page.locator(f"#seen-{name} .unused")).to_contain_text("img-src")  # said at once
         page.locator(f"#make-{name}").click()
         expect(page.locator(".toast-body")).to_contain_text("img-src")  # its name, as far as that may be shown
         page.locator(".toast-close").first.click()

@@ -16,6 +16,7 @@ from x2i_app.ui.memory_panel import build_memory_panel
 from x2i_app.ui.model_panel import Panel, build_panel, chosen, connect_panel, show_facts
 from x2i_app.ui.onward import build_onward, connect_onward
 from x2i_app.ui.running import OUTPUTS, Audience, cancel_handler, finding_handler, status_handler
+from x2i_app.ui.seen import build_seen
 from x2i_app.ui.serving import Notice, build_notice, connect_notices
 from x2i_app.ui.session import Discreet
 from x2i_app.ui.sizes import build_sizes
@@ -176,6 +177,7 @@ def _build_tab(engine: Engine, tab: Tab):
         gr.Markdown(texts.HINTS[tab.name])
         notice = build_notice(engine, tab)
         inputs = tab.build()
+        build_seen(engine, tab, inputs)
         if "control" in tab.parameters and not engine.has_light_control:
             control = inputs[tab.parameters.index("control")]
             control.value, control.visible = 0, False

@@ -101,6 +101,16 @@ CSS = """
 #arrange { gap: .5rem; flex-wrap: nowrap; }
 #arrange button { flex: 1 1 auto; min-width: 0 !important; padding-inline: .25rem; white-space: nowrap; }
 [role=tabpanel]:not(:has(#images .selected)) .of-chosen { visibility: hidden; }
+/* What the model will see and hear of what was given. */
+.seen p { margin: 0 0 .35rem; }
+.seen li { margin: 0 !important; }
+.seen .strip { display: flex; gap: .5rem; overflow-x: auto; margin: 0 0 .35rem; padding: .25rem; list-style: none; }
+.seen .strip li { flex: 0 0 auto; text-align: center; font-size: .75rem; font-variant-numeric: tabular-nums; }
+.seen .strip img { display: block; height: 5rem; margin: 0 auto .15rem; border-radius: .35rem; }
+.seen .chips { display: flex; flex-wrap: wrap; gap: .5rem; margin: 0; padding: 0; list-style: none; }
+.seen .chips li { padding: .15rem .75rem; border-radius: 1rem; border: 1px solid var(--block-border-color);
+  background: var(--block-background-fill); font-size: .8125rem; overflow-wrap: anywhere; }
+.seen .unused { border-color: var(--error-border-color) !important; color: var(--error-text-color); }
 /* On a phone the picture comes first, and the page is one column. */
 @media (max-width: NARROWpx) {
   #workbench { flex-direction: column; }

@@ -208,8 +208,23 @@ class MLLMEncoder(ABC):
                 conversation.messages.append({"role": "assistant", "content": answer})
         return conversation
 
+    @property
+    def _most_samples(self) -> int | None:
+        """How much of a sound the MLLM hears, in samples; None: all of it."""
+        return None
+
     def _load_audio(self, source: Any, conversation: Conversation) -> np.ndarray:
-        return load_audio(source, self.spec.audio_rate).samples
+        rate = self.spec.audio_rate
+        samples = load_audio(source, rate).samples
+        heard = samples[: self._most_samples]
+        if len(heard) < len(samples):
+            conversation.notes.append(
+                f"The sound lasts {len(samples) / rate:.0f} s, of which this MLLM hears the first "
+                f"{len(heard) / rate:.0f} s."
+            )
+        else:
+            conversation.notes.append(f"{self.family} hears the sound itself, all {len(samples) / rate:.1f} s of it.")
+        return heard
 
     def _write_down(self, source: Any, conversation: Conversation) -> str:
         """What is said in a sound, for an MLLM that reads but cannot hear."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import (
     BatchFeature,
@@ -25,16 +24,10 @@ class QwenOmniEncoder(QwenEncoder):
     head_keys = ("thinker.lm_head.weight", "lm_head.weight")
     left_out = ("talker.", "token2wav.")
 
-    def _load_audio(self, source: Any, conversation: Conversation) -> np.ndarray:
-        samples = super()._load_audio(source, conversation)
+    @property
+    def _most_samples(self) -> int:
         # The feature extractor would cut a longer sound off without a word.
-        limit = self.processor.feature_extractor.n_samples
-        if len(samples) > limit:
-            rate = self.spec.audio_rate
-            conversation.notes.append(
-                f"The sound lasts {len(samples) / rate:.0f} s, of which this MLLM hears the first {limit / rate:.0f} s."
-            )
-        return samples[:limit]
+        return self.processor.feature_extractor.n_samples
 
     def _media_inputs(self, conversation: Conversation) -> dict[str, Any]:
         inputs = {}

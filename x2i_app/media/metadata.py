@@ -163,6 +163,7 @@ def _as_json(result: GenerationResult, settings: Settings) -> dict[str, Any]:
         "history": turns,
         "loras": [{"sha256": _digest(file), "weight": weight} for file, weight in request.loras],
         "answer": result.answer,
+        "notes": list(result.notes),
     }
 
 

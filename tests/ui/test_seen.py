@@ -66,7 +66,7 @@ def test_a_mix_is_told_piece_by_piece(tmp_path):
 def test_what_the_model_cannot_take_is_said_at_once():
     blind = replace(DEAF, modalities=("text", "image"))
     said = tell_mix({"text": "", "files": [FILM]}, blind, "some-model", "en")
-    assert "some-model cannot take video. Start the app with one of: x2i-tiny" in said
+    assert "some-model cannot take video. Presets that can: x2i-tiny" in said
     assert "class=unused" in said
 
 

@@ -123,8 +123,9 @@ def tell_mix(message: dict[str, Any], spec: EncodingSpec, preset: str, language:
             modality: MediaModality = "video" if is_animation(path) else sniff(path).modality
             numbers[modality] += 1
             if modality not in spec.modalities and modality != "audio":
-                no = texts.cannot_take(preset, modality, presets_that_take(modality)).to(language)
-                chips.append(_chip(no.replace("**", ""), path, is_used=False))
+                no = texts.cannot_take(preset, modality).to(language).replace("**", "")
+                others = texts_seen.OTHERS.to(language, names=", ".join(presets_that_take(modality)))
+                chips.append(_chip(f"{no} {others}", path, is_used=False))
             else:
                 chips.append(_chip(_CHIPS[modality](path, spec, numbers[modality], language), path))
         except X2IError as error:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from x2i_app.engine import Engine
 from x2i_app.errors import CheckpointError, EngineError, UnknownPresetError
@@ -18,6 +19,8 @@ from x2i_app.settings import ASSETS, Settings
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 1, "seed": 3}
 PATIENCE = 300
 CUSTOM = "custom:qwen2.5-vl"
+STRIPED = ASSETS / "examples/loras/striped.safetensors"
+BOAT = ASSETS / "examples/images/boat-at-sunset.png"
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +49,8 @@ def engine(running):
     return running
 
 
-def draw(engine, prompt="a red house"):
-    return engine.submit(GenerationRequest(prompt=prompt, **SMALL)).wait(PATIENCE).images[0].tobytes()
+def draw(engine, prompt="a red house", **given):
+    return engine.submit(GenerationRequest(prompt=prompt, **SMALL | given)).wait(PATIENCE).images[0].tobytes()
 
 
 def switch(engine, **names):
@@ -96,7 +99,8 @@ def test_ten_changes_leave_nothing_behind(engine):
     """With a job after each, and once a change that fails: what is alive is counted, not how much memory is free."""
     counts, gone = [], []
     for i in range(10):
-        switch(engine, preset="x2i-tiny" if i % 2 == 0 else CUSTOM)
+        # Preset, FLUX's LightControl with it, and now and then the profile.
+        switch(engine, preset="x2i-tiny" if i % 2 == 0 else CUSTOM, profile="8gb" if i == 1 else "cpu")
         if i == 5:
             with pytest.raises(CheckpointError, match="There is no file"):
                 engine.switch(replace(engine.settings, alignnet=engine.model.first.mllm)).result(PATIENCE)
@@ -106,6 +110,35 @@ def test_ten_changes_leave_nothing_behind(engine):
     assert counts[9] == counts[7] == counts[5] == counts[3]
     assert counts[8] == counts[6] == counts[4] == counts[2]
     assert [reference() for reference in gone[:-5]] == [None] * (5 * 6 + 4 * 5)
+
+
+def test_a_lora_and_a_light_control_that_are_taken_away_are_gone(engine, tmp_path):
+    switch(engine, preset="x2i-tiny")
+    plain = draw(engine)
+    styled = draw(engine, loras=((str(STRIPED), 1.0),))
+    transformer = engine.model.pipeline.transformer
+    loras = [layer for layer in transformer.modules() if isinstance(layer, BaseTunerLayer)]
+    old = [weakref.ref(each) for layer in loras for each in (layer, *layer.lora_A.values(), *layer.lora_B.values())]
+    assert len(old) > 100
+    loras = transformer = None
+    assert draw(engine) == plain != styled
+    gc.collect()
+    assert {reference() for reference in old} == {None}
+
+    first = engine.model.pipeline.light_control
+    kept = draw(engine, images=(str(BOAT),), control_strength=1.0)
+    first.save_pretrained(tmp_path / "control")
+    old = [weakref.ref(first), *map(weakref.ref, first.parameters())]
+    first = None
+    switch_settings = replace(engine.settings, light_control=str(tmp_path / "control"))
+    engine.switch(switch_settings).result(PATIENCE)
+    assert {reference() for reference in old} == {None}
+    assert engine.model.sources["light_control"] == f"{tmp_path}/control (flag, local path)"
+    assert draw(engine, images=(str(BOAT),), control_strength=1.0) == kept
+    old = [weakref.ref(engine.model.pipeline.light_control)]
+    switch(engine, preset=CUSTOM)  # which has none
+    assert not engine.has_light_control
+    assert old[0]() is None
 
 
 def test_what_cannot_be_found_fails_while_the_old_model_goes_on(engine):

@@ -1,9 +1,15 @@
-"""The model panel over HTTP, in a real app; that ten changes leave nothing behind is shown in test_switch."""
+"""The model panel over HTTP, in a real app: ten changes, a change that fails, no model at all, and what memory says.
 
+That every part of the old model is gone, and of a LoRA, is shown by weak references in test_switch.
+"""
+
+import psutil
 import pytest
 import torch
 from conftest import run_app
 from gradio_client import Client
+from gradio_client.exceptions import AppError
+from PIL import Image
 
 from x2i_app.models import AlignNet
 
@@ -32,10 +38,51 @@ def draw(client):
     return client.predict(prompt="a red house", **settings, api_name="/text")
 
 
-def test_the_model_of_a_running_app_is_changed_and_changed_back(client):
-    for preset, sign in (("x2i-tiny", "(x2i-tiny, bundled)"), (CUSTOM, "(flag, local path)")):
-        facts = client.predict(preset, "", "", api_name="/switch")
+def picture(client):
+    return Image.open(draw(client)[0][0]["image"]).tobytes()
+
+
+def resident(running):
+    """Resident memory of the app, MB."""
+    return psutil.Process(running.process.pid).memory_info().rss / 1e6
+
+
+# Presets and profiles, each change followed by a picture; then it begins anew.
+CHANGES = [("x2i-tiny", "cpu"), (CUSTOM, "8gb"), ("x2i-tiny", "16gb"), (CUSTOM, "cpu"), ("x2i-tiny", "8gb")]
+SIGNS = {"x2i-tiny": "(x2i-tiny, bundled)", CUSTOM: "(flag, local path)"}
+MARGIN = 60  # MB, of what Python and malloc keep; a model that stayed would be 44 MB or more at each change
+
+
+def test_ten_changes_of_the_model_of_a_running_app_leave_its_memory_where_it_was(client, running):
+    used = []
+    for preset, profile in CHANGES * 2:
+        facts = client.predict(preset, "", profile, api_name="/switch")
         assert "Ready" in facts
-        assert sign in facts
+        assert SIGNS[preset] in facts
+        assert f"<dd>{profile}</dd>" in facts
         assert client.predict(api_name="/status")["preset"] == preset
         assert draw(client)[0]
+        used.append(resident(running))
+    assert used[9] - used[1] < MARGIN
+
+
+def test_a_change_that_fails_leaves_the_old_model_working(client):
+    client.predict("x2i-tiny", "x2i-tiny", "cpu", api_name="/switch")
+    before = picture(client)
+    with pytest.raises(AppError, match=r"There is no folder .*/no/such"):
+        client.predict("x2i-tiny", "/no/such", "", api_name="/switch")
+    with pytest.raises(AppError, match="no preset called"):
+        client.predict("gpt-9", "", "", api_name="/switch")
+    status = client.predict(api_name="/status")
+    assert (status["state"], status["preset"]) == ("ready", "x2i-tiny")
+    assert picture(client) == before
+
+
+def test_unloading_gives_memory_back_and_the_next_picture_loads_the_model_again(client, running):
+    before, full = picture(client), resident(running)
+    client.predict(api_name="/unload")
+    assert client.predict(api_name="/status")["state"] == "unloaded"
+    freed = full - resident(running)
+    assert picture(client) == before
+    assert client.predict(api_name="/status")["state"] == "ready"
+    assert freed > 20, freed  # MB, of the 44 that x2i-tiny's weights are

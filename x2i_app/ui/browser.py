@@ -1,6 +1,26 @@
-"""What the browser does by itself: keys, a light or dark that lasts, and names for what Gradio leaves without one."""
+"""What the browser does by itself: keys, a light or dark that lasts, names for what Gradio leaves without one, and our
+own sentences for files that it refuses.
+"""
 
+import json
+
+from x2i_app.ui import texts
+from x2i_app.ui.gradio_words import GRADIO_LABELS
+from x2i_app.ui.languages import LANGUAGES
+from x2i_app.ui.payloads import UPLOAD_BYTES
 from x2i_app.ui.theme import NARROW
+
+_WORDS = {
+    language: {
+        "wrong": texts.WRONG_FILE.to(language),
+        "large": texts.LARGE_FILE.to(language, files="{files}", most=f"{UPLOAD_BYTES / 1e6:.0f} MB"),
+        "failed": texts.FAILED.to(language),
+        "or": texts.FILE_OR.to(language),
+        "kinds": {kind: words.to(language) for kind, words in texts.FILE_KINDS.items()},
+        "labels": {label.en: label.to(language) for label in GRADIO_LABELS},
+    }
+    for language in LANGUAGES
+}
 
 # Run when the page opens.
 ON_LOAD = """() => {
@@ -19,6 +39,8 @@ ON_LOAD = """() => {
     }
   }, true);
 
+  const words = WORDS[navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en"];
+
   // For screen readers: empty places get a role that may have a name, examples and text boxes get a name.
   const name = () => {
     for (const place of document.querySelectorAll("div.empty[aria-label]:not([role])")) {
@@ -26,17 +48,42 @@ ON_LOAD = """() => {
     }
     for (const example of document.querySelectorAll("button.gallery-item:not([aria-label])")) {
       const file = example.querySelector("img, video")?.src.split("/").pop() ?? "";
-      const words = decodeURIComponent(file).replace(/[.]\\w+$/, "").replaceAll("-", " ");
-      if (!example.innerText.trim()) example.setAttribute("aria-label", words || "...");
+      const said = decodeURIComponent(file).replace(/[.]\\w+$/, "").replaceAll("-", " ");
+      if (!example.innerText.trim()) example.setAttribute("aria-label", said || "...");
+    }
+    for (const part of document.querySelectorAll("[aria-label]")) {
+      const label = words.labels[part.getAttribute("aria-label")];
+      if (label && label !== part.getAttribute("aria-label")) part.setAttribute("aria-label", label);
     }
     for (const box of document.querySelectorAll(".textarea-wrapper textarea:not([aria-label])")) {
       const label = box.closest(".block")?.querySelector("[data-testid=block-info], [data-testid=block-label]");
       if (label) box.setAttribute("aria-label", label.innerText);
     }
   };
+
+  // A file that an upload area refuses: Gradio's own words name MIME types, in English.
+  const refusal = said => {
+    const wrong = said.match(/^Invalid file types?: (.+)[.] Only (.+) allowed[.]$/);
+    const large = said.match(/^File[(]s[)] exceed the maximum allowed size of .+?: (.+)$/);
+    if (large) return words.large.replace("{files}", large[1].replaceAll('"', ""));
+    if (!wrong) return said;
+    const kinds = wrong[2].split(", ").map(kind => words.kinds[kind.split("/")[0]] ?? kind);
+    return words.wrong.replace("{files}", wrong[1]).replace("{kinds}", [...new Set(kinds)].join(words.or));
+  };
+  const reword = () => {
+    for (const toast of document.querySelectorAll("[data-testid=toast-text]")) {
+      const said = toast.innerText, better = refusal(said.trim());
+      if (better !== said.trim()) toast.innerText = better;
+    }
+    for (const title of document.querySelectorAll("[data-testid=toast-body] .toast-title-row span")) {
+      const said = title.firstChild;
+      if (/^(Error|Warning)$/.test(said?.data?.trim())) said.data = words.failed;
+    }
+  };
+  new MutationObserver(reword).observe(document.body, {childList: true, subtree: true});
   new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
   name();
-}"""
+}""".replace("WORDS", json.dumps(_WORDS, ensure_ascii=False))
 
 TURN_LIGHT = """() => {
   const dark = document.body.classList.toggle("dark");

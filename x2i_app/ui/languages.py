@@ -5,6 +5,8 @@ what the server sends later, such as progress, it words itself, by the Accept-La
 programs, and the sentences of errors, which are also the command line's and the log's, stay English.
 """
 
+from collections.abc import Mapping
+
 import gradio as gr
 from gradio.i18n import I18nData
 
@@ -33,9 +35,10 @@ class Text(I18nData):
         return self  # Gradio copies the settings of components
 
 
-def translations() -> gr.I18n:
-    """Every Text there is, as `launch` wants them."""
-    known = {language: {key: text.to(language) for key, text in _KNOWN.items()} for language in LANGUAGES}
+def translations(more: Mapping[str, Text] | None = None) -> gr.I18n:
+    """Every Text there is, as `launch` wants them; `more`: texts by other keys than their English."""
+    texts = _KNOWN | dict(more or {})
+    known = {language: {key: text.to(language) for key, text in texts.items()} for language in LANGUAGES}
     return gr.I18n(**known)
 
 

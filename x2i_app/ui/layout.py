@@ -25,7 +25,7 @@ from x2i_app.ui.theme import NARROW
 
 # Jobs wait in the engine's own queue, which is fair between visitors; Gradio only carries their news.
 _NO_LIMIT = None
-_RESULT = "result"
+_EASEL = "easel"
 
 
 @dataclass
@@ -62,7 +62,7 @@ def build_page(engine: Engine) -> Page:
                 restore = build_restore()
                 panel = build_panel(engine)
                 build_memory_panel(engine)
-            with gr.Column(scale=1, elem_id=_RESULT):
+            with gr.Column(scale=1, elem_id="result"):
                 result = _build_result()
                 after = build_after()
                 onward = build_onward()
@@ -237,7 +237,7 @@ def _build_settings(engine: Engine, drawn: list) -> tuple[list[gr.components.Com
 
 
 def _build_result() -> Result:
-    with gr.Column(elem_id="easel"):
+    with gr.Column(elem_id=_EASEL):
         pictures = gr.Gallery(
             label=texts.PICTURES,
             show_label=False,
@@ -257,12 +257,13 @@ def _build_result() -> Result:
             container=False,
             elem_id="preview",
         )
+        gr.Markdown(texts.EMPTY, elem_id="hint")
     with gr.Row(elem_id="news"):
-        progress = gr.HTML(f"<p>{texts.EMPTY}</p>", label="progress", elem_id="progress", container=False, scale=5)
+        progress = gr.HTML("", label="progress", elem_id="progress", container=False, scale=5)
         stop = gr.Button(texts.STOP, variant="stop", size="md", min_width=88, scale=0, elem_id="stop")
     # Plain text, never Markdown or HTML: a stranger's sound may say anything.
     words = gr.Textbox(label=texts.WORDS, lines=3, max_lines=3, placeholder=" ", interactive=False, elem_id="words")
-    with gr.Accordion(texts.USED, open=False):
+    with gr.Accordion(texts.USED, open=False, elem_id="used"):
         report = gr.JSON(label="report", show_label=False, elem_id="report")
     job = gr.Textbox(label="job", visible=False)
     return Result(pictures, progress, words, report, job, preview, stop)
@@ -275,7 +276,7 @@ def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: 
         inputs,
         result.outputs,
         # On a phone the picture is above the button: go and see it being drawn.
-        js=f"(...values) => {{ if (innerWidth <= {NARROW}) {_RESULT}.scrollIntoView(); "
+        js=f"(...values) => {{ if (innerWidth <= {NARROW}) {_EASEL}.scrollIntoView(); "
         f"return ({tab.prepare})(values); }}",
         api_name=tab.name,
         api_description=texts.HINTS[tab.name].en,

@@ -60,8 +60,8 @@ def build_panel(engine: Engine) -> Panel:
             )
             profile = unconverted(gr.Dropdown(list(PROFILES), label=texts.LABELS["profile"], elem_id="model-profile"))
         with gr.Row(visible=may):
-            change = gr.Button(texts.CHANGE, variant="primary", elem_id="model-change")
-            unload = gr.Button(texts.UNLOAD, elem_id="model-unload")
+            change = gr.Button(texts.CHANGE, variant="primary", size="md", elem_id="model-change")
+            unload = gr.Button(texts.UNLOAD, size="md", elem_id="model-unload")
         facts = gr.HTML(label="model", elem_id="facts")  # told when it is opened
         loras = build_loras(engine)
     panel = Panel(section, preset, flux, profile, change, unload, facts, loras)

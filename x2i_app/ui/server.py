@@ -13,10 +13,12 @@ from x2i_app.ui import texts
 from x2i_app.ui.access import Hosts
 from x2i_app.ui.browser import ON_LOAD
 from x2i_app.ui.gate import Gate
+from x2i_app.ui.gradio_words import GRADIO_WORDS
 from x2i_app.ui.languages import translations
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.painter import PAINTER_CSS
-from x2i_app.ui.theme import CSS, build_theme
+from x2i_app.ui.payloads import UPLOAD_BYTES
+from x2i_app.ui.theme import CSS, Theme
 
 _SESSIONS = 400  # whose state Gradio remembers, about 0.25 MB each
 _OTHER_EVENTS = 64  # that go on beside jobs that wait: a running one, those that are just refused, other buttons
@@ -44,16 +46,17 @@ def serve(settings: Settings) -> None:
             root_path=settings.root_path or None,
             share=settings.share,
             auth=tuple(settings.login.split(":", 1)) if settings.login else None,
-            theme=build_theme(),
+            theme=Theme(),
             css=CSS + PAINTER_CSS,
             js=ON_LOAD,
-            i18n=translations(),
+            i18n=translations(GRADIO_WORDS),
             footer_links=["api"],
             prevent_thread_lock=True,
             quiet=True,
             show_error=False,
             app_kwargs={"middleware": [gate]},
             state_session_capacity=_SESSIONS,
+            max_file_size=UPLOAD_BYTES,  # so that the page refuses what is larger before it sends it
             # Gradio follows so many events at once and lets others wait unheard, before they reach our queue.
             max_threads=settings.queue_size + _OTHER_EVENTS,
             # Whatever the environment says: no second way in beside the gate, and nothing about visitors kept.

@@ -23,7 +23,10 @@ MAKE = Text("Make the picture", "生成图片")
 STOP = Text("Stop", "停止")
 STOPPING = Text("Stopping after this step", "这一步完成后停止")
 EMPTY = Text(
-    "Your picture appears here. Pick an example, or bring your own.", "图片会出现在这里。点一个示例，或用您自己的内容。"
+    "## Your picture appears here\n\n1. Pick an example, or bring your own.\n"
+    "2. Make the picture, or press Ctrl+Enter.\n3. Stop it, change a word, make four more like it.",
+    "## 图片会出现在这里\n\n1. 点一个示例，或用您自己的内容。\n2. 点“生成图片”，或按 Ctrl+Enter。\n"
+    "3. 可以停止、改几个字，或再来四张。",
 )
 SETTINGS = Text("Settings", "设置")
 PICTURES = Text("The pictures", "生成的图片")
@@ -105,6 +108,19 @@ USE = {
 BEFORE_AFTER = Text("Before and after", "前后对比")
 BEFORE_AFTER_HINT = Text("Left: what you gave. Right: what came of it.", "左边是您给的图片，右边是生成的图片。")
 MEMORY = Text("Memory", "内存")
+WRONG_FILE = Text(
+    "{files} does not fit here; add {kinds}, or use another tab.",
+    "{files} 不能放在这里；请添加{kinds}，或换一个标签页。",
+)
+LARGE_FILE = Text(
+    "{files} is larger than {most}; add a shorter or smaller file.", "{files} 超过 {most}；请添加更短或更小的文件。"
+)
+FILE_KINDS = {
+    "image": Text("a picture (PNG, JPEG, WebP, GIF)", "图片（PNG、JPEG、WebP、GIF）"),
+    "video": Text("a film (MP4, WebM, MOV)", "视频（MP4、WebM、MOV）"),
+    "audio": Text("a sound (WAV, MP3, FLAC, OGG)", "声音（WAV、MP3、FLAC、OGG）"),
+}
+FILE_OR = Text(" or ", "或")
 MEMORY_LATER = Text("Shown when the model is loaded.", "模型加载后显示。")
 
 # Errors and what is printed: English, as everywhere outside the page.

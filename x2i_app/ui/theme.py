@@ -1,52 +1,114 @@
-"""One calm theme for light and dark, and the little style that Gradio's layout needs on wide and narrow screens."""
+"""Our own calm look, light and dark, and the little style that Gradio's layout needs on wide and narrow screens."""
 
 import gradio as gr
 
+# The one accent. Everything else is grey without a tint, so that pictures show their own colours.
+LAGOON = gr.themes.Color(
+    name="lagoon",
+    c50="#eef8f8",
+    c100="#d5eeef",
+    c200="#addddf",
+    c300="#7cc5c9",
+    c400="#45a5ab",
+    c500="#2a898f",
+    c600="#1f7076",
+    c700="#1c5a60",
+    c800="#1b494e",
+    c900="#1a3d42",
+    c950="#0a262a",
+)
+# A scale of about 1.13, its middle a size that is read without effort.
+SIZES = gr.themes.Size(name="x2i", xxs="11px", xs="12px", sm="13px", md="15px", lg="17px", xl="21px", xxl="28px")
 
-def build_theme() -> gr.themes.Base:
-    """Neutral surfaces and one accent; fonts of the system, so that nothing is fetched from elsewhere."""
-    theme = gr.themes.Soft(
-        primary_hue=gr.themes.colors.indigo,
-        neutral_hue=gr.themes.colors.slate,
-        font=("ui-sans-serif", "system-ui", "sans-serif"),
-        font_mono=("ui-monospace", "monospace"),
-    )
-    quiet = {}
-    for mode in ("", "_dark"):
-        quiet[f"block_label_background_fill{mode}"] = "*block_background_fill"  # labels lie on pictures
-        quiet[f"block_title_background_fill{mode}"] = "transparent"
-        for part in ("block_label", "block_title"):
-            quiet[f"{part}_text_color{mode}"] = "*body_text_color"
-    return theme.set(
-        body_background_fill="*neutral_50",
-        body_background_fill_dark="*neutral_950",
-        block_border_width="1px",
-        block_border_width_dark="1px",
-        block_border_color="*neutral_200",
-        block_border_color_dark="*neutral_800",
-        input_border_width="1px",
-        input_border_color="*neutral_200",
-        checkbox_border_width="1px",
-        checkbox_border_color="*neutral_400",
-        # Contrast of at least 4.5 to 1 for every word (WCAG 2 AA); tests/browser/test_looks.py runs axe-core.
-        body_text_color_subdued="*neutral_500",
-        block_info_text_color="*neutral_500",
-        button_primary_background_fill="*primary_600",
-        button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_600",
-        button_primary_background_fill_hover_dark="*primary_700",
-        block_title_text_weight="500",
-        block_label_text_weight="500",
-        **quiet,
-    )
+
+class Theme(gr.themes.Base):
+    """Flat surfaces, thin borders, one accent; fonts of the system, so that nothing is fetched from elsewhere.
+
+    Every word has a contrast of at least 4.5 to 1 (WCAG 2 AA); tests/browser/test_looks.py runs axe-core.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            primary_hue=LAGOON,
+            secondary_hue=LAGOON,
+            neutral_hue=gr.themes.colors.neutral,
+            radius_size=gr.themes.sizes.radius_lg,
+            text_size=SIZES,
+            font=("ui-sans-serif", "system-ui", "sans-serif"),
+            font_mono=("ui-monospace", "monospace"),
+        )
+        self.name = "x2i"
+        both = {
+            "block_label_background_fill": "*block_background_fill",  # labels lie on pictures
+            "block_label_text_color": "*body_text_color",
+            "block_title_text_color": "*body_text_color",
+            "button_primary_background_fill": "*primary_600",
+            "button_primary_background_fill_hover": "*primary_700",
+            "button_primary_border_color": "*primary_600",
+            "color_accent": "*primary_600",
+            "input_border_color_focus": "*primary_500",
+            "slider_color": "*primary_500",
+        }
+        self.set(
+            **both,
+            **{f"{name}_dark": value for name, value in both.items() if name != "color_accent"},
+            body_background_fill="*neutral_50",
+            body_background_fill_dark="*neutral_950",
+            body_text_color_subdued="*neutral_600",
+            block_background_fill="white",
+            block_background_fill_dark="*neutral_900",
+            block_border_color_dark="*neutral_800",
+            block_label_text_weight="500",
+            block_title_text_weight="500",
+            border_color_primary_dark="*neutral_800",
+            button_secondary_background_fill="white",
+            button_secondary_background_fill_hover="*primary_50",
+            button_secondary_background_fill_dark="*neutral_800",
+            button_secondary_background_fill_hover_dark="*neutral_700",
+            button_secondary_border_color="*neutral_300",
+            button_secondary_border_color_dark="*neutral_700",
+            button_secondary_text_color="*neutral_800",
+            button_border_width="1px",
+            button_medium_text_weight="500",
+            checkbox_border_color="*neutral_500",
+            checkbox_border_color_dark="*neutral_500",
+            checkbox_border_width="1px",
+            input_background_fill="white",
+            input_background_fill_dark="*neutral_900",
+            input_border_color="*neutral_300",
+            input_border_color_dark="*neutral_700",
+            input_border_width="1px",
+            input_placeholder_color="*neutral_500",
+            input_placeholder_color_dark="*neutral_400",
+        )
 
 
 NARROW = 780  # pixels; a page that is no wider has one column
 
 CSS = """
 .gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; }
+.gradio-container :focus-visible { outline: 2px solid var(--primary-500); outline-offset: 2px; }
+/* Boxes are for what is apart; fields stand on the page, with their names above them. */
+.form { border: 0 !important; background: none !important; gap: 1rem !important; overflow: visible !important; }
+.form > .block { padding: 0; border: 0 !important; background: none; overflow: visible !important; }
+.multimodal-textbox { border: 0 !important; background: none; }
+.multimodal-textbox .full-container { padding: 0; }
+.multimodal-textbox .input-wrapper { border: 1px solid var(--input-border-color); border-radius: var(--input-radius); }
+.dark { color-scheme: dark; } /* what the browser draws itself, such as players */
+.dark input[type=range] { --neutral-200: var(--neutral-700); } /* the part of its track that is not filled */
+.gr-accordion > .label-wrap { font-weight: 500; text-align: left; }
+.gr-accordion > .label-wrap .icon { font-size: .625rem; opacity: .6; }
 #top { align-items: start; }
-.dark [role=tab][aria-selected=true] { color: var(--primary-300); }
+#light-or-dark { white-space: nowrap; }
+/* Tabs that may take two rows. */
+#tabs .tab-container { gap: .25rem; height: auto; background: none; }
+#tabs [role=tab] { border-radius: var(--radius-md); padding: .375rem .75rem; height: auto; }
+#tabs .tab-container::after, #tabs .tab-container::before, #tabs [role=tab]::after { display: none; }
+#tabs [role=tab][aria-selected=true] { background: var(--primary-100); color: var(--primary-800); font-weight: 500; }
+.dark #tabs [role=tab][aria-selected=true] { background: var(--primary-900); color: var(--primary-100); }
+#tabs [role=tabpanel] { border: 0; padding: 0; }
+#heading { min-height: 2.75rem; } /* it comes a moment after the page */
+.gradio-container footer :is(.divider:last-child, img) { display: none; }
 #title h1 { margin-bottom: 0; }
 #title p, #heading p { margin: .25rem 0 0; }
 #facts dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .75rem; font-size: .875rem; }
@@ -55,24 +117,35 @@ CSS = """
 #workbench { flex-wrap: nowrap; align-items: flex-start; gap: 1.25rem; }
 #result { position: sticky; top: .75rem; }
 #pictures { min-height: 28rem; }
+#pictures .empty > * { display: none; }
+#hint { position: absolute; inset: 0; z-index: 1; pointer-events: none; }
+#hint .md { display: grid; place-content: center; position: absolute; inset: 0; padding: 1rem; }
+#hint h2 { margin: 0 0 .5rem; font-size: var(--text-lg); }
+#hint ol { margin: 0; padding-left: 1.25rem; color: var(--body-text-color-subdued); }
+#easel:has(#pictures img, #preview img) #hint { display: none; }
 /* Every picture whole: one fills the place, two stand side by side, four fill it in two rows. */
 #pictures .grid-wrap { height: 100% !important; }
 #pictures .grid-container { height: 100%; grid-auto-rows: calc(50% - var(--spacing-lg) / 2); }
 #pictures .grid-container:not(:has(> :nth-child(3))) { grid-auto-rows: 100%; }
 #pictures .gallery-item, #pictures .thumbnail-item { height: 100%; min-height: 0; aspect-ratio: auto; }
+#pictures .thumbnail-item { border: 0; background: none; box-shadow: none; }
 #pictures .thumbnail-item img { object-fit: contain; }
 /* The prediction lies over the place of the picture, so that nothing moves. */
+.paginate { font-size: 0; } /* "Pages:", which is English everywhere */
+.paginate button { font-size: var(--text-sm); }
 #easel { position: relative; }
 #preview { position: absolute; inset: 0; z-index: 2; pointer-events: none; background: var(--block-background-fill);
   border: 1px solid var(--block-border-color); border-radius: var(--block-radius); overflow: hidden; }
 #preview:not(:has(img)) { display: none; }
 #preview img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
-#news { align-items: center; min-height: 4.25rem; }
+#news { align-items: center; min-height: 3.5rem; }
+:is(#progress, #facts, #memory) .html-container { padding: 0; }
 /* A click on a player is a click on its example, as everywhere else on it. */
 [id^="examples-"] :is(audio, video) { pointer-events: none; }
 #memory meter { width: 100%; }
 #memory td:nth-child(n+2) { text-align: right; font-variant-numeric: tabular-nums; }
-#progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; }
+#progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; display: flex; gap: 1rem; }
+#progress p span { margin-left: auto; white-space: nowrap; color: var(--body-text-color-subdued); }
 #progress progress { width: 100%; height: .5rem; appearance: none; border: 0; border-radius: .25rem; }
 #progress progress, #progress progress::-webkit-progress-bar { background: var(--neutral-300); border-radius: .25rem; }
 #progress progress::-webkit-progress-value { background: var(--primary-500); border-radius: .25rem; }
@@ -111,12 +184,24 @@ CSS = """
 .seen .chips li { padding: .15rem .75rem; border-radius: 1rem; border: 1px solid var(--block-border-color);
   background: var(--block-background-fill); font-size: .8125rem; overflow-wrap: anywhere; }
 .seen .unused { border-color: var(--error-border-color) !important; color: var(--error-text-color); }
-/* On a phone the picture comes first, and the page is one column. */
+#compare img { max-height: 24rem !important; }
+#restore button .wrap { flex-direction: row; gap: .75rem; padding-top: 1.5rem; font-size: var(--text-md); }
+#restored:not(:has(p)) { display: none; }
+#model .form { align-items: end; }
+/* On a phone: the picture, what is done with it, the input; then what was heard and how, and the folded rest. */
 @media (max-width: NARROWpx) {
-  #workbench { flex-direction: column; }
-  #workbench > * { width: 100%; min-width: 0 !important; }
-  #result { order: -1; position: static; }
-  #news { min-height: 5.75rem; }
+  .gradio-container > .main { padding: 1rem !important; }
+  .gradio-container :is(input, textarea) { font-size: 16px; } /* below which a phone zooms in */
+  #workbench { flex-direction: column; align-items: stretch; }
+  #workbench > * { display: contents; }
+  #workbench > * > * { width: 100%; }
+  #easel, #news { order: -4; }
+  #after { order: -3; }
+  #tabs { order: -2; }
+  #onward, #result > .form, #before-after, #used { order: -1; }
+  #news { min-height: 5rem; }
+  #progress p { display: block; font-size: var(--text-sm); }
+  #restore button .wrap { white-space: nowrap; font-size: var(--text-sm); }
   #words textarea { height: 4.25rem !important; min-height: 0; }
   #pictures { min-height: 0; height: 17rem !important; }
   #title p { display: none; }

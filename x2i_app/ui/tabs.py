@@ -74,11 +74,6 @@ def _examples(kind: str) -> list[str]:
     return [str(path) for path in sorted((EXAMPLES / kind).iterdir())]
 
 
-def _drawings() -> list[str]:
-    """The example pictures but the screenshot, which x2i-tiny cannot read yet."""
-    return [path for path in _examples("images") if "screenshot" not in path]
-
-
 def _words(label: str, lines: int = 2) -> gr.Textbox:
     return unconverted(gr.Textbox(label=LABELS[label], lines=lines, max_lines=8, max_length=LIMITS.prompt_bytes))
 
@@ -102,7 +97,7 @@ IMAGE = Tab(
     parameters=("images",),
     build=lambda: [build_pictures()],
     fill=lambda images: {"images": [path for path, _caption in images or []]},
-    examples=lambda: [[[path]] for path in _drawings()] + [[_drawings()[:2]]],
+    examples=lambda: [[[path]] for path in _examples("images")] + [[_examples("images")[:2]]],
 )
 
 

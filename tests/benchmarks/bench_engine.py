@@ -1,7 +1,8 @@
 """The engine against bare diffusers on x2i-tiny: python -m tests.benchmarks.bench_engine
 
 Rows: what four seeds cost against one encode and four bare FluxPipeline calls (and how often the MLLM ran), and what
-denoising costs against a bare FluxPipeline on the same embeddings (and whether the latents are equal to the bit).
+denoising costs against a bare FluxPipeline on the same embeddings, without and with previews (and whether the latents
+are equal to the bit).
 """
 
 import torch
@@ -9,6 +10,7 @@ from diffusers import FluxPipeline
 
 from tests.benchmarks.side_by_side import compare, print_row
 from x2i_app.engine import Engine
+from x2i_app.preview import Previewer
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import Settings
 
@@ -75,7 +77,15 @@ def denoising(pipeline, bare: FluxPipeline) -> None:
 
     result = compare(ours, other, DENOISING_RUNS)
     print_row("Denoising : bare FluxPipeline", f"{result.ratio:.3f}", "1.03", result.ratio <= 1.03)
-    equal = torch.equal(ours(), other())
+    previewer, shown = Previewer(pipeline.vae), []
+
+    def watched():
+        with previewer.look(pipeline.transformer, SIZE["width"], SIZE["height"], shown.append):
+            return ours()
+
+    result = compare(watched, other, DENOISING_RUNS)
+    print_row("The same with a preview every step", f"{result.ratio:.3f}", "1.10", result.ratio <= 1.10)
+    equal = torch.equal(ours(), other()) and torch.equal(watched(), other())
     print_row("Latents equal to the bit", str(equal), "True", equal)
 
 

@@ -144,6 +144,13 @@ OTHERS = (
         "safety/test_login.py::test_t7_without_a_cookie_every_route_but_the_page_is_closed",
     ),
     Guard(
+        "our own way of taking files, also after an update",
+        "ui/page.py",
+        "state[block._id].preprocess = block.preprocess",
+        "pass",
+        "safety/test_page.py::test_t11_a_page_that_was_updated_takes_no_other_files_than_a_fresh_one",
+    ),
+    Guard(
         "words that are shown as words",
         "ui/running.py",
         "gr.Error(html.escape(str(error))",

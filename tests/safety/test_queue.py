@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from safety.wire import CALL, ask, call, canary, in_parallel
+from safety.wire import CALL, ask, call, canary, completions, in_parallel
 
 from x2i_app.engine import Engine
 from x2i_app.errors import EngineError
@@ -73,18 +73,6 @@ def test_t19_the_direct_route_starts_no_second_job(server):
 def join(server: str, function: int, session: str, seed: int) -> None:
     body = {"data": ["a cat", *settings(seed, steps=4)], "fn_index": function, "session_hash": session}
     assert ask(server, "POST", "/gradio_api/queue/join", body).status == 200
-
-
-def completions(server: str, session: str):
-    """Of each of a session's jobs, when it ends: whether it gave a picture, and what was said."""
-    with urllib.request.urlopen(f"{server}/gradio_api/queue/data?session_hash={session}", timeout=300) as lines:
-        for line in lines:
-            if line.startswith(b"data:"):
-                message = json.loads(line[5:])
-                if message["msg"] == "process_completed":
-                    yield message["success"], json.dumps(message["output"])
-                if message["msg"] == "close_stream":
-                    return
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import json
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterable
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -60,6 +61,18 @@ def call(url: str, endpoint: str, data: Any) -> str:
 def canary(url: str) -> str:
     """The smallest good job; "complete" if all is well."""
     return call(url, "text", ["a red house", *SETTINGS]).partition("\n")[0]
+
+
+def completions(server: str, session: str) -> Iterator[tuple[bool, str]]:
+    """Of each of a session's events, when it ends: whether it gave a picture, and what was said."""
+    with urllib.request.urlopen(f"{server}/gradio_api/queue/data?session_hash={session}", timeout=300) as lines:
+        for line in lines:
+            if line.startswith(b"data:"):
+                message = json.loads(line[5:])
+                if message["msg"] == "process_completed":
+                    yield message["success"], json.dumps(message["output"])
+                if message["msg"] == "close_stream":
+                    return
 
 
 def upload(url: str, *files: tuple[str, bytes], headers: dict[str, str] | None = None) -> Answer:

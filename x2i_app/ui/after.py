@@ -160,7 +160,7 @@ def connect_after(
 
     def pick(request: gr.Request, kept: list[Kept], picked: list[int], event: gr.SelectData):
         here = present(kept)
-        if not event.index < len(here):
+        if type(event.index) is not int or not 0 <= event.index < len(here):
             return [gr.skip() for _ in shown]
         picked = [*(index for index in picked if index != event.index), event.index][-2:]
         chosen = here[event.index]
@@ -198,7 +198,10 @@ def connect_after(
     def pack_all(kept: list[Kept]):
         if not present(kept):
             raise gr.Error(texts.NOTHING_YET, duration=10, title=texts.FAILED.en, print_exception=False)
-        return pack(present(kept))
+        try:
+            return pack(present(kept))
+        except X2IError as error:
+            raise as_gradio_error(error) from error
 
     visit.pack.click(pack_all, visit.kept, visit.file, **_QUIET).success(
         None, None, None, js="() => document.querySelector('#pack-file').click()", api_visibility="private"

@@ -51,15 +51,3 @@ def language_of(request: gr.Request | None) -> str:
 def in_english(value: object) -> object:
     """The English of a Text, for programs; anything else as it is."""
     return value.en if isinstance(value, Text) else value
-
-
-class Page(gr.Blocks):
-    """Gradio's blocks, whose description for programs has the English words of each label."""
-
-    def get_api_info(self, *args, **kwargs) -> dict:
-        """As Gradio's."""
-        info = super().get_api_info(*args, **kwargs)
-        for endpoint in (*info["named_endpoints"].values(), *info["unnamed_endpoints"].values()):
-            for value in (*endpoint["parameters"], *endpoint["returns"]):
-                value["label"] = in_english(value["label"])
-        return info

@@ -11,10 +11,11 @@ from x2i_app.ui import texts
 from x2i_app.ui.after import build_after, build_restore, build_visit, connect_after, connect_discretion
 from x2i_app.ui.browser import TURN_LIGHT
 from x2i_app.ui.handlers import drawing_handler
-from x2i_app.ui.languages import Page, language_of
+from x2i_app.ui.languages import language_of
 from x2i_app.ui.memory_panel import build_memory_panel
 from x2i_app.ui.model_panel import Panel, build_panel, chosen, connect_panel, show_facts
 from x2i_app.ui.onward import build_onward, connect_onward
+from x2i_app.ui.page import Page
 from x2i_app.ui.running import OUTPUTS, Audience, cancel_handler, finding_handler, status_handler
 from x2i_app.ui.seen import build_seen
 from x2i_app.ui.serving import Notice, build_notice, connect_notices

@@ -9,21 +9,22 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import anyio
+import gradio as gr
 from pydantic import ValidationError
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from x2i_app.errors import MediaError
+from x2i_app.errors import EngineError, MediaError
 from x2i_app.media import CAPS, sniff
 from x2i_app.media.guard import show_name
 from x2i_app.request import show_value
 from x2i_app.ui.access import UPLOAD
 from x2i_app.ui.languages import in_english
+from x2i_app.ui.space import check_room
 
 JSON_BYTES = 2**20
 UPLOAD_BYTES = CAPS.file_bytes
 UPLOAD_FILES = 32
-_SPARE_BYTES = 2**30  # of disk, that uploads leave alone
 _NAME_LETTERS = 60
 _MAX_DEPTH = 32
 # Of one kind several containers: the extension is what other programs expect of it.
@@ -55,6 +56,7 @@ def check_json(body: bytes, name: str, app: Any) -> None:
             raise Refusal(400, f"{key} must be up to 64 letters and digits; leave it out, or make a new one.")
     function = _find(app.get_blocks().fns, payload.get("fn_index"), name)
     _check_files(payload, Path(app.uploaded_file_dir).resolve())
+    _check_event(payload.get("event_data"), function)
     if isinstance(payload.get("data"), list):  # Gradio refuses what is no list in words of its own
         _check_data(payload["data"], function.inputs)
 
@@ -69,11 +71,18 @@ def _find(functions: Mapping[int, Any], number: Any, name: str) -> Any:
     return found
 
 
+def _check_event(event: Any, function: Any) -> None:
+    if function.collects_event_data and not (isinstance(event, dict) and {"index", "value"} <= event.keys()):
+        raise Refusal(400, 'event_data must say what was chosen; send {"index": ..., "value": ...}.')
+
+
 def _check_data(data: list, inputs: list) -> None:
     if len(data) != len(inputs):
         raise Refusal(400, f"{len(data)} values came and {len(inputs)} are needed; /gradio_api/info names them.")
     for value, component in zip(data, inputs, strict=True):
         model = getattr(component, "data_model", None)
+        if isinstance(component, gr.Dataset) and type(value) is not int:
+            raise Refusal(400, f"An example came as {show_value(value)}; send its number, from 0.")
         if model and value is not None:
             try:
                 model.model_validate(value)
@@ -134,8 +143,10 @@ async def receive_files(request: Request, folder: Path) -> list[str]:
 
 def _keep_all(files: list, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder).free < _SPARE_BYTES + UPLOAD_BYTES:
-        raise Refusal(507, "The disk is nearly full; try again later, or tell whoever runs this app.")
+    try:
+        check_room(folder, UPLOAD_BYTES)
+    except EngineError as error:
+        raise Refusal(507, str(error)) from None
     return [str(_keep(file.file, file.filename or "", folder / secrets.token_hex(16))) for file in files]
 
 

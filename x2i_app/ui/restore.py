@@ -1,5 +1,6 @@
 """A request put back into the page: which tab it belongs to, and the values of that tab's inputs and the settings."""
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -61,9 +62,10 @@ def _of_tab(tab: Tab, request: GenerationRequest, is_home: bool) -> list[Any]:
 
 
 def files_in(tab: Tab, values: tuple[Any, ...]) -> list[Any]:
-    """The media files that a tab holds now; none if what it holds is no request yet."""
+    """The media files that a tab holds now, as far as they are still there; none if what it holds is no request yet."""
     try:
         fields = tab.fill(*values)
     except X2IError:
         return []
-    return [file for kind in ("images", "videos", "audios") for file in fields.get(kind, ())]
+    files = (file for kind in ("images", "videos", "audios") for file in fields.get(kind, ()))
+    return [file for file in files if Path(file).is_file()]

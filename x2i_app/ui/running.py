@@ -21,7 +21,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from x2i_app.engine import Engine
-from x2i_app.errors import X2IError
+from x2i_app.errors import EngineError, X2IError
 from x2i_app.jobs import Job, Phase, Progress
 from x2i_app.media import with_metadata
 from x2i_app.request import GenerationResult
@@ -63,16 +63,18 @@ class Audience:
             self._listeners[job.id] -= 1
             self._left_at[job.id] = time.monotonic()
             if patience:
-                asyncio.get_running_loop().call_later(patience, self._stop, job, patience)
+                # By its id: who only waits shall not keep the pictures of a job that the engine has let go.
+                asyncio.get_running_loop().call_later(patience, self._stop, job.id, patience)
             else:
-                self._stop(job, patience)
+                self._stop(job.id, patience)
 
-    def _stop(self, job: Job, patience: float) -> None:
-        if self._listeners[job.id] or time.monotonic() - self._left_at.get(job.id, 0.0) < 0.99 * patience:
+    def _stop(self, job_id: str, patience: float) -> None:
+        if self._listeners[job_id] or time.monotonic() - self._left_at.get(job_id, 0.0) < 0.99 * patience:
             return  # somebody came back, or came back and left again, and has a patience of their own
-        del self._listeners[job.id]
-        self._left_at.pop(job.id, None)
-        self.engine.cancel(job)
+        del self._listeners[job_id]
+        self._left_at.pop(job_id, None)
+        if job := self.engine.get(job_id):
+            self.engine.cancel(job)
 
     async def watch(self, job: Job, request: gr.Request) -> AsyncIterator[tuple]:
         """What is shown, moment by moment, to whoever asked. Raises the job's error as the page shows it."""
@@ -83,7 +85,12 @@ class Audience:
                 if job.partial and len(job.partial.images) > len(saved):
                     if progress.phase.is_final:
                         yield shown(progress=self._progress(job, Progress(Phase.SAVING), language), job=job.id)
-                    saved = news["pictures"] = await asyncio.to_thread(self._save, job, saved)
+                    try:
+                        saved = news["pictures"] = await asyncio.to_thread(self._save, job, saved)
+                    except EngineError as error:
+                        failed = Progress(Phase.FAILED, detail=str(error))
+                        yield shown(progress=self._progress(job, failed, language), preview="", job=job.id)
+                        raise as_gradio_error(error) from error
                 if job.preview is not preview:
                     preview = job.preview
                     # A finished picture is worth more than what the next one is going to be.
@@ -105,10 +112,18 @@ class Audience:
         return self.engine.settings.linger if request.headers.get("origin") else 0.0
 
     def _save(self, job: Job, saved: list[str]) -> list[str]:
-        """The files of the pictures that a job has made, of which the first `saved` are there."""
+        """The files of the pictures that a job has made, of which the first `saved` are there.
+
+        Raises EngineError where they cannot be written; the job keeps its pictures, and the page can ask again.
+        """
         settings = self.discreet.settings(self.engine.settings, job.session)
         new = with_metadata(job.partial, settings)[len(saved) :]
-        return saved + [save_pil_to_cache(picture, get_upload_folder(), format="png") for picture in new]
+        try:
+            return saved + [save_pil_to_cache(picture, get_upload_folder(), format="png") for picture in new]
+        except OSError as error:
+            raise EngineError(
+                f"The picture is made but cannot be written ({error.strerror}); make room, then reload the page."
+            ) from error
 
     def _progress(self, job: Job, progress: Progress, language: str) -> str:
         if job.is_cancelled and not progress.phase.is_final:

@@ -1,7 +1,8 @@
 """The pictures of one visit: kept in the visitor's own Gradio state, which nobody else sees and which ends with it."""
 
+import hashlib
 import json
-import tempfile
+import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,12 +13,15 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from x2i_app.engine import Engine
+from x2i_app.errors import EngineError
 from x2i_app.media import describe
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import Settings
+from x2i_app.ui.space import check_room
 
 _VISITORS = 1000  # who said that nothing is to be written into their files
 MOST = 48  # pictures that one visit keeps; the oldest go
+_packing = threading.Lock()  # one ZIP file at a time is written, however many are asked for
 
 
 class Discreet:
@@ -80,9 +84,30 @@ def present(kept: Sequence[Kept]) -> list[Kept]:
 
 
 def pack(kept: Sequence[Kept]) -> str:
-    """A ZIP file of all the pictures and their settings; its path."""
-    folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))
-    with zipfile.ZipFile(folder / "x2i-pictures.zip", "w", zipfile.ZIP_STORED) as archive:
+    """A ZIP file of all the pictures and their settings; its path, which is the same for the same pictures.
+
+    So a button that is pressed a thousand times fills no disk. Raises EngineError where there is no room for the file.
+    """
+    known = hashlib.sha256("\n".join(picture.path for picture in kept).encode()).hexdigest()
+    path = Path(get_upload_folder()) / known / "x2i-pictures.zip"
+    with _packing:
+        if path.exists():
+            path.touch()  # Gradio clears its folder by age
+            return str(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_room(path.parent, sum(Path(picture.path).stat().st_size for picture in kept))
+        fresh = path.with_suffix(".part")
+        try:
+            _write(kept, fresh)
+            return str(fresh.rename(path))
+        except OSError as error:
+            raise EngineError(f"The ZIP file cannot be written ({error.strerror}); try again later.") from error
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+def _write(kept: Sequence[Kept], path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         settings = {}
         for number, picture in enumerate(reversed(kept), 1):
             name = f"{number:03}-seed-{picture.request.seed}.png"
@@ -91,4 +116,3 @@ def pack(kept: Sequence[Kept]) -> str:
                 settings[name] = json.loads(picture.texts["x2i"])
         if settings:
             archive.writestr("settings.json", json.dumps(settings, indent=2, ensure_ascii=False))
-    return str(folder / "x2i-pictures.zip")

@@ -1,0 +1,56 @@
+"""Gradio's blocks as this app needs them: values are taken as they came, what goes wrong is told in a sentence."""
+
+import errno
+import logging
+from typing import Any
+
+import gradio as gr
+
+from x2i_app.errors import EngineError, InvalidRequestError
+from x2i_app.request import show_value
+from x2i_app.ui.languages import in_english
+from x2i_app.ui.running import as_gradio_error
+
+logger = logging.getLogger(__name__)
+
+_STRANGE = "A value came that this page does not send; reload the page, and try again."
+_INTERNAL = "That did not work because of an internal error; the log says more."
+DISK_FULL = "The disk is full, and no file can be written; try again later, or tell whoever runs this app."
+
+
+class Page(gr.Blocks):
+    """The whole page. Its description for programs has the English words of each label."""
+
+    def get_api_info(self, *args: Any, **kwargs: Any) -> dict:
+        """As Gradio's."""
+        info = super().get_api_info(*args, **kwargs)
+        for endpoint in (*info["named_endpoints"].values(), *info["unnamed_endpoints"].values()):
+            for value in (*endpoint["parameters"], *endpoint["returns"]):
+                value["label"] = in_english(value["label"])
+        return info
+
+    async def preprocess_data(self, block_fn: Any, inputs: list, state: Any, explicit_call: bool = False) -> list:
+        """As Gradio's, with our own `preprocess` where a component has one. Raises gr.Error with one sentence."""
+        for block in block_fn.inputs:
+            # An update makes the session's component anew from its class, and what was set on ours alone is lost.
+            if state is not None and "preprocess" in vars(block) and block._id in state:
+                state[block._id].preprocess = block.preprocess
+        try:
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except gr.Error as error:
+            raise as_gradio_error(InvalidRequestError(error.message)) from error
+        except Exception as error:  # Gradio's conversions raise anything for what they did not expect
+            logger.info("refused what came for %s: %s", block_fn.name, show_value(str(error)))
+            raise as_gradio_error(InvalidRequestError(_STRANGE)) from error
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As Gradio's. Raises gr.Error with one sentence, whatever happens; what should not happen goes to the log."""
+        try:
+            return await super().process_api(*args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:
+            cause = error.__cause__ or error
+            is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+            logger.error("An event of the page failed: %s", cause, exc_info=None if is_full else error)
+            raise as_gradio_error(EngineError(DISK_FULL if is_full else _INTERNAL)) from error

@@ -80,7 +80,7 @@ def connect_onward(
         )
 
     def select(event: gr.SelectData):
-        return event.index
+        return event.index if type(event.index) is int else 0
 
     result.pictures.select(select, None, onward.place, **_QUIET).success(compare, state, onward.slider, **_QUIET)
     # New pictures, or one of this visit that is looked at again.
@@ -138,4 +138,4 @@ def _request_of(engine: Engine, job: str, kept: list[Kept]) -> GenerationRequest
 def _picture(pictures: list | None, place: int) -> str | None:
     """The file of the picture that is looked at; else of the first."""
     paths = [path for path, _ in pictures or []]
-    return paths[place] if place < len(paths) else next(iter(paths), None)
+    return paths[place] if 0 <= place < len(paths) else next(iter(paths), None)

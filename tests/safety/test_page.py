@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
-from safety.wire import CALL, SETTINGS, Answer, as_file, ask, completions, in_parallel, upload
+from safety.wire import CALL, SETTINGS, UNPAINTED, Answer, as_file, ask, completions, in_parallel, upload
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -39,6 +39,7 @@ def hostile(folder: Path) -> list:
     return [
         *(None, -1, True, "<img src=x onerror=window.p=1>", [], {"a": 1}, [[5]], gone),
         *({"text": 5, "files": [gone]}, {"text": "", "files": [directory]}, [{"image": directory, "caption": "x"}]),
+        *([{"file": "<img src=x>", "weight": -1e308}] * 9, [{"file": gone}], [{"file": directory, "weight": 0}]),
     ]
 
 
@@ -78,22 +79,25 @@ def test_r1_no_function_of_the_page_stumbles_over_what_the_page_would_not_send(a
 def test_t11_a_page_that_was_updated_takes_no_other_files_than_a_fresh_one(server, functions):
     """An example puts a picture into the page: Gradio makes the component anew, and its own would decode anything."""
     file = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(file, "PPM")
+    Image.new("L", (8, 8)).save(file, "PPM")  # its own would make a PNG of other than RGB
     picture = as_file(upload(server, ("a.png", file.getvalue())).json()[0])
     by_name = {function["api_name"]: function for function in functions}
     assert run(server, by_name["load_example_2"], [0]).status == 200
-    good, said = join(server, by_name["image_text"], [picture, "words", 1, *SETTINGS])
+    good, said = join(server, by_name["image_text"], [picture, "words", 1, *UNPAINTED, *SETTINGS])
     assert not good
     assert "is of an unknown kind" in said
-    good, said = join(server, by_name["image_text"], [None, "words", 1, "64", *SETTINGS[1:]])
+    good, said = join(server, by_name["image_text"], [None, "words", 1, *UNPAINTED, "64", *SETTINGS[1:]])
     assert not good
     assert "width is &#x27;64&#x27;" in said  # and what is no number is not made one
+    assert run(server, by_name["add_known"], [None, None]).status == 200  # which changes nothing, yet is an update
+    good, said = join(server, by_name["text"], ["words", *SETTINGS[:-1], [{"file": "striped", "weight": 1}]])
+    assert good, said
 
 
 def visit(server: str, functions: list[dict], session: str, prompt: str, count: int) -> None:
     """What a page does that draws and keeps the pictures."""
     by_name = {function["api_name"]: function for function in functions}
-    drawn = draw(server, [prompt, *SETTINGS[:5], count, False])
+    drawn = draw(server, [prompt, *SETTINGS[:5], count, *SETTINGS[6:]])
     job = re.findall(r'"([0-9a-f]{32})"', drawn)[-1]
     kept = run(server, by_name["note_pictures"], [None, job], session_hash=session)
     assert len(kept.json()["data"][2]) == count

@@ -156,7 +156,9 @@ def _connect(loras: Loras, upload: gr.UploadButton, removers: list[gr.Button]) -
     def add_known(choices: LoraChoices | None, name: str | None):
         return [*(add(choices, name) if name else [gr.skip() for _ in loras.outputs]), None]
 
-    def add_upload(choices: LoraChoices | None, path: str):
+    def add_upload(choices: LoraChoices | None, path: str | None):
+        if not path:
+            return [gr.skip() for _ in loras.outputs]
         try:
             check_lora(path)
         except X2IError as error:

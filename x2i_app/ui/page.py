@@ -13,6 +13,7 @@ from x2i_app.ui.running import as_gradio_error
 
 logger = logging.getLogger(__name__)
 
+_OWN = {"preprocess", "data_model"}  # how a value is taken and what form it has, set on components one by one
 _STRANGE = "A value came that this page does not send; reload the page, and try again."
 _INTERNAL = "That did not work because of an internal error; the log says more."
 DISK_FULL = "The disk is full, and no file can be written; try again later, or tell whoever runs this app."
@@ -30,11 +31,12 @@ class Page(gr.Blocks):
         return info
 
     async def preprocess_data(self, block_fn: Any, inputs: list, state: Any, explicit_call: bool = False) -> list:
-        """As Gradio's, with our own `preprocess` where a component has one. Raises gr.Error with one sentence."""
+        """As Gradio's, with our own _OWN where a component has it. Raises gr.Error with one sentence."""
         for block in block_fn.inputs:
             # An update makes the session's component anew from its class, and what was set on ours alone is lost.
-            if state is not None and "preprocess" in vars(block) and block._id in state:
-                state[block._id].preprocess = block.preprocess
+            if state is not None and not block.stateful and block._id in state:
+                for name in _OWN & vars(block).keys():
+                    setattr(state[block._id], name, getattr(block, name))
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except gr.Error as error:

@@ -18,7 +18,7 @@ USERS, JOBS, CROWD, SESSIONS, AT_ONCE = 50, 10, 100, 2000, 20
 
 def job(seed: int, width: int = 64, steps: int = 1) -> list:
     """The smallest picture, with this seed."""
-    return ["a red house", width, 64, steps, None, seed, 1, False]
+    return ["a red house", width, 64, steps, None, seed, 1, False, []]
 
 
 def memory(app: App) -> float:

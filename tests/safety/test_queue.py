@@ -16,7 +16,7 @@ from x2i_app.settings import Settings
 
 
 def settings(seed: int, steps: int = 1, side: int = 64) -> list:
-    return [side, side, steps, None, seed, 1, False]
+    return [side, side, steps, None, seed, 1, False, []]
 
 
 @pytest.mark.usefixtures("unharmed")

@@ -1,6 +1,7 @@
 """A tab that the loaded model cannot serve says so, and its button loads a model that can, after a change too."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import gradio as gr
@@ -71,7 +72,8 @@ def test_the_button_loads_it(reader):
     async def press():
         return [told async for told in click.fn(gr.Request(headers={}))]
 
-    told = asyncio.run(press())
+    with ThreadPoolExecutor(1) as pool:  # a thread of its own: Playwright's event loop runs in the tests'
+        told = pool.submit(lambda: asyncio.run(press())).result()
     assert told[-1][0].open
     assert "x2i-tiny" in told[-1][1]
     assert engine.settings.preset == "x2i-tiny"

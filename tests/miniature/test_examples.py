@@ -4,6 +4,7 @@ import json
 import random
 import wave
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,7 +90,6 @@ def test_examples_are_what_they_say(tmp_path):
 
 
 def test_example_films_have_pictures_and_sound(tmp_path):
-    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     examples.main(["--output", str(tmp_path)])
     for path in (tmp_path / "videos").iterdir():
         reader = imageio_ffmpeg.read_frames(str(path))

@@ -43,9 +43,9 @@ class ConversationBatches(Dataset):
     """The batches of a step as a function of it: in words alone, of screenshots, and of other kinds of conversation.
 
     processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size: conversations in the batch of words
-    alone, and in each of the others; of screenshots come half as many more. kinds: how many other kinds.
-    reading_steps: so many come first, in which the eyes learn to read: twice as many screenshots and nothing else, to
-    begin with of few words in large letters. basic_steps: over so many more, other kinds go from the basic ones to all.
+    alone, and in each of the others. kinds: how many other kinds.
+    reading_steps: so many come first, in which the eyes learn to read: three times as many screenshots and
+    nothing else. basic_steps: over so many more, other kinds go from the basic ones to all.
     """
 
     processor: Qwen2_5OmniProcessor

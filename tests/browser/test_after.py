@@ -121,6 +121,7 @@ def test_a_picture_is_held_against_what_it_was_made_from_and_is_the_next_ones_be
     expect(page.locator(f"[role=tabpanel]:has(#make-image) img[src*='{made}']").first).to_be_visible()
     page.locator("#use-fusion").click()
     expect(page.locator(f"[role=tabpanel]:has(#make-fusion) img[src*='{made}']").first).to_be_visible()
+    expect(page.locator("#seen-fusion")).to_contain_text("Picture 1: seen, 128 x 128")
     page.locator("#make-fusion").click()
     expect(thumbnails(page)).to_have_count(2)
     expect(halves.first).to_be_visible()

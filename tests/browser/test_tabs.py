@@ -61,10 +61,18 @@ def draw(page: Page, name: str) -> None:
     expect(pictures(page).first).to_be_visible()
 
 
+LOADING = """async image => {
+  const {status} = await fetch(image.src);
+  const {top, width, height} = image.getBoundingClientRect();
+  return `the server says ${status}; complete ${image.complete}; ${width} x ${height} at ${top}, page at ${scrollY}`;
+}"""
+
+
 def size(page: Page) -> list[int]:
     image = pictures(page).first
+    image.scroll_into_view_if_needed()  # Gradio's images are lazy
     # "complete" is also an image whose address is not there yet.
-    expect(image).not_to_have_js_property("naturalWidth", 0)
+    expect(image, f"It is not loaded: {image.evaluate(LOADING)}").not_to_have_js_property("naturalWidth", 0)
     return image.evaluate("image => [image.naturalWidth, image.naturalHeight]")
 
 
@@ -110,9 +118,13 @@ def test_an_example_is_one_click(page, name):
     example = page.locator(f"#examples-{name}").locator(".gallery-item, tr.tr-body").first
     example.click()  # wherever: also on a player
     assert "translation_metadata" not in page.inner_text("body")
-    page.wait_for_timeout(1500)
-    if name == "image":
-        expect(page.locator("#images img").first).to_be_visible()
+    if name == "text":
+        expect(page.get_by_label("What should it show?")).not_to_have_value("")
+    elif name in SEEN:
+        expect(page.locator(f"#seen-{name}")).not_to_be_empty()
+    else:
+        expect(page.locator(f"[role=tabpanel]:has(#make-{name}) img:visible").first).to_be_visible()
+    page.wait_for_timeout(500)  # all values of an example are there at once, but for what the page makes of them
     draw(page, name)
     assert size(page) == [128, 128]
 

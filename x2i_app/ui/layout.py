@@ -58,7 +58,7 @@ def build_page(engine: Engine) -> Page:
         with gr.Row(elem_id="workbench"):
             with gr.Column(scale=1):
                 with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
-                    notices, drawn = zip(*(_build_tab(engine, tab) for tab in TABS), strict=True)
+                    notices, drawn, looks = zip(*(_build_tab(engine, tab) for tab in TABS), strict=True)
                 settings, metadata = _build_settings(engine, drawn)
                 restore = build_restore()
                 panel = build_panel(engine)
@@ -81,7 +81,7 @@ def build_page(engine: Engine) -> Page:
             panel.loras,
             discreet,
         )
-        connect_onward(engine, onward, result, visit.kept, tabs, drawn)
+        connect_onward(engine, onward, result, visit.kept, tabs, drawn, looks)
         connect_discretion(metadata, discreet)
         audience = Audience(engine, discreet)
         for tab, button, inputs in drawn:
@@ -178,7 +178,7 @@ def _build_tab(engine: Engine, tab: Tab):
         gr.Markdown(texts.HINTS[tab.name])
         notice = build_notice(engine, tab)
         inputs = tab.build()
-        build_seen(engine, tab, inputs)
+        look_after = build_seen(engine, tab, inputs)
         if "control" in tab.parameters and not engine.has_light_control:
             control = inputs[tab.parameters.index("control")]
             control.value, control.visible = 0, False
@@ -195,7 +195,9 @@ def _build_tab(engine: Engine, tab: Tab):
                 elem_id=f"examples-{tab.name}",
             )
             shown.dataset.headers = []  # Gradio would show its translations' raw JSON there
-    return notice, (tab, button, inputs)
+            if tab.name == "fusion":
+                look_after(shown.load_input_event)
+    return notice, (tab, button, inputs), look_after
 
 
 def _build_settings(engine: Engine, drawn: list) -> tuple[list[gr.components.Component], gr.Checkbox]:

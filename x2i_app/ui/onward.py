@@ -1,7 +1,7 @@
 """On from the picture that is shown: it is held against what it was made from, or a tab begins with it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,19 @@ def build_onward() -> Onward:
 
 
 def connect_onward(
-    engine: Engine, onward: Onward, result: Any, kept: gr.State, tabs: gr.Tabs, drawn: Sequence[tuple]
+    engine: Engine,
+    onward: Onward,
+    result: Any,
+    kept: gr.State,
+    tabs: gr.Tabs,
+    drawn: Sequence[tuple],
+    looks: Sequence[Callable],
 ) -> None:
-    """result: the right side of the page; kept: this visit's pictures; drawn: each tab with its button and inputs."""
+    """Let pictures go on.
+
+    result: the right side of the page; kept: this visit's pictures; drawn: each tab with its button and inputs; looks:
+        for each tab, what makes it look again at what it was given after an event.
+    """
     shown = [result.pictures, result.job, kept]
 
     async def compare(is_open: bool, place: int, pictures: list | None, job: str, kept: list[Kept]):
@@ -86,12 +96,12 @@ def connect_onward(
     # New pictures, or one of this visit that is looked at again.
     result.report.change(lambda: 0, None, onward.place, **_QUIET).success(compare, state, onward.slider, **_QUIET)
 
-    for tab, _, inputs in drawn:
+    for (tab, _, inputs), look_after in zip(drawn, looks, strict=True):
         if tab.name in onward.uses:
-            _connect_use(onward, onward.uses[tab.name], tab, inputs, result, tabs)
+            look_after(_connect_use(onward, onward.uses[tab.name], tab, inputs, result, tabs))
 
 
-def _connect_use(onward: Onward, button: gr.Button, tab: Tab, inputs: list, result: Any, tabs: gr.Tabs) -> None:
+def _connect_use(onward: Onward, button: gr.Button, tab: Tab, inputs: list, result: Any, tabs: gr.Tabs) -> Any:
     target = inputs[0]
 
     def use(place: int, pictures: list | None, given: Any):
@@ -100,9 +110,9 @@ def _connect_use(onward: Onward, button: gr.Button, tab: Tab, inputs: list, resu
             raise gr.Error(texts.NOTHING_YET, duration=10, title=texts.FAILED.en, print_exception=False)
         return gr.Tabs(selected=tab.name), with_picture(tab.parameters[0], given, picture)
 
-    button.click(use, [onward.place, result.pictures, target], [tabs, target], **_QUIET).success(
-        None, None, None, js=SHOW_TABS, api_visibility="private"
-    )
+    used = button.click(use, [onward.place, result.pictures, target], [tabs, target], **_QUIET)
+    used.success(None, None, None, js=SHOW_TABS, api_visibility="private")
+    return used
 
 
 def with_picture(parameter: str, given: Any, picture: str) -> Any:

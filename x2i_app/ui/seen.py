@@ -42,11 +42,15 @@ class Film:
     has_sound: bool
 
 
-def build_seen(engine: Engine, tab: Tab, inputs: list[gr.components.Component]) -> None:
-    """The place under a tab's film, sound or mix that tells what becomes of it."""
+def build_seen(engine: Engine, tab: Tab, inputs: list[gr.components.Component]) -> Callable[[Any], None]:
+    """The place under a tab's film, sound or mix that tells what becomes of it.
+
+    Returns what makes it look again after an event that sets the input: Gradio's box for a mix tells of no change where
+    its words are what they were, whatever its files are.
+    """
     tell = _TELLERS.get(tab.name)
     if tell is None:
-        return
+        return lambda event: None
     place = gr.HTML("", label="seen", elem_id=f"seen-{tab.name}", elem_classes="seen", container=False, padding=False)
 
     def look(request: gr.Request, given: Any) -> str:
@@ -58,16 +62,20 @@ def build_seen(engine: Engine, tab: Tab, inputs: list[gr.components.Component]) 
         except X2IError as error:
             return _sorry(error)
 
-    inputs[0].change(
-        look,
-        inputs[0],
-        place,
-        api_visibility="private",
-        concurrency_id="look",
-        concurrency_limit=_AT_ONCE,
-        trigger_mode="always_last",  # a mix changes with every letter beside it
-        show_progress="hidden",
-    )
+    def look_at(event: Callable) -> None:
+        event(
+            look,
+            inputs[0],
+            place,
+            api_visibility="private",
+            concurrency_id="look",
+            concurrency_limit=_AT_ONCE,
+            trigger_mode="always_last",  # a mix changes with every letter beside it
+            show_progress="hidden",
+        )
+
+    look_at(inputs[0].change)
+    return lambda event: look_at(event.success)
 
 
 def look_at_film(path: str, spec: EncodingSpec) -> Film:

@@ -25,7 +25,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for. Sizes are in pixels, the prompt in UTF-8 bytes, media in files."""
+    """What one request may ask for. Sizes are in pixels, the prompt in UTF-8 bytes, media in files.
+
+    lora_rank, lora_tensors: of one LoRA file; with alphas, one of all FLUX.1's linear layers has about 1,500 tensors.
+    """
 
     width: Range = Range(64, 2048, 16)
     height: Range = Range(64, 2048, 16)
@@ -38,6 +41,8 @@ class Limits:
     margin: Range = Range(0, 1024)
     lora_weight: Range = Range(-2, 2)
     loras: int = 4
+    lora_rank: int = 512
+    lora_tensors: int = 5000
     prompt_bytes: int = 8192
     images: int = 8
     videos: int = 2

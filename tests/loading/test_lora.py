@@ -13,12 +13,15 @@ from safetensors.torch import save_file
 from x2i_app import load_pipeline
 from x2i_app.engine import Engine
 from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.limits import LIMITS
 from x2i_app.loading import use_loras
+from x2i_app.loading.lora import read_lora
 from x2i_app.miniature.striped import stripedness
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import ASSETS, Settings
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 1}
+STRIPED = ASSETS / "examples/loras/striped.safetensors"
 LAYERS = ("transformer_blocks.0.attn.to_q", "transformer_blocks.1.ff.net.2", "single_transformer_blocks.3.proj_out")
 
 
@@ -114,7 +117,7 @@ def test_the_bundled_style_stripes_what_is_drawn(pipeline):
 
     found = []
     for weight in (0, 0.5, 1):
-        use_loras(pipeline, [(ASSETS / "examples/loras/striped.safetensors", weight)])
+        use_loras(pipeline, [(STRIPED, weight)])
         found.append(stripes())
     use_loras(pipeline, [])
     assert abs(found[0]) < 0.03 < 0.07 < found[1] < 0.25 < found[2]
@@ -193,6 +196,16 @@ NAME = f"transformer.{LAYERS[0]}"
             ),
             "must be one number above 0",
         ),
+        (
+            "a.safetensors",
+            lambda path, pipeline: save_file(as_diffusers(matrices(pipeline, 1, LAYERS[:1], rank=513)), path),
+            "has the rank 513 and 512 is allowed",
+        ),
+        (
+            "a.safetensors",
+            edited(lambda w: w.update({str(number): torch.ones(1) for number in range(4995)})),
+            "has 5,001 tensors and 5,000 are allowed",
+        ),
         ("a.safetensors", edited(lambda w: w.update({f"{NAME}.dora_scale": torch.ones(4)})), "is a DoRA"),
         (
             "a.safetensors",
@@ -213,7 +226,14 @@ def test_what_is_no_lora_for_this_model_is_refused_and_nothing_has_changed(
     with pytest.raises(CheckpointError, match=words) as raised:
         use_loras(pipeline, [(tmp_path / name, 1)])
     assert "\n" not in str(raised.value)
+    assert str(tmp_path) not in str(raised.value)
     assert torch.equal(draw(), before)
+
+
+def test_the_largest_rank_is_taken(pipeline, tmp_path):
+    save_file(as_diffusers(matrices(pipeline, 1, LAYERS[:1], rank=LIMITS.lora_rank)), tmp_path / "a.safetensors")
+    lora = read_lora(tmp_path / "a.safetensors", pipeline.transformer)
+    assert lora.state_dict[f"{LAYERS[0]}.lora_A.weight"].shape[0] == LIMITS.lora_rank
 
 
 def test_a_configuration_never_becomes_one_of_pefts(pipeline, tmp_path):

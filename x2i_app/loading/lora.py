@@ -15,7 +15,9 @@ from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_N
 from safetensors import SafetensorError, safe_open
 
 from x2i_app.errors import CheckpointError
+from x2i_app.limits import LIMITS
 from x2i_app.loading.checkpoints import read_state_dict
+from x2i_app.loading.files import check_file
 from x2i_app.pipeline import X2IPipeline
 
 _SUFFIX = ".safetensors"
@@ -48,13 +50,11 @@ def read_lora(path: str | Path, transformer: FluxTransformer2DModel) -> LoRA:
     """A LoRA for this transformer from a .safetensors file, or a folder that diffusers or `train lora` wrote.
 
     What it has for text encoders, which X2I has none of, is left out. Raises CheckpointError, which names the file and
-    the weight that has no place, or another shape than its place.
+    the weight that has no place, or another shape than its place, or a rank above LIMITS.lora_rank.
     """
     path = _file(path)
-    if path.suffix.lower() != _SUFFIX:
-        raise CheckpointError(f"{path.name} is no {_SUFFIX} file; other files may hold code, convert it first.")
+    metadata = _look(path)
     weights = read_state_dict(path)
-    metadata = _metadata(path)
     _check_source(path, weights)
     try:
         # Conversion works on names and numbers only; a dictionary is never fetched from anywhere.
@@ -73,12 +73,31 @@ def read_lora(path: str | Path, transformer: FluxTransformer2DModel) -> LoRA:
     return LoRA(scaled, metadata)
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def check_lora(source: str | Path) -> None:
+    """Look at a LoRA before a job does: only its header is read. Raises CheckpointError, which shows no folder.
+
+    Whether it fits a FLUX model is told when it is read for that.
+    """
+    _look(_file(source))
+
+
+def _look(path: Path) -> dict[str, str]:
+    """What the file says of itself."""
+    if path.suffix.lower() != _SUFFIX:
+        raise CheckpointError(f"{path.name} is no {_SUFFIX} file; other files may hold code, convert it first.")
     try:
+        check_file(path)
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+            count, metadata = len(file.keys()), file.metadata() or {}
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is cut or damaged ({error}); download it again.") from error
+    except OSError as error:  # whose own words have the whole path in them
+        raise CheckpointError(f"{path.name} cannot be opened; check its permissions.") from error
+    if count > LIMITS.lora_tensors:
+        raise CheckpointError(
+            f"{path.name} has {count:,} tensors and {LIMITS.lora_tensors:,} are allowed; use a LoRA for FLUX.1."
+        )
+    return metadata
 
 
 def _check(path: Path, state_dict: dict[str, torch.Tensor], transformer: FluxTransformer2DModel) -> None:
@@ -99,6 +118,11 @@ def _check(path: Path, state_dict: dict[str, torch.Tensor], transformer: FluxTra
                 f"{path.name} has {key}, for which this FLUX model has no place; use one made for it."
             )
         rank = state_dict[name + _DOWN].shape[0] if state_dict[name + _DOWN].ndim else 0
+        if rank > LIMITS.lora_rank:
+            raise CheckpointError(
+                f"{path.name}: {key} has the rank {rank:,} and {LIMITS.lora_rank} is allowed; train it again with a "
+                "smaller one."
+            )
         expected = (rank, layers[name][0]) if is_down else (layers[name][1], rank)
         if tuple(value.shape) != expected or not rank:
             raise CheckpointError(
@@ -176,5 +200,5 @@ def _file(source: str | Path) -> Path:
     if path.is_dir():
         path = path / LORA_WEIGHT_NAME_SAFE
     if not path.is_file():
-        raise CheckpointError(f"There is no LoRA {str(path)!r}; check the path.")
+        raise CheckpointError(f"There is no LoRA {path.name!r}; check its path.")
     return path

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 import gradio as gr
 from gradio.data_classes import FileData, GradioModel, GradioRootModel
 from pydantic import ConfigDict, Strict
-from safetensors import SafetensorError, safe_open
 
 from x2i_app.engine import Engine
-from x2i_app.errors import CheckpointError, InvalidRequestError, X2IError
+from x2i_app.errors import InvalidRequestError, X2IError
 from x2i_app.limits import LIMITS, show_value
 from x2i_app.media import Recipe
 from x2i_app.settings import ASSETS, Settings
@@ -157,6 +156,8 @@ def _connect(loras: Loras, upload: gr.UploadButton, removers: list[gr.Button]) -
         return [*(add(choices, name) if name else [gr.skip() for _ in loras.outputs]), None]
 
     def add_upload(choices: LoraChoices | None, path: str | None):
+        from x2i_app.loading.lora import check_lora
+
         if not path:
             return [gr.skip() for _ in loras.outputs]
         try:
@@ -181,18 +182,3 @@ def _connect(loras: Loras, upload: gr.UploadButton, removers: list[gr.Button]) -
 
 def _plain(choices: LoraChoices | None) -> list[dict[str, Any]]:
     return choices.model_dump() if choices else []
-
-
-def check_lora(path: str) -> None:
-    """Look at an upload before a job does: only its header is read. Raises CheckpointError.
-
-    Whether it fits the FLUX model is told when the next picture is drawn with it.
-    """
-    name = Path(path).name
-    if Path(path).suffix.lower() != _SUFFIX:
-        raise CheckpointError(f"{name} is no {_SUFFIX} file; other files may hold code, convert it first.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            file.keys()
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{name} is cut or damaged ({error}); download it again.") from error

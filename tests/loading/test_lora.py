@@ -283,7 +283,8 @@ def test_a_request_that_makes_no_sense_is_refused(loras, words):
         GenerationRequest("a house", loras=loras)
 
 
-def test_a_lora_acts_on_8_bit_weights_as_on_large_ones_and_leaves_them_as_they_were(pipeline, tmp_path):
+@pytest.mark.parametrize(("profile", "alike"), [("24gb", 0.95), ("8gb", 0.9)])
+def test_a_lora_acts_on_small_weights_as_on_large_ones_and_leaves_them_as_they_were(pipeline, tmp_path, profile, alike):
     save_file(as_diffusers(matrices(pipeline, seed=5)), tmp_path / "a.safetensors")
     conditioning = pipeline.encode(prompt="a red house")
 
@@ -297,5 +298,5 @@ def test_a_lora_acts_on_8_bit_weights_as_on_large_ones_and_leaves_them_as_they_w
         assert torch.equal(drawn[0], drawn[2])
         return (drawn[1] - drawn[0]).flatten()
 
-    small = load_pipeline("x2i-tiny", profile="24gb", device="cpu")
-    assert torch.cosine_similarity(changed(small), changed(pipeline), dim=0) > 0.95
+    small = load_pipeline("x2i-tiny", profile=profile, device="cpu")
+    assert torch.cosine_similarity(changed(small), changed(pipeline), dim=0) > alike

@@ -99,6 +99,18 @@ def test_4_bit_means_the_same_for_rows_that_are_no_whole_number_of_blocks(width)
     torch.testing.assert_close(given.grad[0], (found - layer[0].bias).sum(dim=1))  # the rows of the same weights
 
 
+def test_4_bit_stays_the_same_whoever_asks_for_its_state_dict():
+    layer = torch.nn.Sequential(torch.nn.Linear(256, 96)).eval()
+    quantize(layer, "nf4", CPU)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    given = torch.randn(8, 256)
+    found = layer(given)  # where the CPU has AVX512-BF16, the weight is another way round from now on
+    after = layer.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert torch.equal(layer(given), found)
+
+
 @pytest.mark.parametrize(("precision", "error"), [("nf4", 0.13), ("int8", 0.01)])
 def test_a_quantised_layer_is_as_exact_as_its_bits(precision, error):
     torch.manual_seed(0)

@@ -62,5 +62,5 @@ def test_what_is_no_lora_is_refused_before_anything_is_drawn_with_it(page, tmp_p
     page.locator("#model button").first.click()
     (tmp_path / "web page.safetensors").write_text("<!doctype html>")
     page.locator("input[type=file][accept='.safetensors']").set_input_files(tmp_path / "web page.safetensors")
-    expect(page.locator(".toast-body")).to_contain_text("web-page.safetensors is cut or damaged")
+    expect(page.locator(".toast-body")).to_contain_text("web-page.safetensors is a web page instead of weights")
     expect(page.locator("#lora-1")).to_be_hidden()

@@ -42,6 +42,7 @@ def drawn():
     return draw(load())
 
 
+@functools.cache
 def tiny_plans():
     return Planner(build_skeleton("x2i-tiny"))
 
@@ -214,6 +215,9 @@ def test_a_profile_that_does_not_fit_is_refused_in_a_sentence():
 def test_a_computer_without_a_card_takes_what_can_be_loaded(name, free, profile):
     """Qwen2.5-VL-7B and FLUX: 37 GiB of files, twice as much in 32 bit; or 44 of FLUX beside 4.5 of a small MLLM."""
     assert choose_for_computer(name, full_size_plans, 37 * GIB, free * GIB) == profile
+    plan = full_size_plans().choose_for_computer(name, free * GIB)
+    assert (plan.profile, plan.where, plan.offload) == (profile, "computer", "none")
+    assert max(plan.peaks.values()) >= plan.peaks["load"] > 37 * GIB
 
 
 def test_a_computer_with_too_little_memory_refuses_before_it_begins():
@@ -222,6 +226,8 @@ def test_a_computer_with_too_little_memory_refuses_before_it_begins():
         choose_for_computer("cpu", full_size_plans, 37 * GIB, 60 * GIB)
     with pytest.raises(InvalidRequestError, match=r"'auto', for which loading takes 4[89]\.\d GiB .* are free; close"):
         choose_for_computer("auto", full_size_plans, 37 * GIB, 20 * GIB)
+    plan = full_size_plans().choose_for_computer("auto", 20 * GIB)
+    assert (plan.profile, plan.fits) == ("8gb", False)
     assert choose_for_computer("auto", None, GIB, 5 * GIB) == "cpu"  # nobody looks closer where that is plenty
 
 

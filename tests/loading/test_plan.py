@@ -268,6 +268,14 @@ def test_the_command_prints_tables_and_json(capsys):
     assert plan["needed"] == max(plan["peaks"].values()) + plan["overhead"]
 
 
+def test_the_command_says_for_auto_what_loading_does(capsys):
+    assert main(["plan", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    placement = load_pipeline("x2i-tiny").placement
+    assert (plan["profile"], plan["offload"]) == (placement.profile.name, placement.offload)
+    assert (plan["where"] == "computer") == ("load" in plan["peaks"]) == (placement.device.type == "cpu")
+
+
 def test_what_does_not_fit_says_first_what_does(planners):
     planner = planners("qwen2.5-vl-7b")
     plan = planner.choose("16gb", round(0.5 * GIB))

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.loading.plan import GIB, MemoryPlan, Planner, card_bytes
+from x2i_app.loading.plan import COMPUTER_PROFILES, GIB, MemoryPlan, Planner, card_bytes
 from x2i_app.loading.quantization import let_statistics_follow, quantize
 from x2i_app.loading.skeletons import Parts, skeleton_of
 from x2i_app.pipeline import X2IPipeline
@@ -98,18 +98,16 @@ def choose_for_computer(name: str, planner: Callable[[], Planner], files: int, f
     None asks the system. Raises InvalidRequestError if there is too little for what was asked.
     """
     free = memory_use(torch.device("cpu")).free if free is None else free
-    names = ("cpu", "8gb") if name == "auto" else (name,)
     if _WIDEST * files < free:
-        return names[0]
+        return COMPUTER_PROFILES[0] if name == "auto" else name
     plans = planner()
-    needs = {each: plans.loading(MEMORY_PROFILES[each]) for each in dict.fromkeys((*names, "8gb"))}
-    for each in names:
-        if needs[each] <= free:
-            return each
-    other = f"take the profile 8gb, which needs {needs['8gb'] / GIB:.1f}, " if needs["8gb"] <= free else ""
+    profile = plans.loadable(name, free)
+    if profile:
+        return profile.name
+    thriftiest = MEMORY_PROFILES[COMPUTER_PROFILES[-1] if name == "auto" else name]
     raise InvalidRequestError(
-        f"profile is {name!r}, for which loading takes {needs[names[-1]] / GIB:.1f} GiB of the computer's memory, and "
-        f"{free / GIB:.1f} are free; {other}close other programs, or take a preset with a smaller MLLM."
+        f"profile is {name!r}, for which loading takes {plans.loading(thriftiest) / GIB:.1f} GiB of the computer's "
+        f"memory, and {free / GIB:.1f} are free; {plans.advise_computer(name, free)}."
     )
 
 

@@ -1,8 +1,8 @@
 """What a memory profile will cost, found on the meta device before anything is loaded."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ GIB = 2**30
 TEXT_TOKENS = 512  # what FLUX.1 reads at most
 # What CUDA takes beside tensors: its context, kernels, workspaces, and what its allocator cannot join.
 OVERHEAD = round(0.8 * GIB)
+# What "auto" tries without a card, the best first.
+COMPUTER_PROFILES = ("cpu", "8gb")
 # A card shows a little less than its name says, and the desktop lives on it too.
 _USABLE = 0.95
 
@@ -38,9 +40,9 @@ class MemoryPlan:
     """What a pipeline will hold while it makes one picture of `width` x `height` pixels.
 
     profile: a name of MEMORY_PROFILES. offload: where parts wait. parts: what is loaded. peaks: bytes of weights and
-    tensors on the card at the worst moment of each phase: encode, denoise, decode. overhead: bytes that come on top of
-    each. waiting: bytes of weights in the computer's memory meanwhile. available: bytes there are, None if unknown.
-    advice: what to do first if it does not fit.
+    tensors there at the worst moment of each phase: encode, denoise, decode, and, without a card, load. overhead: bytes
+    that come on top of each. waiting: bytes of weights in the computer's memory meanwhile. available: bytes there are,
+    None if unknown. advice: what to do first if it does not fit. where: whose memory all this is about.
     """
 
     profile: str
@@ -53,6 +55,7 @@ class MemoryPlan:
     available: int | None = None
     overhead: int = OVERHEAD
     advice: str = ""
+    where: Literal["card", "computer"] = "card"
 
     @property
     def needed(self) -> int:
@@ -103,8 +106,8 @@ class Planner:
 
     def advise(self, plan: MemoryPlan) -> str:
         """What to do about a plan that does not fit, best first, as half a sentence."""
-        if plan.profile == "cpu":
-            return "close other programs, or take a preset with a smaller MLLM"
+        if plan.where == "computer":
+            return self.advise_computer(plan.profile, plan.available)
         best = self.choose("auto", plan.available)
         if best.fits:
             return f"take the profile {best.profile}, which needs {best.needed / GIB:.1f} GiB"
@@ -123,6 +126,28 @@ class Planner:
         small = sum((whole | {"mllm": mllm, "transformer": flux}).values())
         return max(whole["mllm"], mllm + whole["transformer"], small)
 
+    def loadable(self, name: str, free: int) -> MemoryProfile | None:
+        """The profile with which a computer without a card loads; None if `free` bytes are too few for any.
+
+        name: of MEMORY_PROFILES, or "auto", which is 32 bit if that can be loaded, else 4 bit.
+        """
+        names = COMPUTER_PROFILES if name == "auto" else (name,)
+        profiles = (MEMORY_PROFILES[each] for each in names)
+        return next((profile for profile in profiles if self.loading(profile) <= free), None)
+
+    def choose_for_computer(self, name: str, free: int) -> MemoryPlan:
+        """The plan of the profile with which a computer without a card loads, else of the thriftiest it tried."""
+        profile = self.loadable(name, free) or MEMORY_PROFILES[COMPUTER_PROFILES[-1] if name == "auto" else name]
+        plan = self.plan(profile, "none", free)
+        return replace(plan, where="computer", peaks={"load": self.loading(profile)} | plan.peaks)
+
+    def advise_computer(self, name: str, free: int | None) -> str:
+        """What to do where the computer's memory is too small for a profile, best first, as half a sentence."""
+        thrifty = self.loading(MEMORY_PROFILES[COMPUTER_PROFILES[-1]])
+        is_smaller = name not in ("auto", COMPUTER_PROFILES[-1]) and (free is None or thrifty <= free)
+        other = f"take the profile {COMPUTER_PROFILES[-1]}, which needs {thrifty / GIB:.1f}, " if is_smaller else ""
+        return f"{other}close other programs, or take a preset with a smaller MLLM"
+
     def plan(self, profile: MemoryProfile, offload: Offload, available: int | None = None) -> MemoryPlan:
         """What that profile costs with that offload."""
         precisions = {"mllm": profile.mllm, "transformer": profile.transformer}
@@ -138,9 +163,9 @@ class Planner:
         sizes = {name: part.bytes for name, part in parts.items()}
         peaks = self._peaks(sizes, profile, offload)
         waiting = 0 if offload == "none" else sum(sizes.values()) - self._always(sizes, offload)
-        return MemoryPlan(
-            profile.name, offload, self.width, self.height, tuple(parts.values()), peaks, waiting, available
-        )
+        where = "computer" if profile.name == "cpu" else "card"
+        size, there = (self.width, self.height), tuple(parts.values())
+        return MemoryPlan(profile.name, offload, *size, there, peaks, waiting, available, where=where)
 
     def _peaks(self, sizes: dict[str, int], profile: MemoryProfile, offload: Offload) -> dict[str, int]:
         work = {

@@ -47,14 +47,15 @@ def plan_memory(
     height = validate_integer("height", resolution if height is None else height, LIMITS.height)
     planners: dict[torch.dtype, Planner] = {}
     plans = []
+    alone = len(profiles) == 1
     for name in profiles:
-        if name == "auto" and gib is None and best_device() == "cpu":
-            name = "cpu"  # as `load_pipeline` does without a card
-        dtype = torch.float32 if name == "cpu" else torch.bfloat16
+        # As `load_pipeline` does without a card, by the same choice.
+        on_computer = alone and (name == "cpu" or (name == "auto" and gib is None and best_device() == "cpu"))
+        dtype = torch.float32 if on_computer or name == "cpu" else torch.bfloat16
         if dtype not in planners:
             planners[dtype] = Planner(build_skeleton(preset, mllm, flux, dtype, light_control), width, height)
-        available = round(gib * GIB) if gib is not None else _usual_memory(name, alone=len(profiles) == 1)
-        plan = planners[dtype].choose(name, available)
+        choose = planners[dtype].choose_for_computer if on_computer else planners[dtype].choose
+        plan = choose(name, round(gib * GIB) if gib is not None else _usual_memory(name, alone, on_computer))
         plans.append(plan if plan.fits else replace(plan, advice=planners[dtype].advise(plan)))
     return plans
 
@@ -64,12 +65,13 @@ def _resolution(preset: str, flux: str | Path | None) -> int:
     return (known_flux(name) or FLUX_MODELS[BASE]).resolution
 
 
-def _usual_memory(name: str, alone: bool) -> int | None:
+def _usual_memory(name: str, alone: bool, on_computer: bool) -> int | None:
     """What the kind of card has, and if one profile was asked for, not more than is free here."""
+    if on_computer:
+        return memory_use(torch.device("cpu")).free
     known = [] if name == "auto" else [card_bytes(MEMORY_PROFILES[name])]
-    device = "cpu" if name == "cpu" else best_device()
-    if alone and (name == "cpu" or device == "cuda"):
-        known.append(memory_use(torch.device(device)).free)
+    if alone and best_device() == "cuda":
+        known.append(memory_use(torch.device("cuda")).free)
     return min((count for count in known if count is not None), default=None)
 
 
@@ -82,7 +84,7 @@ def show_plan(plan: MemoryPlan) -> str:
     phases = [(phase, size(peak + plan.overhead)) for phase, peak in plan.peaks.items()]
     if plan.waiting:
         phases.append(("waits in the computer's memory", size(plan.waiting)))
-    where = "all parts in the computer's memory" if plan.profile == "cpu" else OFFLOADS[plan.offload]
+    where = "all parts in the computer's memory" if plan.where == "computer" else OFFLOADS[plan.offload]
     return "\n\n".join(
         (
             _verdict(plan),
@@ -124,7 +126,7 @@ def _verdict(plan: MemoryPlan) -> str:
 
 def _choice(plans: Sequence[MemoryPlan]) -> str:
     """What to take of several profiles, each planned for a card of its own or all for the same memory."""
-    known = [plan for plan in plans if plan.available is not None and plan.profile != "cpu"]
+    known = [plan for plan in plans if plan.available is not None and plan.where == "card"]
     fitting = [plan for plan in known if plan.fits]
     if len({plan.available for plan in known}) == 1:
         there = f"{known[0].available / GIB:.2f} GiB"
@@ -146,7 +148,7 @@ def _unit(plans: Sequence[MemoryPlan]) -> tuple[Callable[[int], str], str]:
 
 def precision(name: str, plan: MemoryPlan) -> str:
     """In how many bits a part's weights are."""
-    return "32 bit" if name == "full" and plan.profile == "cpu" else PRECISIONS[name]
+    return "32 bit" if name == "full" and plan.where == "computer" else PRECISIONS[name]
 
 
 def fits(plan: MemoryPlan) -> str:

@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+from browser.conftest import ARTIFACTS
 from browser.test_looks import findings
 from playwright.sync_api import Page, expect
 
 from x2i_app.media import read_recipe
 from x2i_app.media.hashing import path_hash
 from x2i_app.settings import ASSETS
+from x2i_app.ui import texts_thread
 from x2i_app.ui.texts import MAKE, TABS, USED
 
 EXAMPLES = ASSETS / "examples"
@@ -167,6 +169,42 @@ def order(page: Page) -> list[str]:
     """The names of the given pictures, from left to right."""
     files = page.locator("#images .thumbnail-item img").evaluate_all("images => images.map(image => image.src)")
     return [Path(file).stem for file in files]
+
+
+def test_a_conversation_goes_on_with_the_last_picture_and_its_last_turn_is_undone(page):
+    open_tab(page, "image_text")
+    turns, words = page.locator("#thread li"), page.get_by_label("What should change or happen?")
+    upload(page, "image_text", DRAWING)
+    page.locator("#go-on input").check()
+    expect(page.locator("#thread")).to_contain_text(texts_thread.HINT.en)
+    expect(page.locator("#heading")).to_contain_text("x2i-tiny")  # it comes a moment after the page
+    examples, top = page.locator("#examples-image_text"), "scrollTo(0, 0)"
+    page.evaluate(top)
+    before = examples.bounding_box()["y"]
+    first = "make it night <img src=x onerror=window.p=1>"
+    for count, said in enumerate((first, "make it day"), 1):
+        words.fill(said)
+        page.locator("#make-image_text").click()
+        expect(turns).to_have_count(count)
+        expect(words).to_have_value("")
+    page.evaluate(top)
+    assert examples.bounding_box()["y"] == pytest.approx(before, abs=2), "nothing moves"
+    expect(turns.first).to_contain_text(first)
+    expect(turns.first.locator("img")).to_have_count(2)  # what was given, what was drawn
+    expect(turns.last).to_contain_text("by day")
+    assert page.evaluate("window.p") is None
+    page.screenshot(path=ARTIFACTS / f"conversation-{page.kind}.png", full_page=True)
+    assert findings(page) == []
+    for count, said in ((1, "make it day"), (0, first)):
+        page.locator("#undo-turn").click()
+        expect(turns).to_have_count(count)
+        expect(words).to_have_value(said)
+    page.locator("#go-on input").uncheck()
+    expect(page.locator("#thread")).to_be_hidden()
+    page.locator("#go-on input").check()  # with the picture that is there, and all that led to it
+    expect(turns).to_have_count(2)
+    page.locator("#new-thread").click()
+    expect(turns).to_have_count(0)
 
 
 def test_several_pictures_with_seeds_that_can_be_used_again(page):

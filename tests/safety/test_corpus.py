@@ -14,7 +14,7 @@ def send(server: str, endpoint: str, path: str) -> str:
     file = as_file(path)
     values = {
         "image": [[{"image": file, "caption": None}]],
-        "image_text": [file, "words", 1, *UNPAINTED],
+        "image_text": [file, "words", 1, None, *UNPAINTED],
         "video": [file, ""],
         "audio": [file, ""],
         "fusion": [{"text": "", "files": [file]}],

@@ -64,9 +64,13 @@ def test_t1_no_file_of_the_machine_is_read(server, route, path):
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", "/proc/self/mem", "app.log", "\x00", "a" * 5000])
 def test_t1_a_path_that_was_not_uploaded_is_no_input(server, path):
-    said = call(server, "image_text", [as_file(path), "words", 1, *UNPAINTED, *SETTINGS])
-    assert said.startswith("refused 400")
-    assert "was not uploaded here" in said
+    for given in ([as_file(path), "words", 1, None], [None, "words", 1, [{"images": [as_file(path)]}]]):
+        said = call(server, "image_text", [*given, *UNPAINTED, *SETTINGS])
+        assert said.startswith("refused 400")
+        assert "was not uploaded here" in said
+    said = call(server, "image_text", [None, "words", 1, [{"images": [path]}], *UNPAINTED, *SETTINGS])
+    assert said.startswith("error")
+    assert "upload it, and give what came back as path" in said
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,7 @@ def test_t4_nothing_is_fetched_from_an_address(server, trap, host):
         file = as_file(given)
         for endpoint, data in {
             "image": [[{"image": file, "caption": None}]],
-            "image_text": [file, "words", 1, *UNPAINTED],
+            "image_text": [file, "words", 1, None, *UNPAINTED],
             "video": [file, ""],
             "audio": [file, ""],
             "fusion": [{"text": "", "files": [file]}],
@@ -126,7 +130,7 @@ def test_t4_nothing_is_fetched_from_an_address(server, trap, host):
             assert call(server, endpoint, [*data, *SETTINGS]).startswith(("refused 400", "error")), given
         assert ask(server, "GET", f"/gradio_api/file={given.strip().replace(' ', '')}").status in (403, 404)
     file = {"url": url, "meta": {"_type": "gradio.FileData"}}
-    assert call(server, "image_text", [file, "words", 1, *UNPAINTED, *SETTINGS]).startswith("error")
+    assert call(server, "image_text", [file, "words", 1, None, *UNPAINTED, *SETTINGS]).startswith("error")
     assert asked == []
 
 

@@ -12,6 +12,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from x2i_app.media import read_recipe
+from x2i_app.media.hashing import path_hash
 from x2i_app.settings import ASSETS
 
 EXAMPLES = ASSETS / "examples"
@@ -25,7 +26,7 @@ UNPAINTED = {"mask": None, "strength": 1, "left": 0, "top": 0, "right": 0, "bott
 INPUTS = {
     "text": {"prompt": "雪地上的红房子"},
     "image": {"images": [{"image": DRAWING, "caption": None}]},
-    "image_text": {"image": DRAWING, "prompt": "make it night", "control": 1, **UNPAINTED},
+    "image_text": {"image": DRAWING, "prompt": "make it night", "control": 1, "history": None, **UNPAINTED},
     "video": {"video": FILM, "prompt": ""},
     "audio": {"audio": SOUND, "prompt": "with a boat"},
     "fusion": {"message": {"text": "all", "files": [DRAWING, FILM, SOUND]}},
@@ -56,6 +57,41 @@ def test_an_endpoint_gives_a_png_of_the_size_asked_for_and_says_how(client, endp
         assert heard in words
         with Image.open(pictures[0]["image"]) as picture:
             assert heard in json.loads(picture.info["x2i"])["notes"]
+
+
+def test_a_conversation_is_read_whole_and_its_last_picture_kept_to(client):
+    pictures, _, _, report, *_ = client.predict(**INPUTS["image_text"], **SETTINGS, api_name="/image_text")
+    drawn = pictures[0]["image"]
+    said = {"prompt": "make it night", "images": [DRAWING], "answer": report["answer"], "picture": handle_file(drawn)}
+    answers = []
+    for history in ([said], [{"prompt": "a red house"}]):
+        pictures, _, words, report, *_ = client.predict(
+            prompt="make it day", control=1, history=history, **SETTINGS, api_name="/image_text"
+        )
+        answers.append((words, report["control"]))
+        request = read_recipe(pictures[0]["image"]).request
+        assert [turn.prompt for turn in request.history] == [turn["prompt"] for turn in history]
+        assert request.source_image == (path_hash(drawn) if "picture" in history[0] else None)
+    assert answers[0][1:] + answers[1][1:] == (1, 0), "there is nothing to keep to in the second"
+    assert "boat" in answers[0][0]
+    assert "house" in answers[1][0]
+
+
+@pytest.mark.parametrize(
+    ("history", "words"),
+    [
+        (5, "history is 5; it must be a list of turns"),
+        ([5], "history contains 5; each turn must"),
+        ([{"images": ["/etc/passwd"]}], "upload it, and give what came back as path"),
+        ([{"picture": 5}], "upload it, and give what came back as path"),
+        ([{"prompt": "a"}] * 17, "The conversation has 17 turns and may have 16; begin anew."),
+    ],
+    ids=["number", "numbers", "name", "picture", "many"],
+)
+def test_a_conversation_that_is_none_is_refused_in_one_sentence(client, history, words):
+    with pytest.raises(AppError) as raised:
+        client.predict(prompt="on", history=history, **SETTINGS, api_name="/image_text")
+    assert words in html.unescape(str(raised.value))
 
 
 def test_the_endpoints_and_their_parameters_are_named(client):
@@ -133,7 +169,7 @@ def test_numbers_that_json_should_not_have_are_refused(server, value):
 
 def test_a_picture_that_comes_as_a_link_is_refused_and_not_left_out(server):
     picture = '{"url": "file:///etc/passwd", "meta": {"_type": "gradio.FileData"}}'
-    body = f'{{"data": [{picture}, "words", 1, null, 1, 0, 0, 0, 0, 64, 64, 2, 3.5, 1, 1, false, []]}}'
+    body = f'{{"data": [{picture}, "words", 1, null, null, 1, 0, 0, 0, 0, 64, 64, 2, 3.5, 1, 1, false, []]}}'
     assert "upload the file itself" in call(server, "image_text", body)
 
 

@@ -40,6 +40,7 @@ _KINDS = {
     "Checkbox": "true or false",
     "Gallery": "list of files with captions",
     "Image": "file",
+    "Json": "list of turns: `prompt`, `images`, `answer`, and `picture`, which was drawn",
     "Multimodaltextbox": "text and a list of files",
     "Number": "number",
     "Slider": "number",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.events import Dependency
 
 from x2i_app.engine import Engine
 from x2i_app.limits import LIMITS, Range
@@ -23,6 +24,7 @@ from x2i_app.ui.session import Discreet
 from x2i_app.ui.sizes import build_sizes
 from x2i_app.ui.tabs import TABS, Tab, unconverted
 from x2i_app.ui.theme import NARROW
+from x2i_app.ui.thread import Thread, build_thread, connect_thread
 
 # Jobs wait in the engine's own queue, which is fair between visitors; Gradio only carries their news.
 _NO_LIMIT = None
@@ -55,10 +57,11 @@ def build_page(engine: Engine) -> Page:
             turn = gr.Button(texts.LIGHT_OR_DARK, size="sm", min_width=96, scale=0, elem_id="light-or-dark")
             turn.click(None, None, None, js=TURN_LIGHT, api_visibility="private")
         heading = gr.Markdown(elem_id="heading")
+        thread = build_thread()
         with gr.Row(elem_id="workbench"):
             with gr.Column(scale=1):
                 with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
-                    notices, drawn, looks = zip(*(_build_tab(engine, tab) for tab in TABS), strict=True)
+                    notices, drawn, looks = zip(*(_build_tab(engine, tab, thread) for tab in TABS), strict=True)
                 settings, metadata = _build_settings(engine, drawn)
                 restore = build_restore()
                 panel = build_panel(engine)
@@ -85,7 +88,9 @@ def build_page(engine: Engine) -> Page:
         connect_discretion(metadata, discreet)
         audience = Audience(engine, discreet)
         for tab, button, inputs in drawn:
-            _connect(engine, tab, button, [*inputs, *settings, panel.loras.value], result, audience)
+            made = _connect(engine, tab, button, [*inputs, *settings, panel.loras.value], result, audience)
+            if "history" in tab.parameters:
+                connect_thread(engine, thread, dict(zip(tab.parameters, inputs, strict=True)), made, result)
         _keep_job(page, result, audience)
         # Only who follows the job writes its progress: an answer from here might come after the last word on it.
         answer = gr.Textbox(label="cancel", visible=False)
@@ -173,8 +178,8 @@ def _heading(engine: Engine, language: str = "en") -> str:
     return texts.loaded(engine.settings.preset, about, language)
 
 
-def _build_tab(engine: Engine, tab: Tab):
-    with gr.Tab(texts.TABS[tab.name], id=tab.name):
+def _build_tab(engine: Engine, tab: Tab, thread: Thread):
+    with gr.Tab(texts.TABS[tab.name], id=tab.name) as place:
         gr.Markdown(texts.HINTS[tab.name])
         notice = build_notice(engine, tab)
         inputs = tab.build()
@@ -183,6 +188,8 @@ def _build_tab(engine: Engine, tab: Tab):
             control = inputs[tab.parameters.index("control")]
             control.value, control.visible = 0, False
         button = gr.Button(texts.MAKE, variant="primary", size="lg", elem_id=f"make-{tab.name}")
+        if "history" in tab.parameters:
+            thread.render(place)
         examples = tab.examples()
         if examples:
             shown = gr.Examples(
@@ -272,8 +279,10 @@ def _build_result() -> Result:
     return Result(pictures, progress, words, report, job, preview, stop)
 
 
-def _connect(engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: Result, audience: Audience) -> None:
-    gr.on(
+def _connect(
+    engine: Engine, tab: Tab, button: gr.Button, inputs: list, result: Result, audience: Audience
+) -> Dependency:
+    return gr.on(
         [button.click],
         drawing_handler(engine, tab, audience),
         inputs,

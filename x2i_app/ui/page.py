@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from x2i_app.errors import EngineError, InvalidRequestError
+from x2i_app.errors import EngineError, InvalidRequestError, X2IError
 from x2i_app.request import show_value
 from x2i_app.ui.languages import in_english
 from x2i_app.ui.running import as_gradio_error
@@ -51,6 +51,8 @@ class Page(gr.Blocks):
             return await super().process_api(*args, **kwargs)
         except gr.Error:
             raise
+        except X2IError as error:
+            raise as_gradio_error(error) from error
         except Exception as error:
             cause = error.__cause__ or error
             is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -144,7 +144,7 @@ window.x2iPainter.show(...(window.x2iPainted ?? ["", ""]));
 
 # Run in the browser with the tab's values before they are sent. Without a canvas yet, the mask is what it was.
 SEND_MASK = """async values => {
-  if (window.x2iPainter) values[3] = await window.x2iPainter.mask();
+  if (window.x2iPainter) values[4] = await window.x2iPainter.mask();
   return values;
 }"""
 _SHOW = """(picture, mask) => {

@@ -1,5 +1,6 @@
 """A request put back into the page: which tab it belongs to, and the values of that tab's inputs and the settings."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from x2i_app.media.metadata import is_hash
 from x2i_app.request import SETTINGS, GenerationRequest
 from x2i_app.ui.painter import painting_values
 from x2i_app.ui.tabs import TABS, Tab
+from x2i_app.ui.thread import KINDS, as_thread
 
 
 def tab_of(request: GenerationRequest) -> str:
@@ -54,11 +56,22 @@ def _of_tab(tab: Tab, request: GenerationRequest, is_home: bool) -> list[Any]:
         "audio": next(iter(audios), None),
         "message": {"text": request.prompt, "files": [*images, *videos, *audios]},
         "control": request.control_strength,
+        "history": _thread(request),
         **painting_values(request),
     }
     if is_hash(request.mask):
         known["mask"] = None
     return [known.get(name, gr.skip()) for name in tab.parameters]
+
+
+def _thread(request: GenerationRequest) -> list[dict[str, Any]]:
+    """The conversation so far, with the files that are here; of the pictures only what this request drew from."""
+    turns = [
+        replace(turn, **{kind: [f for f in getattr(turn, kind) if not is_hash(f)] for kind in KINDS})
+        for turn in request.history
+    ]
+    drawn = request.source_image if not is_hash(request.source_image) else None
+    return as_thread([(turn, drawn if turn is turns[-1] else None) for turn in turns])
 
 
 def files_in(tab: Tab, values: tuple[Any, ...]) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
+from x2i_app.errors import InvalidRequestError
 from x2i_app.media import is_animation, sniff
 from x2i_app.request import LIMITS
 from x2i_app.settings import ASSETS
@@ -15,6 +16,7 @@ from x2i_app.specs import Modality
 from x2i_app.ui.arrange import build_pictures
 from x2i_app.ui.painter import PAINTING, SEND_MASK, build_painter, painting_fields
 from x2i_app.ui.texts import CONTROL_HINT, LABELS
+from x2i_app.ui.thread import read_thread
 
 EXAMPLES = ASSETS / "examples"
 
@@ -120,24 +122,35 @@ def _control() -> gr.Slider:
 
 def _build_image_text() -> list[gr.components.Component]:
     image, prompt, control = _image_file(LABELS["image"]), _words("instruction"), _control()
+    history = gr.JSON(label=LABELS["history"], elem_classes="unseen")
     mask = _image_file(LABELS["mask"], elem_classes="unseen")
-    return [image, prompt, control, *map(_unless_file, build_painter(image, mask))]
+    return [image, prompt, control, history, *map(_unless_file, build_painter(image, mask))]
 
 
 def _unless_file(component: gr.components.Component) -> gr.components.Component:
     return component if isinstance(component, gr.Image) else unconverted(component)
 
 
-def _fill_image_text(image: str | None, prompt: str | None, control: float | None, *painting: Any) -> dict[str, Any]:
-    fields = {"images": [image] if image else [], "prompt": _text(prompt)} | painting_fields(*painting)
+def _fill_image_text(
+    image: str | None, prompt: str | None, control: float | None, history: Any, *painting: Any
+) -> dict[str, Any]:
+    """With a picture of its own a turn is about that; without one, about the last that was drawn."""
+    turns = read_thread(history)
+    if len(turns) > LIMITS.turns:
+        raise InvalidRequestError(f"The conversation has {len(turns)} turns and may have {LIMITS.turns}; begin anew.")
+    fields = {"images": [image] if image else [], "prompt": _text(prompt), "history": [turn for turn, _ in turns]}
+    fields |= painting_fields(*painting)
+    drawn = turns[-1][1] if turns and not image else None
+    if drawn:
+        fields["source_image"] = drawn
     # Without a picture there is nothing to keep to, and the slider may stay where it is.
-    return fields | ({"control_strength": control} if image and control is not None else {})
+    return fields | ({"control_strength": control} if (image or drawn) and control is not None else {})
 
 
 IMAGE_TEXT = Tab(
     name="image_text",
     modalities=("image", "text"),
-    parameters=("image", "prompt", "control", *PAINTING),
+    parameters=("image", "prompt", "control", "history", *PAINTING),
     build=_build_image_text,
     fill=_fill_image_text,
     examples=lambda: [[_example(edit["image"]), edit["instruction"]] for edit in _read("edits.json")],

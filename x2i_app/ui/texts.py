@@ -164,6 +164,7 @@ LABELS = {
     "seed": Text("Seed", "种子"),
     "count": Text("How many", "张数"),
     "control": Text("Keep to the picture", "保持原图"),
+    "history": Text("The conversation so far", "之前的对话"),
     "mask": Text("Mask: what is white is painted", "蒙版：白色部分会被重画"),
     "strength": Text("How much is drawn anew", "重画的程度"),
     "left": Text("Left", "左"),

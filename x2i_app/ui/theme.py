@@ -142,6 +142,21 @@ CSS = """
 :is(#progress, #facts, #memory) .html-container { padding: 0; }
 /* A click on a player is a click on its example, as everywhere else on it. */
 [id^="examples-"] :is(audio, video) { pointer-events: none; }
+/* The conversation: as high from the start as it gets, so that nothing moves when a turn is added. */
+#talk { align-items: center; gap: .5rem; }
+#talk > :first-child { flex: 1 1 13rem; }
+#go-on { padding: 0; border: 0; background: none; }
+[role=tabpanel]:not(:has(.turns)) .of-turns { display: none; }
+[role=tabpanel]:not(:has(.turns li)) .of-turns { visibility: hidden; }
+#thread:not(:has(.turns)) { display: none; }
+#thread .html-container { padding: 0; }
+#thread .turns { display: flex; flex-direction: column-reverse; height: 10rem; padding: .5rem .75rem; overflow-y: auto;
+  border: 1px solid var(--block-border-color); border-radius: var(--block-radius); /* reversed: begins at its end */
+  background: var(--block-background-fill); }
+#thread .turns > * { margin: 0 0 auto !important; padding: 0; list-style: none; }
+#thread li { display: flex; align-items: center; gap: .75rem; margin: .25rem 0; font-size: .875rem; }
+#thread li span { flex: 1; min-width: 0; overflow-wrap: anywhere; }
+#thread img { width: 2.75rem; height: 2.75rem; margin: 0; object-fit: cover; border-radius: var(--radius-sm); }
 #memory meter { width: 100%; }
 #memory td:nth-child(n+2) { text-align: right; font-variant-numeric: tabular-nums; }
 #progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; display: flex; gap: 1rem; }
@@ -201,6 +216,8 @@ CSS = """
   #onward, #result > .form, #before-after, #used { order: -1; }
   #news { min-height: 5rem; }
   #progress p { display: block; font-size: var(--text-sm); }
+  #talk > :first-child { flex-basis: 100%; }
+  #thread .turns { height: 13rem; }
   #restore button .wrap { white-space: nowrap; font-size: var(--text-sm); }
   #words textarea { height: 4.25rem !important; min-height: 0; }
   #pictures { min-height: 0; height: 17rem !important; }

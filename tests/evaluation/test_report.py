@@ -47,6 +47,9 @@ def test_the_report_has_all_numbers(report):
     assert [row["name"] for row in results["rows"]] == list(ROWS_DRAWN)
     for row in results["rows"]:
         assert row["accuracy"] == pytest.approx(sum(row["right"].values()) / sum(row["total"].values()))
+        low, high = row["interval_95"]
+        assert 0 <= low <= row["accuracy"] <= high <= 1
+        assert low < high
         assert row["goal"] == pytest.approx(ROWS[row["name"]].factor * results["teacher"]["accuracy"])
         assert row["reached"] == (row["accuracy"] >= row["goal"])
         assert 0 <= row["exact_answers"] <= 1
@@ -138,7 +141,15 @@ def test_many_cases_are_encoded_as_one_by_one_and_in_order(pipeline):
 def result(accuracy: float, **values) -> RowResult:
     """A row of 20 kinds and one sky, of which so many are right that the accuracy is about as asked for."""
     right = {"kind": round(accuracy * 20 * 21 / 20) - 1, "sky": 1}
-    defaults = {"scenes": 4, "unchanged": Tally(), "untrained": Tally(), "exact": None, "goal": None, "seconds": 1.0}
+    defaults = {
+        "scenes": 4,
+        "between": (0.7812, 1.0),
+        "unchanged": Tally(),
+        "untrained": Tally(),
+        "exact": None,
+        "goal": None,
+        "seconds": 1.0,
+    }
     return RowResult(tally=Tally(right, {"kind": 20, "sky": 1}), **defaults | values)
 
 
@@ -155,7 +166,7 @@ def test_goals_are_shares_of_the_teacher_and_misses_are_reported_as_they_are():
     assert teacher.reached
     assert not row.reached
     table = Results("x2i-tiny", 4, 8, 128, 31.9, 0.999, 0.4, teacher, [row]).as_markdown()
-    assert "| picture | 90.5% | 0.905 | 97.0% | no | 100.0% |  | 90.0% |  |  | 50.0% |  | 75.0% |" in table
+    assert "| picture | 90.5% | 78.1-100.0 | 0.905 | 97.0% | no | 100.0% |  | 90.0% |  |  | 50.0% |  | 75.0% |" in table
     assert "31.9 dB (goal 32 dB: missed)" in table
     assert "in the world's own drawings 99.9%, in those of another scene 40.0%" in table
 
@@ -168,6 +179,6 @@ def test_the_bundled_judge_reads_drawings_and_is_not_pleased_by_those_of_another
 
 def test_without_a_teacher_there_are_numbers_but_no_goals():
     results = Results("qwen2.5-vl-7b", 4, 4, 1024, 40.0, 1.0, 0.4, None, [result(0.9, name="picture", title="picture")])
-    assert "| picture | 90.5% |  |  |  | 100.0% |" in results.as_markdown()
+    assert "| picture | 90.5% | 78.1-100.0 |  |  |  | 100.0% |" in results.as_markdown()
     assert results.as_dict()["rows"][0]["reached"] is None
     assert results.as_dict()["teacher"] is None

@@ -3,8 +3,9 @@
 python -m x2i_app.evaluation.fidelity [--preset x2i-tiny] [--scenes 200] [--strength 1] [--output artifacts/fidelity]
 
 Judged are the attributes that the instruction changes, those that it leaves alone, and the pixels that it leaves alone:
-their peak signal-to-noise ratio to the world's own drawing of the edited scene. Every third scene has a pair of kind
-and colour that training never showed.
+their peak signal-to-noise ratio to the world's own drawing of the edited scene. Each share comes with its 95 % interval
+(see `interval`), the ratio with its standard error. Every third scene has a pair of kind and colour that training never
+showed.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +23,13 @@ from tqdm.auto import tqdm
 from x2i_app.evaluation.cases import ROWS, Case, cases
 from x2i_app.evaluation.command import load_models
 from x2i_app.evaluation.drawing import FIRST_SEED, encode, teach
-from x2i_app.evaluation.judge import to_tensor
+from x2i_app.evaluation.interval import interval
+from x2i_app.evaluation.judge import Judge, to_tensor
 from x2i_app.evaluation.report import Models
+from x2i_app.evaluation.results import show_interval
 from x2i_app.evaluation.seen import Tally, attributes, compare
 from x2i_app.loading import load_pipeline
+from x2i_app.loading.report import table
 from x2i_app.miniature.world import draw_scene
 from x2i_app.pipeline import Conditioning
 from x2i_app.settings import ASSETS
@@ -32,22 +37,49 @@ from x2i_app.settings import ASSETS
 _SIZE = 128
 _SAME = 3  # of 255: drawings that differ by no more are the same there
 _MARGIN = 9  # pixels, odd: what is so near to an edit counts to it, as antialiasing and ripples reach out
+_LEAST = 1 / 12  # mean square of what rounding to 8 bits takes: equal pictures have 58.9 dB, not infinity
 _STEPS = 8
 _SHOWN = 8  # rows of the sheet
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How one way of drawing edits went. psnr: mean over pictures of that outside of the edited region, in dB."""
+    """How one way of drawing edits went. asked, kept: of each picture. ratios: of each outside of its edit, in dB;
+
+    of those that leave enough.
+    """
 
     title: str
-    asked: Tally
-    kept: Tally
-    psnr: float
+    asked: Sequence[Tally]
+    kept: Sequence[Tally]
+    ratios: Sequence[float]
 
-    def as_dict(self) -> dict[str, object]:
-        """Ready for JSON; shares from 0 to 1."""
-        return {"title": self.title, "asked": self.asked.accuracy, "kept": self.kept.accuracy, "psnr_db": self.psnr}
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; shares from 0 to 1; None for the ratio, or its standard error, where too few have one."""
+        count = len(self.ratios)
+        return {
+            "title": self.title,
+            "asked": sum(self.asked, Tally()).accuracy,
+            "asked_interval_95": interval(self.asked),
+            "kept": sum(self.kept, Tally()).accuracy,
+            "kept_interval_95": interval(self.kept),
+            "psnr_db": float(np.mean(self.ratios)) if count else None,
+            "psnr_standard_error_db": float(np.std(self.ratios, ddof=1) / count**0.5) if count > 1 else None,
+        }
+
+    def as_cells(self) -> tuple[str, ...]:
+        """A row of the table."""
+        found = self.as_dict()
+        shares = (
+            text
+            for name in ("asked", "kept")
+            for text in (f"{found[name]:.1%}", show_interval(found[f"{name}_interval_95"]))
+        )
+        ratio, error = found["psnr_db"], found["psnr_standard_error_db"]
+        return (self.title, *shares, *("" if each is None else f"{each:.1f}" for each in (ratio, error)))
+
+
+_HEADINGS = ("drawn with", "asked", "95% within", "kept", "95% within", "dB outside", "+-")
 
 
 @dataclass(frozen=True)
@@ -72,7 +104,7 @@ class Edited:
         if self.same.mean() < 0.05:
             return None
         error = (np.asarray(picture, float) - np.asarray(self.target, float))[self.same]
-        return float(10 * np.log10(255**2 / np.square(error).mean()))
+        return float(10 * np.log10(255**2 / max(np.square(error).mean(), _LEAST)))
 
 
 def measure(
@@ -102,20 +134,21 @@ def measure(
                 generator=torch.Generator().manual_seed(FIRST_SEED + one.case.index),
             )
             drawn.append(output.images[0])
-        results.append(_judge(models, f"LightControl {strength:g}", edited, drawn))
+        results.append(judge(models.judge, f"LightControl {strength:g}", edited, drawn))
         columns.append(drawn[:_SHOWN])
     columns.append([one.target for one in edited[:_SHOWN]])
     return results, _sheet(columns)
 
 
-def _judge(models: Models, title: str, edited: Sequence[Edited], drawn: Sequence[Image.Image]) -> Fidelity:
-    asked, kept, ratios = Tally(), Tally(), []
-    for one, picture, seen in zip(edited, drawn, models.judge.read(to_tensor(drawn)), strict=True):
-        wanted = one.case.wanted
-        asked += compare(seen, wanted, attributes(wanted).keys() - one.case.unchanged)
-        kept += compare(seen, wanted, one.case.unchanged)
-        ratios.append(one.psnr(picture))
-    return Fidelity(title, asked, kept, float(np.mean([ratio for ratio in ratios if ratio is not None])))
+def judge(reader: Judge, title: str, edited: Sequence[Edited], drawn: Sequence[Image.Image]) -> Fidelity:
+    """Pictures of 128 x 128, one of each edit, as the judge reads them, and their pixels."""
+    pairs = list(zip(edited, reader.read(to_tensor(drawn)), strict=True))
+    asked = [
+        compare(seen, one.case.wanted, attributes(one.case.wanted).keys() - one.case.unchanged) for one, seen in pairs
+    ]
+    kept = [compare(seen, one.case.wanted, one.case.unchanged) for one, seen in pairs]
+    ratios = [one.psnr(picture) for one, picture in zip(edited, drawn, strict=True)]
+    return Fidelity(title, asked, kept, [ratio for ratio in ratios if ratio is not None])
 
 
 def _sheet(columns: Sequence[Sequence[Image.Image]]) -> Image.Image:
@@ -145,8 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [result.as_dict() for result in results]
     (options.output / "fidelity.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     sheet.save(options.output / "sheet.png")
-    for row in rows:
-        print(f"{row['title']}: asked {row['asked']:.1%}, kept {row['kept']:.1%}, {row['psnr_db']:.1f} dB outside")
+    print(table(_HEADINGS, [result.as_cells() for result in results]))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from x2i_app.errors import EngineError, InvalidRequestError
 from x2i_app.evaluation.cases import ROWS, SCENES, Case, Row, cases
 from x2i_app.evaluation.drawing import FIRST_SEED, Embeds, Sampling, draw, encode, teach
+from x2i_app.evaluation.interval import interval
 from x2i_app.evaluation.judge import Judge, to_tensor
 from x2i_app.evaluation.results import TEACHER_GOAL, Results, RowResult
 from x2i_app.evaluation.seen import Tally, compare
@@ -135,14 +136,17 @@ def _draw(models, title: str, embeds: Sequence[Embeds], sampling: Sampling, prog
         return draw(models.pipeline, embeds, range(FIRST_SEED, FIRST_SEED + len(embeds)), sampling, advance)
 
 
-def _tallies(asked: Sequence[Case], judge: Judge, pictures: torch.Tensor) -> tuple[Tally, Tally, Tally]:
-    """Of all attributes, of the unchanged ones, and of untrained pairs."""
-    seen = judge.read(pictures)
-    pairs = list(zip(asked, seen, strict=True))
+def _tallies(
+    asked: Sequence[Case], judge: Judge, pictures: torch.Tensor
+) -> tuple[Tally, tuple[float, float] | None, Tally, Tally]:
+    """Of all attributes, with the interval of their share, of the unchanged ones, and of untrained pairs."""
+    pairs = list(zip(asked, judge.read(pictures), strict=True))
+    found = [compare(seen, case.wanted) for case, seen in pairs]
     return (
-        sum((compare(found, case.wanted) for case, found in pairs), Tally()),
-        sum((compare(found, case.wanted, case.unchanged) for case, found in pairs if case.shown), Tally()),
-        sum((compare(found, case.wanted, case.untrained) for case, found in pairs if case.untrained), Tally()),
+        sum(found, Tally()),
+        interval(found),
+        sum((compare(seen, case.wanted, case.unchanged) for case, seen in pairs if case.shown), Tally()),
+        sum((compare(seen, case.wanted, case.untrained) for case, seen in pairs if case.untrained), Tally()),
     )
 
 

@@ -11,22 +11,25 @@ from x2i_app.evaluation.seen import ATTRIBUTES, Tally
 
 TEACHER_GOAL = 0.97
 PSNR_GOAL = 32.0  # dB
-_WIDE = 115  # letters a line that the whole table needs
+# Letters a line from which the single attributes are shown, and the part of the teacher's accuracy.
+_WIDE, _MIDDLE = 120, 90
 
 
 @dataclass(frozen=True)
 class RowResult:
     """How one kind of input was drawn.
 
-    tally: of all attributes. unchanged: of those that an edit had to leave; untrained: of kind and colour of things
-    whose pair never trains; both empty where there are none. exact: share of the MLLM's answers that are the canonical
-    sentence to the letter, 0 to 1; None without answers. goal: accuracy to reach, 0 to 1; None without a teacher.
+    tally: of all attributes. between: the 95 % interval of its share, from 0 to 1 (see `interval`). unchanged: of those
+    that an edit had to leave; untrained: of kind and colour of things whose pair never trains; both empty where there
+    are none. exact: share of the MLLM's answers that are the canonical sentence to the letter, 0 to 1; None without
+    answers. goal: accuracy to reach, 0 to 1; None without a teacher.
     """
 
     name: str
     title: str
     scenes: int
     tally: Tally
+    between: tuple[float, float] | None
     unchanged: Tally
     untrained: Tally
     exact: float | None
@@ -45,6 +48,7 @@ class RowResult:
             "title": self.title,
             "scenes": self.scenes,
             "accuracy": self.tally.accuracy,
+            "interval_95": self.between,
             "goal": self.goal,
             "reached": self.reached,
             "by_attribute": self.tally.by_attribute,
@@ -92,7 +96,8 @@ class Results:
 
     def as_table(self, width: int = 80) -> Table:
         """For a terminal of that many letters a line; the single attributes stand in it where there is room."""
-        shown = [i for i, name in enumerate(_HEADINGS) if name not in ATTRIBUTES or width >= _WIDE]
+        needs = dict.fromkeys(ATTRIBUTES, _WIDE) | {"x teacher": _MIDDLE}
+        shown = [i for i, name in enumerate(_HEADINGS) if width >= needs.get(name, 0)]
         table = Table(title=self.title, caption=self._caption, box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for place in shown:
             table.add_column(_HEADINGS[place], justify="right" if place else "left", no_wrap=True)
@@ -134,6 +139,7 @@ class Results:
         return (
             row.title,
             _percent(row.tally.accuracy),
+            show_interval(row.between),
             f"{row.tally.accuracy / self.teacher.tally.accuracy:.3f}" if is_compared else "",
             _percent(row.goal),
             {True: "yes", False: "no", None: ""}[row.reached],
@@ -145,7 +151,7 @@ class Results:
 
 
 _HEADINGS = (
-    *("input", "accuracy", "x teacher", "goal", "reached"),
+    *("input", "accuracy", "95% within", "x teacher", "goal", "reached"),
     *ATTRIBUTES,
     *("unseen", "kept", "answers"),
 )
@@ -153,6 +159,11 @@ _HEADINGS = (
 
 def _share(tally):
     return tally.accuracy if sum(tally.total.values()) else None
+
+
+def show_interval(between: tuple[float, float] | None) -> str:
+    """An interval of shares from 0 to 1, in percent."""
+    return "" if between is None else f"{100 * between[0]:.1f}-{100 * between[1]:.1f}"
 
 
 def _percent(share):

@@ -34,12 +34,14 @@ def join(server: str, function: dict, data: list, session: str = "stranger") -> 
 
 
 def hostile(folder: Path) -> list:
-    """Values that no component of the page holds; a file that is gone, and one that is a folder."""
+    """Values that no component of the page holds; a file that is gone, one that is a folder, one with an address."""
     gone, directory = as_file(str(folder / "gone.png")), as_file(str(folder))
+    elsewhere = gone | {"url": "http://169.254.169.254/a.png"}
     return [
         *(None, -1, True, "<img src=x onerror=window.p=1>", [], {"a": 1}, [[5]], gone),
         *({"text": 5, "files": [gone]}, {"text": "", "files": [directory]}, [{"image": directory, "caption": "x"}]),
         *([{"file": "<img src=x>", "weight": -1e308}] * 9, [{"file": gone}], [{"file": directory, "weight": 0}]),
+        *(elsewhere, [{"image": elsewhere, "caption": "x"}], {"url": elsewhere["url"]}, [{"file": elsewhere}]),
     ]
 
 

@@ -112,6 +112,13 @@ def fork(work: Callable[[], object]) -> int:
     return child
 
 
+def wait_for(goal: int, board: mmap.mmap, child: int) -> None:
+    """Until the child has written this step to the board."""
+    while struct.unpack("q", board[:8])[0] < goal:
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "it ended before it was killed"
+        time.sleep(0.0005)
+
+
 def kills(directory: Path) -> None:
     """Kill a training twenty times at random moments, then let it end; tells step and newest checkpoint of each."""
     options = replace(OPTIONS, steps=150, checkpoint_every=3)
@@ -126,8 +133,7 @@ def kills(directory: Path) -> None:
         child = fork(work)
         # A few steps on from where it was; a tenth of them at most, so that all twenty kills find it alive.
         goal = before + rng.randrange(8)
-        while struct.unpack("q", board[:8])[0] < goal:
-            time.sleep(0.0005)
+        wait_for(goal, board, child)
         time.sleep(rng.uniform(0, 0.02))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
@@ -140,8 +146,8 @@ def kills(directory: Path) -> None:
 def saves(directory: Path) -> None:
     """Kill a process fifty times while it saves, one checkpoint after another; tells what was found each time.
 
-    That is: the last step that was saved for certain, the newest checkpoint's step, whether that is whole, and how many
-    others were begun.
+    That is: the last step that was saved for certain, the newest checkpoint's step, whether that is whole and no folder
+    of a later name is there, and how many others were begun.
     """
     torch.set_num_threads(1)  # a pool of OpenMP threads does not survive a fork: the child would wait for it for ever
     board, rng, told, saved = mmap.mmap(-1, 8), random.Random(4), [], directory / "saved"
@@ -157,13 +163,13 @@ def saves(directory: Path) -> None:
     while len(told) < 50:
         before = newest_step(saved)
         child = fork(work)
-        while struct.unpack("q", board[:8])[0] <= before:
-            time.sleep(0.0005)
+        wait_for(before + 1, board, child)
         time.sleep(rng.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
         step, state = newest_checkpoint(saved)
         whole = all(bool((state["model"][name] == step).all()) for name in ("first", "last"))
+        whole &= max(path.name for path in saved.glob("step-*")) == f"step-{step:08d}"
         told.append((struct.unpack("q", board[:8])[0], step, whole, len(list(saved.glob("tmp-*")))))
     prune_checkpoints(saved, keep=1, newest=step)
     tell(directory, "saves", {"kills": told, "names": sorted(path.name for path in saved.iterdir())})

@@ -225,7 +225,8 @@ def test_damaged_and_half_written_checkpoints_are_passed_over(tmp_path):
     state = {"model": nn.Linear(2, 2), "ema": None}
     for step in (1, 2, 3, 4):
         save_checkpoint(tmp_path, step, state)
-    (tmp_path / "step-00000004" / "state.pt").write_bytes(b"<html>")
+    damaged = tmp_path / "step-00000004" / "state.pt"
+    damaged.write_bytes(b"<" * damaged.stat().st_size)
     (tmp_path / "step-00000003" / "state.pt").write_bytes((tmp_path / "step-00000002" / "state.pt").read_bytes()[:700])
     (tmp_path / "tmp-step-00000009").mkdir()
     assert newest_checkpoint(tmp_path)[0] == 2

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ class Job:
         self.request = request
         self.session = session
         self.previewed = previewed
+        self.context = copy_context()  # Gradio knows by it whose request this is
         self.partial: GenerationResult | None = None
         self.preview: Image | None = None
         self.result: GenerationResult | None = None

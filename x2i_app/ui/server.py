@@ -19,6 +19,7 @@ from x2i_app.ui.layout import build_page
 from x2i_app.ui.painter import PAINTER_CSS
 from x2i_app.ui.payloads import UPLOAD_BYTES
 from x2i_app.ui.theme import CSS, Theme
+from x2i_app.ui.zero_gpu import ZeroGpuEngine, is_zero_gpu
 
 _SESSIONS = 400  # whose state Gradio remembers, about 0.25 MB each
 _OTHER_EVENTS = 64  # that go on beside jobs that wait: a running one, those that are just refused, other buttons
@@ -34,7 +35,7 @@ def serve(settings: Settings) -> None:
             "A share link lets everybody in who has it; set X2I_LOGIN to name:password, or add --share-openly."
         )
     _log_to_terminal()
-    engine = Engine(settings)
+    engine = ZeroGpuEngine(settings) if is_zero_gpu() else Engine(settings)
     page = build_page(engine)
     page.queue(default_concurrency_limit=None)
     hosts = Hosts(settings, os.environ)

@@ -4,11 +4,14 @@
 2,000 sessions come and go, each refused for a bad value. A few minutes on two cores.
 """
 
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does for the tests
 
 from tests.conftest import App, run_app
 from tests.safety.wire import CALL, ask, call, canary, in_parallel

@@ -88,6 +88,20 @@ OTHERS = (
         "safety/test_weights.py::test_t15_weights_that_claim_more_numbers_than_the_file_has",
     ),
     Guard(
+        "the rank of a LoRA",
+        "loading/lora.py",
+        "if rank > LIMITS.lora_rank:",
+        "if False:",
+        "loading/test_lora.py::test_what_is_no_lora_for_this_model_is_refused_and_nothing_has_changed",
+    ),
+    Guard(
+        "a LoRA of no more tensors than any needs",
+        "loading/lora.py",
+        "if count > LIMITS.lora_tensors:",
+        "if False:",
+        "loading/test_lora_upload.py::test_what_is_refused_is_told_by_its_name_alone",
+    ),
+    Guard(
         "an older checkpoint where the newest is damaged",
         "training/checkpoints.py",
         "continue  # damaged from outside: an older one will do",
@@ -120,7 +134,7 @@ OTHERS = (
         "ui/payloads.py",
         "    _check_files(payload, Path(app.uploaded_file_dir).resolve())\n",
         "",
-        "safety/test_gate.py::test_t4_nothing_is_fetched_from_an_address",
+        "safety/test_visitors.py::test_t1_no_function_takes_a_file_that_was_not_uploaded",
     ),
     Guard(
         "a cap on the length that a request states",
@@ -162,7 +176,7 @@ OTHERS = (
         "ui/running.py",
         "gr.Error(html.escape(str(error))",
         "gr.Error((str(error))",
-        "browser/test_tabs.py::test_a_mistake_is_one_sentence_and_nothing_is_lost",
+        "safety/test_page.py::test_t9_what_a_stranger_wrote_is_no_html_in_an_error",
     ),
 )
 

@@ -33,7 +33,6 @@ def test_t7_without_a_cookie_every_route_but_the_page_is_closed(guarded):
     for method, path, body in (
         ("GET", "/gradio_api/info", None),
         ("GET", "/gradio_api/openapi.json", None),
-        ("GET", "/gradio_api/heartbeat/abc", None),
         ("GET", "/gradio_api/queue/data?session_hash=abc", None),
         ("GET", "/gradio_api/queue/status", None),
         ("GET", "/gradio_api/file=/tmp/gradio/a.png", None),
@@ -43,6 +42,7 @@ def test_t7_without_a_cookie_every_route_but_the_page_is_closed(guarded):
         ("POST", "/gradio_api/queue/join", {"data": [], "fn_index": 0, "session_hash": "a"}),
         *[("POST", f"/gradio_api/{route}/text", {"data": ["a", *SETTINGS]}) for route in ("call", "run", "api")],
         ("POST", "/gradio_api/call/v2/text", {"prompt": "a"}),
+        ("GET", "/gradio_api/heartbeat/abc", None),  # the last: once it is open it has no end
     ):
         for cookie in ({}, {"Cookie": "access-token=1; access-token-unsecure=1"}):
             assert ask(guarded.url, method, path, body, cookie).status == 401, path

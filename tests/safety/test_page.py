@@ -1,4 +1,4 @@
-"""R1, R10, T10 and T11 of SECURITY.md: the page's own functions, whatever strangers send to them."""
+"""R1, R10, T9, T10 and T11 of SECURITY.md: the page's own functions, whatever strangers send to them."""
 
 import io
 import json
@@ -109,6 +109,14 @@ def draw(server: str, data: list) -> str:
     """All that is told of a job from its beginning to its end."""
     event = ask(server, "POST", f"{CALL}/text", {"data": data}).json()["event_id"]
     return ask(server, "GET", f"{CALL}/text/{event}").text
+
+
+def test_t9_what_a_stranger_wrote_is_no_html_in_an_error(server):
+    """Gradio's page shows errors as HTML."""
+    said = draw(server, ["words", *SETTINGS[:-1], [{"file": "<img src=x>", "weight": 1}]])
+    assert "There is no LoRA" in said
+    assert "&lt;img src=x&gt;" in said
+    assert "<" not in said
 
 
 def test_r10_a_button_that_is_pressed_a_hundred_times_fills_no_disk(server, functions):

@@ -100,7 +100,7 @@ def test_a_fill_model_fills_and_says_so_where_there_is_nothing_to_fill(folder):
         ({"strength": 0.5, "images": ("a", "b")}, "2 pictures came"),
         ({"strength": 0, "images": ("a",)}, "strength is 0; it must be 0.05 to 1"),
         ({"outpaint": (1, 2), "images": ("a",)}, "four numbers of pixels"),
-        ({"outpaint": (0, 0, 0, 5000), "images": ("a",)}, "outpaint is 5000; it must be 0 to 1024"),
+        ({"outpaint": (0, 0, 0, 5000), "images": ("a",)}, r"outpaint \(bottom\) is 5000; it must be 0 to 1024"),
         ({"outpaint": "wide", "images": ("a",)}, "four numbers"),
     ],
 )

@@ -244,7 +244,8 @@ def _clean_painting(request):
         raise InvalidRequestError(
             f"outpaint is {show_value(margins)}; it must be four numbers of pixels: left, top, right, bottom."
         )
-    clean["outpaint"] = tuple(validate_integer("outpaint", margin, LIMITS.margin) for margin in margins)
+    sides = zip(("left", "top", "right", "bottom"), margins, strict=True)
+    clean["outpaint"] = tuple(validate_integer(f"outpaint ({side})", size, LIMITS.margin) for side, size in sides)
     if request.source is None and (clean["control_strength"] or request.paints):
         raise InvalidRequestError(
             f"{len(request.images)} pictures came to keep to or to paint on; give one, or name it as source_image."

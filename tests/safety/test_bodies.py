@@ -179,6 +179,16 @@ def test_t10_a_number_that_is_none_is_refused_in_one_sentence(server, place, val
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("value", [[], "", {}, False, "16", 1.5, -1, 5000])
+def test_t10_a_margin_that_is_none_is_refused_with_its_name(server, value):
+    for place, side in enumerate(("left", "top", "right", "bottom"), 2):
+        painting = [*UNPAINTED[:place], value, *UNPAINTED[place + 1 :]]
+        said = call(server, "image_text", [None, "words", 1, None, *painting, *SETTINGS])
+        assert said.startswith("error")
+        assert f"outpaint ({side}) is " in said
+        assert "must be" in said
+
+
 def test_r7_an_upload_that_is_cut_leaves_no_file(app):
     folder = Path(upload(app.url, ("a.png", b"x")).json()[0]).parents[1]
     before = set(folder.rglob("*"))

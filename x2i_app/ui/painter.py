@@ -215,7 +215,7 @@ def painting_fields(mask: str | None, strength: Any, *margins: Any) -> dict[str,
     """Values of PAINTING -> fields of a request. All of a picture drawn anew is not painting on it."""
     is_whole = strength is None or (strength == 1 and not isinstance(strength, bool))
     if mask is None and is_whole and not any(margins):
-        return {}
+        strength = None
     return {"mask": mask, "strength": strength, "outpaint": tuple(0 if side is None else side for side in margins)}
 
 

@@ -1,8 +1,11 @@
 """The page in Chinese, for a browser that asks for it: its words, the server's, and a picture."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
+from x2i_app.settings import ASSETS
 from x2i_app.ui import texts
 from x2i_app.ui.payloads import UPLOAD_BYTES
 
@@ -27,6 +30,12 @@ def test_a_picture_is_made_in_chinese(chinese):
     chinese.get_by_role("button", name=texts.MAKE.zh).first.click()
     expect(chinese.locator("#progress")).to_contain_text("用时")
     expect(chinese.locator("#pictures img").first).to_be_visible()
+    chinese.get_by_role("tab", name=texts.TABS["audio"].zh, exact=True).first.click()
+    audio = chinese.locator("[role=tabpanel]:has(#make-audio)")
+    audio.locator("input[type=file]").first.set_input_files(next((ASSETS / "examples/audios").iterdir()))
+    expect(audio.locator("#seen-audio")).to_contain_text("模型会直接听")
+    audio.locator("#make-audio").click()
+    expect(chinese.locator("#words textarea")).to_have_value(re.compile("直接听了这段声音，全部"))
 
 
 def test_what_is_told_later_is_chinese_too(chinese):

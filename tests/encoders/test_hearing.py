@@ -6,9 +6,9 @@ import torch
 from media.tiny_whisper import ENGLISH, HISS, LOW, RATE, trained_checkpoint
 
 from x2i_app.encoders import load_encoder
-from x2i_app.encoders.base import SILENT_FILM
 from x2i_app.errors import UnsupportedModalityError
 from x2i_app.media.speech import Transcriber
+from x2i_app.notes import SILENT_FILM
 from x2i_app.settings import ASSETS
 
 

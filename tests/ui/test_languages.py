@@ -1,11 +1,13 @@
 """The page speaks English and Chinese, and no word of it goes past the translations."""
 
+import copy
 import json
 import re
 
 import gradio as gr
 import pytest
 
+from x2i_app import notes
 from x2i_app.engine import Engine
 from x2i_app.jobs import Phase, Progress
 from x2i_app.settings import Settings
@@ -13,6 +15,7 @@ from x2i_app.ui import texts
 from x2i_app.ui.gradio_words import GRADIO_WORDS
 from x2i_app.ui.languages import Text, language_of, translations
 from x2i_app.ui.layout import build_page
+from x2i_app.ui.texts_notes import say_note
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 MARKER = re.compile(r"__i18n__\{.+?\}")
@@ -78,6 +81,18 @@ def test_progress_is_told_in_both_languages():
     moment = Progress(Phase.DENOISING, step=2, steps=8, picture=1, pictures=3)
     assert texts.say(moment) == "Drawing, picture 1 of 3, step 2 of 8"
     assert texts.say(moment, "zh") == "正在绘制，第 1 张，共 3 张，第 2 步，共 8 步"
+
+
+def test_what_stands_with_a_result_is_told_in_both_languages():
+    templates = [template for name, template in vars(notes).items() if name.isupper()]
+    assert len(templates) >= 5
+    for template in templates:
+        values = {name: f"<{name}>" for name in re.findall(r"{(\w+)}", template)}
+        note = copy.copy(notes.Note(template, **values))  # as pickling does: results may cross processes
+        assert say_note(note, "en") == note == template.format(**values)
+        assert CHINESE.search(say_note(note, "zh"))
+        assert all(value in say_note(note, "zh") for value in values.values())
+    assert say_note("words of nobody", "zh") == "words of nobody"
 
 
 def test_one_sentence_has_one_translation():

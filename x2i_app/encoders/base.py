@@ -13,11 +13,10 @@ from PIL import Image
 from x2i_app.errors import InvalidRequestError, UnsupportedModalityError
 from x2i_app.media import VideoClip, load_audio, load_image, load_video
 from x2i_app.media.speech import Transcriber
+from x2i_app.notes import CUT_SOUND, HEARD, NOTHING_SAID, SILENT_FILM, WRITTEN_DOWN, Note
 from x2i_app.presets import presets_that_take
 from x2i_app.request import NOTHING, Turn, as_turn, validate_text
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding, Template
-
-SILENT_FILM = "Of the film only the pictures count; give its sound as a sound of its own."
 
 
 @dataclass(frozen=True)
@@ -159,8 +158,7 @@ class MLLMEncoder(ABC):
     def _choose(self, asked: HiddenStates, answered: HiddenStates) -> HiddenStates:
         """Of the states of a prompt and its answer, those that feed AlignNet."""
         if answered.hidden_states.shape[2] == 0:
-            note = "The MLLM had nothing to say, so the picture follows the input itself."
-            return HiddenStates(asked.hidden_states, asked.mask, answered.answer, (note,))
+            return HiddenStates(asked.hidden_states, asked.mask, answered.answer, (Note(NOTHING_SAID),))
         if self.spec.states == "prompt+answer":
             return HiddenStates(
                 torch.cat((asked.hidden_states, answered.hidden_states), dim=2),
@@ -191,7 +189,7 @@ class MLLMEncoder(ABC):
                 conversation.videos.append(clip)
                 content.append({"type": "video"})
                 if clip.has_sound:
-                    conversation.notes.append(SILENT_FILM)
+                    conversation.notes.append(Note(SILENT_FILM))
             words = [turn.prompt]
             for source in turn.audios:
                 if self.spec.audio_rate:
@@ -218,12 +216,10 @@ class MLLMEncoder(ABC):
         samples = load_audio(source, rate).samples
         heard = samples[: self._most_samples]
         if len(heard) < len(samples):
-            conversation.notes.append(
-                f"The sound lasts {len(samples) / rate:.0f} s, of which this MLLM hears the first "
-                f"{len(heard) / rate:.0f} s."
-            )
+            seconds = {"seconds": f"{len(samples) / rate:.0f}", "heard": f"{len(heard) / rate:.0f}"}
+            conversation.notes.append(Note(CUT_SOUND, **seconds))
         else:
-            conversation.notes.append(f"{self.family} hears the sound itself, all {len(samples) / rate:.1f} s of it.")
+            conversation.notes.append(Note(HEARD, family=self.family, seconds=f"{len(samples) / rate:.1f}"))
         return heard
 
     def _write_down(self, source: Any, conversation: Conversation) -> str:
@@ -234,9 +230,7 @@ class MLLMEncoder(ABC):
                 f"No speech was found in the sound, and {self.family} can only read what is said; "
                 f"presets that hear sounds: {', '.join(presets_that_take('audio'))}."
             )
-        conversation.notes.append(
-            f"{self.family} cannot hear, so Whisper wrote down what is said ({heard.language}): {heard.text!r}"
-        )
+        conversation.notes.append(Note(WRITTEN_DOWN, family=self.family, spoken=heard.language, said=repr(heard.text)))
         return validate_text("What is said in the sound", heard.text)
 
     def _load_image(self, source: Any) -> Image.Image:

@@ -28,6 +28,7 @@ from x2i_app.request import GenerationResult
 from x2i_app.ui import texts
 from x2i_app.ui.languages import language_of
 from x2i_app.ui.session import Discreet
+from x2i_app.ui.texts_notes import say_note
 
 OUTPUTS = ("pictures", "progress", "words", "report", "job", "preview")  # what is shown of a job, and in this order
 _POLL_SECONDS = 0.05
@@ -104,7 +105,7 @@ class Audience:
                 raise as_gradio_error(job.error)
             return
         result = job.result
-        news |= {"words": words(result), "report": result.report()}
+        news |= {"words": words(result, language), "report": result.report()}
         yield shown(progress=show_result(result, language), **news)
 
     def _patience(self, request: gr.Request) -> float:
@@ -194,9 +195,9 @@ def show_result(result: GenerationResult, language: str = "en") -> str:
     return f"<p>{html.escape(texts.done(sum(result.seconds.values()), result.seeds, language))}</p>"
 
 
-def words(result: GenerationResult) -> str:
+def words(result: GenerationResult, language: str = "en") -> str:
     """What the model answered, and what the user should know about their input."""
-    return "\n".join(filter(None, (*result.notes, result.answer)))
+    return "\n".join(filter(None, (*(say_note(note, language) for note in result.notes), result.answer)))
 
 
 def as_address(picture: Image.Image | None) -> str:

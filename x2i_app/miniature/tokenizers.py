@@ -4,7 +4,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from functools import cache
 
 from transformers import CLIPTokenizer, Qwen2Tokenizer, T5TokenizerFast
 
@@ -55,7 +55,8 @@ def _pieces(text: str) -> list[str]:
     return [piece for word in marked for piece in re.findall(r"▁?\w+|▁?[^\w▁]", word)]
 
 
-def _english(seed: int) -> Iterator[str]:
+@cache
+def _english(seed: int) -> tuple[str, ...]:
+    """What two tokenizers are made of, a few MB that take seconds to write."""
     rng = random.Random(f"english {seed}")
-    for index in range(_SENTENCES // 2):
-        yield describe(random_scene(rng), "en", rng if index % 2 else None)
+    return tuple(describe(random_scene(rng), "en", rng if index % 2 else None) for index in range(_SENTENCES // 2))

@@ -2,6 +2,7 @@
 
 import shutil
 
+from browser.test_tabs import write
 from playwright.sync_api import Page, expect
 
 from x2i_app.settings import ASSETS
@@ -28,7 +29,7 @@ def weight(page: Page, name: str):
 def test_a_lora_is_chosen_weighed_mixed_and_removed_again(page, tmp_path, request):
     page.get_by_label(texts.LABELS["prompt"].en).fill("a red house and a green tree on snow")
     page.locator("#settings button").first.click()
-    page.get_by_label("Seed", exact=True).fill("5")
+    write(page.get_by_label("Seed", exact=True), 5)
     plain = picture(page)
     page.locator("#model button").first.click()
     page.get_by_label(texts.LORA_ADD.en).click()

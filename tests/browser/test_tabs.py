@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from browser.conftest import ARTIFACTS
 from browser.test_looks import findings
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from x2i_app.media import read_recipe
 from x2i_app.media.hashing import path_hash
@@ -31,15 +31,19 @@ def settle(page: Page, **settings: int) -> None:
     page.locator("#settings button", has_text="Settings").first.click()
     expect(page.get_by_label("Seed")).to_have_value("")  # a new one each time, unless the user says otherwise
     for label, value in settings.items():
-        field = page.get_by_label(f"number input for {label}", exact=True)
-        # A script types faster than a section that was just unfolded comes to life, which then shows the old value.
-        for _ in range(10):
-            field.fill(str(value))
-            field.press("Tab")
-            page.wait_for_timeout(200)
-            if field.input_value() == str(value):
-                break
-        expect(field).to_have_value(str(value))
+        write(page.get_by_label(f"number input for {label}", exact=True), value)
+
+
+def write(field: Locator, value: int) -> None:
+    """Fill in a field of a section that was just unfolded: a script types faster than the field comes to life, which
+    then shows its old value."""
+    for _ in range(10):
+        field.fill(str(value))
+        field.press("Tab")
+        field.page.wait_for_timeout(200)
+        if field.input_value() == str(value):
+            break
+    expect(field).to_have_value(str(value))
 
 
 def upload(page: Page, name: str, *files) -> None:
@@ -210,7 +214,7 @@ def test_a_conversation_goes_on_with_the_last_picture_and_its_last_turn_is_undon
 def test_several_pictures_with_seeds_that_can_be_used_again(page):
     page.get_by_label("What should it show?").fill("a yellow balloon")
     settle(page, **{"How many": 3, "Width": 64, "Height": 64})
-    page.get_by_label("Seed").fill("41")
+    write(page.get_by_label("Seed"), 41)
     draw(page, "text")
     expect(pictures(page)).to_have_count(3)
     page.locator("button", has_text="How it was made").click()

@@ -65,6 +65,17 @@ def test_only_align_net_differs_from_the_pipeline_that_was_distilled(built):
         assert same == (name.parts[0] != "align_net"), name
 
 
+def test_the_tokenizers_that_a_stage_began_with_are_those_it_ends_with(built):
+    for kept, used in (
+        ("mllm/tokenizer/final", "mllm/final"),
+        ("teacher/tokenizers/final/tokenizer", "pipeline/final/tokenizer"),
+        ("teacher/tokenizers/final/tokenizer_2", "pipeline/final/tokenizer_2"),
+    ):
+        words = [json.loads((built[0] / folder / "tokenizer.json").read_text())["model"] for folder in (kept, used)]
+        assert words[0] == words[1], used
+        assert len(words[0]["vocab"]) > 100
+
+
 def test_a_build_that_is_done_does_nothing_again(built, tmp_path):
     started = time.monotonic()
     build.main(["--output", str(tmp_path / "again"), "--work", str(built[0]), "--short", str(STEPS)])

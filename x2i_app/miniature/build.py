@@ -18,9 +18,12 @@ import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from transformers import (
     CLIPTextModel,
+    CLIPTokenizer,
     Qwen2_5OmniProcessor,
     Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen2Tokenizer,
     T5EncoderModel,
+    T5TokenizerFast,
 )
 
 from x2i_app.miniature import models, tokenizers
@@ -60,7 +63,7 @@ class Builder:
         """The trained MLLM and its processor."""
 
         def make(directory: Path) -> None:
-            tokenizer = tokenizers.mllm_tokenizer(self.seed)
+            tokenizer = Qwen2Tokenizer.from_pretrained(self._stage("mllm/tokenizer", self._mllm_tokenizer))
             processor = models.build_processor(tokenizer)
             sounds = sound_pool(self.work / "sounds", self.recipe.sounds, processor.feature_extractor, seed=self.seed)
             mllm = self._fresh(models.build_mllm, tokenizer)
@@ -82,21 +85,18 @@ class Builder:
 
         def make(directory: Path) -> None:
             pool, vae = self._pictures(), self.vae()
-            clip_tokenizer, t5_tokenizer = tokenizers.clip_tokenizer(self.seed), tokenizers.t5_tokenizer(self.seed)
+            spoken = self._stage("teacher/tokenizers", self._teacher_tokenizers)
+            clip_tokenizer = CLIPTokenizer.from_pretrained(spoken / "tokenizer")
+            t5_tokenizer = T5TokenizerFast.from_pretrained(spoken / "tokenizer_2")
             clip, t5 = self._fresh(models.build_teacher_encoders, clip_tokenizer, t5_tokenizer)
             transformer = self._fresh(models.build_transformer)
             teacher = Teacher(transformer, clip, t5, dict(models.build_scheduler().config))
             latents = self._latents(vae, pool, self.work / "teacher" / "latents.pt")
             data = CaptionedLatents(pool.scenes, latents, clip_tokenizer, t5_tokenizer, self.recipe.captions, self.seed)
             train_teacher(teacher, data, self.work / "teacher", self._options(self.recipe.teacher))
-            for name, part in (
-                ("transformer", transformer),
-                ("text_encoder", clip),
-                ("text_encoder_2", t5),
-                ("tokenizer", clip_tokenizer),
-                ("tokenizer_2", t5_tokenizer),
-            ):
+            for name, part in (("transformer", transformer), ("text_encoder", clip), ("text_encoder_2", t5)):
                 part.save_pretrained(directory / name)
+            shutil.copytree(spoken, directory, dirs_exist_ok=True)
 
         return self._stage("teacher", make)
 
@@ -159,6 +159,15 @@ class Builder:
             make(temporary)
             temporary.replace(final)
         return final
+
+    # Two trainings of a tokenizer need not number the words alike: it is kept, so that a model that goes on after an
+    # interruption still reads what it learnt.
+    def _mllm_tokenizer(self, directory: Path) -> None:
+        tokenizers.mllm_tokenizer(self.seed).save_pretrained(directory)
+
+    def _teacher_tokenizers(self, directory: Path) -> None:
+        tokenizers.clip_tokenizer(self.seed).save_pretrained(directory / "tokenizer")
+        tokenizers.t5_tokenizer(self.seed).save_pretrained(directory / "tokenizer_2")
 
     def _fresh(self, build: Callable[..., Any], *arguments: Any) -> Any:
         torch.manual_seed(self.seed)

@@ -158,7 +158,9 @@ CSS = """
 #thread li span { flex: 1; min-width: 0; overflow-wrap: anywhere; }
 #thread img { width: 2.75rem; height: 2.75rem; margin: 0; object-fit: cover; border-radius: var(--radius-sm); }
 #memory meter { width: 100%; }
-#memory td:nth-child(n+2) { text-align: right; font-variant-numeric: tabular-nums; }
+#memory table, #memory tr { border: 0 !important; }
+#memory td { border-width: 0 0 1px !important; border-color: var(--block-border-color) !important; }
+#memory td:nth-child(n+2) { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 #progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; display: flex; gap: 1rem; }
 #progress p span { margin-left: auto; white-space: nowrap; color: var(--body-text-color-subdued); }
 #progress progress { width: 100%; height: .5rem; appearance: none; border: 0; border-radius: .25rem; }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_JOBS_PER_SESSION = 3
+JOBS_PER_SESSION = 3
 _PATIENCE = 10  # seconds for the worker to end
 _REMEMBERED_CONDITIONINGS = 16  # about 4 MiB each at full size
 
@@ -38,7 +38,7 @@ class Engine:
     def __init__(self, settings: Settings):
         self.model = ResidentModel(settings)
         self._state, self._detail = "idle", ""
-        self._queue = FairQueue(settings.queue_size, _JOBS_PER_SESSION)
+        self._queue = FairQueue(settings.queue_size, JOBS_PER_SESSION)
         self._jobs = JobMemory()
         self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
         self._previewer: Previewer | None = None
@@ -128,6 +128,10 @@ class Engine:
         self._jobs.add(job)
         return job
 
+    def check_room(self, coming: int) -> None:
+        """Raise QueueFullError if the queue is full once those are in who are on their way already."""
+        self._queue.check_room(coming)
+
     def get(self, job_id: str) -> Job | None:
         """A job by its id, also a while after it ended."""
         return self._jobs.get(job_id)
@@ -149,8 +153,7 @@ class Engine:
         if job.progress.phase is not Phase.QUEUED:
             return self._pace.seconds(self._work_left(job))
         ahead = [*filter(None, [self._running]), *self._queue.before(job), job]
-        seconds = [self._pace.seconds(self._work_left(one)) for one in ahead]
-        return None if None in seconds else sum(seconds)
+        return self._pace.seconds(Work.sum(map(self._work_left, ahead)))
 
     def _work_left(self, job: Job) -> Work:
         progress = job.progress
@@ -240,10 +243,7 @@ class Engine:
             self._state, self._detail = "failed", str(failure)
             for job in self._queue.empty():
                 job.fail(failure)
-        if failure:
-            done.set_exception(failure)
-        else:
-            done.set_result(None)
+        done.set_exception(failure) if failure else done.set_result(None)
 
     def _draw(self, job: Job) -> GenerationResult:
         from x2i_app.drawing import draw_picture

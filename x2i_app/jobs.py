@@ -194,10 +194,7 @@ class FairQueue:
         """Add a job. Raises QueueFullError, which says how many wait, or EngineError once the queue is closed."""
         with self._changed:
             self._check_open()
-            if sum(map(len, self._waiting.values())) >= self.size:
-                raise QueueFullError(
-                    f"{self.size} jobs are waiting already, which is all there is room for; try later."
-                )
+            self.check_room()
             mine = self._waiting.setdefault(job.session, deque())
             if len(mine) >= self.per_session:
                 raise QueueFullError(
@@ -206,6 +203,11 @@ class FairQueue:
             mine.append(job)
             self._tell_places()
             self._changed.notify()
+
+    def check_room(self, coming: int = 0) -> None:
+        """Raise QueueFullError unless there is room for a job more than those that wait and those that are coming."""
+        if len(self) + coming >= self.size:
+            raise QueueFullError(f"{self.size} jobs are waiting already, which is all there is room for; try later.")
 
     def call(self, function: Callable[[], None]) -> None:
         """Have the worker call this before the next job. Raises EngineError once the queue is closed."""

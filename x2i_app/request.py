@@ -6,7 +6,8 @@ knows torch, files or a user interface.
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from copy import copy
+from dataclasses import dataclass, field, fields
 from pathlib import PurePath
 from typing import Any
 
@@ -173,8 +174,9 @@ class GenerationRequest:
             "guidance_scale": flux.guidance_scale,
             "seed": seed,
         }
-        open_fields = {k: v for k, v in defaults.items() if getattr(self, k) is None}
-        return replace(self, **open_fields)
+        whole = copy(self)  # which is not looked at again: this is asked for each waiting job, again and again
+        _set(whole, {name: value for name, value in defaults.items() if getattr(self, name) is None})
+        return whole
 
 
 @dataclass(frozen=True)

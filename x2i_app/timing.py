@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from x2i_app.request import GenerationRequest
@@ -45,6 +45,11 @@ class Work(NamedTuple):
         pixels, steps = request.width * request.height, request.steps_run
         left = request.num_images_per_prompt - max(0, picture - 1)
         return cls(float(not picture), pixels * (steps * left - step), pixels * left)
+
+    @classmethod
+    def sum(cls, works: Iterable["Work"]) -> "Work":
+        """Of one or more jobs together."""
+        return cls(*map(sum, zip(*works, strict=True)))
 
 
 class Pace:

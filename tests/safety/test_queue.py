@@ -37,7 +37,8 @@ def test_r2_of_eighty_at_once_everybody_gets_their_own_picture_or_is_told_at_onc
     for visitor in visitors:
         visitor.join(300)
     assert len(early) == 16
-    assert all("64 jobs are waiting already" in answer for answer in early)
+    # Told by the gate: Gradio had nothing of it, and neither a session nor a file was made for it.
+    assert all(answer.startswith("refused 429 ") and "64 jobs are waiting already" in answer for answer in early)
     done = {seed: answer for seed, answer in answers.items() if answer.startswith("complete")}
     assert (len(answers), len(done)) == (80, 64)
     assert all(f'"seeds": [{seed}]' in answer for seed, answer in done.items())

@@ -1,8 +1,9 @@
 """The gate before Gradio: what every request from outside has to pass, as one small ASGI middleware.
 
 In this order: the host must be ours, the origin the same, the route one that is needed, the visitor logged in where
-there is a login, the body within its cap; JSON must be plain. Uploads are received here, by Starlette's own parser,
-because Gradio's keeps what was cut and holds unnamed fields in memory. SECURITY.md has the promises and their tests.
+there is a login, the body within its cap; JSON must be plain, and there must be room for the job that it asks for.
+Uploads are received here, by Starlette's own parser, because Gradio's keeps what was cut and holds unnamed fields in
+memory. SECURITY.md has the promises and their tests.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from x2i_app.engine import EngineStatus
 from x2i_app.request import show_value
 from x2i_app.ui.access import API, LOGIN, UPLOAD, Backoff, Hosts, is_logged_in, is_open, names_function, needs_login
+from x2i_app.ui.lobby import Lobby
 from x2i_app.ui.payloads import JSON_BYTES, UPLOAD_BYTES, Refusal, check_json, is_address, receive_files
 
 logger = logging.getLogger(__name__)
@@ -51,10 +53,11 @@ class Gate:
     """ASGI middleware around Gradio's app.
 
     hosts: names that are ours. has_login: whether visitors must log in. status: how the engine is, for /health.
+    lobby: where there is room for jobs, or not.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, has_login: bool, status: Callable[[], EngineStatus]):
-        self._app, self._hosts, self._has_login, self._status = app, hosts, has_login, status
+    def __init__(self, app: ASGIApp, hosts: Hosts, has_login: bool, status: Callable[[], EngineStatus], lobby: Lobby):
+        self._app, self._hosts, self._has_login, self._status, self._lobby = app, hosts, has_login, status, lobby
         self._backoff = Backoff()
         self._uploads = 0
         self._policy = _page_policy("SPACE_ID" in os.environ)
@@ -108,7 +111,13 @@ class Gate:
         if method == "POST":
             if path == LOGIN:
                 self._check_logins()
-            receive = _replay(await self._read(request, path), receive)
+            body = await self._read(request)
+            receive = _replay(body, receive)
+            if names_function(path):
+                function, session = check_json(body, path.rpartition("/")[2], request.scope["app"])
+                with self._lobby.room_for(function, session, request.scope):
+                    await self._app(request.scope, receive, answer)
+                return None
         await self._app(request.scope, receive, answer)
         if method == "POST" and path == LOGIN and answer.status == 200:
             self._backoff.succeeded()
@@ -139,7 +148,7 @@ class Gate:
         body = {"state": status.state, "detail": status.detail, "waiting": status.waiting}
         return JSONResponse(body, 503 if status.state in ("failed", "closed") else 200)
 
-    async def _read(self, request: Request, path: str) -> bytes:
+    async def _read(self, request: Request) -> bytes:
         _check_length(request, JSON_BYTES)
         body = b""
         try:
@@ -150,8 +159,6 @@ class Gate:
                         raise _too_large(len(body), JSON_BYTES)
         except TimeoutError:
             raise Refusal(408, f"The request took longer than {_JSON_SECONDS} s to arrive; send it again.") from None
-        if names_function(path):
-            check_json(body, path.rpartition("/")[2], request.scope["app"])
         return body
 
     async def _upload(self, request: Request) -> Response:

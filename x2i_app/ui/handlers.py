@@ -12,6 +12,7 @@ from x2i_app.errors import X2IError
 from x2i_app.jobs import Job
 from x2i_app.request import SETTINGS, GenerationRequest
 from x2i_app.ui import texts
+from x2i_app.ui.lobby import arrived
 from x2i_app.ui.loras import lora_pairs
 from x2i_app.ui.running import Audience, as_gradio_error
 from x2i_app.ui.tabs import Tab
@@ -26,6 +27,7 @@ def drawing_handler(engine: Engine, tab: Tab, audience: Audience) -> Callable[..
     names = (*tab.parameters, *SETTINGS, "loras")
 
     async def draw(request, *values):
+        arrived(request)
         given = dict(zip(names, values, strict=True))
         job = _submit(engine, tab, given, request)
         async for moment in audience.watch(job, request):

@@ -39,10 +39,11 @@ class Refusal(Exception):
         self.status, self.sentence, self.headers = status, sentence, headers or {}
 
 
-def check_json(body: bytes, name: str, app: Any) -> None:
+def check_json(body: bytes, name: str, app: Any) -> tuple[Any, str | None]:
     """Refuse a body that Gradio could not read, or with a file that was not uploaded; no more.
 
-    name: of the endpoint, which counts where the body has no `fn_index`. app: Gradio's, with its functions.
+    name: of the endpoint, which counts where the body has no `fn_index`. app: Gradio's, with its functions. Gives
+    Gradio's function that is called, and the session if the body names one.
     """
     try:
         payload = json.loads(body)
@@ -59,6 +60,7 @@ def check_json(body: bytes, name: str, app: Any) -> None:
     _check_event(payload.get("event_data"), function)
     if isinstance(payload.get("data"), list):  # Gradio refuses what is no list in words of its own
         _check_data(payload["data"], function.inputs)
+    return function, payload.get("session_hash")
 
 
 def _find(functions: Mapping[int, Any], number: Any, name: str) -> Any:

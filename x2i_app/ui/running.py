@@ -238,7 +238,10 @@ async def _follow(job: Job) -> AsyncIterator[Progress]:
     seen, stopping, told_at = None, False, 0.0
     while seen is None or not seen.phase.is_final:
         is_late = time.monotonic() - told_at > _NEWS_SECONDS
-        if job.progress is not seen or job.is_cancelled is not stopping or is_late:
+        # Whenever one job is taken all others have another place: of that they hear together with the time left.
+        is_moved = seen is not None and job.progress.phase is seen.phase is Phase.QUEUED
+        is_news = job.progress is not seen and not is_moved
+        if is_news or job.is_cancelled is not stopping or is_late:
             seen, stopping, told_at = job.progress, job.is_cancelled, time.monotonic()
             yield seen
         else:

@@ -16,6 +16,7 @@ from x2i_app.ui.gate import Gate
 from x2i_app.ui.gradio_words import GRADIO_WORDS
 from x2i_app.ui.languages import translations
 from x2i_app.ui.layout import build_page
+from x2i_app.ui.lobby import Lobby
 from x2i_app.ui.painter import PAINTER_CSS
 from x2i_app.ui.payloads import UPLOAD_BYTES
 from x2i_app.ui.theme import CSS, Theme
@@ -39,7 +40,8 @@ def serve(settings: Settings) -> None:
     page = build_page(engine)
     page.queue(default_concurrency_limit=None)
     hosts = Hosts(settings, os.environ)
-    gate = Middleware(Gate, hosts=hosts, has_login=bool(settings.login), status=lambda: engine.status)
+    has_login = bool(settings.login)
+    gate = Middleware(Gate, hosts=hosts, has_login=has_login, status=lambda: engine.status, lobby=Lobby(engine))
     try:
         _, url, share_url = page.launch(
             server_name=settings.host,

@@ -38,6 +38,7 @@ from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import PRESETS
 from x2i_app.training.loop_options import LoopOptions
+from x2i_app.training.precision import has_fast_bfloat16
 
 PRESET = PRESETS["x2i-tiny"]
 
@@ -182,7 +183,7 @@ class Builder:
     def _latents(self, vae: AutoencoderKL, pool: PicturePool, path: Path) -> torch.Tensor:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16("cpu")):
                 latents = encode_pictures(vae, pool.pictures)
             torch.save(latents.half(), path.with_suffix(".tmp"))
             path.with_suffix(".tmp").replace(path)

@@ -67,7 +67,7 @@ def check_teacher(teacher: TeacherText, flux: Mapping[str, Any]) -> None:
 
 def cache_dtype(loop_options: LoopOptions) -> torch.dtype:
     """Of what is computed once and kept on the disk."""
-    return torch.bfloat16 if loop_options.mixed_precision == "bf16" else torch.float32
+    return torch.bfloat16 if loop_options.precision(PartialState().device) == "bf16" else torch.float32
 
 
 def distill_cached(

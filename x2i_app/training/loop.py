@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from diffusers.training_utils import EMAModel
@@ -91,7 +91,7 @@ class _Run:
         # accelerate keeps the precision of a process' first run for all later ones, unless it is made to forget it.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
-            mixed_precision=options.mixed_precision,
+            mixed_precision=options.precision(PartialState().device),
             log_with="tensorboard" if options.tensorboard else None,
             project_dir=directory / "logs" if options.tensorboard else None,
         )

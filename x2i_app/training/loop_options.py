@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from x2i_app.limits import MAX_SEED, Range, validate_integer, validate_number
 from x2i_app.training.options import option
+from x2i_app.training.precision import has_fast_bfloat16
 
 _WHOLE = {
     "steps": Range(1, 1e9),
@@ -34,7 +37,7 @@ class LoopOptions:
     warmup_steps: int = option(100, help="until the learning rate has its peak")
     # A straight line to zero: a run whose steps are raised before it goes on as if it had always been longer.
     decay_share: float = option(0.4, help="share of the steps, the last ones, over which the learning rate falls to 0")
-    # Muon (torch's, with AdamW's step size) needs far fewer steps, and leaves embeddings and vectors to AdamW.
+    # Muon (with AdamW's step size) needs far fewer steps, and leaves embeddings and vectors to AdamW.
     optimizer: Literal["adamw", "adamw8bit", "muon"] = option(
         "adamw", help="adamw8bit saves memory, muon learns matrices and convolutions in fewer steps"
     )
@@ -43,7 +46,9 @@ class LoopOptions:
     accumulate: int = option(1, help="batches a step and process, whose gradients are averaged")
     max_grad_norm: float = option(1.0, help="gradients are clipped to it; 0: they are not")
     ema_decay: float | None = option(0.999, help="of the averaged weights that come out; none: no average")
-    mixed_precision: Literal["no", "bf16"] = option("bf16", help="accelerate's")
+    mixed_precision: Literal["auto", "no", "bf16"] = option(
+        "auto", help="bf16, no (32 bit), or auto: bf16 where the machine has instructions for it"
+    )
     checkpoint_every: int = option(250, help="steps between checkpoints")
     keep: int = option(2, help="newest checkpoints that stay")
     workers: int = option(1, help="processes that make batches")
@@ -57,3 +62,9 @@ class LoopOptions:
         for name, allowed in _REAL.items():
             if (value := getattr(self, name)) is not None:
                 validate_number(name, value, allowed)
+
+    def precision(self, device: torch.device | str) -> Literal["no", "bf16"]:
+        """`mixed_precision` on a device, as accelerate names it."""
+        if self.mixed_precision == "auto":
+            return "bf16" if has_fast_bfloat16(device) else "no"
+        return self.mixed_precision

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 
 from x2i_app.settings import SentenceParser
 from x2i_app.training.captions_job import CaptionsJob
 from x2i_app.training.distill_job import DistillJob
 from x2i_app.training.options import add_flags, build, read_file, write_settings
 from x2i_app.training.picture_jobs import LightControlJob, LoRAJob
+from x2i_app.training.precision import training_device
 
 
 class Job(Protocol):
@@ -42,9 +41,7 @@ JOBS: dict[str, type[Job]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run a job of the command line and return its exit status. Raises X2IError's kinds."""
-    # The first to ask decides for the process. Unless a CPU is asked for, accelerate's launched processes do not find
-    # each other where there is no card, and each would train alone, in the folder of the others.
-    PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+    training_device()
     namespace = vars(_parser().parse_args(list(arguments)))
     kind, file = namespace.pop("job"), namespace.pop("config")
     job = build(kind, (read_file(file) if file else {}) | namespace)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from x2i_app.errors import CheckpointError, TrainingError
 from x2i_app.models import AlignNet
@@ -21,6 +20,7 @@ from x2i_app.training.captions import CaptionBatches, LiveStates, LiveTeacher, e
 from x2i_app.training.comparison import Comparison, FluxParts
 from x2i_app.training.distill_options import DistillOptions
 from x2i_app.training.loop import LoopOptions, train
+from x2i_app.training.precision import training_device
 from x2i_app.training.samples import SampleSheets
 from x2i_app.training.teacher import TeacherText
 
@@ -67,7 +67,7 @@ def check_teacher(teacher: TeacherText, flux: Mapping[str, Any]) -> None:
 
 def cache_dtype(loop_options: LoopOptions) -> torch.dtype:
     """Of what is computed once and kept on the disk."""
-    return torch.bfloat16 if loop_options.precision(PartialState().device) == "bf16" else torch.float32
+    return torch.bfloat16 if loop_options.precision(training_device()) == "bf16" else torch.float32
 
 
 def distill_cached(
@@ -88,7 +88,7 @@ def distill_cached(
     """
     if (latents is None) == (options.sigmas == "logit_normal"):
         raise TrainingError("sigmas: logit_normal needs pictures beside the captions, and nothing else takes them.")
-    device = PartialState().device
+    device = training_device()
     batches = CaptionBatches(states, embeddings, options.batch_size, loop_options.seed, latents)
     flux.transformer.requires_grad_(False).eval()
     if flux.transformer.device != device:

@@ -25,6 +25,7 @@ from x2i_app.training.loop_options import LoopOptions
 from x2i_app.training.options import option
 from x2i_app.training.parts import default_flux, load_mllm, load_teacher, read_flux_config
 from x2i_app.training.pictures import encode_pictures, open_picture
+from x2i_app.training.precision import training_device
 from x2i_app.training.sharding import check_sharding, shard_frozen
 
 
@@ -62,7 +63,7 @@ class DistillJob:
         """Train, or go on; the folder of the trained AlignNet, which `--alignnet` takes."""
         if self.shard:
             check_sharding(self.precision)
-        device = PartialState().device
+        device = training_device()
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         flux_source = self.flux or default_flux(self.preset)
         data = read_captions(self.captions, self.caption_field, Broken(self.max_broken), self.taught_field)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from diffusers.training_utils import EMAModel
@@ -28,6 +28,7 @@ from x2i_app.training.history import History
 from x2i_app.training.loop_options import LoopOptions
 from x2i_app.training.optimizers import build_optimizers
 from x2i_app.training.plots import plot_losses
+from x2i_app.training.precision import training_device
 
 ComputeLoss = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]
 Evaluate = Callable[[nn.Module, int], None]
@@ -91,7 +92,7 @@ class _Run:
         # accelerate keeps the precision of a process' first run for all later ones, unless it is made to forget it.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
-            mixed_precision=options.precision(PartialState().device),
+            mixed_precision=options.precision(training_device()),
             log_with="tensorboard" if options.tensorboard else None,
             project_dir=directory / "logs" if options.tensorboard else None,
         )

@@ -28,6 +28,7 @@ from x2i_app.training.lora import TARGETS, train_lora
 from x2i_app.training.options import option
 from x2i_app.training.parts import default_flux, load_teacher
 from x2i_app.training.picture_data import Picture, PictureBatches, read_conditioning, read_latents, read_pictures
+from x2i_app.training.precision import training_device
 from x2i_app.training.samples import Act, Drawing, PictureSheets
 
 _ALLOWED = {
@@ -68,7 +69,7 @@ class _PictureJob:
 
     def _prepare(self, *, with_source: bool) -> tuple[FluxParts, PictureBatches]:
         """FLUX on the device, and the batches."""
-        device = PartialState().device
+        device = training_device()
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         pictures = read_pictures(self.data, self.caption_field, Broken(self.max_broken), with_source=with_source)
         # One large model at a time: what reads the words is gone before FLUX comes.

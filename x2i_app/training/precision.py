@@ -1,8 +1,18 @@
-"""Whether this machine computes in bfloat16, or only pretends to."""
+"""Where training computes, and whether in bfloat16."""
 
 import platform
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+
+
+def training_device() -> torch.device:
+    """The one that accelerate gives this process. The first call also lets launched processes find each other."""
+    # Unless a CPU is asked for, they do not where there is no card, and each would train alone, in the folder of the
+    # others; and who asks first decides for the process.
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=on_cpu).device
 
 
 def has_fast_bfloat16(device: torch.device | str) -> bool:

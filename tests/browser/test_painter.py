@@ -62,6 +62,7 @@ def test_what_is_painted_is_new_and_the_rest_stays_to_the_pixel(page, source, re
     inside[int(0.1 * SIDE) : int(0.3 * SIDE), int(0.05 * SIDE) : int(0.5 * SIDE)] = True  # the brush is 15 % wide
     assert changed[inside].mean() > 0.5
     assert not changed[~inside].any()
+    made = page.request.get(page.locator("#pictures img").first.get_attribute("src")).body()
 
     page.locator("#paint-clear").click()
     canvas.focus()
@@ -71,6 +72,18 @@ def test_what_is_painted_is_new_and_the_rest_stays_to_the_pixel(page, source, re
     rows, columns = np.nonzero(changed)
     assert (columns.mean() / SIDE, rows.mean() / SIDE) == pytest.approx((0.4, 0.3), abs=0.05)
     assert changed.mean() < 0.05
+
+    page.reload()  # its file brings the paint back, which waits for the picture that it is on
+    page.locator("#restore button").first.click()
+    page.locator("#restore input[type=file]").set_input_files(
+        {"name": "a.png", "mimeType": "image/png", "buffer": made}
+    )
+    expect(page.locator("#restored")).to_contain_text("Add the same files again: 1 picture(s).")
+    panel = page.locator("[role=tabpanel]:has(#make-image_text)")
+    panel.locator("input[type=file]").first.set_input_files(source)
+    expect(page.locator("#restored p")).to_have_text(texts.restored({}))
+    page.wait_for_timeout(500)
+    assert (drawn(page) == new).all()
 
 
 def test_room_is_added_around_a_picture_and_its_settings_come_back(page, source):

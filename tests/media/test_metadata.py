@@ -1,9 +1,12 @@
 """Settings inside PNG files: written, read back, and read from files that mean no good."""
 
+import base64
+import io
 import json
 import zlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -83,6 +86,28 @@ def test_files_are_hashes_and_are_known_again_under_any_name(tmp_path):
         recipe.with_files(images=(BOAT,))
 
 
+def test_what_was_painted_over_comes_back_unless_it_is_too_intricate(tmp_path):
+    rng = np.random.default_rng(0)
+    coarse, fine = rng.integers(0, 256, (20, 30), np.uint8), rng.integers(0, 256, (800, 800), np.uint8)
+    for number, levels in enumerate((coarse, fine)):
+        Image.fromarray(levels).save(tmp_path / f"mask-{number}.png")
+        made = result_of(prompt="a cat", images=(BOAT,), mask=tmp_path / f"mask-{number}.png")
+        recipe = read_recipe(write(tmp_path / "a.png", made))
+        if number == 0:
+            assert (np.asarray(recipe.request.mask) == 255 * (levels > 127)).all()
+            assert recipe.missing([BOAT]) == {}
+            again = recipe.with_files(images=(BOAT,))
+            assert written(replace(made, request=again))["mask_png"] == written(made)["mask_png"]
+        else:
+            assert recipe.missing([BOAT]) == {"masks": 1}
+            with pytest.raises(InvalidRequestError, match="made with 1 mask more than were given"):
+                recipe.with_files(images=(BOAT,))
+
+
+def written(result):
+    return json.loads(describe(result, SETTINGS)[0]["x2i"])
+
+
 def test_another_file_takes_the_place_of_an_unknown_one(tmp_path):
     recipe = read_recipe(write(tmp_path / "a.png", result_of(images=(BOAT,), control_strength=0.5)))
     again = recipe.with_files(images=(CAT,))
@@ -111,6 +136,13 @@ def test_the_page_gets_copies_that_gradios_writer_knows_what_to_do_with():
     assert made.images[0].info == {}
 
 
+def png_of(size):
+    buffer = io.BytesIO()
+    Image.new("1", size).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+HUGE = png_of((9000, 4))
 GOOD = json.loads(describe(result_of(prompt="a house"), SETTINGS)[0]["x2i"])
 
 
@@ -129,6 +161,11 @@ GOOD = json.loads(describe(result_of(prompt="a house"), SETTINGS)[0]["x2i"])
         ({"loras": [5]}, "damaged or not ours"),
         ({"loras": [{"sha256": None, "weight": "1"}]}, "must be a number"),
         ({"format": 2}, "another version"),
+        ({"mask_png": 5}, "the mask in them is no text"),
+        ({"mask_png": "a" * 70_000}, "the mask in them is no text"),
+        ({"mask_png": "!"}, "damaged or not ours"),
+        ({"mask_png": "AAAA"}, "the mask in them is no PNG"),
+        ({"mask_png": HUGE}, "is 9,000 x 4 pixels"),
         ({"preset": {}}, None),
     ],
 )

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, show_value
-from x2i_app.media.images import fit_size, load_image
+from x2i_app.media.images import fit_size, load_image, load_mask
 from x2i_app.request import GenerationRequest
 
 _STEP = 16  # pixels of a picture's side to a token of FLUX
@@ -61,8 +61,7 @@ def load_painting(request: GenerationRequest) -> Painting | None:
     image = load_image(request.source)
     mask = None
     if request.mask is not None:
-        mask = load_image(request.mask).convert("L").resize(image.size, Image.Resampling.NEAREST)
-        mask = mask.point(lambda level: 255 if level > 127 else 0)
+        mask = load_mask(request.mask).resize(image.size, Image.Resampling.NEAREST)
         if not mask.getbbox() and not any(request.outpaint):
             raise InvalidRequestError("The mask is black all over, so there is nothing to paint; paint a part white.")
     if any(request.outpaint):

@@ -68,6 +68,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return bare
 
 
+def load_mask(source: Any) -> Image.Image:
+    """A mask, from what `load_image` takes: L, 255 where it is lighter than the middle and 0 elsewhere."""
+    return load_image(source).convert("L").point(lambda level: 255 if level > 127 else 0)
+
+
 def fit_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     """(width, height) in pixels of the same aspect and at most `max_pixels` (>= 1) in area; never larger than given."""
     scale = (max_pixels / (width * height)) ** 0.5

@@ -1,9 +1,12 @@
 """How a picture was made, inside its PNG file: written as text chunks, and read back from anybody's file.
 
 Two texts: `x2i`, JSON with every setting, from which the picture can be made again; and `parameters`, the lines of the
-A1111 web UI, which many programs show. Media are there as SHA-256 hashes of their files, never as names or contents.
+A1111 web UI, which many programs show. Media are there as SHA-256 hashes of their files, never as names or contents;
+but a mask is there itself, black and white, because what was painted by hand is in no file that could be given again.
 """
 
+import base64
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,7 @@ from x2i_app import __version__
 from x2i_app.errors import InvalidRequestError, MediaError, X2IError
 from x2i_app.media.guard import is_path, show_name, sniff
 from x2i_app.media.hashing import path_hash
-from x2i_app.media.images import open_image
+from x2i_app.media.images import load_image, load_mask, open_image
 from x2i_app.presets import FLUX_MODELS, PRESETS
 from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult, Turn, validate_text
 from x2i_app.settings import Settings
@@ -26,6 +29,7 @@ from x2i_app.settings import Settings
 KEY, PARAMETERS = "x2i", "parameters"
 _FORMAT = 1
 _MOST_BYTES = 512 * 1024  # of JSON; the longest conversation that a request may have fits well
+_MOST_MASK = 64 * 1024  # letters; what is painted by hand has a few thousand
 _KINDS = ("images", "videos", "audios")
 _PREFIX = "sha256:"
 _FIELDS = ("prompt", "reason", "width", "height", "num_inference_steps", "guidance_scale", "seed", "control_strength")
@@ -36,7 +40,8 @@ class Recipe:
     """How a picture was made, as its file says.
 
     request: what to ask for to get it again; in the place of each media and LoRA file stands its hash, "sha256:..." or
-    "" where none was known. preset, flux: names of the registry, or None for a model that is not in it.
+    "" where none was known; the mask is a PIL image, unless it was too intricate to be kept. preset, flux: names of the
+    registry, or None for a model that is not in it.
     """
 
     request: GenerationRequest
@@ -53,12 +58,12 @@ class Recipe:
     def missing(self, files: Sequence[Any]) -> dict[str, int]:
         """How many files, of the conversation's earlier turns too, are still hashes, and not of one of `files`.
 
-        By kind: images, videos, audios, loras; none of which is 0.
+        By kind: images, videos, audios, loras, masks; none of which is 0.
         """
         known = {path_hash(file) for file in files}
         request = self.request
         wanted = {kind: [f for turn in (*request.history, request) for f in getattr(turn, kind)] for kind in _KINDS}
-        wanted["loras"] = [file for file, _ in request.loras]
+        wanted |= {"loras": [file for file, _ in request.loras], "masks": [request.mask]}
         counts = {kind: sum(is_hash(hash) and hash not in known for hash in hashes) for kind, hashes in wanted.items()}
         return {kind: count for kind, count in counts.items() if count}
 
@@ -88,7 +93,7 @@ class Recipe:
             replace(turn, **{kind: tuple(files.get(hash, hash) for hash in getattr(turn, kind)) for kind in _KINDS})
             for turn in self.request.history
         ]
-        media |= {name: files.get(hash, hash) for name, hash in _painted(self.request).items() if hash is not None}
+        media |= {name: files.get(hash, hash) for name, hash in _painted(self.request).items() if is_hash(hash)}
         request = replace(self.request, **media, history=tuple(turns), loras=tuple(zip(names, weights, strict=True)))
         left = Recipe(request).missing(())
         if left:
@@ -158,6 +163,7 @@ def _as_json(result: GenerationResult, settings: Settings) -> dict[str, Any]:
         **{field: getattr(request, field) for field in _FIELDS},
         **_turn(request.turn),
         **{field: None if source is None else _digest(source) or "" for field, source in _painted(request).items()},
+        "mask_png": None if request.mask is None else _mask_as_text(request.mask),
         "strength": request.strength,
         "outpaint": list(request.outpaint),
         "history": turns,
@@ -213,14 +219,38 @@ def _recipe(found: Any) -> Recipe:
     known = {field: found[field] for field in _FIELDS}
     history = [_sources(turn) | {"prompt": turn["prompt"], "answer": turn["answer"]} for turn in found["history"]]
     loras = [(_source(lora["sha256"]), lora["weight"]) for lora in found["loras"]]
-    # These four came later than the format.
+    # These five came later than the format.
     painting = {
         field: _source(found[field] or None) for field in ("source_image", "mask") if found.get(field) is not None
     }
+    if found.get("mask_png") is not None:
+        painting["mask"] = _mask_from_text(found["mask_png"])
     painting |= {"strength": found.get("strength"), "outpaint": found.get("outpaint", (0, 0, 0, 0))}
     request = GenerationRequest(**known, **_sources(found), **painting, history=history, loras=loras)
     preset, flux = (validate_text(name, found.get(name) or "") for name in ("preset", "flux"))
     return Recipe(request, preset if preset in PRESETS else None, flux if flux in FLUX_MODELS else None)
+
+
+def _mask_as_text(source: Any) -> str | None:
+    """A mask as base64 of a PNG; None if that is long, or the file has gone."""
+    try:
+        mask = load_mask(source)
+    except MediaError:
+        return None
+    buffer = io.BytesIO()
+    mask.convert("1", dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return text if len(text) <= _MOST_MASK else None
+
+
+def _mask_from_text(text: Any) -> Image.Image:
+    if not isinstance(text, str) or len(text) > _MOST_MASK:
+        raise InvalidRequestError(f"the mask in them is no text of up to {_MOST_MASK:,} letters.")
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as mask:
+            return load_image(mask).convert("L")
+    except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InvalidRequestError("the mask in them is no PNG within the caps.") from None
 
 
 def _sources(turn: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -147,7 +147,14 @@ SEND_MASK = """async values => {
   if (window.x2iPainter) values[4] = await window.x2iPainter.mask();
   return values;
 }"""
+# Another picture wants another mask; but one that came back from a file may wait for its picture.
+_NEXT_MASK = """mask => {
+  const next = window.x2iMaskWaits ? mask : null;
+  window.x2iMaskWaits = false;
+  return next;
+}"""
 _SHOW = """(picture, mask) => {
+  if (mask && !picture) window.x2iMaskWaits = true;
   window.x2iPainted = [picture?.url ?? "", mask?.url ?? ""];
   window.x2iPainter?.show(...window.x2iPainted);
 }"""
@@ -205,7 +212,7 @@ def build_painter(image: gr.Image, mask: gr.Image) -> list[gr.components.Compone
                 for side in MARGINS
             ]
     gr.on([image.change, mask.change], None, [image, mask], None, js=_SHOW, **quiet)
-    image.input(None, None, mask, js="() => null", **quiet)  # another picture wants another mask
+    image.input(None, mask, mask, js=_NEXT_MASK, **quiet)
     clear.click(None, None, mask, js=_CLEAR, **quiet)
     size.change(None, size, None, js="size => { window.x2iPainter?.size(size); }", **quiet)
     return [mask, strength, *margins]

@@ -60,7 +60,7 @@ def _of_tab(tab: Tab, request: GenerationRequest, is_home: bool) -> list[Any]:
         **painting_values(request),
     }
     if is_hash(request.mask):
-        known["mask"] = None
+        known["mask"] = None  # the note says so
     return [known.get(name, gr.skip()) for name in tab.parameters]
 
 

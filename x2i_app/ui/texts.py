@@ -219,6 +219,7 @@ _FILES = {
     "videos": Text("{count} film(s)", "{count} 段视频"),
     "audios": Text("{count} sound(s)", "{count} 段声音"),
     "loras": Text("{count} LoRA(s)", "{count} 个 LoRA"),
+    "masks": Text("what was painted over, by hand", "手动涂抹的区域"),
 }
 _BEFORE = Text("{count} before you", "前面还有 {count} 个")
 _PICTURE = Text("picture {picture} of {pictures}", "第 {picture} 张，共 {pictures} 张")

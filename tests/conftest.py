@@ -116,7 +116,7 @@ def run_app(folder: Path, *arguments: str, watch: bool = False, **environment: s
 def app(tmp_path_factory) -> Iterator[App]:
     """One real app for all tests, in an empty working folder."""
     # A test that leaves its page keeps the next ones waiting for a moment only.
-    with run_app(tmp_path_factory.mktemp("server"), "--linger", "20", watch=True) as app:
+    with run_app(tmp_path_factory.mktemp("server"), "--linger", "20", "--mcp", watch=True) as app:
         yield app
 
 

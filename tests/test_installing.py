@@ -36,14 +36,15 @@ def test_the_wheel_has_the_code_the_assets_and_nothing_else(wheel):
     assert names - assets == tracked("x2i_app")
 
 
-def test_the_wheel_asks_for_what_requirements_txt_names_and_has_an_extra_for_more_machines(wheel):
+def test_the_wheel_asks_for_what_requirements_txt_names_and_has_its_extras(wheel):
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     asked = set(Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist"))
-    (extra,) = (line for line in asked if "extra ==" in line)
-    assert set(map(Requirement, asked - {extra})) == requirements_in("requirements.txt")
-    assert Requirement(extra).marker.evaluate({"extra": "scale"})
-    assert Requirement(extra.partition(";")[0]) in requirements_in("tests/requirements.txt")
+    extras = sorted(line for line in asked if "extra ==" in line)
+    assert set(map(Requirement, asked - {*extras})) == requirements_in("requirements.txt")
+    for extra, name in zip(extras, ("mcp", "scale"), strict=True):
+        assert Requirement(extra).marker.evaluate({"extra": name})
+        assert Requirement(extra.partition(";")[0]) in requirements_in("tests/requirements.txt")
 
 
 def requirements_in(name: str) -> set[Requirement]:

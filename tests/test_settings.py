@@ -34,6 +34,7 @@ OTHER_VALUES = {
     "login": "ann:long enough",
     "share": True,
     "share_openly": True,
+    "mcp": True,
     "preview": False,
     "linger": 20,
     "queue_size": 3,

@@ -19,7 +19,7 @@ from huggingface_hub import SpaceCard, SpaceHardware
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from PIL import Image
-from safety.wire import call
+from safety.wire import ask, call
 
 from x2i_app.engine import Engine
 from x2i_app.errors import GenerationCancelledError
@@ -70,6 +70,10 @@ def test_it_draws_on_a_space_without_a_gpu(space, tmp_path):
 def test_visitors_of_a_space_change_no_model_and_name_no_file(space):
     for endpoint, data in (("switch", ["x2i-tiny", "/etc", ""]), ("switch", ["", "", ""]), ("unload", [])):
         assert "cannot be changed from the browser" in call(space.url, endpoint, data)
+
+
+def test_assistants_have_no_way_in_unless_that_is_asked_for(space):
+    assert ask(space.url, "POST", "/gradio_api/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).status == 404
 
 
 def test_behind_the_hub_s_proxy_the_page_knows_its_public_address(space):

@@ -55,6 +55,7 @@ class Settings:
     )
     share: bool = _setting(False, "make a public share link; needs a login, or --share-openly")
     share_openly: bool = _setting(False, "let everybody who has the share link in, without a login")
+    mcp: bool = _setting(False, "let assistants draw, by the Model Context Protocol; needs the extra mcp")
     preview: bool = _setting(True, "show what the picture is going to be at each step")
     linger: int = _setting(300, "seconds that a job goes on after its page was closed or lost; 0 stops it at once")
     queue_size: int = _setting(64, "jobs that may wait at once")

@@ -13,6 +13,7 @@ from x2i_app.ui.server import serve
 
 PASSWORD = "a long password"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+TOOLS = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def guarded(tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     folder = tmp_path_factory.mktemp("guarded")
     variables = {"X2I_LOGIN": f"ann:{PASSWORD}", "X2I_HOSTS": "x2i.example.org, other.example"}
-    with run_app(folder, "--preset", "custom:qwen2.5-vl", "--mllm", str(empty), **variables) as app:
+    with run_app(folder, "--mcp", "--preset", "custom:qwen2.5-vl", "--mllm", str(empty), **variables) as app:
         yield app
 
 
@@ -42,6 +43,7 @@ def test_t7_without_a_cookie_every_route_but_the_page_is_closed(guarded):
         ("POST", "/gradio_api/queue/join", {"data": [], "fn_index": 0, "session_hash": "a"}),
         *[("POST", f"/gradio_api/{route}/text", {"data": ["a", *SETTINGS]}) for route in ("call", "run", "api")],
         ("POST", "/gradio_api/call/v2/text", {"prompt": "a"}),
+        ("POST", "/gradio_api/mcp", TOOLS),
         ("GET", "/gradio_api/heartbeat/abc", None),  # the last: once it is open it has no end
     ):
         for cookie in ({}, {"Cookie": "access-token=1; access-token-unsecure=1"}):
@@ -57,6 +59,8 @@ def test_t7_with_the_cookie_they_open_and_after_twenty_wrong_logins_nobody_may_t
     assert welcome.status == 200
     cookie = {"Cookie": welcome.headers["set-cookie"].partition(";")[0]}
     assert ask(guarded.url, "GET", "/gradio_api/info", None, cookie).status == 200
+    accept = {"Accept": "application/json, text/event-stream"}
+    assert ask(guarded.url, "POST", "/gradio_api/mcp", TOOLS, cookie | accept).status == 200
     statuses = [log_in(guarded, f"wrong {i}").status for i in range(20)]
     assert statuses == [400] * 10 + [429] * 10
     ask(guarded.url, "GET", "/login")  # looking at the page forgives nothing

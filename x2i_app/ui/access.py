@@ -15,6 +15,7 @@ from x2i_app.settings import Settings
 API = "/gradio_api"
 UPLOAD = f"{API}/upload"
 LOGIN = "/login"
+MCP = f"{API}/mcp"  # only where a setting opens it
 
 # What the page and the API clients need of Gradio. Everything else that it serves is closed: its proxy, monitoring,
 # run history, recordings, deep links, streams and component functions.

@@ -89,6 +89,37 @@ JSON="Content-Type: application/json"
 EVENT=$(curl -s "$X2I/gradio_api/call/v2/status" -H "$JSON" -d '{}' | cut -d '"' -f 4)
 curl -s "$X2I/gradio_api/call/status/$EVENT"
 ```
+
+## Assistants
+
+With `--mcp` (`X2I_MCP=1`) the same eight are tools of the [Model Context Protocol](https://modelcontextprotocol.io), at
+`/gradio_api/mcp` (streamable HTTP). It is an extra, which `pip install 'mcp>=1.30,<2'` adds, and off unless asked for;
+host, origin, login (send the cookie) and limits are as everywhere. A tool answers with the picture itself, its address
+and the report. Files are the path that an upload gave, the address of an earlier picture, or a `data:` URL of up to
+700 KB; `fusion` takes `prompt` and `files` in the place of `message`. Progress names the job; hanging up stops it.
+
+```json
+{"mcpServers": {"x2i": {"type": "http", "url": "http://127.0.0.1:7860/gradio_api/mcp"}}}
+```
+
+```python
+import asyncio
+
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+
+async def main():
+    async with streamable_http_client("http://127.0.0.1:7860/gradio_api/mcp") as (read, write, _):
+        async with ClientSession(read, write) as session:
+            await session.initialize()
+            print([tool.name for tool in (await session.list_tools()).tools])
+            answer = await session.call_tool("text", {"prompt": "a red house on snow", "seed": 1, "steps": 4})
+            print(answer.content[0].mimeType, answer.content[-1].text)
+
+
+asyncio.run(main())
+```
 """
 
 

@@ -20,9 +20,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from x2i_app.engine import EngineStatus
 from x2i_app.request import show_value
-from x2i_app.ui.access import API, LOGIN, UPLOAD, Backoff, Hosts, is_logged_in, is_open, names_function, needs_login
+from x2i_app.ui.access import (
+    API,
+    LOGIN,
+    MCP,
+    UPLOAD,
+    Backoff,
+    Hosts,
+    is_logged_in,
+    is_open,
+    names_function,
+    needs_login,
+)
 from x2i_app.ui.lobby import Lobby
-from x2i_app.ui.payloads import JSON_BYTES, UPLOAD_BYTES, Refusal, check_json, is_address, receive_files
+from x2i_app.ui.payloads import JSON_BYTES, UPLOAD_BYTES, Refusal, check_json, is_address, read_object, receive_files
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +64,20 @@ class Gate:
     """ASGI middleware around Gradio's app.
 
     hosts: names that are ours. has_login: whether visitors must log in. status: how the engine is, for /health.
-    lobby: where there is room for jobs, or not.
+    lobby: where there is room for jobs, or not. mcp: what answers assistants, where that is asked for.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, has_login: bool, status: Callable[[], EngineStatus], lobby: Lobby):
-        self._app, self._hosts, self._has_login, self._status, self._lobby = app, hosts, has_login, status, lobby
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Hosts,
+        has_login: bool,
+        status: Callable[[], EngineStatus],
+        lobby: Lobby,
+        mcp: ASGIApp | None = None,
+    ):
+        self._app, self._hosts, self._has_login, self._status = app, hosts, has_login, status
+        self._lobby, self._mcp = lobby, mcp
         self._backoff = Backoff()
         self._uploads = 0
         self._policy = _page_policy("SPACE_ID" in os.environ)
@@ -99,7 +119,10 @@ class Gate:
         method = request.method
         if method == "OPTIONS":
             raise Refusal(405, "OPTIONS is not answered; use GET or POST.")
-        if not is_open(method, path):
+        is_mcp = self._mcp is not None and path == MCP
+        if is_mcp and method != "POST":
+            raise Refusal(405, "Assistants call by POST alone.", {"Allow": "POST"})
+        if not (is_mcp or is_open(method, path)):
             raise Refusal(404, "There is nothing here; /gradio_api/info lists what there is.")
         if self._has_login and needs_login(method, path) and not is_logged_in(request):
             raise Refusal(401, "Log in first: POST username and password to /login, and send the cookie.")
@@ -113,6 +136,10 @@ class Gate:
                 self._check_logins()
             body = await self._read(request)
             receive = _replay(body, receive)
+            if is_mcp:
+                read_object(body, '{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}')
+                await self._mcp(request.scope, receive, answer)
+                return None
             if names_function(path):
                 function, session = check_json(body, path.rpartition("/")[2], request.scope["app"])
                 with self._lobby.room_for(function, session, request.scope):

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 _OWN = {"preprocess", "data_model"}  # how a value is taken and what form it has, set on components one by one
 _STRANGE = "A value came that this page does not send; reload the page, and try again."
-_INTERNAL = "That did not work because of an internal error; the log says more."
+INTERNAL = "That did not work because of an internal error; the log says more."
 DISK_FULL = "The disk is full, and no file can be written; try again later, or tell whoever runs this app."
 
 
@@ -78,7 +78,7 @@ class Page(gr.Blocks):
             cause = error.__cause__ or error
             is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
             logger.error("An event of the page failed: %s", cause, exc_info=None if is_full else error)
-            raise as_gradio_error(EngineError(DISK_FULL if is_full else _INTERNAL)) from error
+            raise as_gradio_error(EngineError(DISK_FULL if is_full else INTERNAL)) from error
 
 
 class _Components(BlocksConfig):

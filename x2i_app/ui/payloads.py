@@ -45,12 +45,7 @@ def check_json(body: bytes, name: str, app: Any) -> tuple[Any, str | None]:
     name: of the endpoint, which counts where the body has no `fn_index`. app: Gradio's, with its functions. Gives
     Gradio's function that is called, and the session if the body names one.
     """
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):  # no JSON, no UTF-8, thousands of digits or of brackets
-        raise Refusal(400, 'The body is no JSON; send an object such as {"data": [...]}.') from None
-    if not isinstance(payload, dict):
-        raise Refusal(400, 'The body is no JSON object; send one such as {"data": [...]}.')
+    payload = read_object(body, '{"data": [...]}')
     for key in ("session_hash", "event_id"):
         value = payload.get(key)
         if value is not None and not (isinstance(value, str) and re.fullmatch(r"[\w-]{1,64}", value, re.ASCII)):
@@ -61,6 +56,17 @@ def check_json(body: bytes, name: str, app: Any) -> tuple[Any, str | None]:
     if isinstance(payload.get("data"), list):  # Gradio refuses what is no list in words of its own
         _check_data(payload["data"], function.inputs)
     return function, payload.get("session_hash")
+
+
+def read_object(body: bytes, such_as: str) -> dict[str, Any]:
+    """The JSON object that a body is; such_as: what to send instead, where it is none."""
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, thousands of digits or of brackets
+        raise Refusal(400, f"The body is no JSON; send an object such as {such_as}.") from None
+    if not isinstance(payload, dict):
+        raise Refusal(400, f"The body is no JSON object; send one such as {such_as}.")
+    return payload
 
 
 def _find(functions: Mapping[int, Any], number: Any, name: str) -> Any:
@@ -100,7 +106,7 @@ def _check_files(value: Any, folder: Path, depth: int = 0) -> None:
         raise Refusal(400, f"The body is nested deeper than {_MAX_DEPTH} levels; send plain values.")
     if isinstance(value, dict):
         path = value.get("path")
-        if isinstance(path, str) and (is_address(path) or not _is_inside(path, folder)):
+        if isinstance(path, str) and (is_address(path) or not is_inside(path, folder)):
             raise Refusal(400, f"{show_name(path)} was not uploaded here; send the file itself to {UPLOAD} first.")
         value = list(value.values())
     if isinstance(value, list):
@@ -108,7 +114,8 @@ def _check_files(value: Any, folder: Path, depth: int = 0) -> None:
             _check_files(item, folder, depth + 1)
 
 
-def _is_inside(path: str, folder: Path) -> bool:
+def is_inside(path: str, folder: Path) -> bool:
+    """Whether a path, of a stranger's, leads into the folder, which is an absolute one without links."""
     try:
         return Path(path).resolve().is_relative_to(folder)
     except (OSError, ValueError, RuntimeError):  # too long, with a NUL, or links in a circle

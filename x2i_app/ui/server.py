@@ -40,8 +40,9 @@ def serve(settings: Settings) -> None:
     page = build_page(engine)
     page.queue(default_concurrency_limit=None)
     hosts = Hosts(settings, os.environ)
-    has_login = bool(settings.login)
-    gate = Middleware(Gate, hosts=hosts, has_login=has_login, status=lambda: engine.status, lobby=Lobby(engine))
+    has_login, mcp = bool(settings.login), _load_mcp(engine) if settings.mcp else None
+    lobby = Lobby(engine)
+    gate = Middleware(Gate, hosts=hosts, has_login=has_login, status=lambda: engine.status, lobby=lobby, mcp=mcp)
     try:
         _, url, share_url = page.launch(
             server_name=settings.host,
@@ -57,7 +58,7 @@ def serve(settings: Settings) -> None:
             prevent_thread_lock=True,
             quiet=True,
             show_error=False,
-            app_kwargs={"middleware": [gate]},
+            app_kwargs={"middleware": [gate]} | ({"lifespan": mcp.lifespan} if mcp else {}),
             state_session_capacity=_SESSIONS,
             max_file_size=UPLOAD_BYTES,  # so that the page refuses what is larger before it sends it
             # Gradio follows so many events at once and lets others wait unheard, before they reach our queue.
@@ -65,7 +66,7 @@ def serve(settings: Settings) -> None:
             # Whatever the environment says: no second way in beside the gate, and nothing about visitors kept.
             enable_monitoring=False,
             run_history=False,
-            mcp_server=False,
+            mcp_server=False,  # ours is another one
             pwa=False,
             ssr_mode=False,
             num_workers=0,
@@ -84,6 +85,18 @@ def serve(settings: Settings) -> None:
         page.block_thread()
     finally:
         engine.close()
+
+
+def _load_mcp(engine: Engine):
+    try:
+        from x2i_app.ui.mcp_server import McpServer  # an extra, which may be missing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "mcp":
+            raise
+        raise InvalidRequestError(
+            "--mcp needs the package mcp, which is not installed; install it with: pip install 'mcp>=1.30,<2'"
+        ) from None
+    return McpServer(engine, engine.settings.root_path)
 
 
 def _log_to_terminal() -> None:

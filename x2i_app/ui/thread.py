@@ -57,13 +57,14 @@ def _path(file: Any) -> str:
 def as_thread(turns: Sequence[tuple[Turn, str | None]]) -> list[dict[str, Any]]:
     """The same as JSON, which `read_thread` reads again."""
     return [
-        {"prompt": turn.prompt, "answer": turn.answer, "picture": picture and _as_file(picture)}
-        | {kind: [_as_file(path) for path in getattr(turn, kind) if isinstance(path, str)] for kind in KINDS}
+        {"prompt": turn.prompt, "answer": turn.answer, "picture": picture and as_file(picture)}
+        | {kind: [as_file(path) for path in getattr(turn, kind) if isinstance(path, str)] for kind in KINDS}
         for turn, picture in turns
     ]
 
 
-def _as_file(path: str) -> dict[str, Any]:
+def as_file(path: str) -> dict[str, Any]:
+    """A file of this app as it stands in JSON."""
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 

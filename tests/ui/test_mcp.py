@@ -1,0 +1,172 @@
+"""Assistants' way in: the protocol's own client against the real app, and what is refused."""
+
+import asyncio
+import base64
+import io
+import json
+import sys
+import time
+
+import httpx
+import pytest
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
+from safety.wire import ask, upload
+
+from x2i_app.errors import InvalidRequestError
+from x2i_app.settings import ASSETS, Settings
+from x2i_app.ui.server import serve
+
+BOAT = ASSETS / "examples/images/boat-at-sunset.png"
+ROUTE = "/gradio_api/mcp"
+SMALL = {"width": 64, "height": 96, "steps": 2, "seed": 9}
+LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+def talk(server, conversation):
+    """What a conversation with the app gives, a coroutine of a session."""
+
+    async def run():
+        async with (
+            streamable_http_client(server + ROUTE, http_client=httpx.AsyncClient(timeout=300)) as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return await conversation(session)
+
+    return asyncio.run(run())
+
+
+def call(server, tool, **arguments):
+    """Whether it was refused, what was said, and the pictures."""
+    answer = talk(server, lambda session: session.call_tool(tool, arguments))
+    words = "\n".join(part.text for part in answer.content if part.type == "text")
+    pictures = [base64.b64decode(part.data) for part in answer.content if part.type == "image"]
+    return answer.isError, words, [Image.open(io.BytesIO(picture)) for picture in pictures]
+
+
+def test_the_endpoints_are_tools_which_say_what_they_take_and_what_the_model_knows(server):
+    tools = {tool.name: tool for tool in talk(server, lambda session: session.list_tools()).tools}
+    assert list(tools) == ["text", "image", "image_text", "video", "audio", "fusion", "status", "cancel"]
+    taken = tools["text"].inputSchema
+    assert taken["properties"]["width"] == {
+        "description": "Width",
+        "type": "integer",
+        "minimum": 64,
+        "maximum": 2048,
+        "multipleOf": 16,
+    }
+    assert taken["required"] == ["prompt"]
+    assert "striped" in taken["properties"]["loras"]["description"]
+    assert "houses, trees, cars" in tools["text"].description
+
+
+def test_a_call_draws_gives_the_picture_itself_and_tells_its_progress(server):
+    news = []
+
+    async def told(progress, total, message):
+        news.append((progress, message))
+
+    given = {"prompt": "a red house", **SMALL, "steps": 20}
+    answer = talk(server, lambda session: session.call_tool("text", given, progress_callback=told))
+    picture, words = answer.content
+    address, said, report = words.text.split("\n")
+    with Image.open(io.BytesIO(base64.b64decode(picture.data))) as drawn:
+        assert (drawn.format, drawn.size) == ("PNG", (64, 96))
+        assert json.loads(drawn.info["x2i"])["seed"] == 9
+    assert "house" in said
+    assert json.loads(report)["seeds"] == [9]
+    assert ask(server, "GET", address.removeprefix(server)).status == 200
+    numbers = [number for number, _ in news]
+    assert numbers == sorted(set(numbers))
+    assert all("(job " in message for _, message in news)
+    assert any("of 20" in message for _, message in news), news
+
+
+def test_files_are_uploads_earlier_pictures_or_inside_the_call(server):
+    (path,) = upload(server, ("boat.png", BOAT.read_bytes())).json()
+    is_wrong, words, _ = call(server, "image_text", image=path, prompt="make it night", control=1, **SMALL)
+    assert not is_wrong, words
+    first = words.partition("\n")[0]
+    inside = f"data:image/png;base64,{base64.b64encode(BOAT.read_bytes()).decode()}"
+    loras = [{"file": "striped", "weight": 0.5}]
+    is_wrong, words, (picture,) = call(server, "fusion", files=[first, inside], loras=loras, **SMALL)
+    assert not is_wrong, words
+    made = json.loads(picture.info["x2i"])
+    assert (len(made["images"]), made["loras"][0]["weight"]) == (2, 0.5)
+    said = [{"prompt": "make it night", "images": [path], "answer": "a boat", "picture": first}]
+    is_wrong, words, (picture,) = call(server, "image_text", prompt="make it day", history=said, **SMALL)
+    assert not is_wrong, words
+    assert json.loads(picture.info["x2i"])["source_image"]
+
+
+WRONG = [
+    ("text", {"prompt": "a", "width": 100}, "width is 100; it must be a whole number, 64 to 2048 in steps of 16"),
+    ("text", {"prompt": "a", "wide": 1}, "text has no parameter 'wide'; it takes prompt, width"),
+    ("text", {}, "There is nothing to draw from"),
+    ("text", {"prompt": "a", "loras": [{"file": "nobody"}]}, "There is no LoRA 'nobody' here"),
+    ("text", {"prompt": "a", "loras": [{"file": "/etc/passwd"}]}, "was not uploaded here"),
+    ("text", {"prompt": "a", "loras": [5]}, "must be a list of objects with file and weight"),
+    ("image", {"images": "/etc/passwd"}, "images is '/etc/passwd'; it must be a list"),
+    ("image", {"images": ["/etc/passwd"]}, "images: 'passwd' was not uploaded here; send the file to"),
+    ("image", {"images": ["http://127.0.0.1:1/gradio_api/file=/etc/passwd"]}, "was not uploaded here"),
+    ("image", {"images": ["https://example.org/a.png"]}, "was not uploaded here"),
+    ("image", {"images": [5]}, "images is 5; it must be the path that POST"),
+    ("video", {"video": "data:video/mp4;base64,!!"}, "video is a data: URL that cannot be read"),
+    ("image_text", {"prompt": "a", "history": [{"picture": "/etc/passwd"}]}, "was not uploaded here"),
+    ("image_text", {"prompt": "a", "history": [5]}, "history contains 5; each turn must"),
+    ("nothing", {}, "There is no tool 'nothing'; there are text, image"),
+]
+
+
+def test_what_is_wrong_is_told_in_a_sentence(server):
+    async def err(session):
+        return [await session.call_tool(tool, arguments) for tool, arguments, _ in WRONG]
+
+    for answer, (_, _, words) in zip(talk(server, err), WRONG, strict=True):
+        (said,) = (part.text for part in answer.content)
+        assert (answer.isError, words in said) == (True, True), said
+    assert call(server, "cancel", job="x")[:2] == (False, "There is no such job.")
+
+
+def test_a_caller_that_hangs_up_stops_its_job(server):
+    long = {"prompt": "long", "width": 512, "height": 512, "steps": 100}
+    body = LIST | {"method": "tools/call", "params": {"name": "text", "arguments": long, "_meta": {"progressToken": 1}}}
+    with httpx.stream("POST", server + ROUTE, json=body, headers=ACCEPT, timeout=300) as answer:
+        job = next(line for line in answer.iter_lines() if "step 1 of" in line).partition("(job ")[2][:32]
+    deadline = time.monotonic() + 60
+    while (phase := json.loads(call(server, "status", job=job)[1])["job"]["phase"]) not in ("cancelled", "done"):
+        assert time.monotonic() < deadline, phase
+        time.sleep(0.1)
+    assert phase == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("POST", {}, 200),
+        ("POST", {"Host": "evil.rebind"}, 400),
+        ("POST", {"Origin": "https://evil.example"}, 403),
+        ("GET", {}, 405),
+        ("DELETE", {}, 405),
+    ],
+)
+def test_the_route_has_the_same_gate_as_the_others(server, method, headers, status):
+    assert ask(server, method, ROUTE, LIST if method == "POST" else None, ACCEPT | headers).status == status
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b"[]", b"5", b'{"jsonrpc": "2.0", "method": 5}', b"\xff"])
+def test_what_is_no_call_is_refused(server, body):
+    answer = ask(server, "POST", ROUTE, body, ACCEPT)
+    assert answer.status == 400
+    assert "Traceback" not in answer.text
+    assert ask(server, "POST", ROUTE, b" " * (2**20 + 1), ACCEPT).status == 413
+
+
+def test_without_the_package_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    monkeypatch.delitem(sys.modules, "x2i_app.ui.mcp_server", raising=False)
+    with pytest.raises(InvalidRequestError, match="--mcp needs the package mcp, which is not installed; install it"):
+        serve(Settings(mcp=True))

@@ -18,7 +18,7 @@ SOURCES = [*PACKAGE, ROOT / "app.py"]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 FLOORS = (
-    ("__version__", "errors", "limits", "specs", "presets", "settings", "request", "notes", "hosting"),
+    ("__version__", "alone", "errors", "limits", "specs", "presets", "settings", "request", "notes", "hosting"),
     ("media",),
     ("encoders", "models"),
     ("painting", "pipeline"),

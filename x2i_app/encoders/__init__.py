@@ -6,6 +6,7 @@ from typing import get_args
 
 import torch
 
+from x2i_app.alone import alone
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.encoders.internvl import InternVLEncoder
 from x2i_app.encoders.minicpm_o import MiniCPMOEncoder
@@ -31,6 +32,7 @@ def encoder_class(family: str) -> type[MLLMEncoder]:
     return _CLASSES[family]
 
 
+@alone
 def load_encoder(
     family: str,
     directory: str | Path,

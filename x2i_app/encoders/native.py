@@ -11,6 +11,7 @@ import torch
 from accelerate import init_empty_weights
 from transformers import BatchFeature, GenerationConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
+from x2i_app.alone import alone
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.encoders.grouping import run_in_groups
 from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly, read_head
@@ -206,6 +207,7 @@ class NativeEncoder(MLLMEncoder):
         )
         return self._choose(asked, answered)
 
+    @alone
     def add_head(self) -> None:
         """Put the language-model head on the model, if it is not there yet; nothing that is loaded is copied.
 

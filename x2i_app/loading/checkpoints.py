@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from x2i_app.alone import alone
 from x2i_app.errors import CheckpointError
 from x2i_app.loading.files import check_file
 from x2i_app.models import AlignNet
@@ -16,6 +17,7 @@ _ZIP = b"PK\x03\x04"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # what diffusers' save_pretrained writes
 
 
+@alone
 def load_alignnet(
     path: str | Path,
     *,

@@ -17,6 +17,7 @@ from diffusers import (
 )
 from safetensors import SafetensorError
 
+from x2i_app.alone import alone
 from x2i_app.errors import CheckpointError
 from x2i_app.loading.download import Report
 from x2i_app.loading.files import check_folder
@@ -71,6 +72,7 @@ def find_flux(
     return FluxSource(found, _find_folder(base, _BASE_FILES, models, report).path)
 
 
+@alone
 def load_flux(source: str | Path | FluxSource, dtype: torch.dtype, base: str = BASE) -> FluxModel:
     """Transformer, VAE and scheduler of a FLUX.1 model. source, base: as in `find_flux`. Raises CheckpointError."""
     if not isinstance(source, FluxSource):
@@ -86,6 +88,7 @@ def load_flux(source: str | Path | FluxSource, dtype: torch.dtype, base: str = B
     return transformer, _load_part(AutoencoderKL, source.base, "vae", dtype=dtype), scheduler
 
 
+@alone
 def load_transformer(source: str | Path, dtype: torch.dtype, base: str = BASE) -> FluxTransformer2DModel:
     """The transformer of a FLUX.1 model alone, e.g. of Fill or Depth, for `X2IPipeline.drawing_pipeline`.
 
@@ -99,6 +102,7 @@ def load_transformer(source: str | Path, dtype: torch.dtype, base: str = BASE) -
     )
 
 
+@alone
 def load_controlnet(source: str | Path, dtype: torch.dtype) -> FluxControlNetModel:
     """A FLUX.1 ControlNet, for `X2IPipeline.drawing_pipeline`. source: a folder or a hub id. Raises CheckpointError."""
     directory = find_directory(source, None, _CONTROLNET_FILES).path

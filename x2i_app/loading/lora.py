@@ -14,6 +14,7 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
 from safetensors import SafetensorError, safe_open
 
+from x2i_app.alone import alone
 from x2i_app.errors import CheckpointError
 from x2i_app.limits import LIMITS
 from x2i_app.loading.checkpoints import read_state_dict
@@ -167,6 +168,7 @@ def _scales(
     return scales
 
 
+@alone
 def use_loras(pipeline: X2IPipeline, loras: Sequence[tuple[str | Path, float]]) -> None:
     """Let exactly these LoRAs act on the pipeline's transformer, each with its weight: 0 is off, 1 is as trained.
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from x2i_app.alone import alone
 from x2i_app.specs import Precision
 
 # Activations beyond this are multiplied in 16 bit, section 3.2 of LLM.int8().
@@ -19,6 +20,7 @@ _OUTLIER_THRESHOLD = 6.0
 _BLOCK, _BLOCK_OF_SCALES, _TABLES = 64, 256, 16 * 4 + 256 * 4 + 4
 
 
+@alone
 def quantize(module: nn.Module, precision: Precision, device: torch.device) -> None:
     """Swap every linear layer of `module` but a language-model head for one with smaller weights, in place.
 

@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel, ModelMixin
 from torch import nn
 
+from x2i_app.alone import alone
 from x2i_app.encoders import encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.control import load_light_control
@@ -35,6 +36,7 @@ class Parts(NamedTuple):
         return {name: part for name, part in self._asdict().items() if part is not None}
 
 
+@alone
 def build_skeleton(
     preset: str,
     mllm: str | Path | None = None,
@@ -134,6 +136,7 @@ def _folder(source: str | Path, name: str) -> Path:
     return Path(source)
 
 
+@alone
 def skeleton_of(parts: Parts) -> Parts:
     """The same parts, not quantised, on the meta device."""
     with torch.device("meta"):

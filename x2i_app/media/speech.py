@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from x2i_app.alone import alone
 from x2i_app.errors import CheckpointError, MediaError
 from x2i_app.media.audio import load_audio
 from x2i_app.media.guard import CAPS, MediaCaps, show_name
@@ -109,6 +110,7 @@ class Transcriber:
             del whisper
             torch.cuda.empty_cache()
 
+    @alone
     def _load(self):
         import torch
 

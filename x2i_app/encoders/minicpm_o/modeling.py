@@ -13,6 +13,7 @@ from transformers import Cache, PreTrainedModel, Qwen2Model
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import init
 
+from x2i_app.alone import alone
 from x2i_app.encoders.minicpm_o.audio import AudioProjector, AudioTower, count_tokens
 from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
 from x2i_app.encoders.minicpm_o.vision import CrossAttention, Resampler, VisionTower
@@ -119,6 +120,7 @@ class MiniCPMOModel(PreTrainedModel):
         counts = [count_tokens(length, self.config.audio_pool_step) for length in audio_lengths.tolist()]
         return torch.cat([sound[:count] for sound, count in zip(tokens, counts, strict=True)])
 
+    @alone
     def add_head(self) -> None:
         """Read the language-model head from the checkpoint that this model was loaded from, if it is not there yet.
 

@@ -16,6 +16,7 @@ from x2i_app.errors import EngineError
 from x2i_app.jobs import FairQueue, Job, Phase
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import Settings
+from x2i_app.ui import space
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.running import _follow
 
@@ -79,6 +80,18 @@ def test_what_stays_as_it_is_is_not_made_anew(page):
     told = in_own_thread(page.postprocess_data(function, changed, session))
     assert told[0] == {"visible": False, "__type__": "update"}
     assert session[function.outputs[0]._id] is not function.outputs[0]
+
+
+def test_a_nearly_full_disk_is_told_before_a_picture_is_drawn(page, monkeypatch):
+    """More must stay free than there is on the disk."""
+    draw = next(function.fn for function in page.fns.values() if function.api_name == "text")
+
+    async def ask() -> None:
+        await anext(draw(gr.Request(headers={}), "a house", 64, 64, 1, None, 7, 1, False, []))
+
+    monkeypatch.setattr(space, "SPARE_BYTES", 2**62)
+    with pytest.raises(gr.Error, match="The disk is nearly full; try again later"):
+        in_own_thread(ask())
 
 
 def test_who_waits_hears_of_another_place_once_a_second_and_of_all_else_at_once():

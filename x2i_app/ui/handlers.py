@@ -3,9 +3,11 @@
 import inspect
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from x2i_app.engine import Engine
 from x2i_app.errors import X2IError
@@ -15,6 +17,7 @@ from x2i_app.ui import texts
 from x2i_app.ui.lobby import arrived
 from x2i_app.ui.loras import lora_pairs
 from x2i_app.ui.running import Audience, as_gradio_error
+from x2i_app.ui.space import check_room
 from x2i_app.ui.tabs import Tab
 
 
@@ -50,6 +53,7 @@ def _submit(engine: Engine, tab: Tab, given: dict[str, Any], request: gr.Request
         fields = tab.fill(*(given[name] for name in tab.parameters))
         settings = {field: given[name] for name, field in SETTINGS.items() if given[name] is not None}
         asked = GenerationRequest(**fields, **settings, loras=lora_pairs(given["loras"], engine.settings))
+        check_room(Path(get_upload_folder()))  # before it is drawn in vain
         if asked.paints:  # it keeps the picture's own size; the page always sends one
             asked = replace(asked, width=None, height=None)
         return engine.submit(asked, request.session_hash or "", preview=True)

@@ -223,6 +223,25 @@ def test_several_pictures_with_seeds_that_can_be_used_again(page):
         expect(report).to_contain_text(seed)
 
 
+def test_of_several_pictures_a_conversation_goes_on_with_the_one_that_is_picked(page):
+    page.get_by_label("What should it show?").fill("a yellow balloon")
+    settle(page, **{"How many": 3, "Width": 64, "Height": 64})
+    draw(page, "text")
+    expect(pictures(page)).to_have_count(3)
+    pictures(page).nth(1).click()
+    page.wait_for_timeout(500)
+    open_tab(page, "image_text")
+    page.locator("#go-on input").check()
+    shown, seen = page.locator("#thread li img"), []
+    expect(shown).to_have_count(1)
+    for place in (0, 2, 1):
+        seen.append(shown.get_attribute("src"))
+        page.locator("#pictures .thumbnail-small").nth(place).click()
+        expect(shown).not_to_have_attribute("src", seen[-1])
+    expect(shown).to_have_attribute("src", seen[0])
+    assert len(set(seen)) == 3
+
+
 def test_stop_stops(page):
     page.get_by_label("What should it show?").fill("a rocket")
     settle(page, Steps=100, Width=512, Height=512)

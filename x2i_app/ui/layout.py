@@ -90,7 +90,9 @@ def build_page(engine: Engine) -> Page:
         for tab, button, inputs in drawn:
             made = _connect(engine, tab, button, [*inputs, *settings, panel.loras.value], result, audience)
             if "history" in tab.parameters:
-                connect_thread(engine, thread, dict(zip(tab.parameters, inputs, strict=True)), made, result)
+                connect_thread(
+                    engine, thread, dict(zip(tab.parameters, inputs, strict=True)), made, result, onward.place
+                )
         _keep_job(page, result, audience)
         # Only who follows the job writes its progress: an answer from here might come after the last word on it.
         answer = gr.Textbox(label="cancel", visible=False)

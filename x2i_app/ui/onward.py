@@ -17,6 +17,7 @@ from x2i_app.ui.browser import SHOW_TABS
 from x2i_app.ui.handlers import as_gradio_error
 from x2i_app.ui.session import Kept
 from x2i_app.ui.tabs import Tab
+from x2i_app.ui.thread import picture_at
 
 _QUIET: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
 _VISIT_SECONDS = 86_400
@@ -74,7 +75,7 @@ def connect_onward(
     async def compare(is_open: bool, place: int, pictures: list | None, job: str, kept: list[Kept]):
         if not is_open:
             return gr.skip()  # nothing is read or sent for who does not look
-        request, after = _request_of(engine, job, kept), _picture(pictures, place)
+        request, after = _request_of(engine, job, kept), picture_at(pictures, place)
         before = first_picture(request) if request else None
         if before is None or after is None:
             return None
@@ -105,7 +106,7 @@ def _connect_use(onward: Onward, button: gr.Button, tab: Tab, inputs: list, resu
     target = inputs[0]
 
     def use(place: int, pictures: list | None, given: Any):
-        picture = _picture(pictures, place)
+        picture = picture_at(pictures, place)
         if picture is None:
             raise gr.Error(texts.NOTHING_YET, duration=10, title=texts.FAILED.en, print_exception=False)
         return gr.Tabs(selected=tab.name), with_picture(tab.parameters[0], given, picture)
@@ -143,9 +144,3 @@ def _request_of(engine: Engine, job: str, kept: list[Kept]) -> GenerationRequest
     if known:
         return known.request
     return next((picture.request for picture in kept if picture.job == job), None)
-
-
-def _picture(pictures: list | None, place: int) -> str | None:
-    """The file of the picture that is looked at; else of the first."""
-    paths = [path for path, _ in pictures or []]
-    return paths[place] if 0 <= place < len(paths) else next(iter(paths), None)

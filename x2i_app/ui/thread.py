@@ -109,19 +109,34 @@ def build_thread() -> Thread:
 
 
 def connect_thread(
-    engine: Engine, thread: Thread, inputs: dict[str, gr.components.Component], made: Any, result: Any
+    engine: Engine,
+    thread: Thread,
+    inputs: dict[str, gr.components.Component],
+    made: Any,
+    result: Any,
+    place: gr.State,
 ) -> None:
-    """inputs: of the tab, by name; made: the event of its button; result: the right side of the page."""
+    """inputs: of the tab, by name; made: the event of its button; result: the right side of the page; place: which of
+    its pictures is looked at.
+    """
     history, image, prompt = (inputs[name] for name in ("history", "image", "prompt"))
 
-    def go_on(goes_on: bool, said: Any, job: str, pictures: list | None, image: str | None, prompt: str | None):
+    def go_on(
+        goes_on: bool,
+        said: Any,
+        job: str,
+        pictures: list | None,
+        image: str | None,
+        prompt: str | None,
+        place: int = 0,
+    ):
         known = engine.get(job) if isinstance(job, str) and goes_on else None
         if not known or not known.result:
             return gr.skip(), gr.skip(), gr.skip()
         turns, request = read_thread(said), known.result.request
         if turns and len(turns) != len(request.history):
             return gr.skip(), gr.skip(), gr.skip()  # it answers a thread that has gone on, or began anew, meanwhile
-        picture = next((path for path, _ in pictures or []), None)
+        picture = picture_at(pictures, place)
         # What was typed or added while it was drawn stays.
         is_sent = (image,) == request.images, (prompt or "") == request.prompt
         return (
@@ -135,10 +150,19 @@ def connect_thread(
     # Switched on, it goes on with the picture that is there; switched off, each picture stands alone again.
     thread.goes_on.input(
         lambda goes_on, said, *rest: go_on(goes_on, said, *rest) if goes_on else ([], gr.skip(), gr.skip()),
-        given,
+        [*given, place],
         [history, image, prompt],
         **_QUIET,
     ).success(show, [thread.goes_on, history], thread.shown, **_QUIET)
+
+    def choose(goes_on: bool, said: Any, pictures: list | None, event: gr.SelectData):
+        """Of several pictures the one that is picked is gone on with."""
+        turns = read_thread(said) if goes_on and type(event.index) is int else []
+        if not turns or turns[-1][1] not in [path for path, _ in pictures or []]:
+            return gr.skip()  # the thread is about another one
+        return as_thread([*turns[:-1], (turns[-1][0], picture_at(pictures, event.index))])
+
+    result.pictures.select(choose, [thread.goes_on, history, result.pictures], history, **_QUIET)
 
     def undo(said: Any):
         turns = read_thread(said)
@@ -151,6 +175,12 @@ def connect_thread(
     thread.new.click(lambda: [], None, history, **_QUIET)
     for event in (history.change, thread.tab.select):
         event(show, [thread.goes_on, history], thread.shown, **_QUIET)
+
+
+def picture_at(pictures: list | None, place: int) -> str | None:
+    """The file of the one of a gallery's pictures that is looked at; else of the first."""
+    paths = [path for path, _ in pictures or []]
+    return paths[place] if 0 <= place < len(paths) else next(iter(paths), None)
 
 
 def show(request: gr.Request, goes_on: bool, history: Any) -> str:

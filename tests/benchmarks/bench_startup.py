@@ -29,7 +29,7 @@ def start(*command: str) -> None:
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT)
         try:
-            while not (found := _url(log)):
+            while not (found := url_in(log)):
                 time.sleep(0.02)
             with urllib.request.urlopen(found) as answer:
                 assert answer.status == 200
@@ -38,7 +38,7 @@ def start(*command: str) -> None:
             process.wait()
 
 
-def _url(log) -> str | None:
+def url_in(log) -> str | None:
     log.seek(0)
     found = re.search(r"http://127\.0\.0\.1:\d+", log.read())
     return found and found.group()

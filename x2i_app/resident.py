@@ -126,6 +126,17 @@ class ResidentModel:
 
         return present_plan(pipeline, side, side), memory_use(pipeline.placement.device)
 
+    def plan(self, settings: Settings) -> "MemoryPlan":
+        """What another model would need here, before a byte of it is downloaded. Takes seconds; any thread may ask.
+
+        Raises X2IError's kinds for a model that nothing is known of.
+        """
+        quiet_libraries()
+        from x2i_app.loading.report import plan_memory
+
+        parts = {name: getattr(settings, name) for name in ("mllm", "flux", "light_control")}
+        return plan_memory(settings.preset, (settings.profile,), **parts)[0]
+
     def unload(self) -> None:
         """Let the model go, with all that it holds; its settings stay."""
         self.pipeline = None

@@ -2,7 +2,9 @@
 
 import re
 
+import gradio as gr
 import psutil
+import pytest
 
 from x2i_app.engine import Engine
 from x2i_app.request import GenerationRequest
@@ -10,6 +12,7 @@ from x2i_app.settings import Settings
 from x2i_app.ui import texts
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.memory_panel import memory_handler
+from x2i_app.ui.model_panel import needs_handler
 
 
 def test_it_waits_for_the_model_and_then_tells_plan_and_use():
@@ -36,3 +39,11 @@ def test_the_meter_is_only_looked_at_while_the_panel_is_open():
     assert clock["props"]["active"] is False
     events = {event for d in config["dependencies"] for _, event in d["targets"]}
     assert {"expand", "collapse", "tick"} <= events
+
+
+def test_what_is_chosen_says_what_it_needs_before_it_is_downloaded():
+    needs = needs_handler(Engine(Settings()))
+    said = needs(gr.Request(headers={}), "qwen2.5-vl-3b", "", "8gb")
+    assert "qwen2.5-vl-3b, profile 8gb: about 31.5 GB of files, and 7.1 GiB of the card&#x27;s memory." in said
+    with pytest.raises(gr.Error, match="cannot be changed from the browser"):
+        needs_handler(Engine(Settings(switch="no")))(gr.Request(headers={}), "qwen2.5-vl-3b", "", "8gb")

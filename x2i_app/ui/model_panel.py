@@ -18,6 +18,7 @@ from x2i_app.ui.handlers import as_gradio_error
 from x2i_app.ui.languages import language_of
 from x2i_app.ui.loras import Loras, build_loras
 from x2i_app.ui.tabs import unconverted
+from x2i_app.ui.texts_needs import needs as needs_words
 
 _POLL_SECONDS = 0.2
 
@@ -87,6 +88,15 @@ def connect_panel(engine: Engine, panel: Panel, refresh, outputs: list[gr.compon
     unloaded = panel.unload.click(unload_handler(engine), None, panel.facts, api_name="unload", **hidden)
     for done in (changed, unloaded):
         done.then(refresh, None, outputs, api_visibility="private", queue=False, show_progress="hidden")
+    gr.on(
+        [choice.input for choice in panel.choices],
+        needs_handler(engine),
+        panel.choices,
+        panel.facts,
+        api_visibility="private",
+        concurrency_limit=1,
+        show_progress="hidden",
+    )
     panel.section.expand(look, None, panel.facts, api_visibility="private", queue=False, show_progress="hidden")
 
 
@@ -118,6 +128,25 @@ def unload_handler(engine: Engine):
             yield words
 
     return unload
+
+
+def needs_handler(engine: Engine):
+    """Say what a model needs that is chosen and not loaded yet."""
+
+    def needs(request: gr.Request, preset: str, flux: str, profile: str) -> str:
+        _check_allowed(engine)
+        try:
+            names = [name if isinstance(name, str) else "" for name in (preset, flux, profile)]
+            _check_named(engine, *names[:2])
+            settings = engine.model.settings_for(*names)
+            plan = engine.model.plan(settings)
+        except X2IError as error:
+            raise as_gradio_error(error) from error
+        files = 2 * sum(part.parameters for part in plan.parts)  # bytes, of 16 bits each
+        words = needs_words(settings.preset, plan.profile, files, plan.needed, plan.where, language_of(request))
+        return f'<p role="status">{html.escape(words)}</p>{show_facts(engine, language_of(request))}'
+
+    return needs
 
 
 async def _follow(engine: Engine, done: "Future[None]", language: str) -> AsyncIterator[str]:

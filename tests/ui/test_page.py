@@ -18,6 +18,7 @@ from x2i_app.request import GenerationRequest
 from x2i_app.settings import Settings
 from x2i_app.ui import space
 from x2i_app.ui.layout import build_page
+from x2i_app.ui.page import Page
 from x2i_app.ui.running import _follow
 
 
@@ -118,3 +119,13 @@ def test_who_waits_hears_of_another_place_once_a_second_and_of_all_else_at_once(
     waiting = phases.count(Phase.QUEUED)
     assert phases[waiting:] == [Phase.ENCODING, Phase.FAILED]
     assert 1 <= waiting <= 1 + (time.monotonic() - start)
+
+
+@pytest.mark.parametrize("told", [[], [{"a": 1}], [{"a": 1}, {"b": 2}]])
+def test_a_list_told_to_one_component_is_its_value_also_a_list_of_one(page, told):
+    function = next(f for f in page.fns.values() if len(f.outputs) == 1 and isinstance(f.outputs[0], gr.JSON))
+    ours, gradios = (
+        in_own_thread(postprocess(function, told, SessionState(page)))
+        for postprocess in (page.postprocess_data, super(Page, page).postprocess_data)
+    )
+    assert ours == gradios

@@ -53,7 +53,9 @@ class Page(gr.Blocks):
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """As Gradio's, which would make anew, and describe, each component of which nothing is told but gr.skip()."""
-        if not isinstance(predictions, list | tuple) or len(predictions) != len(block_fn.outputs) or block_fn.batch:
+        # A list that is told to one component is its value, also a list of one.
+        many = isinstance(predictions, list | tuple) and 1 < len(block_fn.outputs) == len(predictions)
+        if not many or block_fn.batch:
             return await super().postprocess_data(block_fn, predictions, state)
         told = [gr.skip()] * len(predictions)
         news = [i for i, block in enumerate(block_fn.outputs) if block.stateful or not _is_skip(predictions[i])]

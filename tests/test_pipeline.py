@@ -184,6 +184,7 @@ def test_the_same_conditioning_drives_other_flux_pipelines(pipeline, conditionin
         ({"preset": "x2i-huge"}, UnknownPresetError, "no preset called 'x2i-huge'"),
         ({"profile": "1gb"}, InvalidRequestError, "profile is '1gb'"),
         ({"device": "toaster"}, InvalidRequestError, "device is 'toaster', which does not work here"),
+        ({"device": "meta"}, InvalidRequestError, "device is 'meta', which does not work here"),
         ({"device": "cuda:99"}, InvalidRequestError, "device is 'cuda:99', which does not work here"),
         ({"preset": "custom:gpt"}, UnknownPresetError, "no MLLM family called 'gpt'"),
         ({"preset": "custom:qwen2.5-vl"}, InvalidRequestError, "without mllm and flux and alignnet"),

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from x2i_app.errors import CheckpointError
 from x2i_app.loading.flux import load_flux
+from x2i_app.loading.skeletons import build_skeleton
 from x2i_app.settings import ASSETS
 
 KEYS = {"transformer": "proj_out.weight", "vae": "decoder.conv_out.weight"}
@@ -82,3 +83,15 @@ def test_a_pickle_is_never_opened(directory, part):
 def test_a_part_of_another_class_or_without_a_configuration_is_refused(directory, name, config, words):
     (directory / name).write_text(json.dumps(config)) if config else (directory / name).unlink()
     assert words in refusal(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("transformer", "num_layers"), ("transformer", "num_single_layers"), ("vae", "layers_per_block")],
+)
+def test_a_billion_layers_are_refused_before_the_first_is_made(directory, name, field):
+    path = directory / name / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: 1_000_000_000}))
+    assert f"{name}/config.json says {field} is 1e+09; at most 1000 are read;" in refusal(directory)
+    with pytest.raises(CheckpointError, match="at most 1000 are read"):
+        build_skeleton("x2i-tiny", flux=directory)

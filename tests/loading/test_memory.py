@@ -234,6 +234,7 @@ def test_a_computer_with_too_little_memory_refuses_before_it_begins():
 def test_a_device_that_cannot_quantise_says_so():
     with pytest.raises(InvalidRequestError, match="'8gb', which needs a CUDA card or a CPU, and device is 'mps'"):
         choose_placement("8gb", torch.device("mps"), tiny_plans)
+    assert choose_placement("auto", torch.device("mps"), tiny_plans).profile.name == "full"
 
 
 def test_the_mllm_is_small_and_placed_before_flux_is_read(monkeypatch):

@@ -119,7 +119,7 @@ def load_reader(sources: Sources, dtype: torch.dtype) -> tuple[MLLMEncoder, Alig
 def _device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # which the meta device cannot, as it holds no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).split("\n")[0][:120]
         raise InvalidRequestError(f"device is {str(name)!r}, which does not work here ({reason}); try cpu.") from error

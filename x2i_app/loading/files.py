@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from x2i_app.errors import CheckpointError
 
 SUFFIXES = (".safetensors", ".bin", ".pt")
+_MOST_LAYERS = 1000  # released ones have up to 57
 
 
 def check_file(path: Path) -> None:
@@ -29,8 +30,10 @@ def check_file(path: Path) -> None:
 def check_folder(directory: Path) -> None:
     """Look at every safetensors file of a model, in the folder and the folders in it, without reading the weights.
 
-    Raises CheckpointError for one that is missing, cut, or no weights at all.
+    Raises CheckpointError for one that is missing, cut, or no weights at all, and for more layers than any model has.
     """
+    for path in [*directory.glob("config.json"), *directory.glob("*/config.json")]:
+        check_config(path)
     for path in missing_shards(directory):
         raise CheckpointError(f"{path.name} is missing from {directory.name}; download the complete model.")
     for path in sorted(directory.glob("*.safetensors")) + sorted(directory.glob("*/*.safetensors")):
@@ -42,6 +45,27 @@ def check_folder(directory: Path) -> None:
             raise CheckpointError(
                 f"{path.name} of {directory.name} is cut or damaged ({error}); download it again."
             ) from error
+
+
+def check_config(path: Path) -> None:
+    """Raises CheckpointError if a model's config.json asks for more layers than any model has.
+
+    They are made one by one before any weight is missed: a billion of them would take for ever.
+    """
+    try:
+        open_parts = [json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, RecursionError):
+        return  # whoever reads it for its model says what is wrong
+    while open_parts:
+        part = open_parts.pop()
+        for name, value in part.items() if isinstance(part, dict) else ():
+            is_many = isinstance(value, int | float) and value > _MOST_LAYERS
+            if is_many and ("layers" in name or "depth" in name):
+                raise CheckpointError(
+                    f"{path.parent.name}/{path.name} says {name} is {value:g}; at most {_MOST_LAYERS} are read; "
+                    "download the original model again."
+                )
+            open_parts.append(value)
 
 
 def missing_shards(directory: Path) -> list[Path]:

@@ -122,7 +122,8 @@ def choose_placement(
     Raises InvalidRequestError if a card has too little memory for the profile that was asked for.
     """
     if device.type not in _CARDS:
-        profile = MEMORY_PROFILES["cpu" if name == "auto" else name]
+        whole = "cpu" if device.type == "cpu" else "full"
+        profile = MEMORY_PROFILES[whole if name == "auto" else name]
         if device.type != "cpu" and (profile.mllm, profile.transformer) != ("full", "full"):
             raise InvalidRequestError(
                 f"profile is {name!r}, which needs a CUDA card or a CPU, and device is {str(device)!r}; choose full."

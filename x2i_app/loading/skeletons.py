@@ -11,6 +11,7 @@ from x2i_app.alone import alone
 from x2i_app.encoders import encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.control import load_light_control
+from x2i_app.loading.files import check_config
 from x2i_app.loading.flux import BASE, FluxSource
 from x2i_app.loading.flux_file import read_sizes
 from x2i_app.loading.hub import is_there
@@ -76,6 +77,8 @@ def _build_mllm(preset: str, spec: Preset | None, mllm: str | Path | None) -> nn
     cls = encoder_class(family)
     if spec and spec.directory:
         mllm = mllm or ASSETS / spec.directory / "mllm"
+    if mllm:
+        check_config(_folder(mllm, "mllm") / "config.json")
     config = cls._read_config(_folder(mllm, "mllm")) if mllm else released_config(spec.mllm)
     answers = spec is not None and spec.encoding.states != "prompt"  # then the head is always there
     return (cls.answering_class if answers else cls.base_class)(config)
@@ -106,6 +109,7 @@ def _build_flux(flux: str | Path | FluxSource, preset: Preset | None) -> tuple[F
 
 
 def _read_config(cls: type[ModelMixin], directory: Path, subfolder: str) -> dict[str, Any]:
+    check_config(directory / subfolder / "config.json")
     try:
         return cls.load_config(directory, subfolder=subfolder, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:

@@ -23,7 +23,7 @@ FLOORS = (
     ("encoders", "models"),
     ("painting", "pipeline"),
     ("loading",),
-    ("jobs", "timing", "preview", "drawing", "resident", "engine"),
+    ("jobs", "timing", "preview", "drawing", "relay", "resident", "engine"),
     ("ui", "rows", "batch", "flags", "cli", "__main__"),
     ("app.py",),
 )

@@ -7,10 +7,11 @@ import logging
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError, forget_frames
+from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError, explain_failure
 from x2i_app.jobs import EngineStatus, FairQueue, Job, JobMemory, Phase
 from x2i_app.limits import MAX_SEED
 from x2i_app.media import request_hash, with_own_size
@@ -35,6 +36,8 @@ _REMEMBERED_CONDITIONINGS = 16  # about 4 MiB each at full size
 class Engine:
     """Runs GenerationRequests, one after the other, on the pipeline that `settings` describe."""
 
+    _at_once = 1  # jobs
+
     def __init__(self, settings: Settings):
         self.model = ResidentModel(settings)
         self._state, self._detail = "idle", ""
@@ -43,10 +46,10 @@ class Engine:
         self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
         self._previewer: Previewer | None = None
         self._pace = Pace()
-        self._running: Job | None = None
+        self._running: list[Job] = []
         self._closing = False
         self._changing = threading.Lock()  # held while another model is on its way
-        self._worker = threading.Thread(target=self._main, name="x2i-engine", daemon=True)
+        self._worker = threading.Thread(target=self._main, args=(self._work,), name="x2i-engine", daemon=True)
 
     @property
     def settings(self) -> Settings:
@@ -87,8 +90,8 @@ class Engine:
         self._closing = True
         for job in self._queue.close():
             job.fail(EngineError("The app is shutting down; start the job again later."))
-        if job := self._running:
-            job.cancel()
+        for job in tuple(self._running):
+            self.cancel(job)
         if self._worker.is_alive():
             self._worker.join(_PATIENCE)  # a model that is just being loaded cannot be stopped
         if self._state != "failed":
@@ -152,8 +155,9 @@ class Engine:
             return None
         if job.progress.phase is not Phase.QUEUED:
             return self._pace.seconds(self._work_left(job))
-        ahead = [*filter(None, [self._running]), *self._queue.before(job), job]
-        return self._pace.seconds(Work.sum(map(self._work_left, ahead)))
+        known = [*self._running, *self._queue.before(job), job]
+        both = own, total = [self._pace.seconds(Work.sum(map(self._work_left, jobs))) for jobs in ([job], known)]
+        return None if None in both else own + (total - own) / self._at_once
 
     def _work_left(self, job: Job) -> Work:
         progress = job.progress
@@ -161,18 +165,21 @@ class Engine:
 
     # From here on: the worker, in its own thread.
 
-    def _main(self) -> None:
+    def _main(self, work: Callable[[], None]) -> None:
         try:
-            self._work()
+            work()
         except BaseException as error:  # nothing should; but nobody may wait for a dead worker
             failure = EngineError(f"The engine has stopped ({type(error).__name__}); restart the app.")
             self._state, self._detail = "failed", str(failure)
-            for job in filter(None, [self._running, *self._queue.close()]):
+            for job in [*self._running, *self._queue.close()]:
                 job.fail(failure)
             raise
 
     def _work(self) -> None:
         self._load()
+        self._take_jobs()
+
+    def _take_jobs(self) -> None:
         while task := self._queue.take():
             if isinstance(task, Job):
                 self._run(task)
@@ -186,7 +193,7 @@ class Engine:
         try:
             self.model.load()
         except Exception as error:  # noqa: BLE001 - whatever happened, every job must hear of it
-            failure = _explain(error, "The model could not be loaded")
+            failure = explain_failure(error, "The model could not be loaded")
             self._state, self._detail = "failed", str(failure)
             for job in self._queue.empty():
                 job.fail(failure)
@@ -195,7 +202,7 @@ class Engine:
         return None
 
     def _run(self, job: Job) -> None:
-        self._running = job
+        self._running.append(job)
         if self._closing:
             job.cancel()
         try:
@@ -205,8 +212,8 @@ class Engine:
                     raise failure
             job.finish(self._draw(job))
         except Exception as error:  # noqa: BLE001 - the worker outlives any job
-            job.fail(self._out_of_memory(error, job) or _explain(error, "The picture could not be made"))
-        self._running = None
+            job.fail(self._out_of_memory(error, job) or explain_failure(error, "The picture could not be made"))
+        self._running.remove(job)
 
     def _unload(self, done: "Future[None]") -> None:
         self._forget_model()
@@ -224,7 +231,7 @@ class Engine:
             sources = self.model.find(settings)
             self._queue.call(lambda: self._change(settings, sources, done))
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-            done.set_exception(_explain(error, "The model could not be found"))
+            done.set_exception(explain_failure(error, "The model could not be found"))
 
     def _change(self, settings: Settings, sources: "Sources", done: "Future[None]") -> None:
         self._forget_model()
@@ -234,7 +241,7 @@ class Engine:
             self.model.change(settings, sources)
             failure = None
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-            failure = _explain(error, "The model could not be loaded")
+            failure = explain_failure(error, "The model could not be loaded")
         if self.model.pipeline:
             self._state = "closed" if self._closing else "ready"
         elif before == "unloaded":
@@ -308,13 +315,3 @@ class Engine:
             if len(self._conditionings) > _REMEMBERED_CONDITIONINGS:
                 self._conditionings.popitem(last=False)
         return conditioning
-
-
-def _explain(error: Exception, what: str) -> X2IError:
-    """The error itself if it is for users; else a sentence about it, and the traceback for the log."""
-    if not isinstance(error, X2IError):
-        logger.error("%s", what, exc_info=error)
-    forget_frames(error)  # or a job that is remembered keeps the model that it failed with
-    if isinstance(error, X2IError):
-        return error
-    return EngineError(f"{what} because of an internal error ({type(error).__name__}); the log says more.")

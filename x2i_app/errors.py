@@ -4,7 +4,10 @@ Every message is one sentence that a user may read: what came, what is allowed, 
 the command line, the HTTP endpoints) translate these errors; everything between lets them pass.
 """
 
+import logging
 import traceback
+
+logger = logging.getLogger(__name__)
 
 
 class X2IError(Exception):
@@ -63,3 +66,13 @@ def forget_frames(error: BaseException) -> None:
         waiting += [current.__cause__, current.__context__]
         traceback.clear_frames(current.__traceback__)
         current.__traceback__ = None
+
+
+def explain_failure(error: Exception, what: str) -> X2IError:
+    """The error itself if it is for users; else a sentence about it, and the traceback for the log."""
+    if not isinstance(error, X2IError):
+        logger.error("%s", what, exc_info=error)
+    forget_frames(error)  # or a job that is remembered keeps the model that it failed with
+    if isinstance(error, X2IError):
+        return error
+    return EngineError(f"{what} because of an internal error ({type(error).__name__}); the log says more.")

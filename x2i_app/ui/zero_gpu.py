@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
-from typing import Any
 
 import gradio as gr
 
@@ -16,6 +15,7 @@ from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, X2IError
 from x2i_app.jobs import Job
 from x2i_app.media import with_own_size
+from x2i_app.relay import Moment
 from x2i_app.request import GenerationRequest, GenerationResult
 from x2i_app.settings import Settings
 from x2i_app.specs import FluxSpec
@@ -75,15 +75,7 @@ class ZeroGpuEngine(Engine):
         try:
             # As the visitor: the card is lent on account of whoever asked for the picture.
             while moment := job.context.run(next, moments, None):
-                progress, partial, job.preview, error = moment
-                if error:
-                    raise error
-                if partial:
-                    job.add(partial)
-                if progress.phase.is_final:
-                    job.check_cancelled()
-                else:
-                    job.report(**vars(progress))
+                moment.retell(job)
         except gr.Error as error:  # no card is free, or the visitor's share is used up: `spaces` has a sentence for it
             raise EngineError(f"{error.title}: {error.message!s}") from error
         finally:
@@ -91,16 +83,16 @@ class ZeroGpuEngine(Engine):
         self._pace.learn(Work.of(job.partial.request), job.partial.seconds)
         return job.partial
 
-    def _moments(self, request: GenerationRequest, previewed: bool) -> Iterator[tuple[Any, ...]]:
-        """In the process with the card: moments, each with all pictures if there is a new one, a preview, an error."""
+    def _moments(self, request: GenerationRequest, previewed: bool) -> Iterator[Moment]:
+        """In the process with the card."""
         job, sent = _LentJob(request, previewed=previewed), None
         artist = threading.Thread(target=self._run, args=(job,), name="x2i-zero-gpu")
         artist.start()
         try:
             for progress in job.watch(_WATCH_SECONDS):
-                partial = job.partial
-                yield progress, None if partial is sent else partial, job.preview, job.error
-                sent = partial
+                moment = Moment.of(job, progress, sent)
+                yield moment
+                sent = moment.partial or sent
         finally:
             job.cancel()
             artist.join()

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,13 +59,18 @@ class Cluster:
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         # Its next release's way, and today's warning about it: a replica without GPUs does not hide them.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if self.address == HERE:  # for this program alone: a token of its own, and no network but the loopback
+            if "RAY_AUTH_MODE" not in os.environ:
+                os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+            os.environ.setdefault("RAY_worker_niceness", "0")  # or whatever else runs here comes first
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # wherever it is, in spite of its name
         import ray
 
         options: dict[str, Any] = {"address": self.address}
         if self.address == HERE:
             cores = max(os.cpu_count() or 1, self.most)
             options = {"address": "local", "num_cpus": cores, "object_store_memory": _OBJECT_STORE}
-            options["include_dashboard"] = False
+            options |= {"include_dashboard": False}
         try:
             ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
         except ray.exceptions.AuthenticationError as error:

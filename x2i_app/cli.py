@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
     app = commands.add_parser("app", help="open the page in a browser")
     add_settings(app)
+    _add_cluster(app)
     app.set_defaults(run=_app)
 
     generate = commands.add_parser("generate", help="make pictures and write them to files")
@@ -117,9 +118,14 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 def _app(namespace: argparse.Namespace) -> int:
     settings = Settings.from_namespace(namespace)
     use_persistent_storage()
+    engine = None
+    if namespace.ray is not None:
+        from x2i_app.scale.serving import engine_on
+
+        engine = engine_on(settings, namespace.ray, namespace.replicas, namespace.gpus)
     from x2i_app.ui.server import serve  # Gradio takes seconds to import; other commands do not need it
 
-    serve(settings)
+    serve(settings, engine)
     return 0
 
 

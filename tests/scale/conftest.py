@@ -1,6 +1,5 @@
 """Ray, for real: its processes are found by their titles, and must all be gone afterwards."""
 
-import secrets
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,12 +9,9 @@ import pytest
 SECONDS = 300  # what anything may take, on a machine that has other things to do
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left(monkeypatch) -> Iterator[None]:
-    """Every process of Ray that a test started ends with it; one that does not is ended, and the test fails."""
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # or whatever else runs here comes first
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one into the home folder
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Every process of Ray that a module started ends with it; one that does not is ended, and its last test fails."""
     before = ray_processes()
     yield
 

@@ -26,8 +26,10 @@ _SESSIONS = 400  # whose state Gradio remembers, about 0.25 MB each
 _OTHER_EVENTS = 64  # that go on beside jobs that wait: a running one, those that are just refused, other buttons
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, engine: Engine | None = None) -> None:
     """Put the page up, then let the engine load behind it, then block until interrupted.
+
+    engine: one that has not started; None makes the one that suits the place.
 
     Raises InvalidRequestError if the port is taken, or if it would be shared with everybody and that was not asked for.
     """
@@ -36,7 +38,7 @@ def serve(settings: Settings) -> None:
             "A share link lets everybody in who has it; set X2I_LOGIN to name:password, or add --share-openly."
         )
     _log_to_terminal()
-    engine = ZeroGpuEngine(settings) if is_zero_gpu() else Engine(settings)
+    engine = engine or (ZeroGpuEngine(settings) if is_zero_gpu() else Engine(settings))
     page = build_page(engine)
     page.queue(default_concurrency_limit=None)
     hosts = Hosts(settings, os.environ)

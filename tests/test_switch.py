@@ -185,7 +185,7 @@ def test_unloading_lets_everything_go_and_the_next_job_loads_it_again(engine):
 
 
 def test_a_failed_job_that_is_remembered_does_not_keep_the_model(engine, monkeypatch):
-    monkeypatch.setattr("x2i_app.engine.logger.disabled", True)  # pytest keeps the tracebacks of what is logged
+    monkeypatch.setattr("x2i_app.errors.logger.disabled", True)  # pytest keeps the tracebacks of what is logged
     with monkeypatch.context() as patch:
         patch.setattr(type(engine.model.pipeline.vae), "decode", lambda *_, **__: 1 / 0)
         job = engine.submit(GenerationRequest(prompt="broken", **SMALL))

@@ -5,9 +5,11 @@ import html
 import importlib.util
 import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from gradio_client import Client, handle_file
@@ -74,8 +76,14 @@ def step(job) -> int:
     return int(found.group(1)) if found and not job.done() else 0
 
 
-def pixels(pictures: list) -> list[bytes]:
-    return [Image.open(picture["image"]).convert("RGB").tobytes() for picture in pictures]
+def pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.convert("RGB"), np.int16)
+
+
+def run(coroutine):
+    """What it gives, from a thread of its own: the browser's tests leave this one a loop that runs."""
+    with ThreadPoolExecutor(1) as elsewhere:
+        return elsewhere.submit(asyncio.run, coroutine).result()
 
 
 def test_every_endpoint_draws_and_what_it_was_given_is_known_by_its_hash(cluster_app, tmp_path):
@@ -138,7 +146,10 @@ def test_a_replica_that_is_killed_takes_no_picture_with_it_and_doubles_none(clus
             seed=seed,
         )
         wanted = replica.engine.submit(request).wait(SECONDS).images
-        assert pixels(pictures) == [picture.tobytes() for picture in wanted]
+        assert len(pictures) == len(wanted) == 2
+        for drawn, picture in zip(pictures, wanted, strict=True):
+            # Another process may add up in another order: a value of 255 was off by one.
+            assert abs(pixels(Image.open(drawn["image"])) - pixels(picture)).max() <= 3
     assert second.is_running()
 
 
@@ -179,7 +190,7 @@ def test_a_replica_stops_within_a_step_when_nobody_listens(replica, monkeypatch)
                     break
         return job, len(steps)
 
-    job, before = asyncio.run(listen())
+    job, before = run(listen())
     with pytest.raises(GenerationCancelledError):
         job.wait(SECONDS)
     assert len(steps) <= before + 1
@@ -195,7 +206,7 @@ def test_what_goes_wrong_in_a_replica_is_raised_as_it_was(replica, monkeypatch):
         request = GenerationRequest(prompt="a boat", width=128, height=128)
         return [pickle.dumps(moment) async for moment in replica.draw(pack(request), False)]
 
-    last = pickle.loads(asyncio.run(listen())[-1])  # noqa: S301 - from here
+    last = pickle.loads(run(listen())[-1])  # noqa: S301 - from here
     with pytest.raises(OutOfMemoryError, match="memory"):
         last.retell(Job(GenerationRequest(prompt="a boat")))
 

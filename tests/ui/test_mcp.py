@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -36,7 +37,8 @@ def talk(server, conversation):
             await session.initialize()
             return await conversation(session)
 
-    return asyncio.run(run())
+    with ThreadPoolExecutor(1) as elsewhere:  # the browser's tests leave this thread a loop that runs
+        return elsewhere.submit(asyncio.run, run()).result()
 
 
 def call(server, tool, **arguments):

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import secrets
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ HERE = "here"  # instead of an address: a cluster of this machine alone
 _REPLICAS = Range(1, 1000)
 _GPUS = Range(0, 16)
 _OBJECT_STORE = 512 * 2**20  # bytes of shared memory; what travels are pictures and rows
+_KNOCK_SECONDS = 10
 _OUR_ERROR = re.compile(r"x2i_app\.errors\.\w+: (.+)")
 
 
@@ -64,6 +66,7 @@ class Cluster:
                 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             os.environ.setdefault("RAY_worker_niceness", "0")  # or whatever else runs here comes first
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # wherever it is, in spite of its name
+        self._knock()
         import ray
 
         options: dict[str, Any] = {"address": self.address}
@@ -81,11 +84,22 @@ class Cluster:
         except Exception as error:  # Ray raises many kinds, Exception itself among them
             raise EngineError(self._why_not(error)) from error
 
+    def _knock(self) -> None:
+        """Ray itself waits for minutes, and then ends the program."""
+        host, _, port = self.address.rpartition(":")
+        if port.isdecimal():
+            try:
+                socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
+            except (OSError, OverflowError) as error:
+                raise EngineError(self._why_not(error)) from error
+
     def _why_not(self, error: Exception) -> str:
         why = sentence_in(str(error)) or type(error).__name__
         if self.address == HERE:
             return f"Ray did not start on this machine; try again, or leave --ray out. It says: {why}"
-        return f"There is no Ray cluster at {show_value(self.address)}; start one: ray start --head. Ray says: {why}"
+        return (
+            f"There is no Ray cluster at {show_value(self.address)}; start one: ray start --head. What came back: {why}"
+        )
 
     def share(self) -> Mapping[str, float]:
         """What a replica asks the cluster for: `num_cpus` and `num_gpus`. The cluster must be joined."""

@@ -105,7 +105,8 @@ class Audience:
                 raise as_gradio_error(job.error)
             return
         result = job.result
-        news |= {"words": words(result, language), "report": result.report()}
+        # The last value is what a program is given: it has the pictures, also where they were told before.
+        news |= {"pictures": saved, "words": words(result, language), "report": result.report()}
         yield shown(progress=show_result(result, language), **news)
 
     def _patience(self, request: gr.Request) -> float:

@@ -107,7 +107,7 @@ CSS = """
 #tabs [role=tab][aria-selected=true] { background: var(--primary-100); color: var(--primary-800); font-weight: 500; }
 .dark #tabs [role=tab][aria-selected=true] { background: var(--primary-900); color: var(--primary-100); }
 #tabs [role=tabpanel] { border: 0; padding: 0; }
-#heading { min-height: 2.75rem; } /* it comes a moment after the page */
+#heading { min-height: 3.3rem; } /* two lines, which come a moment after the page */
 .gradio-container footer :is(.divider:last-child, img) { display: none; }
 #title h1 { margin-bottom: 0; }
 #title p, #heading p { margin: .25rem 0 0; }

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from x2i_app.errors import InvalidRequestError, MediaError
-from x2i_app.media import describe, file_hash, read_recipe, save_png, with_metadata
+from x2i_app.media import Recipe, describe, file_hash, read_recipe, save_png, with_metadata
 from x2i_app.request import GenerationRequest, GenerationResult, Turn
 from x2i_app.settings import ASSETS, Settings
 
@@ -84,6 +84,19 @@ def test_files_are_hashes_and_are_known_again_under_any_name(tmp_path):
     assert again.history[0].images == (CAT,)
     with pytest.raises(InvalidRequestError, match="made with 1 image, 1 audio more than were given"):
         recipe.with_files(images=(BOAT,))
+
+
+def test_a_picture_drawn_before_is_missed_unless_it_is_known(tmp_path):
+    turn = Turn(prompt="a boat", answer="a boat by day")
+    made = result_of(prompt="make it night", history=(turn,), source_image=BOAT, control_strength=1)
+    recipe = read_recipe(write(tmp_path / "a.png", made))
+    assert recipe.missing([]) == {"source_images": 1}
+    with pytest.raises(InvalidRequestError, match="made with 1 source_image more than were given"):
+        recipe.with_files()
+    again = recipe.with_known([CAT, BOAT])
+    assert (again.source_image, Recipe(again).missing([])) == (BOAT, {})
+    own = read_recipe(write(tmp_path / "b.png", result_of(images=(BOAT,), source_image=BOAT, prompt="on")))
+    assert own.missing([]) == {"images": 1}, "one file is asked for once"
 
 
 def test_what_was_painted_over_comes_back_unless_it_is_too_intricate(tmp_path):

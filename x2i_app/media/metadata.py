@@ -58,12 +58,14 @@ class Recipe:
     def missing(self, files: Sequence[Any]) -> dict[str, int]:
         """How many files, of the conversation's earlier turns too, are still hashes, and not of one of `files`.
 
-        By kind: images, videos, audios, loras, masks; none of which is 0.
+        By kind: images, videos, audios, loras, masks, source_images (what was drawn before and is now changed, if it
+        is none of the images); none of which is 0.
         """
         known = {path_hash(file) for file in files}
         request = self.request
         wanted = {kind: [f for turn in (*request.history, request) for f in getattr(turn, kind)] for kind in _KINDS}
         wanted |= {"loras": [file for file, _ in request.loras], "masks": [request.mask]}
+        wanted["source_images"] = [] if request.source_image in request.images else [request.source_image]
         counts = {kind: sum(is_hash(hash) and hash not in known for hash in hashes) for kind, hashes in wanted.items()}
         return {kind: count for kind, count in counts.items() if count}
 
@@ -71,6 +73,7 @@ class Recipe:
         """The request with those of `files`, media and LoRAs, in the places whose hashes they have; others stay."""
         known = {path_hash(file): file for file in files}
         media = {kind: tuple(known.get(hash, hash) for hash in getattr(self.request, kind)) for kind in _KINDS}
+        media |= {name: known.get(hash, hash) for name, hash in _painted(self.request).items() if is_hash(hash)}
         loras = tuple((known.get(hash, hash), weight) for hash, weight in self.request.loras)
         return replace(self.request, **media, loras=loras)
 

@@ -139,21 +139,24 @@ def connect_after(
         chosen = lora_choices([pair for pair in request.loras if not is_hash(pair[0])], engine.settings)
         return [gr.Tabs(selected=tab_of(request)), *values["settings"], *fields, *show_loras(chosen)]
 
-    def restore(request: gr.Request, path: str | None, choices: LoraChoices | None, *inputs):
+    def restore(request: gr.Request, path: str | None, choices: LoraChoices | None, kept: list[Kept], *inputs):
         if not path:
             return [None, "", *(gr.skip() for _ in home)]
         try:
             recipe = read_recipe(path)
-            files = lora_files(recipe, choices, engine.settings)
+            files = [*lora_files(recipe, choices, engine.settings), *(picture.path for picture in present(kept))]
         except X2IError as error:
             raise as_gradio_error(error) from error
         given = list(inputs)
         for tab, _, components in drawn:
             values, given = given[: len(components)], given[len(components) :]
             files += files_in(tab, values)
-        return [recipe, _tell(recipe, files, language_of(request)), *put_back(recipe.with_known(files))]
+        whole = recipe.with_known(files)
+        # What was drawn in this visit is no file of a tab, and nobody takes it away: it is there for good.
+        recipe = replace(recipe, request=replace(recipe.request, source_image=whole.source_image))
+        return [recipe, _tell(recipe, files, language_of(request)), *put_back(whole)]
 
-    given = [restored.file, loras.value, *inputs_of_tabs]
+    given = [restored.file, loras.value, visit.kept, *inputs_of_tabs]
     restored.file.change(restore, given, [restored.recipe, restored.note, *home], **_QUIET)
     for tab, _, inputs in drawn:
         _watch(engine, tab, inputs, loras, restored)

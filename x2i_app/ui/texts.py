@@ -220,6 +220,7 @@ _FILES = {
     "audios": Text("{count} sound(s)", "{count} 段声音"),
     "loras": Text("{count} LoRA(s)", "{count} 个 LoRA"),
     "masks": Text("what was painted over, by hand", "手动涂抹的区域"),
+    "source_images": Text("the picture drawn before, beside the words", "之前画出的图片，与文字一起"),
 }
 _BEFORE = Text("{count} before you", "前面还有 {count} 个")
 _PICTURE = Text("picture {picture} of {pictures}", "第 {picture} 张，共 {pictures} 张")

@@ -207,7 +207,8 @@ class FairQueue:
     def check_room(self, coming: int = 0) -> None:
         """Raise QueueFullError unless there is room for a job more than those that wait and those that are coming."""
         if len(self) + coming >= self.size:
-            raise QueueFullError(f"{self.size} jobs are waiting already, which is all there is room for; try later.")
+            jobs = f"{self.size} jobs are" if self.size > 1 else "1 job is"
+            raise QueueFullError(f"{jobs} waiting already, which is all there is room for; try later.")
 
     def call(self, function: Callable[[], None]) -> None:
         """Have the worker call this before the next job. Raises EngineError once the queue is closed."""

@@ -113,6 +113,10 @@ class ResidentModel:
         """Load what `settings` describe, downloading it if need be; the pipeline is there afterwards."""
         self._sources = self._sources or self.find(self.settings)
         self.pipeline = _build(self.settings, self._sources)
+        # A look at all that the libraries and the page consist of stops every thread for half a second, and is due as
+        # soon as many visitors come at once; from here on the collector looks at what is newer only.
+        gc.collect()
+        gc.freeze()
 
     def memory(self) -> "tuple[MemoryPlan, MemoryUse] | None":
         """What the loaded model was planned to need at its own size, and what is in use now; None without a model.
@@ -177,6 +181,7 @@ def _build(settings: Settings, sources: "Sources") -> "X2IPipeline":
 
 
 def _return_memory() -> None:
+    gc.unfreeze()
     gc.collect()  # modules and hooks refer to each other
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_available():

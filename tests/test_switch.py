@@ -180,8 +180,22 @@ def test_unloading_lets_everything_go_and_the_next_job_loads_it_again(engine):
     engine.unload().result(PATIENCE)
     assert engine.status.state == "unloaded"
     assert [reference() for reference in old] == [None] * 5
+    assert gc.get_freeze_count() == 0
     assert draw(engine) == before
     assert engine.status.state == "ready"
+    assert gc.get_freeze_count() > 100_000, "the collector does not go through all that is loaded again and again"
+
+
+def test_unloading_waits_for_the_job_that_is_drawn(engine):
+    job = engine.submit(GenerationRequest(prompt="a red house", **SMALL | {"num_inference_steps": 30}))
+    began = threading.Event()
+    threading.Thread(target=lambda: [began.set() for progress in job.watch() if progress.step]).start()
+    assert began.wait(PATIENCE)
+    unloaded = engine.unload()
+    assert not unloaded.done()
+    assert len(job.wait(PATIENCE).images) == 1
+    unloaded.result(PATIENCE)
+    assert engine.status.state == "unloaded"
 
 
 def test_a_failed_job_that_is_remembered_does_not_keep_the_model(engine, monkeypatch):

@@ -161,3 +161,10 @@ def test_a_register_that_cannot_be_written_is_no_reason_not_to_draw(released, mo
     (tmp_path / "home").write_text("a file where the folder would be")
     where()
     assert "the AlignNet will not be checked next time" in caplog.text
+
+
+@pytest.mark.parametrize("part", ["preset", "mllm", "flux", "alignnet", "light_control"])
+def test_what_is_no_name_is_refused_in_one_sentence(part):
+    given = {"preset": "x2i-tiny"} | {part: 5}
+    with pytest.raises(InvalidRequestError, match=rf"^{part} is 5; give a name( or a path)?\.$"):
+        find_sources(**given)

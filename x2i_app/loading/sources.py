@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.limits import show_value
 from x2i_app.loading.download import Report
 from x2i_app.loading.files import check_folder
 from x2i_app.loading.flux import BASE, FluxSource, find_flux
@@ -49,13 +50,17 @@ def find_sources(
 ) -> Sources:
     """Find every part of a pipeline and have it on this machine; nothing is loaded yet.
 
-    The parts are as in `load_pipeline`; None takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and X2I_LIGHT_CONTROL, which are
+    The parts are as in `load_pipeline`; None, or an empty text, takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and X2I_LIGHT_CONTROL, which are
     for the preset in X2I_PRESET if that is set, and never for a bundled one; then what the preset names: a LightControl
     only if FLUX, which it is trained for, is the preset's own. models, report: as in `hub.find_directory`.
     Raises X2IError's kinds: an unknown name, a part that cannot be had, or that is damaged.
     """
-    spec = None if preset.startswith(CUSTOM) else get_preset(preset)
     given = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
+    for name, value in {"preset": preset, **given}.items():
+        kinds = str if name == "preset" else (str, os.PathLike, type(None))
+        if not isinstance(value, kinds):
+            raise InvalidRequestError(f"{name} is {show_value(value)}; give a name{' or a path' * (kinds != str)}.")
+    spec = None if preset.startswith(CUSTOM) else get_preset(preset)
     chosen = {name: (value, "flag") for name, value in given.items() if value}
     if not (spec and spec.directory) and environment.get("X2I_PRESET") in (None, "", preset):
         for name in given.keys() - chosen.keys():

@@ -50,16 +50,18 @@ def find_sources(
 ) -> Sources:
     """Find every part of a pipeline and have it on this machine; nothing is loaded yet.
 
-    The parts are as in `load_pipeline`; None, or an empty text, takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and X2I_LIGHT_CONTROL, which are
-    for the preset in X2I_PRESET if that is set, and never for a bundled one; then what the preset names: a LightControl
-    only if FLUX, which it is trained for, is the preset's own. models, report: as in `hub.find_directory`.
+    The parts are as in `load_pipeline`; None, or an empty text, takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and
+    X2I_LIGHT_CONTROL, which are for the preset in X2I_PRESET if that is set, and never for a bundled one; then what the
+    preset names: a LightControl only if FLUX, which it is trained for, is the preset's own. models, report: as in
+    `hub.find_directory`.
     Raises X2IError's kinds: an unknown name, a part that cannot be had, or that is damaged.
     """
     given = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
-    for name, value in {"preset": preset, **given}.items():
-        kinds = str if name == "preset" else (str, os.PathLike, type(None))
-        if not isinstance(value, kinds):
-            raise InvalidRequestError(f"{name} is {show_value(value)}; give a name{' or a path' * (kinds != str)}.")
+    if not isinstance(preset, str):
+        raise InvalidRequestError(f"preset is {show_value(preset)}; give a name.")
+    for name, value in given.items():
+        if not isinstance(value, str | os.PathLike | None):
+            raise InvalidRequestError(f"{name} is {show_value(value)}; give a name or a path.")
     spec = None if preset.startswith(CUSTOM) else get_preset(preset)
     chosen = {name: (value, "flag") for name, value in given.items() if value}
     if not (spec and spec.directory) and environment.get("X2I_PRESET") in (None, "", preset):

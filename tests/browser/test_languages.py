@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from x2i_app.settings import ASSETS
 from x2i_app.ui import texts
-from x2i_app.ui.payloads import UPLOAD_BYTES
+from x2i_app.ui.uploads import UPLOAD_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -172,7 +172,7 @@ CLOSED = [
     *("/gradio_api/token", "/gradio_api/user", "/gradio_api/mcp/sse", "/gradio_api/dev/reload", "/gradio_api/x"),
     *("/gradio_api/deep_link?session_hash=a", "/gradio_api/proxy=http://localhost/", "/gradio_api/component_server"),
     *("/gradio_api/run-history/buckets", "/gradio_api/run-history/records", "/gradio_api/process_recording"),
-    *("/gradio_api/stream/a", "/gradio_api/stream/a/b/1/playlist.m3u8", "/gradio_api/upload_progress?upload_id=a"),
+    *("/gradio_api/stream/a", "/gradio_api/stream/a/b/1/playlist.m3u8"),
 ]
 
 

@@ -14,6 +14,7 @@ from x2i_app.settings import Settings
 
 API = "/gradio_api"
 UPLOAD = f"{API}/upload"
+PROGRESS = f"{API}/upload_progress"  # of an upload
 LOGIN = "/login"
 MCP = f"{API}/mcp"  # only where a setting opens it
 
@@ -24,7 +25,9 @@ _PAGE = re.compile(
     r"|/(assets|static|svelte)/.+"
     rf"|{API}/(login_check|startup-events|app_id|theme\.css)"
 )
-_READ = re.compile(rf"{API}/(info|openapi\.json|file=.+|queue/(data|status)|heartbeat/\w+|call/(v2/)?\w+/\w+)")
+_READ = re.compile(
+    rf"{API}/(info|openapi\.json|file=.+|queue/(data|status)|heartbeat/\w+|upload_progress|call/(v2/)?\w+/\w+)"
+)
 _RUN = re.compile(rf"{API}/(queue/join|(call|call/v2|run|api)/\w+)")
 _WRITE = re.compile(rf"{_RUN.pattern}|{API}/(upload|cancel|reset)|{LOGIN}")
 

@@ -7,8 +7,8 @@ import json
 from x2i_app.ui import texts
 from x2i_app.ui.gradio_words import GRADIO_LABELS
 from x2i_app.ui.languages import LANGUAGES
-from x2i_app.ui.payloads import UPLOAD_BYTES
 from x2i_app.ui.theme import NARROW
+from x2i_app.ui.uploads import UPLOAD_BYTES
 
 _WORDS = {
     language: {

@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from x2i_app.engine import EngineStatus
@@ -24,6 +24,7 @@ from x2i_app.ui.access import (
     API,
     LOGIN,
     MCP,
+    PROGRESS,
     UPLOAD,
     Backoff,
     Hosts,
@@ -33,7 +34,8 @@ from x2i_app.ui.access import (
     needs_login,
 )
 from x2i_app.ui.lobby import Lobby
-from x2i_app.ui.payloads import JSON_BYTES, UPLOAD_BYTES, Refusal, check_json, is_address, read_object, receive_files
+from x2i_app.ui.payloads import JSON_BYTES, Refusal, check_json, is_address, read_object
+from x2i_app.ui.uploads import UPLOAD_BYTES, Arrivals, receive_files
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class Gate:
         self._lobby, self._mcp = lobby, mcp
         self._backoff = Backoff()
         self._uploads = 0
+        self._arrivals = Arrivals()
         self._policy = _page_policy("SPACE_ID" in os.environ)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +133,9 @@ class Gate:
             raise Refusal(403, "Nothing is fetched from elsewhere; only files of this app are served.")
         if method == "POST" and path == UPLOAD:
             return await self._upload(request)
+        if method == "GET" and path == PROGRESS:
+            events = self._arrivals.watch(request.query_params.get("upload_id", ""))
+            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         receive = request.receive
         if method == "POST":
             if path == LOGIN:
@@ -190,7 +196,7 @@ class Gate:
 
     async def _upload(self, request: Request) -> Response:
         allowed = UPLOAD_BYTES + _ENVELOPE_BYTES
-        _check_length(request, allowed)
+        size = _check_length(request, allowed)
         if self._uploads >= _UPLOADS_AT_ONCE:
             raise Refusal(503, f"{self._uploads} uploads are on their way, which is all there is room for; try later.")
         self._uploads += 1
@@ -198,7 +204,8 @@ class Gate:
             async with asyncio.timeout(_UPLOAD_SECONDS):
                 capped = Request(request.scope, _capped(request.receive, allowed))
                 gradio = request.scope["app"]
-                paths = await receive_files(capped, Path(gradio.uploaded_file_dir))
+                with self._arrivals.noting(request.query_params.get("upload_id", ""), size) as note:
+                    paths = await receive_files(capped, Path(gradio.uploaded_file_dir), note)
         except TimeoutError:
             raise Refusal(408, f"The upload took longer than {_UPLOAD_SECONDS} s; send a smaller file.") from None
         finally:
@@ -236,10 +243,13 @@ def _say(refusal: Refusal, path: str) -> Response:
     return JSONResponse({"detail": refusal.sentence}, refusal.status, refusal.headers)
 
 
-def _check_length(request: Request, allowed: int) -> None:
-    length = request.headers.get("content-length")
-    if length and length.isdecimal() and int(length) > allowed:
-        raise _too_large(int(length), allowed)
+def _check_length(request: Request, allowed: int) -> int:
+    """The length that a request states; 0 where it states none."""
+    stated = request.headers.get("content-length", "")
+    length = int(stated) if stated.isdecimal() else 0
+    if length > allowed:
+        raise _too_large(length, allowed)
+    return length
 
 
 def _too_large(came: int, allowed: int) -> Refusal:

@@ -1,34 +1,21 @@
-"""What comes in the body of a request: JSON that is small, plain and names no address elsewhere; and uploads."""
+"""What comes in the body of a request as JSON: small, plain, and it names no address elsewhere."""
 
 import json
 import re
-import secrets
-import shutil
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-import anyio
 import gradio as gr
 from pydantic import ValidationError
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
 
-from x2i_app.errors import EngineError, MediaError
-from x2i_app.media import CAPS, sniff
 from x2i_app.media.guard import show_name
 from x2i_app.request import show_value
 from x2i_app.ui.access import UPLOAD
 from x2i_app.ui.languages import in_english
-from x2i_app.ui.space import check_room
 
 JSON_BYTES = 2**20
-UPLOAD_BYTES = CAPS.file_bytes
-UPLOAD_FILES = 32
-_NAME_LETTERS = 60
 _MAX_DEPTH = 32
-# Of one kind several containers: the extension is what other programs expect of it.
-_EXTENSIONS = {"WebM": "mkv", "JPEG": "jpg", "TIFF": "tif"}
 
 
 class Refusal(Exception):
@@ -125,60 +112,3 @@ def is_inside(path: str, folder: Path) -> bool:
 def is_address(path: str) -> bool:
     """Whether a file's path is an address on the network, or of any scheme at all."""
     return re.match(r"\s*([a-z][a-z0-9+.-]+:|[/\\]{2})", path, re.IGNORECASE) is not None
-
-
-async def receive_files(request: Request, folder: Path) -> list[str]:
-    """Write the `files` of a multipart body into new folders under `folder`; the paths.
-
-    Each file lies in a folder whose name nobody can guess, under its own name cleaned, with the extension of what is
-    in it. A body that is cut leaves nothing behind: until it is whole it has no name on the disk.
-    """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Refusal(400, "An upload must be multipart/form-data; send the files in the field 'files'.")
-    parser = MultiPartParser(request.headers, request.stream(), max_files=UPLOAD_FILES, max_fields=UPLOAD_FILES)
-    try:
-        form = await parser.parse()
-    except (MultiPartException, ValueError, LookupError) as error:  # also unknown charsets and broken boundaries
-        what = f": {error.message.rstrip('.')}" if isinstance(error, MultiPartException) else ""
-        raise Refusal(400, f"The upload cannot be read{what}; send at most {UPLOAD_FILES} files at once.") from None
-    try:
-        files = [part for part in form.getlist("files") if not isinstance(part, str)]
-        if not files:
-            raise Refusal(400, "No file came; send it in the field 'files'.")
-        return await anyio.to_thread.run_sync(_keep_all, files, folder)
-    finally:
-        await form.close()
-
-
-def _keep_all(files: list, folder: Path) -> list[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        check_room(folder, UPLOAD_BYTES)
-    except EngineError as error:
-        raise Refusal(507, str(error)) from None
-    return [str(_keep(file.file, file.filename or "", folder / secrets.token_hex(16))) for file in files]
-
-
-def _keep(source: Any, name: str, home: Path) -> Path:
-    home.mkdir()
-    path = home / "file"
-    try:
-        with path.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
-        return path.rename(home / clean_name(name, path))
-    except OSError as error:
-        shutil.rmtree(home, ignore_errors=True)
-        raise Refusal(507, f"The upload cannot be kept ({error.strerror}); try again later.") from None
-
-
-def clean_name(name: str, path: Path) -> str:
-    """A name for the uploaded file `path`: the letters and digits of its own, and the extension of its content."""
-    given = PurePath(name.replace("\\", "/"))
-    stem = "".join(c if c.isalnum() else "-" for c in given.stem if c.isprintable())
-    stem = stem.encode(errors="ignore").decode()[:_NAME_LETTERS].strip("-") or "file"
-    try:
-        kind = sniff(path).name
-        extension = _EXTENSIONS.get(kind, kind.lower())
-    except MediaError:  # whoever reads it says what is wrong with it
-        extension = re.sub(r"[^a-z0-9]", "", given.suffix.lower())[:12] or "bin"
-    return f"{stem}.{extension}"

@@ -18,8 +18,8 @@ from x2i_app.ui.languages import translations
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.lobby import Lobby
 from x2i_app.ui.painter import PAINTER_CSS
-from x2i_app.ui.payloads import UPLOAD_BYTES
 from x2i_app.ui.theme import CSS, Theme
+from x2i_app.ui.uploads import UPLOAD_BYTES
 from x2i_app.ui.zero_gpu import ZeroGpuEngine, is_zero_gpu
 
 _SESSIONS = 400  # whose state Gradio remembers, about 0.25 MB each

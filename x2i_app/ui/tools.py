@@ -23,11 +23,12 @@ from x2i_app.request import SETTINGS
 from x2i_app.settings import Settings
 from x2i_app.ui.access import API, UPLOAD
 from x2i_app.ui.loras import LoraChoices, known_loras
-from x2i_app.ui.payloads import clean_name, is_inside
+from x2i_app.ui.payloads import is_inside
 from x2i_app.ui.space import check_room
 from x2i_app.ui.tabs import Tab
 from x2i_app.ui.texts import LABELS
 from x2i_app.ui.thread import KINDS, as_file
+from x2i_app.ui.uploads import clean_name
 
 _WHAT = {
     "text": "Draw a picture of what is described, in any language.",

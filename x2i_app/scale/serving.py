@@ -63,6 +63,7 @@ class ServeEngine(Engine):
         self._lanes: list[threading.Thread] = []
         self._moments: dict[str, Any] = {}  # by the job's id: what its replica tells
         self._closed = threading.Event()
+        self._asking = threading.Lock()  # Ray fails where two threads make or read a deployment's configuration at once
         cluster.join()
         # Ray would end the program at once, and leave a shared cluster its replicas.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -111,6 +112,10 @@ class ServeEngine(Engine):
 
     def _deploy(self, settings: Settings) -> None:
         """Have replicas with these settings, now or soon."""
+        with self._asking:
+            self._handle = self._run_replicas(settings)
+
+    def _run_replicas(self, settings: Settings) -> Any:
         from ray import serve
 
         scale: dict[str, Any] = {"num_replicas": self._cluster.most}
@@ -139,14 +144,19 @@ class ServeEngine(Engine):
         # Nobody logs in at a replica.
         application = deployment.bind(replace(settings, login=None), working_folder())
         target = serve.RunTarget(application, self._name, route_prefix=None)
-        (self._handle,) = serve.run_many([target], wait_for_applications_running=False)
+        return serve.run_many([target], wait_for_applications_running=False)[0]
+
+    def _application(self) -> Any:
+        """How the replicas are, as Ray says it. Raises KeyError before there are any."""
+        from ray import serve
+
+        with self._asking:
+            return serve.status().applications[self._name]
 
     def _look(self) -> None:
         """See how the replicas are, and say so."""
-        from ray import serve
-
         try:
-            application = serve.status().applications[self._name]
+            application = self._application()
             deployment = application.deployments[_NAME]
         except KeyError:
             return  # not yet
@@ -205,11 +215,9 @@ class ServeEngine(Engine):
 
     def _roll_out(self, settings: Settings) -> None:
         """Replace the replicas. Raises EngineError if that fails; those of before then come back."""
-        from ray import serve
-
         self._deploy(settings)
         while not self._closed.wait(_LOOK_SECONDS):
-            application = serve.status().applications[self._name]
+            application = self._application()
             if application.status == "RUNNING":
                 return
             if application.status == "DEPLOY_FAILED":

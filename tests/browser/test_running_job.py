@@ -82,3 +82,19 @@ def test_several_pictures_appear_one_by_one(page, request):
     expect(page.locator("#pictures .thumbnail-item img")).to_have_count(3)
     page.screenshot(path=f"artifacts/{request.node.name}.png")
     assert [count for count in page.evaluate("window.counts") if count] == [1, 2, 3]
+
+
+def test_a_picture_that_was_lost_on_the_way_is_asked_for_again(page):
+    lost = []
+
+    def lose_two(route):
+        if len(lost) < 2:
+            lost.append(route.request.url)
+            return route.abort("connectionreset")
+        return route.continue_()
+
+    page.route(re.compile(r"/gradio_api/file=.*\.png"), lose_two)
+    begin(page, "a red house", Steps=1, Width=64, Height=64)
+    expect(page.locator("#progress")).to_contain_text("Done")
+    expect(page.locator("#pictures img").first).to_have_js_property("naturalWidth", 64)
+    assert len(lost) == 2

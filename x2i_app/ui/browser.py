@@ -1,5 +1,5 @@
-"""What the browser does by itself: keys, a light or dark that lasts, names for what Gradio leaves without one, and our
-own sentences for files that it refuses.
+"""What the browser does by itself: keys, a light or dark that lasts, names for what Gradio leaves without one, our own
+sentences for files that it refuses, and pictures that are asked for again.
 """
 
 import json
@@ -37,6 +37,17 @@ ON_LOAD = """() => {
       const stop = document.querySelector("#stop");
       if (stop?.checkVisibility({visibilityProperty: true})) stop.click();
     }
+  }, true);
+
+  // A picture whose connection broke is asked for again, four times at most: phones on the move lose some.
+  const tries = new WeakMap();
+  document.addEventListener("error", event => {
+    const image = event.target, address = image.src;
+    const {last, count} = tries.get(image) ?? {};
+    const next = last === address ? count + 1 : 1;
+    if (image.tagName !== "IMG" || next > 4) return;
+    tries.set(image, {last: address, count: next});
+    setTimeout(() => { if (image.src === address) image.src = address; }, 500 * 2 ** next);
   }, true);
 
   const words = WORDS[navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en"];

@@ -134,8 +134,11 @@ class Gate:
         if method == "POST" and path == UPLOAD:
             return await self._upload(request)
         if method == "GET" and path == PROGRESS:
-            events = self._arrivals.watch(request.query_params.get("upload_id", ""))
-            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+            events = self._arrivals.events(request.query_params.get("upload_id", ""))
+            stream = StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+            with self._arrivals.watching():
+                await stream(request.scope, request.receive, answer)
+            return None
         receive = request.receive
         if method == "POST":
             if path == LOGIN:

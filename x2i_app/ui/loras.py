@@ -83,7 +83,8 @@ def lora_files(recipe: Recipe, choices: LoraChoices | None, settings: Settings) 
     """The LoRA files that are at hand for a recipe that asks for some: those chosen, and those of this machine."""
     if not recipe.request.loras:
         return []  # they need not be hashed then
-    return [*(path for path, _ in lora_pairs(choices, settings)), *map(str, known_loras(settings).values())]
+    files = [*(path for path, _ in lora_pairs(choices, settings)), *map(str, known_loras(settings).values())]
+    return [file for file in files if Path(file).is_file()]  # Gradio clears its folder of what is older than a day
 
 
 def lora_choices(pairs: tuple[tuple[Any, float], ...], settings: Settings) -> list[dict[str, Any]]:

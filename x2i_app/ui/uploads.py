@@ -63,37 +63,36 @@ class Arrivals:
             if is_named:
                 del self._arriving[upload_id]
 
-    def watch(self, upload_id: str) -> AsyncIterator[str]:
-        """Server-sent events in the words that Gradio's page understands, until the upload has come or is given up.
-
-        Raises Refusal where too many watch already.
-        """
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch in the block. Raises Refusal where too many do already."""
         if self._watchers >= _MOST_WATCHERS:
             raise Refusal(503, f"{self._watchers} uploads are watched, which is all there is room for; try later.")
-        return self._events(upload_id)
-
-    async def _events(self, upload_id: str) -> AsyncIterator[str]:
         self._watchers += 1
         try:
-            waited = 0.0
-            while upload_id not in self._arriving and waited < _START_SECONDS:  # the page asks before it sends
-                await asyncio.sleep(_LOOK_SECONDS)
-                waited += _LOOK_SECONDS
-            upload = self._arriving.get(upload_id, _Upload(0))
-            told: Counter[str] = Counter()
-            is_coming = True
-            while is_coming:
-                is_coming = self._arriving.get(upload_id) is upload
-                for name, count in (upload.come - told).items():
-                    # The page's bar is `progress` of `size`, which Gradio's own events lack: there it stays empty.
-                    bar = {"progress": upload.come.total(), "size": upload.size}
-                    yield _event(msg="update", orig_name=name, chunk_size=count, **bar)
-                told = upload.come.copy()
-                if is_coming:
-                    await asyncio.sleep(_LOOK_SECONDS)
-            yield _event(msg="done")
+            yield
         finally:
             self._watchers -= 1
+
+    async def events(self, upload_id: str) -> AsyncIterator[str]:
+        """Server-sent events in the words that Gradio's page understands, until the upload has come or is given up."""
+        waited = 0.0
+        while upload_id not in self._arriving and waited < _START_SECONDS:  # the page asks before it sends
+            await asyncio.sleep(_LOOK_SECONDS)
+            waited += _LOOK_SECONDS
+        upload = self._arriving.get(upload_id, _Upload(0))
+        told: Counter[str] = Counter()
+        is_coming = True
+        while is_coming:
+            is_coming = self._arriving.get(upload_id) is upload
+            for name, count in (upload.come - told).items():
+                # The page's bar is `progress` of `size`, which Gradio's own events lack: there it stays empty.
+                bar = {"progress": upload.come.total(), "size": upload.size}
+                yield _event(msg="update", orig_name=name, chunk_size=count, **bar)
+            told = upload.come.copy()
+            if is_coming:
+                await asyncio.sleep(_LOOK_SECONDS)
+        yield _event(msg="done")
 
 
 def _event(**message: Any) -> str:

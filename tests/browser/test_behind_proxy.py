@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import run_app
+from conftest import free_port, run_app
 from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import expect
@@ -55,12 +55,6 @@ def find_nginx() -> str:
     if not found:
         pytest.fail("The test of the reverse proxy needs nginx; install it (on Debian: apt-get install nginx-light).")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ from x2i_app.settings import ASSETS, Settings
 
 DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
 REPLICA = "ServeReplica"
+ENDLESS = {"steps": 100, "count": 8, "width": 512, "height": 512}  # many minutes
 LONG = {"steps": 40, "count": 2}  # of the smallest picture, about a second
 
 
@@ -98,7 +99,8 @@ def test_every_endpoint_draws_and_what_it_was_given_is_known_by_its_hash(cluster
         recipe = read_recipe(pictures[0]["image"])
         if name in ("image", "image_text"):
             assert recipe.request.images == (path_hash(DRAWING),)
-    assert health(cluster_app) == (200, "ready", "Replicas at work: 2.")
+    # It draws as soon as one is there, and six small pictures are soon drawn.
+    wait_until(lambda: health(cluster_app) == (200, "ready", "Replicas at work: 2."), "both are there")
     assert client.predict("", api_name="/status")["preset"] == "x2i-tiny"
 
 
@@ -115,7 +117,7 @@ def test_bad_input_is_one_sentence_from_here_and_from_the_replica(cluster_app, t
 
 
 def test_a_stopped_job_leaves_its_replica(cluster_app, tmp_path):
-    endless = submit(cluster_app, 1, tmp_path, steps=100, count=8, width=512, height=512)  # many minutes
+    endless = submit(cluster_app, 1, tmp_path, **ENDLESS)
     wait_until(lambda: endless.outputs() and "/progress" in endless.outputs()[-1][1], "it draws")
     wait_until(lambda: 'max="800"' in endless.outputs()[-1][1], "it draws")
     visitor(cluster_app, tmp_path).predict(endless.outputs()[-1][4], api_name="/cancel")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from conftest import free_port
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file
@@ -180,12 +180,6 @@ def launch(*arguments: str | Path | int) -> list[str]:
     return [sys.executable, *launcher, "--num_processes", "2", "--main_process_port", "0", *map(str, arguments)]
 
 
-def find_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.fixture
 def jobs(tmp_path, config, qwen_vl_directory) -> Path:
     """A folder with the configurations of all three jobs, each of which writes beside it what two processes make."""
@@ -232,7 +226,7 @@ def test_launched_as_two_all_jobs_end_as_one_that_accumulates_also_after_one_of_
     assert process.wait(120) != 0
     assert not (tmp_path / "two-distill/align_net").exists()
 
-    command = launch(Path(__file__).with_name("launched.py"), jobs, *(find_port() for _ in made))
+    command = launch(Path(__file__).with_name("launched.py"), jobs, *(free_port() for _ in made))
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     places = [tmp_path / f"two-{name}" / Path(file).parts[0] for name, file in made.items()]

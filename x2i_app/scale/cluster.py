@@ -76,13 +76,16 @@ class Cluster:
             options |= {"include_dashboard": False}
         try:
             ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
-        except ray.exceptions.AuthenticationError as error:
-            raise EngineError(
-                f"The Ray cluster at {show_value(self.address)} asks for its token; set RAY_AUTH_MODE=token, and copy "
-                "~/.ray/auth_token from the cluster, or set RAY_AUTH_TOKEN."
-            ) from error
         except Exception as error:  # Ray raises many kinds, Exception itself among them
-            raise EngineError(self._why_not(error)) from error
+            if self.address == HERE:
+                why = f"Ray did not start on this machine; try again, or leave --ray out. It says: {_reason(error)}"
+            else:  # of a token that is wrong Ray tells its log alone
+                why = (
+                    f"No Ray cluster at {show_value(self.address)} lets this machine in; start one (ray start --head), "
+                    "or, if it asks for a token, set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from it or set "
+                    f"RAY_AUTH_TOKEN. What came back: {_reason(error)}"
+                )
+            raise EngineError(why) from error
 
     def _knock(self) -> None:
         """Ray itself waits for minutes, and then ends the program."""
@@ -91,15 +94,10 @@ class Cluster:
             try:
                 socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
             except (OSError, OverflowError) as error:
-                raise EngineError(self._why_not(error)) from error
-
-    def _why_not(self, error: Exception) -> str:
-        why = sentence_in(str(error)) or type(error).__name__
-        if self.address == HERE:
-            return f"Ray did not start on this machine; try again, or leave --ray out. It says: {why}"
-        return (
-            f"There is no Ray cluster at {show_value(self.address)}; start one: ray start --head. What came back: {why}"
-        )
+                raise EngineError(
+                    f"There is no Ray cluster at {show_value(self.address)}; start one: ray start --head. "
+                    f"What came back: {_reason(error)}"
+                ) from error
 
     def share(self) -> Mapping[str, float]:
         """What a replica asks the cluster for: `num_cpus` and `num_gpus`. The cluster must be joined."""
@@ -120,6 +118,10 @@ def stand_in(folder: str) -> None:
 def working_folder() -> str:
     """For `stand_in`."""
     return str(Path.cwd())
+
+
+def _reason(error):
+    return sentence_in(str(error)) or type(error).__name__
 
 
 def sentence_in(text: str) -> str:

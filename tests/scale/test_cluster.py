@@ -1,0 +1,70 @@
+"""The app on a Ray cluster that was there before it, with as many replicas as there is work for."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import free_port, run_app
+from tests.scale.conftest import SECONDS, ray_processes, wait_until
+from tests.scale.test_serving import ENDLESS, REPLICA, health, submit, visitor
+from x2i_app.cli import main
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as knocking:
+        return knocking.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def token():
+    """The secret of the cluster."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@pytest.fixture(scope="module")
+def cluster(token, tmp_path_factory):
+    """The port of a cluster of this machine, started as one starts a cluster: by `ray start --head`."""
+    port = free_port()
+    # Sockets have short names only, and a cluster that somebody runs here keeps its own folder.
+    folder = tmp_path_factory.mktemp("r")
+    command = [Path(sysconfig.get_path("scripts")) / "ray", "start", "--head", "--block", "--port", str(port)]
+    command += ["--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--include-dashboard", "false"]
+    command += ["--disable-usage-stats", "--object-store-memory", str(200 * 2**20), "--temp-dir", str(folder)]
+    with (folder / "start.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | token)
+    wait_until(lambda: answers(port) or process.poll() is not None, "the cluster answers", pause=0.2)
+    assert process.poll() is None, (folder / "start.log").read_text()
+    yield port
+    for part in [*psutil.Process(process.pid).children(recursive=True), process]:
+        part.kill()
+    process.wait(SECONDS)
+
+
+def test_replicas_come_with_the_work_and_go_with_the_app_but_not_the_cluster(cluster, token, tmp_path):
+    with run_app(tmp_path, "--ray", f"127.0.0.1:{cluster}", "--replicas", "1:2", **token) as app:
+        wait_until(lambda: health(app) == (200, "ready", "Replicas at work: 1."), "one is there")
+        endless = [submit(app, seed, tmp_path, **ENDLESS) for seed in (1, 2)]
+        wait_until(lambda: health(app) == (200, "ready", "Replicas at work: 2."), "there are two")
+        wait_until(lambda: all(job.outputs() and 'max="800"' in job.outputs()[-1][1] for job in endless), "both draw")
+        assert len(ray_processes(REPLICA)) == 2
+        for job in endless:
+            visitor(app, tmp_path).predict(job.outputs()[-1][4], api_name="/cancel")
+        for seed, job in [(seed, submit(app, seed, tmp_path)) for seed in (10, 20)]:
+            assert job.result(SECONDS)[3]["seeds"] == [seed]
+        app.process.terminate()
+        assert app.process.wait(SECONDS) == 143
+    wait_until(lambda: not ray_processes(REPLICA), "the replicas are gone")
+    assert answers(cluster)
+
+
+def test_who_does_not_know_the_secret_is_told_where_it_is(cluster, monkeypatch, capsys):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    assert main(["app", "--ray", f"127.0.0.1:{cluster}"]) == 1
+    assert "if it asks for a token, set RAY_AUTH_MODE=token" in capsys.readouterr().err

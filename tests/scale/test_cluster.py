@@ -5,6 +5,7 @@ import secrets
 import socket
 import subprocess
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -28,22 +29,25 @@ def token():
 
 
 @pytest.fixture(scope="module")
-def cluster(token, tmp_path_factory):
+def cluster(token):
     """The port of a cluster of this machine, started as one starts a cluster: by `ray start --head`."""
     port = free_port()
-    # Sockets have short names only, and a cluster that somebody runs here keeps its own folder.
-    folder = tmp_path_factory.mktemp("r")
-    command = [Path(sysconfig.get_path("scripts")) / "ray", "start", "--head", "--block", "--port", str(port)]
-    command += ["--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--include-dashboard", "false"]
-    command += ["--disable-usage-stats", "--object-store-memory", str(200 * 2**20), "--temp-dir", str(folder)]
-    with (folder / "start.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | token)
-    wait_until(lambda: answers(port) or process.poll() is not None, "the cluster answers", pause=0.2)
-    assert process.poll() is None, (folder / "start.log").read_text()
-    yield port
-    for part in [*psutil.Process(process.pid).children(recursive=True), process]:
-        part.kill()
-    process.wait(SECONDS)
+    # A cluster that somebody runs here keeps its own folder. Sockets in it have room for short names only.
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        command = [Path(sysconfig.get_path("scripts")) / "ray", "start", "--head", "--block", "--port", str(port)]
+        command += ["--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--include-dashboard", "false"]
+        command += ["--disable-usage-stats", "--object-store-memory", str(200 * 2**20), "--temp-dir", folder]
+        log = Path(folder) / "start.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | token)
+        try:
+            wait_until(lambda: answers(port) or process.poll() is not None, "the cluster answers", pause=0.2)
+            assert process.poll() is None, log.read_text()
+            yield port
+        finally:
+            for part in [*psutil.Process(process.pid).children(recursive=True), process]:
+                part.kill()
+            process.wait(SECONDS)
 
 
 def test_replicas_come_with_the_work_and_go_with_the_app_but_not_the_cluster(cluster, token, tmp_path):

@@ -118,7 +118,7 @@ def _preset(name: str, mllm: MLLMSpec, align_net: AlignNetSpec, about: str) -> P
 
 _TINY = Preset(
     name="x2i-tiny",
-    mllm=MLLMSpec("qwen2.5-omni", "x2i-tiny", "bundled", 6, 192),
+    mllm=MLLMSpec("qwen2.5-omni", "x2i-tiny", "bundled", 8, 192),
     align_net=AlignNetSpec(
         None, "align_net/diffusion_pytorch_model.safetensors", fusion="conv", joint_dim=128, pooled_dim=128
     ),

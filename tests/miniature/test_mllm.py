@@ -9,9 +9,10 @@ import torch
 from transformers import Qwen2Tokenizer
 
 from x2i_app.encoders import load_encoder
+from x2i_app.miniature.batches import ConversationBatches, collate
 from x2i_app.miniature.conversations import SHOWN, TOLD, Shown, Source, typed
 from x2i_app.miniature.hearing import RATE, SECONDS, hear, sound_pool
-from x2i_app.miniature.mllm import ConversationBatches, collate, train_mllm
+from x2i_app.miniature.mllm import train_mllm
 from x2i_app.miniature.models import build_mllm
 from x2i_app.miniature.reading import reading
 from x2i_app.miniature.world import draw_scene, film, screenshot, sound, sounding

@@ -29,9 +29,10 @@ from transformers import (
 from x2i_app.miniature import models, tokenizers
 from x2i_app.miniature.align import distill_align_net
 from x2i_app.miniature.autoencoder import encode_pictures, train_vae
+from x2i_app.miniature.batches import ConversationBatches
 from x2i_app.miniature.control import add_to_bundle, make_light_control
 from x2i_app.miniature.hearing import sound_pool
-from x2i_app.miniature.mllm import ConversationBatches, train_mllm
+from x2i_app.miniature.mllm import train_mllm
 from x2i_app.miniature.pool import PicturePool, edit_pools, picture_pool
 from x2i_app.miniature.recipe import RECIPE, Recipe
 from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher

@@ -27,7 +27,7 @@ from x2i_app.models import AlignNet
 
 VOCAB_SIZE = 2048
 HIDDEN_SIZE = 192  # of the MLLM and of the DiT
-NUM_LAYERS = 6
+NUM_LAYERS = 8
 JOINT_DIM = 128  # of the teacher's T5, which prompt_embeds imitate
 POOLED_DIM = 128  # of the teacher's CLIP
 LATENT_CHANNELS = 16
@@ -82,7 +82,7 @@ def build_processor(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniProcessor:
 
 
 def build_mllm(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniThinkerForConditionalGeneration:
-    """A Qwen2.5-Omni thinker of 6 layers, width 192, with eyes (3 layers) and ears (2 layers) of width 128."""
+    """A Qwen2.5-Omni thinker of 8 layers, width 192, with eyes (3 layers) and ears (2 layers) of width 128."""
     ids = tokenizer.convert_tokens_to_ids
     config = Qwen2_5OmniThinkerConfig(
         text_config={

@@ -1,0 +1,191 @@
+"""What the miniature's MLLM trains on, step by step."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch.utils.data import Dataset
+from transformers import Qwen2_5OmniProcessor
+
+from x2i_app.encoders.qwen_vl import frame_options
+from x2i_app.miniature.conversations import (
+    BASICS,
+    SHOWN,
+    TOLD,
+    Dialogue,
+    Exchange,
+    Shown,
+    Source,
+    draw,
+    typed,
+)
+from x2i_app.miniature.draw import draw_scene
+from x2i_app.miniature.hearing import SoundPool
+from x2i_app.miniature.reading import reading
+from x2i_app.miniature.screenshot import screenshot
+from x2i_app.specs import EncodingSpec
+
+_PARTS = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
+_FILM_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at one a second
+
+
+@dataclass(frozen=True)
+class ConversationBatches(Dataset):
+    """The batches of a step as a function of it: in words alone, of screenshots, and of other kinds of conversation.
+
+    processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size: conversations in the batch of words
+    alone, and in each of the others. kinds: how many other kinds.
+    reading_steps: so many come first, in which the eyes learn to read: three times as many screenshots and
+    nothing else. basic_steps: over so many more, other kinds go from the basic ones to all.
+    """
+
+    processor: Qwen2_5OmniProcessor
+    spec: EncodingSpec
+    sounds: SoundPool
+    words_size: int
+    media_size: int
+    kinds: int = 1
+    reading_steps: int = 800
+    basic_steps: int = 2400
+    seed: int = 0
+    _heard: dict[Shown, int] = field(init=False, repr=False)
+    _source: Source = field(init=False, repr=False)
+
+    def __post_init__(self):
+        heard = {recipe: index for index, recipe in enumerate(self.sounds.recipes)}
+        object.__setattr__(self, "_heard", heard)
+        object.__setattr__(self, "_source", Source("train", self.sounds.by_voice))
+
+    def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
+        """The batches: in words alone, of screenshots (with `letters` and `tokens`, see `reading`), of other kinds.
+
+        Each has in `plain` a batch of the same last answers, asked for in the answers' own words.
+        """
+        rng = random.Random(f"conversations {self.seed} {step}")
+        if step < self.reading_steps:
+            return [self._screenshots(3 * self.media_size, rng)]
+        beginner = 1 - (step - self.reading_steps) / self.basic_steps
+        batches = [self._batch([draw(TOLD, rng)(self._source, rng) for _ in range(self.words_size)], rng)]
+        batches.append(self._screenshots(self.media_size, rng))
+        for _ in range(self.kinds):
+            kind = draw(BASICS if rng.random() < beginner else SHOWN, rng)
+            batches.append(self._batch([kind(self._source, rng) for _ in range(self.media_size)], rng))
+        return batches
+
+    def _screenshots(self, count, rng):
+        dialogues = [typed(self._source, rng) for _ in range(count)]
+        written = [reading(exchange.shown[0], self.processor.tokenizer) for (exchange,) in dialogues]
+        return self._batch(dialogues, rng) | {n: torch.stack([found[n] for found in written]) for n in written[0]}
+
+    def _batch(self, dialogues: list[Dialogue], rng: random.Random) -> dict[str, torch.Tensor]:
+        frames = rng.choice(_FILM_FRAMES)
+        shown = [medium for dialogue in dialogues for exchange in dialogue for medium in exchange.shown]
+        images = [render(medium, self.spec.image_size, rng) for medium in shown if _PARTS[medium.kind] == "image"]
+        films = [shoot(medium, frames, self.spec, rng) for medium in shown if medium.kind == "film"]
+        features = [self.sounds.features[self._heard[medium]] for medium in shown if medium.kind == "sound"]
+        batch = collate(self.processor, self.spec, dialogues, images, films, features)
+        plainly = [(Exchange(dialogue[-1].answer, (), dialogue[-1].answer, None),) for dialogue in dialogues]
+        return batch | {"plain": collate(self.processor, self.spec, plainly, [], [], [])}
+
+
+def collate(
+    processor: Qwen2_5OmniProcessor,
+    spec: EncodingSpec,
+    dialogues: list[Dialogue],
+    images: list[Image.Image],
+    films: list[np.ndarray],
+    features: list[np.ndarray],
+) -> dict[str, torch.Tensor]:
+    """Arguments of the MLLM's forward pass, padded on the right, and `answer_mask` (B, S): True at an answer's tokens.
+
+    images, films (T, H, W, 3) at one frame a second, features (mel bins, frames): the media in order of appearance. The
+    same as the processor itself makes of a conversation, without making a sound's features again.
+    """
+    inputs, counts = {}, {"image": [], "video": [], "audio": []}
+    merged = processor.image_processor.merge_size**2
+    if images:
+        inputs |= processor.image_processor(images=images, return_tensors="pt")
+        counts["image"] = (inputs["image_grid_thw"].prod(-1) // merged).tolist()
+    if films:
+        options = frame_options(processor.video_processor, spec.max_video_pixels)
+        inputs |= processor.video_processor(videos=films, return_tensors="pt", **options)
+        counts["video"] = (inputs["video_grid_thw"].prod(-1) // merged).tolist()
+        inputs["video_second_per_grid"] = torch.full(
+            (len(films),), float(processor.video_processor.temporal_patch_size)
+        )
+    if features:
+        length = max(feature.shape[1] for feature in features)
+        padded = np.stack([np.pad(f, ((0, 0), (0, length - f.shape[1]))) for f in features])
+        inputs["input_features"] = torch.from_numpy(padded.astype(np.float32))
+        lengths = torch.tensor([feature.shape[1] for feature in features])
+        inputs["feature_attention_mask"] = (torch.arange(length) < lengths[:, None]).long()
+        counts["audio"] = [((frames - 1) // 2 - 1) // 2 + 1 for frames in lengths.tolist()]
+    texts = [processor.apply_chat_template(_messages(dialogue), tokenize=False) for dialogue in dialogues]
+    for kind, token in (
+        ("image", processor.image_token),
+        ("video", processor.video_token),
+        ("audio", processor.audio_token),
+    ):
+        texts = _expand(texts, token, counts[kind])
+    tokens = processor.tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+    answer_mask = torch.stack([_answer_mask(row, processor.tokenizer) for row in tokens["input_ids"]])
+    return {
+        **inputs,
+        "input_ids": tokens["input_ids"],
+        "attention_mask": tokens["attention_mask"],
+        "answer_mask": answer_mask,
+    }
+
+
+def _messages(dialogue: tuple[Exchange, ...]) -> list[dict[str, Any]]:
+    messages = []
+    for exchange in dialogue:
+        # As MLLMEncoder shows them: pictures, then films, then sounds, then words.
+        kinds = [_PARTS[medium.kind] for medium in exchange.shown]
+        content = [{"type": kind} for kind in sorted(kinds, key=("image", "video", "audio").index)]
+        if exchange.words:
+            content.append({"type": "text", "text": exchange.words})
+        messages.append({"role": "user", "content": content})
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": exchange.answer}]})
+    return messages
+
+
+def _expand(texts, token, counts):
+    """Every placeholder as often as its medium has tokens."""
+    counts = iter(counts)
+    pieces = [text.split(token) for text in texts]
+    return ["".join(p + token * next(counts) for p in parts[:-1]) + parts[-1] for parts in pieces]
+
+
+def _answer_mask(row, tokenizer):
+    start = tokenizer("<|im_start|>assistant\n")["input_ids"]
+    ids, mask, end = row.tolist(), torch.zeros(len(row), dtype=torch.bool), tokenizer.eos_token_id
+    for index in range(len(ids) - len(start)):
+        if ids[index : index + len(start)] == start:
+            first = index + len(start)
+            mask[first : ids.index(end, first) + 1] = True
+    return mask
+
+
+def render(medium: Shown, size: tuple[int, int], rng: random.Random) -> Image.Image:
+    """A picture or a screenshot as it arrives: drawn at its size or larger; a picture at times a little soft."""
+    drawn = size[0] * rng.choice((1, 1, 1, 2))
+    if medium.kind == "screenshot":
+        image = screenshot(medium.text, drawn, medium.seed)
+    else:
+        image = draw_scene(medium.scene, drawn, medium.time, medium.seed)
+    image = image.resize(size) if drawn != size[0] else image
+    if medium.kind == "picture" and rng.random() < 0.3:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9)))
+    return image
+
+
+def shoot(medium: Shown, frames: int, spec: EncodingSpec, rng: random.Random) -> np.ndarray:
+    """So many pictures (T, H, W, 3) of a film, one a second."""
+    side = int(spec.max_video_pixels**0.5)
+    drawn = side * rng.choice((1, 1, 2))
+    pictures = [draw_scene(medium.scene, drawn, medium.time + second, medium.seed) for second in range(frames)]
+    return np.stack([np.asarray(p.resize((side, side)) if drawn != side else p) for p in pictures])

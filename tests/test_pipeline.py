@@ -226,7 +226,7 @@ def test_a_turn_may_be_a_dictionary(pipeline):
 
 
 def test_an_mllm_of_another_size_than_the_presets_is_refused(qwen_omni_directory):
-    with pytest.raises(CheckpointError, match="6 layers of width 192; expected 36 of width 2048"):
+    with pytest.raises(CheckpointError, match="8 layers of width 192; expected 36 of width 2048"):
         load_pipeline(
             "qwen2.5-omni-3b",
             profile="cpu",

@@ -25,7 +25,7 @@ FAMILIES = {
     "qwen2.5-vl": Qwen2_5_VLForConditionalGeneration,
     "qwen2.5-omni": Qwen2_5OmniThinkerForConditionalGeneration,
 }
-SIZES = {"qwen2.5-vl": (4, 32), "qwen2.5-omni": (7, 192)}
+SIZES = {"qwen2.5-vl": (4, 32), "qwen2.5-omni": (9, 192)}
 
 
 @pytest.fixture(params=FAMILIES)

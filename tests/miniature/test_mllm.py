@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2Tokenizer
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration, Qwen2Tokenizer
 
 from x2i_app.encoders import load_encoder
+from x2i_app.miniature import mllm
 from x2i_app.miniature.batches import ConversationBatches, collate
 from x2i_app.miniature.conversations import SHOWN, TOLD, Shown, Source, typed
 from x2i_app.miniature.hearing import RATE, SECONDS, hear, sound_pool
-from x2i_app.miniature.mllm import train_mllm
+from x2i_app.miniature.mllm import Learner, train_mllm
 from x2i_app.miniature.models import build_mllm
 from x2i_app.miniature.reading import reading
 from x2i_app.miniature.world import draw_scene, film, screenshot, sound, sounding
@@ -146,6 +147,30 @@ def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, sounds,
     assert changed() == {"visual"}
     train_mllm(mllm, data, tmp_path, options)
     assert changed() > {"visual", "language_model"}
+
+
+def test_answers_are_not_taught_against_pairs_that_never_come(encoder, sounds, monkeypatch):
+    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=2, reading_steps=0)
+    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
+        ASSETS / "x2i-tiny" / "mllm", dtype=torch.float32
+    )
+    learner, told = Learner(model, TOKENIZER), []
+    losses = learner.unseen.losses
+
+    def listen(logits, tokens, beside):
+        told.append((logits.detach(), tokens, beside))
+        return losses(logits, tokens, beside)
+
+    monkeypatch.setattr(learner.unseen, "losses", listen)
+    with torch.no_grad():
+        terms = mllm._loss(learner, data[0])
+    assert terms["unseen"] >= 0
+    assert len(told) == 3
+    for logits, tokens, beside in told:
+        # An answer's words stand in a row, so that their neighbours there are those in the conversation.
+        assert torch.equal(beside, learner.unseen.beside(tokens[None])[0])
+        assert (beside >= 0).any()
+        assert (logits.argmax(-1) == tokens).float().mean() > 0.9, "each logit is of the word beside it"
 
 
 def test_a_screenshots_letters_are_where_their_ink_is():

@@ -2,10 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+from gradio_client import Client
 
+from tests.conftest import App
+from tests.safety.wire import ask
+from tests.ui.test_endpoints import SETTINGS
+
+REPLICA = "ServeReplica"
+ENDLESS = {"steps": 100, "count": 8, "width": 512, "height": 512}  # many minutes
 SECONDS = 300  # what anything may take, on a machine that has other things to do
 
 
@@ -41,3 +49,21 @@ def wait_until(happens: Callable[[], object], what: str, pause: float = 0.05) ->
     while not happens():
         assert time.monotonic() < deadline, f"It never came that {what}."
         time.sleep(pause)
+
+
+def health(app: App) -> tuple[int, str, str]:
+    """What /health answers: its status, the state of the engine, and what more is said of it."""
+    answer = ask(app.url, "GET", "/health")
+    return answer.status, answer.json()["state"], answer.json()["detail"]
+
+
+def visitor(app: App, folder: Path) -> Client:
+    """Somebody new, whose pictures come into the folder."""
+    return Client(app.url, verbose=False, download_files=folder, httpx_kwargs={"timeout": SECONDS})
+
+
+def submit(app: App, seed: int, folder: Path, **settings):
+    """A job of a visitor of their own."""
+    client = visitor(app, folder)
+    given = {"prompt": f"{seed} stars", **SETTINGS, "height": 64, "seed": seed} | settings
+    return client.submit(**given, api_name="/text")

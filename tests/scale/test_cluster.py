@@ -12,8 +12,7 @@ import psutil
 import pytest
 
 from tests.conftest import free_port, run_app
-from tests.scale.conftest import SECONDS, ray_processes, wait_until
-from tests.scale.test_serving import ENDLESS, REPLICA, health, submit, visitor
+from tests.scale.conftest import ENDLESS, REPLICA, SECONDS, health, ray_processes, submit, visitor, wait_until
 from x2i_app.cli import main
 
 

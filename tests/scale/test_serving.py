@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.conftest import App, run_app
-from tests.safety.wire import ask
-from tests.scale.conftest import SECONDS, ray_processes, wait_until
+from tests.conftest import run_app
+from tests.scale.conftest import ENDLESS, REPLICA, SECONDS, health, ray_processes, submit, visitor, wait_until
 from tests.ui.test_endpoints import INPUTS, SETTINGS
 from x2i_app.cli import main
 from x2i_app.errors import GenerationCancelledError, OutOfMemoryError
@@ -31,8 +30,6 @@ from x2i_app.scale.replica import Replica
 from x2i_app.settings import ASSETS, Settings
 
 DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
-REPLICA = "ServeReplica"
-ENDLESS = {"steps": 100, "count": 8, "width": 512, "height": 512}  # many minutes
 LONG = {"steps": 40, "count": 2}  # of the smallest picture, about a second
 
 
@@ -52,22 +49,6 @@ def replica():
     yield replica
     replica.engine.close()
     torch.set_num_threads(threads)
-
-
-def health(app: App) -> tuple[int, str, str]:
-    answer = ask(app.url, "GET", "/health")
-    return answer.status, answer.json()["state"], answer.json()["detail"]
-
-
-def visitor(app: App, folder: Path) -> Client:
-    return Client(app.url, verbose=False, download_files=folder, httpx_kwargs={"timeout": SECONDS})
-
-
-def submit(app: App, seed: int, folder: Path, **settings):
-    """A job of a visitor of their own."""
-    client = visitor(app, folder)
-    given = {"prompt": f"{seed} stars", **SETTINGS, "height": 64, "seed": seed} | settings
-    return client.submit(**given, api_name="/text")
 
 
 def step(job) -> int:

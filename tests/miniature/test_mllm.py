@@ -107,6 +107,19 @@ def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, sou
     assert not torch.equal(data[7][0]["input_ids"][:, :8], data[8][0]["input_ids"][:, :8])
 
 
+def test_a_batch_is_of_one_kind_and_has_few_screenshots(encoder, sounds):
+    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=8, reading_steps=0)
+    turns = []
+    for step in range(8):
+        told, typed, other = data[step]
+        assert [len(batch["input_ids"]) for batch in (told, typed, other)] == [6, 2, 8]
+        for batch in (told, other):
+            begun = batch["answer_mask"].int().diff(dim=1).eq(1).sum(1)  # an answer begins, in each conversation
+            assert begun.unique().numel() == 1
+            turns.append(begun[0].item())
+    assert set(turns) == {1, 3}
+
+
 def test_a_pool_of_sounds_is_what_would_be_heard_of_each(encoder, sounds, sound_folder):
     extractor = encoder.processor.feature_extractor
     made = [path.stat().st_mtime_ns for path in sorted(sound_folder.iterdir())]

@@ -37,8 +37,8 @@ class ConversationBatches(Dataset):
     """The batches of a step as a function of it: in words alone, of screenshots, and of other kinds of conversation.
 
     processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size: conversations in the batch of words
-    alone, and in each of the others. kinds: how many other kinds.
-    reading_steps: so many come first, in which the eyes learn to read: three times as many screenshots and
+    alone, and in each of another kind; screenshots are a quarter of the latter. kinds: how many other kinds.
+    reading_steps: so many come first, in which the eyes learn to read: three times `media_size` of screenshots and
     nothing else. basic_steps: over so many more, other kinds go from the basic ones to all.
     """
 
@@ -68,12 +68,15 @@ class ConversationBatches(Dataset):
         if step < self.reading_steps:
             return [self._screenshots(3 * self.media_size, rng)]
         beginner = 1 - (step - self.reading_steps) / self.basic_steps
-        batches = [self._batch([draw(TOLD, rng)(self._source, rng) for _ in range(self.words_size)], rng)]
-        batches.append(self._screenshots(self.media_size, rng))
+        batches = [self._alike(TOLD, self.words_size, rng), self._screenshots(max(1, self.media_size // 4), rng)]
         for _ in range(self.kinds):
-            kind = draw(BASICS if rng.random() < beginner else SHOWN, rng)
-            batches.append(self._batch([kind(self._source, rng) for _ in range(self.media_size)], rng))
+            batches.append(self._alike(BASICS if rng.random() < beginner else SHOWN, self.media_size, rng))
         return batches
+
+    def _alike(self, kinds, count, rng):
+        """All of one kind: nothing is padded to the length of a kind that is longer."""
+        kind = draw(kinds, rng)
+        return self._batch([kind(self._source, rng) for _ in range(count)], rng)
 
     def _screenshots(self, count, rng):
         dialogues = [typed(self._source, rng) for _ in range(count)]

@@ -181,23 +181,23 @@ def dialogue(source: Source, rng: random.Random) -> Dialogue:
 Kinds = dict[Callable[..., Dialogue], float]  # with how often each is trained
 
 # What needs no medium is short, and comes in every step.
-TOLD: Kinds = {words: 1.0, words_and_change: 3.0, talk: 2.0}
+TOLD: Kinds = {words: 1.0, words_and_change: 2.5, talk: 2.5}
 
 # What is learnt first of all the rest: to see and to hear. The rest is done with these.
 BASICS: Kinds = {picture: 4.0, sound: 1.0, film: 1.0}
 
 # In the end; what is harder, or asked for more, more often. Screenshots have batches of their own.
 SHOWN: Kinds = {
-    picture: 3.0,
-    pictures: 4.0,
-    film: 1.5,
-    sound: 2.0,
-    instruction: 5.0,
+    picture: 2.0,
+    pictures: 3.5,
+    film: 1.0,
+    sound: 1.5,
+    instruction: 6.0,
     film_and_words: 4.0,
     sound_and_words: 1.0,
     picture_and_sound: 1.0,
     picture_sound_and_words: 3.5,
-    dialogue: 3.5,
+    dialogue: 5.0,
 }
 
 

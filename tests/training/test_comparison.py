@@ -88,6 +88,24 @@ def test_a_student_that_says_what_the_teacher_says_has_nothing_to_learn(pipeline
     assert terms["output"] < 1e-8
 
 
+@pytest.mark.parametrize("share", [0.0, 0.15])
+def test_states_reach_align_net_with_noise_in_proportion_to_each_layer(pipeline, teacher, tmp_path, share):
+    batch = batches(pipeline, teacher, tmp_path)[0]
+    states = torch.randn(2, 3, 40, 64) * torch.tensor([0.1, 1.0, 30.0])[:, None, None]
+    reached = []
+
+    def listen(given):
+        reached.append(given)
+        return batch["prompt_embeds"][:2], batch["pooled"][:2]
+
+    batch = {name: value[:2] for name, value in batch.items()}
+    Comparison(pipeline, replace(OPTIONS, state_noise=share), torch.device("cpu")).compute_loss(
+        listen, {**batch, "hidden_states": states}
+    )
+    noise = (reached[0] - states).std(dim=(2, 3)) / states.std(dim=(2, 3))
+    torch.testing.assert_close(noise, torch.full((2, 3), share), rtol=0.1, atol=0)
+
+
 def flux_path(pipeline, prompt_embeds, pooled, noise):
     """Timesteps and latents of FluxPipeline: [(t, latents before the step at t)]."""
     passed = [noise]

@@ -166,6 +166,7 @@ def test_a_teacher_of_another_size_and_no_captions_are_refused(pipeline, teacher
         {"temperature": 0},
         {"batch_size": 0},
         {"output_weight": -1},
+        {"state_noise": -0.1},
     ],
 )
 def test_options_that_make_no_sense_are_told(wrong):

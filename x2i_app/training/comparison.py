@@ -61,7 +61,7 @@ class Comparison:
         def compare(name: str, _: str, output: torch.Tensor) -> None:
             layers[name] = attention_kl(waiting.pop(name), output, self.options.temperature)
 
-        prompt_embeds, pooled = align_net(hidden_states)
+        prompt_embeds, pooled = align_net(self._blurred(hidden_states))
         with tap_attention(self.transformer, compare, self.streams), self._fast_gradients():
             velocity = self._predict(latents, timestep, prompt_embeds.to(dtype), pooled.to(dtype))
         terms = _sum(layers)
@@ -69,6 +69,17 @@ class Comparison:
             error = torch.nn.functional.mse_loss(velocity.float(), wanted.float())
             terms["output"] = self.options.output_weight * error
         return terms
+
+    def _blurred(self, states: torch.Tensor) -> torch.Tensor:
+        """The MLLM's states (B, L, S, H), with noise in proportion to the size of each layer's.
+
+        Captions are fewer than what is drawn later, and no picture or sound is among them: what lies near a caption's
+        states must mean nearly the same.
+        """
+        if not self.options.state_noise:
+            return states
+        size = states.square().mean(dim=(2, 3), keepdim=True).sqrt()
+        return states + self.options.state_noise * size * torch.randn_like(states)
 
     def _check_lengths(self, ours: int, theirs: int) -> None:
         if self.options.match_text and ours != theirs:

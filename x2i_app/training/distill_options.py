@@ -17,6 +17,7 @@ _ALLOWED = {
 _SHARE = Range(0, 1)
 _POSITIVE = Range(1e-6, 1e6)
 _WEIGHT = Range(0, 1e6)
+_NOISE = Range(0, 10)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class DistillOptions:
     samples: int = option(4, help="captions that are drawn, by teacher and student, at every evaluation")
     guidance_scale: float = option(3.5, help="for transformers that take one")
     output_weight: float = option(0.0, help="of the mean squared difference of the velocities, added to the loss")
+    state_noise: float = option(
+        0.0, help="noise added to the MLLM's states, as a share of their size; what no caption says then fares better"
+    )
     match_text: bool = option(False, help="compare text rows too; AlignNet's and T5's must then be equally many")
 
     def __post_init__(self):
@@ -50,3 +54,4 @@ class DistillOptions:
             raise InvalidRequestError(f"path_share is {self.path_share}, which only counts with sigmas: path.")
         validate_number("temperature", self.temperature, _POSITIVE)
         validate_number("output_weight", self.output_weight, _WEIGHT)
+        validate_number("state_noise", self.state_noise, _NOISE)

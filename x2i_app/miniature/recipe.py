@@ -90,7 +90,7 @@ RECIPE = Recipe(
             path_share=0.6,
             num_inference_steps=8,
             output_weight=50.0,
-            state_noise=0.35,
+            state_noise=0.5,
         ),
         loop=LoopOptions(
             steps=3000, learning_rate=2e-3, decay_share=0.6, optimizer="muon", weight_decay=0.0, checkpoint_every=100

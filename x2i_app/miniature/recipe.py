@@ -14,8 +14,9 @@ class Recipe:
     """How much of everything.
 
     scenes, sounds: in the pools that training reads. pictures: in a batch of the VAE. captions: in one of the teacher.
-    sentences, shown: conversations in words alone, and of each other kind, in a step of the MLLM. reading_steps: the
-    first of the MLLM's, in which its eyes learn to read. The rest: each stage's training.
+    sentences, shown: conversations in words alone, and of another kind, in a step of the MLLM; a quarter of `shown`
+    are screenshots beside them. reading_steps: the first of the MLLM's, in which its eyes learn to read. The rest: each
+    stage's training.
     """
 
     scenes: int

@@ -98,7 +98,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scenes", type=number("scenes"), default=500, metavar="N", help="held-out scenes a row")
+    parser.add_argument("--scenes", type=number("scenes"), default=500, metavar="N", help="fresh scenes a row")
     parser.add_argument(
         "--rows", default="", metavar="NAMES", help="kinds of input, e.g. english,picture; default: all"
     )

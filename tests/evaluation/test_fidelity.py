@@ -89,3 +89,21 @@ def test_the_command_shows_that_light_control_keeps_pixels(tmp_path, capsys):
     assert len(said) == 4
     assert f"{with_control['psnr_db']:.1f}" in said[3]
     assert Image.open(tmp_path / "new/sheet.png").size == (4 * 132 - 4, 4 * 132 - 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scenes", "0"], "scenes is 0"),
+        (["--strength", "9"], "strength is 9.0"),
+        (["--light-control", "nowhere"], "nowhere"),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_line(tmp_path, capsys, arguments, said):
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--output", str(tmp_path / "new")])
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("x2i: "))
+    assert stopped.value.code == 2
+    assert said in line
+    assert not (tmp_path / "new").exists()

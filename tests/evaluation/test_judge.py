@@ -8,7 +8,7 @@ import torch
 
 from x2i_app.errors import CheckpointError
 from x2i_app.evaluation.command import JUDGE
-from x2i_app.evaluation.judge import Judge, to_tensor
+from x2i_app.evaluation.judge import Judge
 from x2i_app.evaluation.judge_training import (
     CONDITIONS,
     JudgeBatches,
@@ -20,15 +20,16 @@ from x2i_app.evaluation.judge_training import (
     train_judge,
 )
 from x2i_app.evaluation.seen import Seen, Tally, compare
-from x2i_app.miniature.pool import PicturePool, pool_scene
+from x2i_app.miniature.pixels import to_tensor
+from x2i_app.miniature.pool import PicturePool, pool_picture
 from x2i_app.miniature.world import Scene, Thing, draw_scene
 
 
 def fresh(count: int, split: str | None, seed: int = 8_001) -> PicturePool:
     """Renders that no training has seen."""
-    drawn = [pool_scene(index, split, seed) for index in range(count)]
-    pictures = [draw_scene(scene, 128, rng.uniform(0, 4), rng.randrange(1 << 30)) for scene, rng in drawn]
-    return PicturePool([scene for scene, _ in drawn], np.stack([np.asarray(picture) for picture in pictures]))
+    drawn = [pool_picture(index, split, seed) for index in range(count)]
+    pictures = [draw_scene(scene, 128, moment, seed) for scene, moment, seed in drawn]
+    return PicturePool([scene for scene, *_ in drawn], np.stack([np.asarray(picture) for picture in pictures]))
 
 
 @pytest.fixture(scope="module")

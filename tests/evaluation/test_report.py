@@ -1,16 +1,17 @@
 """The evaluation from the command line to its files, on the bundled model."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
 from x2i_app.cli import main
-from x2i_app.evaluation.cases import ROWS, cases
+from x2i_app.evaluation.cases import ROWS, cases, find_rows
 from x2i_app.evaluation.drawing import Embeds, Sampling, draw, encode
 from x2i_app.evaluation.judge import Judge
-from x2i_app.evaluation.report import fresh_pictures, judge_bounds
+from x2i_app.evaluation.report import Models, evaluate, fresh_pictures, judge_bounds
 from x2i_app.evaluation.results import Results, RowResult
 from x2i_app.evaluation.seen import Tally
 from x2i_app.loading import load_pipeline
@@ -60,7 +61,7 @@ def test_the_report_has_all_numbers(report):
 
 def test_the_table_and_the_contact_sheet_are_there(report):
     table = (report / "report.md").read_text(encoding="utf-8")
-    assert table.startswith("# x2i-tiny: 4 held-out scenes a row, 2 steps, 128 px\n")
+    assert table.startswith("# x2i-tiny: 4 fresh scenes a row, 2 steps, 128 px\n")
     for title in ("teacher, English", *(ROWS[name].title for name in ROWS_DRAWN)):
         assert f"\n| {title} |" in table
     sheet = Image.open(report / "contact-sheet.png")
@@ -95,6 +96,16 @@ def test_bad_input_is_one_line_and_exit_status_2(tmp_path, monkeypatch, capsys, 
     assert (status, printed.out, printed.err.count("\n")) == (2, "", 1)
     assert said in printed.err
     assert [path.name for path in tmp_path.iterdir()] == ["taken.txt"]
+
+
+def test_rows_that_a_model_cannot_take_are_named(tmp_path, capsys):
+    deaf = load_pipeline("x2i-tiny", device="cpu")
+    deaf.encoder.spec = replace(deaf.encoder.spec, modalities=("text", "image", "video"))
+    models, rows = Models(deaf, None, Judge.load(ASSETS / "judge")), find_rows(["english", "sound", "picture+sound"])
+    results = evaluate(models, tmp_path, scenes=1, rows=rows, sampling=Sampling(steps=1))
+    assert [row.name for row in results.rows] == ["english"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Left out, as x2i-tiny takes only text, image, video: sound, picture+sound." in said
 
 
 def test_embeddings_of_different_lengths_are_drawn_as_if_alone(pipeline):

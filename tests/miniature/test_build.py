@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from x2i_app.miniature import build
-from x2i_app.miniature.autoencoder import encode_pictures, reconstruction_psnr, to_tensor
+from x2i_app.miniature.autoencoder import encode_pictures, reconstruction_psnr
 from x2i_app.miniature.control import write_edits
+from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import picture_pool, pool_scene
 from x2i_app.miniature.words import describe
 from x2i_app.pipeline import X2IPipeline
@@ -157,3 +158,29 @@ def test_the_command_says_what_is_missing(capsys):
         build.main([])
     assert stopped.value.code == 2
     assert "--output is missing" in capsys.readouterr().err
+
+
+def test_what_is_no_bundle_is_not_replaced_and_a_folder_keeps_its_recipe(built, tmp_path, capsys):
+    work, bundle = built
+    kept, short = tmp_path / "kept.txt", ["--short", str(STEPS)]
+    kept.write_text("mine")
+    for arguments, said in (
+        (["--output", str(tmp_path), "--work", str(work), *short], "is there and no bundle"),
+        (["--output", str(kept), "--work", str(work), *short], "is there and no bundle"),
+        (["--output", str(bundle), "--work", str(bundle / "work"), *short], "which is replaced"),
+        (["--output", str(tmp_path / "new"), "--work", str(work)], "a build of another recipe or seed"),
+        (["--output", str(tmp_path / "new"), "--work", str(work), "--seed", "1", *short], "another recipe or seed"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            build.main(arguments)
+        assert stopped.value.code == 2
+        printed = capsys.readouterr().err
+        assert said in printed
+        assert printed.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+    assert kept.read_text() == "mine"
+    (bundle / "old.txt").write_text("of an earlier build")
+    build.main(["--output", str(bundle), "--work", str(work), *short])
+    assert not (bundle / "old.txt").exists()
+    assert (bundle / "model_index.json").is_file()
+    assert not bundle.with_name("bundle.tmp").exists()

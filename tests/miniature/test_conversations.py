@@ -18,7 +18,7 @@ from x2i_app.miniature.conversations import (
     words,
     words_and_change,
 )
-from x2i_app.miniature.world import describe, parse_canonical, sound_sentence, sounding
+from x2i_app.miniature.world import describe, parse_canonical, random_edit, sound_sentence, sounding
 
 TRAIN = Source("train")
 KINDS = [*TOLD, *SHOWN, typed]
@@ -96,9 +96,14 @@ def test_a_dialogue_has_three_turns_of_which_the_later_ones_change_what_came_out
 
 
 def test_what_is_told_with_a_change_is_wanted_changed():
-    for (exchange,) in some(words_and_change):
-        # Both sentences are in the words; the scene that the first describes is not the one that is wanted.
-        assert describe(exchange.wanted) not in exchange.words
+    for seed in range(60):
+        (exchange,) = words_and_change(TRAIN, random.Random(seed))
+        rng = random.Random(seed)
+        scene, language = TRAIN.scene(rng), rng.choice(CODES)
+        edit = random_edit(scene, rng, split="train")
+        assert exchange.wanted == edit.apply(scene) != scene
+        told = describe(scene, language, rng)
+        assert exchange.words == f"{told} {edit.instruction(language, rng)}"
 
 
 def test_descriptions_come_in_all_languages_and_in_the_one_asked_for():

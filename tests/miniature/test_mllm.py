@@ -42,6 +42,11 @@ def sounds(encoder, sound_folder):
     return sound_pool(sound_folder, 100, encoder.processor.feature_extractor, processes=1)
 
 
+def batches(encoder, sounds, words_size, media_size, reading_steps=0, basic_steps=9, seed=0):
+    sizes = (words_size, media_size, reading_steps, basic_steps)
+    return ConversationBatches(encoder.processor, SPEC, sounds, *sizes, seed=seed)
+
+
 def media(shown):
     """A medium as a user would hand it over: in the size in which it is trained, so that nothing is resampled."""
     if shown.kind == "screenshot":
@@ -93,7 +98,7 @@ def test_training_reads_what_the_encoder_reads(encoder, kind):
 
 
 def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, sounds):
-    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=2, reading_steps=0, seed=3)
+    data = batches(encoder, sounds, 6, 2, seed=3)
     first, again = data[7], data[7]
     assert len(first) == 3
     for a, b in zip(first, again, strict=True):
@@ -108,7 +113,7 @@ def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, sou
 
 
 def test_a_batch_is_of_one_kind_and_has_few_screenshots(encoder, sounds):
-    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=8, reading_steps=0)
+    data = batches(encoder, sounds, 6, 8)
     turns = []
     for step in range(8):
         told, typed, other = data[step]
@@ -118,6 +123,21 @@ def test_a_batch_is_of_one_kind_and_has_few_screenshots(encoder, sounds):
             assert begun.unique().numel() == 1
             turns.append(begun[0].item())
     assert set(turns) == {1, 3}
+
+
+def test_media_go_from_the_basic_conversations_to_all(encoder, sounds):
+    """Which have words beside the media, several media, or several turns."""
+    data = batches(encoder, sounds, 1, 1, reading_steps=2, basic_steps=1000)
+    assert len(data[1]) == 1, "reading comes first"
+    mixed = [sum(_is_mixed(encoder, data[first + step][2]) for step in range(30)) for first in (2, 1002)]
+    assert mixed[0] <= 2
+    assert mixed[1] >= 15
+
+
+def _is_mixed(encoder, batch):
+    asked = encoder.processor.tokenizer.decode(batch["input_ids"][0]).split("<|im_start|>user\n")[1:]
+    words = asked[0].split("<|im_end|>")[0].split("eos|>")[-1]
+    return len(asked) > 1 or bool(words) or len(batch.get("image_grid_thw", ())) > 1
 
 
 def test_a_pool_of_sounds_is_what_would_be_heard_of_each(encoder, sounds, sound_folder):
@@ -135,7 +155,7 @@ def test_a_pool_of_sounds_is_what_would_be_heard_of_each(encoder, sounds, sound_
 
 def test_every_conversation_has_its_last_answer_asked_for_plainly(encoder, sounds):
     decode = encoder.processor.tokenizer.decode
-    for batch in ConversationBatches(encoder.processor, SPEC, sounds, words_size=8, media_size=2, reading_steps=2)[5]:
+    for batch in batches(encoder, sounds, 8, 2, reading_steps=2)[5]:
         plain = batch["plain"]
         for asked, mask, ids, answers in zip(
             plain["input_ids"], plain["answer_mask"], batch["input_ids"], batch["answer_mask"], strict=True
@@ -153,7 +173,7 @@ def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, sounds,
         weights = mllm.state_dict()
         return {name.split(".")[1] for name in before if not weights[name].equal(before[name])}
 
-    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=2, media_size=2, reading_steps=2)
+    data = batches(encoder, sounds, 2, 2, reading_steps=2)
     assert [len(data[step]) for step in range(3)] == [1, 1, 3]
     options = LoopOptions(steps=3, warmup_steps=1, workers=0, ema_decay=None, mixed_precision="no")
     train_mllm(mllm, data, tmp_path, replace(options, steps=2))
@@ -163,7 +183,7 @@ def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, sounds,
 
 
 def test_answers_are_not_taught_against_pairs_that_never_come(encoder, sounds, monkeypatch):
-    data = ConversationBatches(encoder.processor, SPEC, sounds, words_size=6, media_size=2, reading_steps=0)
+    data = batches(encoder, sounds, 6, 2)
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
         ASSETS / "x2i-tiny" / "mllm", dtype=torch.float32
     )

@@ -7,7 +7,18 @@ import torch
 from x2i_app.errors import InvalidRequestError
 from x2i_app.miniature.teacher import CaptionedLatents
 from x2i_app.miniature.tokenizers import clip_tokenizer, t5_tokenizer
-from x2i_app.miniature.world import COLOURS, GROUNDS, KINDS, PLACES, SIZES, SKIES, parse_canonical, random_scene
+from x2i_app.miniature.world import (
+    COLOURS,
+    GROUNDS,
+    KINDS,
+    PLACES,
+    SIZES,
+    SKIES,
+    parse_canonical,
+    random_scene,
+    sound_sentence,
+    sounding,
+)
 
 UNTOLD = -100
 
@@ -17,16 +28,19 @@ def test_captions_attributes_and_latents_belong_together():
     scenes = [random_scene(rng) for _ in range(40)]
     latents = torch.arange(40.0).reshape(40, 1, 1, 1).expand(40, 16, 16, 16)
     tokenizer = t5_tokenizer()
-    data = CaptionedLatents(scenes, latents, clip_tokenizer(), tokenizer, batch_size=64)
-    batch, canonical = data[5], 0
+    data = CaptionedLatents(scenes, latents, clip_tokenizer(), tokenizer, batch_size=256)
+    batch, canonical, settings = data[5], 0, 0
     assert torch.equal(batch["t5_ids"], data[5]["t5_ids"])
-    assert batch["t5_ids"].shape == (64, tokenizer.model_max_length)
+    assert batch["t5_ids"].shape == (256, tokenizer.model_max_length)
     for ids, latent, attributes in zip(batch["t5_ids"], batch["latents"], batch["attributes"].tolist(), strict=True):
         scene = scenes[int(latent[0, 0, 0])]
         caption = tokenizer.decode(ids, skip_special_tokens=True)
         assert [SKIES[attributes[0]], GROUNDS[attributes[1]]] == [scene.sky, scene.ground]
         if set(attributes[2:]) == {UNTOLD}:
-            assert not any(kind in caption.split() for kind in KINDS)
+            # Which says that nothing with a voice is there.
+            assert caption == sound_sentence(scene)
+            assert not sounding(scene).kinds
+            settings += 1
             continue
         things = {thing.place: thing for thing in scene.things}
         for place, (kind, colour, size) in zip(PLACES, zip(*[iter(attributes[2:])] * 3, strict=True), strict=True):
@@ -40,4 +54,5 @@ def test_captions_attributes_and_latents_belong_together():
                 canonical += parse_canonical(caption) == scene
             except InvalidRequestError:  # worded freely
                 continue
-    assert canonical >= 10
+    assert canonical >= 40
+    assert 3 <= settings <= 30

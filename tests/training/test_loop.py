@@ -254,3 +254,29 @@ def test_a_pickle_in_a_checkpoint_is_not_run(tmp_path):
     torch.save({"step": 1, "model": Bomb()}, tmp_path / "step-00000001" / "state.pt")
     assert newest_checkpoint(tmp_path) is None
     assert not (tmp_path / "ran").exists()
+
+
+class Luggage:
+    """A tensor that knows where it was brought."""
+
+    def __init__(self, value, device=None):
+        self.value, self.device = value, device
+
+    def to(self, device, **_):
+        """As a tensor does."""
+        return Luggage(self.value.to(device), device)
+
+
+def test_batches_are_brought_to_where_the_model_is(tmp_path):
+    class Packed(Sines):
+        """Within a list, as a batch may be of several."""
+
+        def __getitem__(self, number):
+            return [{name: Luggage(value) for name, value in super().__getitem__(number).items()}]
+
+    def unpacked_loss(model, batches):
+        (batch,) = batches
+        assert all(part.device == next(model.parameters()).device for part in batch.values())
+        return loss(model, {name: part.value for name, part in batch.items()})
+
+    train(network(), Packed(), unpacked_loss, tmp_path, replace(OPTIONS, steps=2), title="packed")

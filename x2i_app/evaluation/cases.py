@@ -1,4 +1,4 @@
-"""What the evaluation asks: for each kind of input the same held-out scenes, said, drawn, filmed, played or changed.
+"""What the evaluation asks: for each kind of input the same fresh scenes, said, drawn, filmed, played or changed.
 
 The kinds are those of `miniature/conversations.py`, which the MLLM trains on; here their randomness comes from seeds
 that training never uses, and every third scene has a pair of kind and colour that training never shows.
@@ -15,7 +15,7 @@ import numpy as np
 from x2i_app.errors import InvalidRequestError
 from x2i_app.evaluation.seen import Key, attributes
 from x2i_app.miniature import conversations
-from x2i_app.miniature.conversations import Dialogue, Shown, Source, picture_sound_and_words
+from x2i_app.miniature.conversations import MODALITIES, Dialogue, Shown, Source, picture_sound_and_words
 from x2i_app.miniature.world import HELD_OUT, Heard, Scene, draw_scene, screenshot, sound, sounding
 from x2i_app.request import Turn
 from x2i_app.specs import Modality
@@ -25,14 +25,14 @@ _HELD_OUT_EVERY = 3
 _PICTURE_SIZE, _FILM_SIZE = 256, 128  # pixels
 _FILM_SECONDS, _FILM_FPS = 4, 2
 _SOUND_SECONDS, _SOUND_RATE = 4.0, 16_000
-_MODALITY: dict[str, Modality] = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
 
 
 @dataclass(frozen=True)
 class Row:
     """One kind of input. title: for people. make: its conversation, of a source of scenes and a generator.
 
-    factor: the share of the teacher's accuracy that is the goal (the Miniature issue's table). modalities: what an MLLM
+    factor: the share of the teacher's accuracy that is the goal: for English the paper's "less than 1 %", for
+    the rest our own choice. modalities: what an MLLM
     must take. is_edit: whether words or a sound change something that is shown, so that the rest must stay.
     """
 
@@ -155,7 +155,7 @@ def _dialogue(row, index):
 
 
 def _media(shown: Sequence[Shown], modality: Modality) -> tuple[Any, ...]:
-    return tuple(render(medium) for medium in shown if _MODALITY[medium.kind] == modality)
+    return tuple(render(medium) for medium in shown if MODALITIES[medium.kind] == modality)
 
 
 def render(medium: Shown) -> Any:

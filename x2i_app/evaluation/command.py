@@ -18,7 +18,7 @@ from x2i_app.settings import ASSETS, Settings
 from x2i_app.training.teacher import TeacherText
 
 JUDGE = ASSETS / "judge"
-_SCENES = Range(1, 100_000)
+SCENES_RANGE = Range(1, 100_000)
 _RESOLUTION, _STEPS = 1024, 4  # of a FLUX model that the registry does not know
 _TEXT_LENGTH = 512  # the longest that FLUX.1 reads
 _TEXT_ENCODERS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
@@ -31,7 +31,7 @@ def run(settings: Settings, output: Path, scenes: float, rows: str, steps: float
     Raises X2IError's kinds.
     """
     # 1. Check
-    scenes = validate_integer("scenes", scenes, _SCENES)
+    scenes = validate_integer("scenes", scenes, SCENES_RANGE)
     chosen = find_rows([name for name in (part.strip() for part in rows.split(",")) if name])
     name = settings.flux or (PRESETS[settings.preset].flux if settings.preset in PRESETS else "")
     flux = known_flux(name)

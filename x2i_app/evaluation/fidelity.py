@@ -1,6 +1,6 @@
 """What LightControl is good for: pictures changed by an instruction, drawn with it and without, from the same noise.
 
-python -m x2i_app.evaluation.fidelity [--preset x2i-tiny] [--scenes 200] [--strength 1] [--output artifacts/fidelity]
+python -m x2i_app.evaluation.fidelity [--scenes 200] [--strength 1] [--output artifacts/fidelity]
 
 Judged are the attributes that the instruction changes, those that it leaves alone, and the pixels that it leaves alone:
 their peak signal-to-noise ratio to the world's own drawing of the edited scene. Each share comes with its 95 % interval
@@ -20,16 +20,19 @@ import torch
 from PIL import Image, ImageFilter
 from tqdm.auto import tqdm
 
+from x2i_app.errors import X2IError
 from x2i_app.evaluation.cases import ROWS, Case, cases
-from x2i_app.evaluation.command import load_models
+from x2i_app.evaluation.command import SCENES_RANGE, load_models
 from x2i_app.evaluation.drawing import FIRST_SEED, encode, teach
 from x2i_app.evaluation.interval import interval
-from x2i_app.evaluation.judge import Judge, to_tensor
+from x2i_app.evaluation.judge import Judge
 from x2i_app.evaluation.report import Models
 from x2i_app.evaluation.results import show_interval
 from x2i_app.evaluation.seen import Tally, attributes, compare
+from x2i_app.limits import LIMITS, validate_integer, validate_number
 from x2i_app.loading import load_pipeline
 from x2i_app.loading.report import table
+from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.world import draw_scene
 from x2i_app.pipeline import Conditioning
 from x2i_app.settings import ASSETS
@@ -162,17 +165,22 @@ def _sheet(columns: Sequence[Sequence[Image.Image]]) -> Image.Image:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
     parser = argparse.ArgumentParser(prog="python -m x2i_app.evaluation.fidelity", description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="x2i-tiny")
-    parser.add_argument("--light-control", type=Path, help="another than the preset's")
+    parser.add_argument("--light-control", type=Path, help="another than the bundled one")
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--strength", type=float, action="append", help="to compare with 0; may be repeated")
     parser.add_argument("--by-teacher", action="store_true", help="read T5's and CLIP's words instead of the MLLM's")
     parser.add_argument("--output", type=Path, default=Path("artifacts/fidelity"))
     options = parser.parse_args(arguments)
-    pipeline = load_pipeline(options.preset, light_control=options.light_control)
-    pipeline.set_progress_bar_config(disable=True)
-    models = load_models(pipeline, ASSETS / options.preset)
     strengths = [0.0, *(options.strength or [1.0])]
+    try:
+        validate_integer("scenes", options.scenes, SCENES_RANGE)
+        for strength in strengths:
+            validate_number("strength", strength, LIMITS.control_strength)
+        pipeline = load_pipeline("x2i-tiny", light_control=options.light_control)
+    except X2IError as error:
+        parser.exit(2, f"x2i: {error}\n")
+    pipeline.set_progress_bar_config(disable=True)
+    models = load_models(pipeline, ASSETS / "x2i-tiny")
     results, sheet = measure(models, options.scenes, strengths, by_teacher=options.by_teacher)
     options.output.mkdir(parents=True, exist_ok=True)
     rows = [result.as_dict() for result in results]

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
@@ -119,12 +117,6 @@ def fit(pictures: torch.Tensor) -> torch.Tensor:
     if pictures.shape[-2:] == (SIZE, SIZE):
         return pictures
     return functional.interpolate(pictures, (SIZE, SIZE), mode="bilinear", antialias=True)
-
-
-def to_tensor(pictures: Sequence[Image.Image | np.ndarray]) -> torch.Tensor:
-    """RGB pictures of one size, or arrays (H, W, 3) uint8, as the judge reads them: (B, 3, H, W) in [-1, 1]."""
-    pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _shrink(width_in, width_out, stride=2):

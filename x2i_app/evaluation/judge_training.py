@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from x2i_app.evaluation.judge import KINDS_OR_NOTHING, Judge, to_tensor
+from x2i_app.evaluation.judge import KINDS_OR_NOTHING, Judge
 from x2i_app.evaluation.seen import NOTHING, Tally, compare
+from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import PicturePool, picture_pool
 from x2i_app.miniature.world import COLOURS, GROUNDS, PLACES, SIZES, SKIES, Scene
 from x2i_app.training.loop import LoopOptions, train

@@ -19,12 +19,13 @@ from x2i_app.errors import EngineError, InvalidRequestError
 from x2i_app.evaluation.cases import ROWS, SCENES, Case, Row, cases
 from x2i_app.evaluation.drawing import FIRST_SEED, Embeds, Sampling, draw, encode, teach
 from x2i_app.evaluation.interval import interval
-from x2i_app.evaluation.judge import Judge, to_tensor
+from x2i_app.evaluation.judge import Judge
 from x2i_app.evaluation.results import TEACHER_GOAL, Results, RowResult
 from x2i_app.evaluation.seen import Tally, compare
 from x2i_app.evaluation.sheet import Example, Section, contact_sheet
 from x2i_app.miniature.autoencoder import reconstruction_psnr
-from x2i_app.miniature.pool import pool_scene
+from x2i_app.miniature.pixels import to_tensor
+from x2i_app.miniature.pool import pool_picture
 from x2i_app.miniature.world import Scene, draw_scene
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training.teacher import TeacherText
@@ -59,11 +60,13 @@ def evaluate(
 ) -> Results:
     """Draw and judge `scenes` cases of each row that the MLLM can take, with a bar for what is going on.
 
-    Writes report.json, report.md and contact-sheet.png into the folder `output`, again after every row.
-    Raises InvalidRequestError if the MLLM can take none of the rows.
+    Rows that it cannot take are named on standard error. Writes report.json, report.md and contact-sheet.png into the
+    folder `output`, again after every row.
+    Raises InvalidRequestError if the MLLM can take none of the rows, EngineError if the folder cannot be made.
     """
     takes = models.pipeline.encoder.spec.modalities
-    rows = [row for row in rows if set(row.modalities) <= set(takes)]
+    left_out = [row.name for row in rows if not set(row.modalities) <= set(takes)]
+    rows = [row for row in rows if row.name not in left_out]
     if not rows:
         raise InvalidRequestError(f"{preset} takes only {', '.join(takes)}, and no row that came is made of these.")
     try:
@@ -73,8 +76,11 @@ def evaluate(
     done: list[RowResult] = []
     sections: list[Section] = []
     with _progress() as progress:
+        if left_out:
+            progress.console.print(f"Left out, as {preset} takes only {', '.join(takes)}: {', '.join(left_out)}.")
         fresh, pictures = fresh_pictures(min(scenes, _FRESH))
-        psnr = reconstruction_psnr(models.pipeline.vae, pictures)
+        # Offloaded, the VAE comes to that device only when it is called.
+        psnr = reconstruction_psnr(models.pipeline.vae, pictures, device=models.pipeline._execution_device)
         bounds = judge_bounds(models.judge, fresh, pictures)
         teacher = _judge_teacher(models, scenes, sampling, progress) if models.teacher else None
         for row in rows:
@@ -88,9 +94,9 @@ def evaluate(
 
 def fresh_pictures(count: int) -> tuple[list[Scene], np.ndarray]:
     """`count` scenes whose renders no training has seen, and these, uint8 (N, 128, 128, 3)."""
-    drawn = [pool_scene(index, None, _FRESH_SEED) for index in range(count)]
-    pictures = [draw_scene(scene, 128, rng.uniform(0, 4), rng.randrange(1 << 30)) for scene, rng in drawn]
-    return [scene for scene, _ in drawn], np.stack([np.asarray(picture) for picture in pictures])
+    drawn = [pool_picture(index, None, _FRESH_SEED) for index in range(count)]
+    pictures = [draw_scene(scene, 128, moment, seed) for scene, moment, seed in drawn]
+    return [scene for scene, *_ in drawn], np.stack([np.asarray(picture) for picture in pictures])
 
 
 def judge_bounds(judge: Judge, scenes: Sequence[Scene], pictures: np.ndarray) -> tuple[float, float]:

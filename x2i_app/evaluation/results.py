@@ -117,7 +117,7 @@ class Results:
     @property
     def title(self) -> str:
         """What was evaluated and how, in a line."""
-        return f"{self.preset}: {self.scenes} held-out scenes a row, {self.steps} steps, {self.size} px"
+        return f"{self.preset}: {self.scenes} fresh scenes a row, {self.steps} steps, {self.size} px"
 
     @property
     def _all(self):

@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.utils.data import Dataset
 
+from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import PicturePool
 from x2i_app.training.loop import LoopOptions, train
 
@@ -27,11 +28,6 @@ class PictureBatches(Dataset):
     def __getitem__(self, step: int) -> torch.Tensor:
         rng = np.random.default_rng((self.seed, step))
         return to_tensor(self.pool.pictures[rng.integers(len(self.pool.pictures), size=self.batch_size)])
-
-
-def to_tensor(pictures: np.ndarray) -> torch.Tensor:
-    """uint8 (B, H, W, 3) -> float (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def train_vae(vae: AutoencoderKL, pool: PicturePool, directory: Path, options: LoopOptions, batch_size: int) -> None:
@@ -60,21 +56,26 @@ def _loss(vae, pictures):
 def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray, batch_size: int = 32) -> torch.Tensor:
     """uint8 (N, H, W, 3) -> latents (N, C, H/8, W/8) as the DiT sees them: the posterior's mean, shifted and scaled."""
     config = vae.config
-    parts = [
-        (vae.encode(to_tensor(pictures[start : start + batch_size])).latent_dist.mean - config.shift_factor)
-        * config.scaling_factor
-        for start in range(0, len(pictures), batch_size)
-    ]
+    parts = []
+    for start in range(0, len(pictures), batch_size):
+        batch = to_tensor(pictures[start : start + batch_size]).to(vae.device, vae.dtype)
+        parts.append((vae.encode(batch).latent_dist.mean - config.shift_factor) * config.scaling_factor)
     return torch.cat(parts)
 
 
 @torch.no_grad()
-def reconstruction_psnr(vae: AutoencoderKL, pictures: np.ndarray, batch_size: int = 32) -> float:
-    """Mean peak signal-to-noise ratio in dB of uint8 (N, H, W, 3) pictures after a trip through the VAE."""
+def reconstruction_psnr(
+    vae: AutoencoderKL, pictures: np.ndarray, batch_size: int = 32, device: torch.device | None = None
+) -> float:
+    """Mean peak signal-to-noise ratio in dB of uint8 (N, H, W, 3) pictures after a trip through the VAE.
+
+    device: where it computes, if it waits somewhere else until it is called.
+    """
     ratios = []
     for start in range(0, len(pictures), batch_size):
         batch = to_tensor(pictures[start : start + batch_size])
-        drawn = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1, 1)
+        latents = vae.encode(batch.to(device or vae.device, vae.dtype)).latent_dist.mean
+        drawn = vae.decode(latents).sample.float().cpu().clamp(-1, 1)
         # Pixels range over 2, so the peak's square is 4.
         ratios.append(10 * torch.log10(4 / (drawn - batch).square().mean(dim=(1, 2, 3))))
     return torch.cat(ratios).mean().item()

@@ -13,6 +13,7 @@ from transformers import Qwen2_5OmniProcessor
 from x2i_app.encoders.qwen_vl import frame_options
 from x2i_app.miniature.conversations import (
     BASICS,
+    MODALITIES,
     SHOWN,
     TOLD,
     Dialogue,
@@ -28,18 +29,17 @@ from x2i_app.miniature.reading import reading
 from x2i_app.miniature.screenshot import screenshot
 from x2i_app.specs import EncodingSpec
 
-_PARTS = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
 _FILM_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at one a second
 
 
 @dataclass(frozen=True)
 class ConversationBatches(Dataset):
-    """The batches of a step as a function of it: in words alone, of screenshots, and of other kinds of conversation.
+    """The batches of a step as a function of it: in words alone, of screenshots, and of another kind of conversation.
 
     processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size: conversations in the batch of words
-    alone, and in each of another kind; screenshots are a quarter of the latter. kinds: how many other kinds.
+    alone, and in the one of another kind; screenshots are a quarter of the latter.
     reading_steps: so many come first, in which the eyes learn to read: three times `media_size` of screenshots and
-    nothing else. basic_steps: over so many more, other kinds go from the basic ones to all.
+    nothing else. basic_steps: over so many more, 1 or more, the other kind goes from the basic ones to all.
     """
 
     processor: Qwen2_5OmniProcessor
@@ -47,9 +47,8 @@ class ConversationBatches(Dataset):
     sounds: SoundPool
     words_size: int
     media_size: int
-    kinds: int = 1
-    reading_steps: int = 800
-    basic_steps: int = 2400
+    reading_steps: int
+    basic_steps: int
     seed: int = 0
     _heard: dict[Shown, int] = field(init=False, repr=False)
     _source: Source = field(init=False, repr=False)
@@ -60,7 +59,7 @@ class ConversationBatches(Dataset):
         object.__setattr__(self, "_source", Source("train", self.sounds.by_voice))
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
-        """The batches: in words alone, of screenshots (with `letters` and `tokens`, see `reading`), of other kinds.
+        """The batches: in words alone, of screenshots (with `letters` and `tokens`, see `reading`), of another kind.
 
         Each has in `plain` a batch of the same last answers, asked for in the answers' own words.
         """
@@ -68,10 +67,11 @@ class ConversationBatches(Dataset):
         if step < self.reading_steps:
             return [self._screenshots(3 * self.media_size, rng)]
         beginner = 1 - (step - self.reading_steps) / self.basic_steps
-        batches = [self._alike(TOLD, self.words_size, rng), self._screenshots(max(1, self.media_size // 4), rng)]
-        for _ in range(self.kinds):
-            batches.append(self._alike(BASICS if rng.random() < beginner else SHOWN, self.media_size, rng))
-        return batches
+        return [
+            self._alike(TOLD, self.words_size, rng),
+            self._screenshots(max(1, self.media_size // 4), rng),
+            self._alike(BASICS if rng.random() < beginner else SHOWN, self.media_size, rng),
+        ]
 
     def _alike(self, kinds, count, rng):
         """All of one kind: nothing is padded to the length of a kind that is longer."""
@@ -86,7 +86,7 @@ class ConversationBatches(Dataset):
     def _batch(self, dialogues: list[Dialogue], rng: random.Random) -> dict[str, torch.Tensor]:
         frames = rng.choice(_FILM_FRAMES)
         shown = [medium for dialogue in dialogues for exchange in dialogue for medium in exchange.shown]
-        images = [render(medium, self.spec.image_size, rng) for medium in shown if _PARTS[medium.kind] == "image"]
+        images = [render(medium, self.spec.image_size, rng) for medium in shown if MODALITIES[medium.kind] == "image"]
         films = [shoot(medium, frames, self.spec, rng) for medium in shown if medium.kind == "film"]
         features = [self.sounds.features[self._heard[medium]] for medium in shown if medium.kind == "sound"]
         batch = collate(self.processor, self.spec, dialogues, images, films, features)
@@ -147,7 +147,7 @@ def _messages(dialogue: tuple[Exchange, ...]) -> list[dict[str, Any]]:
     messages = []
     for exchange in dialogue:
         # As MLLMEncoder shows them: pictures, then films, then sounds, then words.
-        kinds = [_PARTS[medium.kind] for medium in exchange.shown]
+        kinds = [MODALITIES[medium.kind] for medium in exchange.shown]
         content = [{"type": kind} for kind in sorted(kinds, key=("image", "video", "audio").index)]
         if exchange.words:
             content.append({"type": "text", "text": exchange.words})

@@ -3,11 +3,12 @@
 Stage by stage: pools of drawings and sounds; the VAE; the MLLM; the teacher, a FLUX.1 with T5 and CLIP; AlignNet,
 distilled from English text alone; and LightControl, from pairs of drawings. Each stage keeps its progress in the work
 folder, so that the command, started again after any interruption, goes on where it was; a stage that is done is not
-repeated. `--stage vae` and so on stop after that stage (and what it needs): the MLLM and the teacher can so be trained
-at the same time, in two processes.
+repeated. A folder holds one build: that of another recipe or seed wants another one. `--stage vae` and so on stop after
+that stage (and what it needs): the MLLM and the teacher can so be trained at the same time, in two processes.
 """
 
 import argparse
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -26,6 +27,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
+from x2i_app.errors import InvalidRequestError, X2IError
 from x2i_app.miniature import models, tokenizers
 from x2i_app.miniature.align import distill_align_net
 from x2i_app.miniature.autoencoder import encode_pictures, train_vae
@@ -45,10 +47,24 @@ PRESET = PRESETS["x2i-tiny"]
 
 
 class Builder:
-    """The stages of a build. work: folder of everything that is in progress. seed: of weights and data."""
+    """The stages of a build. work: folder of everything that is in progress. seed: of weights and data.
+
+    Raises InvalidRequestError for a folder with a build of another recipe or seed: its stages would be taken for ours.
+    """
 
     def __init__(self, work: Path, recipe: Recipe, seed: int = 0):
         self.work, self.recipe, self.seed = work, recipe, seed
+        asked, note = json.dumps({"seed": seed, "recipe": asdict(recipe)}, indent=2), work / "recipe.json"
+        if note.is_file():
+            if note.read_text(encoding="utf-8") != asked:
+                raise InvalidRequestError(
+                    f"{str(work)!r} holds a build of another recipe or seed ({note.name} says which); "
+                    "give another folder with --work, or remove that one."
+                )
+        else:
+            work.mkdir(parents=True, exist_ok=True)
+            note.with_suffix(".tmp").write_text(asked, encoding="utf-8")
+            note.with_suffix(".tmp").replace(note)
 
     def vae(self) -> AutoencoderKL:
         """The trained VAE."""
@@ -69,11 +85,9 @@ class Builder:
             processor = models.build_processor(tokenizer)
             sounds = sound_pool(self.work / "sounds", self.recipe.sounds, processor.feature_extractor, seed=self.seed)
             mllm = self._fresh(models.build_mllm, tokenizer)
-            sizes = (self.recipe.sentences, self.recipe.shown)
-            reading_steps = self.recipe.reading_steps
-            data = ConversationBatches(
-                processor, PRESET.encoding, sounds, *sizes, reading_steps=reading_steps, seed=self.seed
-            )
+            recipe = self.recipe
+            sizes = (recipe.sentences, recipe.shown, recipe.reading_steps, recipe.basic_steps)
+            data = ConversationBatches(processor, PRESET.encoding, sounds, *sizes, seed=self.seed)
             train_mllm(mllm, data, self.work / "mllm", self._options(self.recipe.mllm))
             mllm.save_pretrained(directory)
             processor.save_pretrained(directory)
@@ -198,21 +212,46 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command."""
     parser = argparse.ArgumentParser(prog="python -m x2i_app.miniature.build", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="folder to write the bundle into")
-    parser.add_argument("--work", type=Path, default=Path("runs/miniature"), help="folder of what is in progress")
+    words = "folder of what is in progress; default: runs/miniature, with --short runs/miniature-short"
+    parser.add_argument("--work", type=Path, help=words)
     parser.add_argument("--seed", type=int, default=0, help="of weights and data")
     parser.add_argument("--stage", choices=STAGES, default=STAGES[-1], help="stop after this stage")
     parser.add_argument("--short", type=int, metavar="STEPS", help="only so many steps a stage, to see that it works")
     options = parser.parse_args(arguments)
     if options.output is None and options.stage == STAGES[-1]:
         parser.error("--output is missing; say where the bundle goes.")
+    work = options.work or Path("runs/miniature-short" if options.short else "runs/miniature")
     recipe = RECIPE.shortened(options.short) if options.short else RECIPE
-    builder = Builder(options.work, recipe, options.seed)
-    getattr(builder, options.stage)()
+    try:
+        if options.output:
+            _check_output(options.output, work)
+        made = getattr(Builder(work, recipe, options.seed), options.stage)()
+    except X2IError as error:
+        parser.exit(2, f"x2i: {error}\n")
     if options.stage == STAGES[-1]:
-        shutil.rmtree(options.output, ignore_errors=True)
-        shutil.copytree(builder.control(), options.output)
+        _replace(options.output, made)
         size = sum(file.stat().st_size for file in options.output.rglob("*") if file.is_file())
         print(f"{options.output}: {size / 1e6:.1f} MB")
+
+
+def _check_output(output, work):
+    """Before hours of training: whatever is there and no bundle stays there."""
+    is_bundle = (output / "model_index.json").is_file()
+    is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not is_bundle and not is_free:
+        raise InvalidRequestError(f"{str(output)!r} is there and no bundle; give --output a new name, or a bundle's.")
+    if work.absolute().is_relative_to(output.absolute()):
+        raise InvalidRequestError(f"--work {str(work)!r} lies in --output {str(output)!r}, which is replaced.")
+
+
+def _replace(output, made):
+    """By a copy that is whole before the old one goes."""
+    copy = output.absolute().with_name(f"{output.name}.tmp")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(made, copy)
+    if output.exists():
+        shutil.rmtree(output)
+    copy.replace(output)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,12 @@ from x2i_app.miniature.scene import (
 from x2i_app.miniature.screenshot import SCREENSHOT_LANGUAGES, typeset
 from x2i_app.miniature.sound import SILENT_KINDS, imagined, sounding
 from x2i_app.miniature.words import LANGUAGES, describe, sound_sentence
+from x2i_app.specs import Modality
 
 CODES = tuple(LANGUAGES)
+
+# What each kind of medium is to an MLLM.
+MODALITIES: dict[str, Modality] = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
 
 
 @dataclass(frozen=True)

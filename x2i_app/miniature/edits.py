@@ -21,12 +21,11 @@ from x2i_app.miniature.scene import (
     Thing,
     validate_word,
 )
-from x2i_app.miniature.words import language_of
+from x2i_app.miniature.words import UNSAID, language_of
 
 ACTIONS = ("sky", "ground", "colour", "size", "swap", "move", "add", "remove")
 _VALUES = {"sky": SKIES, "ground": GROUNDS, "colour": COLOURS, "size": SIZES, "swap": KINDS, "move": PLACES}
 _FIELDS = {"colour": "colour", "size": "size", "swap": "kind", "move": "place"}  # of the target
-_UNSAID = 0.35
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,8 @@ class Edit:
         if thing is None:
             return None
         natural = thing.colour == NATURAL_COLOURS[thing.kind]
-        colour = None if natural and pick.chance(_UNSAID) else thing.colour
-        size = None if thing.size == NATURAL_SIZE and pick.chance(_UNSAID) else thing.size
+        colour = None if natural and pick.chance(UNSAID) else thing.colour
+        size = None if thing.size == NATURAL_SIZE and pick.chance(UNSAID) else thing.size
         return SaidThing(thing.kind, colour, thing.place, size)
 
 

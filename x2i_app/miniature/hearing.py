@@ -8,7 +8,7 @@ import numpy as np
 from transformers import WhisperFeatureExtractor
 
 from x2i_app.miniature.conversations import Shown, random_sound
-from x2i_app.miniature.pool import run_in_processes
+from x2i_app.miniature.pool import run_in_processes, save_array
 from x2i_app.miniature.scene import Split
 from x2i_app.miniature.sound import sound, sounding
 
@@ -76,7 +76,4 @@ def _make(task):
     path, start, extractor, split, seed = task
     recipes = (_recipe(index, split, seed) for index in range(start, start + _CHUNK))
     features = np.stack([hear(extractor, sound(recipe.scene, SECONDS, RATE, recipe.seed)) for recipe in recipes])
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.save(file, features)
-    temporary.replace(path)
+    save_array(path, features)

@@ -6,7 +6,6 @@ of the full-size models, so that the same encoder and pipeline code runs.
 
 from collections.abc import Iterable
 
-import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from transformers import (
     CLIPTextConfig,
@@ -204,8 +203,3 @@ def build_teacher_encoders(
         eos_token_id=t5_tokenizer.eos_token_id,
     )
     return CLIPTextModel(clip), T5EncoderModel(t5)
-
-
-def count_parameters(module: torch.nn.Module) -> int:
-    """Number of trainable and frozen values in a module."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -21,7 +21,7 @@ _CHUNK = 250
 
 @dataclass(frozen=True)
 class PicturePool:
-    """scenes: N scenes. pictures: their pictures, uint8 (N, size, size, 3), read from the disk as needed."""
+    """scenes: N scenes. pictures: their pictures, uint8 (N, size, size, 3)."""
 
     scenes: list[Scene]
     pictures: np.ndarray
@@ -69,8 +69,10 @@ def picture_pool(
     ]
     if missing:
         run_in_processes(_render, missing, processes, title="drawing", unit=f"x{_CHUNK}")
-    # One file for random access; the chunks stay, so that a larger pool can reuse them.
-    pictures = np.concatenate([np.load(path) for path in paths])[:count]
+    pictures = np.empty((count, size, size, 3), np.uint8)
+    for path, start in zip(paths, starts, strict=True):
+        part = pictures[start : start + _CHUNK]
+        part[:] = np.load(path)[: len(part)]
     return PicturePool([pool_picture(index, split, seed, edited)[0] for index in range(count)], pictures)
 
 
@@ -101,7 +103,12 @@ def _render(task):
     for offset in range(_CHUNK):
         scene, moment, picture_seed = pool_picture(start + offset, split, seed, edited)
         pictures[offset] = draw_scene(scene, size, moment, picture_seed)
+    save_array(path, pictures)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file that is whole, or not there, wherever the process is killed."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        np.save(file, pictures)
+        np.save(file, array)
     temporary.replace(path)

@@ -15,8 +15,8 @@ class Recipe:
 
     scenes, sounds: in the pools that training reads. pictures: in a batch of the VAE. captions: in one of the teacher.
     sentences, shown: conversations in words alone, and of another kind, in a step of the MLLM; a quarter of `shown`
-    are screenshots beside them. reading_steps: the first of the MLLM's, in which its eyes learn to read. The rest: each
-    stage's training.
+    are screenshots beside them. reading_steps: the first of the MLLM's, in which its eyes learn to read. basic_steps:
+    those after them, in which media go from the basic conversations to all. The rest: each stage's training.
     """
 
     scenes: int
@@ -26,6 +26,7 @@ class Recipe:
     sentences: int
     shown: int
     reading_steps: int
+    basic_steps: int
     vae: LoopOptions
     mllm: LoopOptions
     teacher: LoopOptions
@@ -43,6 +44,7 @@ class Recipe:
             sentences=4,
             shown=2,
             reading_steps=0,
+            basic_steps=1,
             vae=replace(self.vae, **few),
             mllm=replace(self.mllm, **few),
             teacher=replace(self.teacher, **few),
@@ -61,6 +63,7 @@ RECIPE = Recipe(
     sentences=20,
     shown=12,
     reading_steps=800,
+    basic_steps=2400,
     vae=LoopOptions(
         steps=2300,
         learning_rate=2e-3,

@@ -146,14 +146,12 @@ def random_scene(
     *,
     split: Split | None = None,
     things: int | None = None,
-    skies: Sequence[str] = SKIES,
-    grounds: Sequence[str] = GROUNDS,
     kinds: Sequence[str] = KINDS,
 ) -> Scene:
     """A scene drawn uniformly: number of things, places, sky, ground, then each thing's kind, colour and size.
 
     split: "train" never shows a pair of HELD_OUT, "test" shows at least one, None does not care.
-    things: how many, 1 to 3; None draws it. skies, grounds, kinds: draw only from these.
+    things: how many, 1 to 3; None draws it. kinds: draw only from these.
     """
     if split not in (None, "train", "test"):
         raise InvalidRequestError(f"split is {split!r}; it must be 'train', 'test' or None.")
@@ -165,7 +163,7 @@ def random_scene(
         pairs = _pairs(tuple(kinds), "held_out" if index == unseen else split)
         kind, colour = rng.choice(pairs)
         drawn.append(Thing(kind, colour, place, rng.choice(SIZES)))
-    return Scene(rng.choice(skies), rng.choice(grounds), tuple(drawn))
+    return Scene(rng.choice(SKIES), rng.choice(GROUNDS), tuple(drawn))
 
 
 def _pairs(kinds, which):

@@ -126,7 +126,7 @@ def _paint_stars(picture, rng, time):
 
 
 def _disc(size, radius, colour, halo, strength):
-    """A shining disc with a soft halo around it, as a sprite four radii wide."""
+    """A shining disc with a soft halo around it, as a sprite of 4.8 radii."""
     half = round(2.4 * radius * size)
     axis = np.arange(-half, half + 1) / (radius * size)
     distance = np.hypot(axis[:, None], axis[None])

@@ -22,7 +22,7 @@ from x2i_app.miniature.scene import (
 )
 from x2i_app.miniature.sound import sounding
 
-_UNSAID = 0.35  # how often varied wording leaves out what goes without saying
+UNSAID = 0.35  # how often varied wording leaves out what goes without saying
 
 
 def describe(scene: Scene, language: str = "en", rng: random.Random | None = None) -> str:
@@ -66,10 +66,10 @@ def language_of(code: str) -> Language:
 
 
 def _said(scene, pick):
-    unplaced = tuple(t.place for t in scene.things) == usual_places(len(scene.things)) and pick.chance(_UNSAID)
+    unplaced = tuple(t.place for t in scene.things) == usual_places(len(scene.things)) and pick.chance(UNSAID)
 
     def unless(usual, value):
-        return None if value == usual and pick.chance(_UNSAID) else value
+        return None if value == usual and pick.chance(UNSAID) else value
 
     things = tuple(
         SaidThing(

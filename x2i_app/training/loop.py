@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -51,10 +51,10 @@ def train(
     """Train `model` in place up to `options.steps`, from the newest complete checkpoint in `directory` if there is one.
 
     data: data[number] is a whole batch; in one process that does not accumulate, of the step of that number.
-    compute_loss(model, batch): named scalar terms, each a mean over the batch; their sum is minimised. stop_at: leave
-    earlier, with a checkpoint, as if interrupted. evaluate(model, steps done): called every `options.evaluate_every`
-    steps and at the end, in every process, with the averaged weights in `model`. At the end those are in `model`, and
-    `directory` holds history.jsonl and loss.png.
+    compute_loss(model, batch): named scalar terms, each a mean over the batch, whose tensors are on the model's device;
+    their sum is minimised. stop_at: leave earlier, with a checkpoint, as if interrupted. evaluate(model, steps done):
+    called every `options.evaluate_every` steps and at the end, in every process, with the averaged weights in `model`.
+    At the end those are in `model`, and `directory` holds history.jsonl and loss.png.
 
     Raises TrainingError naming step and term where a loss is not finite, and where the disk is full.
     """
@@ -133,6 +133,7 @@ class _Run:
         sums: dict[str, torch.Tensor] = {}
         for _ in range(parts):
             number, batch = next(batches)
+            batch = send_to_device(batch, self.accelerator.device)
             count, samples = count + 1, samples + _count_samples(batch)
             torch.manual_seed(self.options.seed * 1_000_003 + number)
             # Processes exchange their gradients once a step.

@@ -69,10 +69,9 @@ class Pick:
 
 @dataclass(frozen=True)
 class Language:
-    """A language: its ISO code, its own name, its two functions, and how its sentences end."""
+    """A language: its ISO code, its two functions, and how its sentences end."""
 
     code: str
-    name: str
     describe: Callable[[Said, Pick], str]
     instruct: Callable[[Change, Pick], str]
     full_stop: str = "."

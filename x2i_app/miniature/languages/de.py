@@ -180,4 +180,4 @@ def instruct(change: Change, pick: Pick) -> str:
     return verb.format(noun_phrase(target, pick, "acc", definite=True), _PLACE_GOALS[value])
 
 
-GERMAN = Language("de", "Deutsch", describe, instruct)
+GERMAN = Language("de", describe, instruct)

@@ -197,4 +197,4 @@ def read(sentence: str) -> Said | None:
     return Said(said, _first(GROUNDS)[where[1]], _first(SKIES)[where[2]])
 
 
-ENGLISH = Language("en", "English", describe, instruct)
+ENGLISH = Language("en", describe, instruct)

@@ -159,4 +159,4 @@ def instruct(change: Change, pick: Pick) -> str:
     return f"{pick('déplace', 'mets', 'bouge')} {thing} {pick.of(PLACES[value])}"
 
 
-FRENCH = Language("fr", "français", describe, instruct)
+FRENCH = Language("fr", describe, instruct)

@@ -172,4 +172,4 @@ def _order(change, pick):
     return pick("{}を{}に移して", "{}を{}に動かして", "{}を{}に移動して").format(thing, pick.of(PLACES[value]))
 
 
-JAPANESE = Language("ja", "日本語", describe, instruct, "。")
+JAPANESE = Language("ja", describe, instruct, "。")

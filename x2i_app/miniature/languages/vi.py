@@ -146,4 +146,4 @@ def instruct(change: Change, pick: Pick) -> str:
     return pick("chuyển {} {}", "di chuyển {} {}", "dời {} {}").format(thing, pick.of(_PLACE_GOALS[value]))
 
 
-VIETNAMESE = Language("vi", "Tiếng Việt", describe, instruct)
+VIETNAMESE = Language("vi", describe, instruct)

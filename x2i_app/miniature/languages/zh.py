@@ -156,4 +156,4 @@ def instruct(change: Change, pick: Pick) -> str:
     return pick("把{}移到{}", "把{}放到{}", "让{}到{}去").format(thing, pick.of(PLACES[value]))
 
 
-CHINESE = Language("zh", "中文", describe, instruct, "。")
+CHINESE = Language("zh", describe, instruct, "。")

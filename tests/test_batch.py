@@ -196,6 +196,10 @@ def test_what_cannot_work_at_all_is_one_line_and_no_model_is_loaded(tmp_path, mo
         (b'{"prompt": "a", "seed": NaN}', "seed is nan"),
         (b'{"prompt": "a", "count": [2]}', "num_images_per_prompt is [2]"),
         (b'{"images": [".."]}', "'..' is"),
+        (b'{"images": ["a/b.png"]}', "There is no file called 'a/b.png' in '"),
+        (b'{"prompt": "a", "history": [{"images": ["b.png"]}]}', "names count from the folder of the file"),
+        (b'{"images": ["a\\u0000b.png"]}', "There is no file called"),
+        (b'{"images": ["' + 300 * b"a" + b'.png"]}', "aaa"),
     ],
     ids=lambda value: ascii(value)[:40] if isinstance(value, bytes) else "",
 )

@@ -26,7 +26,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         "--history",
         type=Path,
         metavar="FILE",
-        help="JSON list of turns: prompt, images, videos, audios, answer",
+        help="JSON list of turns: prompt, images, videos, audios, answer; names of files count from its folder",
     )
     parser.add_argument("--output", type=Path, default=Path("x2i.png"), help="PNG file; several are numbered")
 

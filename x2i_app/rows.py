@@ -3,6 +3,7 @@
 Every row stands alone: what is wrong with one is kept with it, and the others never hear of it.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -162,7 +163,18 @@ def _find_media(turn: dict[str, Any], folder: Path) -> Iterator[Path]:
             raise InvalidRequestError(f"{kind} is {show_value(named)}; it must be a list of file names.")
         if named:
             turn[kind] = [str(folder / path) for path in named]
+            for path in named:
+                _check_there(path, folder)
             yield from map(Path, turn[kind])
+
+
+def _check_there(name: str, folder: Path) -> None:
+    with contextlib.suppress(OSError, ValueError):  # which are told of when the file is opened
+        if not (folder / name).exists():
+            raise InvalidRequestError(
+                f"There is no file called {show_value(name)} in {str(folder)!r}; "
+                "names count from the folder of the file that they stand in."
+            )
 
 
 def _find_others(values: dict[str, Any], folder: Path, defaults: Mapping[str, Any]) -> Iterator[Path]:

@@ -53,7 +53,7 @@ def test_an_endpoint_gives_a_png_of_the_size_asked_for_and_says_how(client, endp
     assert len(job) == 32
     assert preview == ""
     if endpoint in ("audio", "fusion"):
-        heard = "qwen2.5-omni hears the sound itself, all 4.0 s of it."
+        heard = "The model hears the sound itself, all 4.0 s of it."
         assert heard in words
         with Image.open(pictures[0]["image"]) as picture:
             assert heard in json.loads(picture.info["x2i"])["notes"]

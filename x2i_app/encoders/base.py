@@ -219,7 +219,7 @@ class MLLMEncoder(ABC):
             seconds = {"seconds": f"{len(samples) / rate:.0f}", "heard": f"{len(heard) / rate:.0f}"}
             conversation.notes.append(Note(CUT_SOUND, **seconds))
         else:
-            conversation.notes.append(Note(HEARD, family=self.family, seconds=f"{len(samples) / rate:.1f}"))
+            conversation.notes.append(Note(HEARD, seconds=f"{len(samples) / rate:.1f}"))
         return heard
 
     def _write_down(self, source: Any, conversation: Conversation) -> str:

@@ -9,7 +9,7 @@ _NOTES = {
         Text(notes.NOTHING_SAID, "多模态模型没有说什么，所以图片直接依照输入生成。"),
         Text(notes.SILENT_FILM, "视频只用到画面；它的声音请另外作为声音添加。"),
         Text(notes.CUT_SOUND, "这段声音有 {seconds} 秒，这个模型只听前 {heard} 秒。"),
-        Text(notes.HEARD, "{family} 直接听了这段声音，全部 {seconds} 秒。"),
+        Text(notes.HEARD, "模型直接听了这段声音，全部 {seconds} 秒。"),
         Text(notes.WRITTEN_DOWN, "{family} 听不见，所以由 Whisper 写下其中的话（{spoken}）：{said}"),
     )
 }

@@ -129,3 +129,18 @@ def test_the_command_needs_a_folder(capsys):
     with pytest.raises(SystemExit):
         main([])
     assert "--output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--steps", "0"], "--steps is 0"), (["--pictures", "-5"], "--pictures is -5"), ([], "no readable config.json")],
+    ids=" ".join,
+)
+def test_the_command_refuses_what_it_cannot_do_and_leaves_other_models_alone(tmp_path, capsys, arguments, said):
+    (tmp_path / "config.json").write_text('{"model_type": "another"}')
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--output", str(tmp_path), "--work", str(tmp_path / "work")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2
+    assert said in line
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -1,6 +1,8 @@
 """The build, stage by stage, for real and in short: losses fall, kills do no harm, and a bundle comes out."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -160,27 +163,87 @@ def test_the_command_says_what_is_missing(capsys):
     assert "--output is missing" in capsys.readouterr().err
 
 
-def test_what_is_no_bundle_is_not_replaced_and_a_folder_keeps_its_recipe(built, tmp_path, capsys):
-    work, bundle = built
-    kept, short = tmp_path / "kept.txt", ["--short", str(STEPS)]
-    kept.write_text("mine")
-    for arguments, said in (
-        (["--output", str(tmp_path), "--work", str(work), *short], "is there and no bundle"),
-        (["--output", str(kept), "--work", str(work), *short], "is there and no bundle"),
-        (["--output", str(bundle), "--work", str(bundle / "work"), *short], "which is replaced"),
-        (["--output", str(tmp_path / "new"), "--work", str(work)], "a build of another recipe or seed"),
-        (["--output", str(tmp_path / "new"), "--work", str(work), "--seed", "1", *short], "another recipe or seed"),
-    ):
-        with pytest.raises(SystemExit) as stopped:
-            build.main(arguments)
-        assert stopped.value.code == 2
-        printed = capsys.readouterr().err
-        assert said in printed
-        assert printed.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
-    assert kept.read_text() == "mine"
-    (bundle / "old.txt").write_text("of an earlier build")
-    build.main(["--output", str(bundle), "--work", str(work), *short])
-    assert not (bundle / "old.txt").exists()
+def refusal(capsys, *arguments) -> str:
+    """What the command says, in one line, of what it does not begin."""
+    with pytest.raises(SystemExit) as stopped:
+        build.main([*map(str, arguments), "--short", str(STEPS)])
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_what_is_no_bundle_is_not_replaced(built, tmp_path, capsys):
+    work, _ = built
+    bundle = shutil.copytree(built[1], tmp_path / "bundle")
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (tmp_path / "link").symlink_to(bundle)
+    noted = shutil.copytree(bundle, tmp_path / "noted")
+    (noted / "notes.txt").write_text("mine")
+    for output in (tmp_path, others, noted, others / "model_index.json"):
+        assert "is there, and not just a bundle" in refusal(capsys, "--output", output, "--work", work)
+    assert "cannot be written" in refusal(capsys, "--output", "/proc/bundle", "--work", work)
+    for output, busy in ((bundle, tmp_path / "link" / "work"), (work / "align" / "new", work)):
+        assert "lie in one another" in refusal(capsys, "--output", output, "--work", busy)
+    assert (noted / "notes.txt").read_text() == "mine"
+    (tmp_path / "bundle.tmp").write_text("mine")
+    (bundle / "vae" / "old.txt").write_text("of an earlier build")
+    build.main(["--output", str(tmp_path / "link"), "--work", str(work), "--short", str(STEPS)])
+    assert not (bundle / "vae" / "old.txt").exists()
     assert (bundle / "model_index.json").is_file()
-    assert not bundle.with_name("bundle.tmp").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "bundle.tmp", "others", "link", "noted"}
+
+
+def test_a_work_folder_is_of_one_recipe_and_seed(built, tmp_path, capsys):
+    output = ("--output", tmp_path / "new")
+    assert "of this recipe and seed" in refusal(capsys, *output, "--work", built[0], "--seed", 1)
+    with pytest.raises(SystemExit):
+        build.main(["--output", str(tmp_path / "new"), "--work", str(built[0])])
+    assert "of this recipe and seed" in capsys.readouterr().err
+    for content in (None, b"{", b"\xff", b"{}"):
+        folder = tmp_path / "work"
+        folder.mkdir(exist_ok=True)
+        (folder / "thesis.txt").write_text("mine")
+        if content is not None:
+            (folder / "recipe.json").write_bytes(content)
+        assert "of this recipe and seed" in refusal(capsys, *output, "--work", folder)
+    assert "cannot be written" in refusal(capsys, *output, "--work", "/proc/work")
+    assert "seed is -1" in refusal(capsys, *output, "--work", tmp_path / "none", "--seed", -1)
+    with pytest.raises(SystemExit):
+        build.main(["--output", str(tmp_path / "new"), "--short", "0"])
+    assert "--short is 0" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"work"}
+
+
+def test_two_processes_that_want_one_stage_make_it_once(tmp_path):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom x2i_app.miniature import build\n"
+        "builder = build.Builder(Path(sys.argv[1]), build.RECIPE.shortened(1))\n"
+        "builder._stage('teacher/tokenizers', builder._teacher_tokenizers)\n"
+    )
+    root = Path(build.__file__).parents[2]
+    processes = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=root) for _ in range(2)]
+    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    assert {path.name for path in (tmp_path / "teacher" / "tokenizers").iterdir()} >= {"final"}
+    assert not (tmp_path / "teacher" / "tokenizers" / "tmp-final").exists()
+
+
+def test_who_draws_ends_with_the_one_for_whom_it_draws(tmp_path):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom x2i_app.miniature.pool import picture_pool\n"
+        "if __name__ == '__main__':\n    picture_pool(Path(sys.argv[1]), 100_000)\n"
+    )
+    (tmp_path / "drawing.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": str(Path(build.__file__).parents[2])}
+    command = [sys.executable, str(tmp_path / "drawing.py"), str(tmp_path / "pool")]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("pool/*.npy")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(workers, timeout=20)[1]

@@ -14,7 +14,7 @@ from x2i_app.limits import LIMITS, Range, validate_integer
 from x2i_app.loading import load_pipeline
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import PRESETS, known_flux
-from x2i_app.settings import ASSETS, Settings
+from x2i_app.settings import ASSETS, MODEL_SETTINGS, Settings
 from x2i_app.training.teacher import TeacherText
 
 JUDGE = ASSETS / "judge"
@@ -41,15 +41,7 @@ def run(settings: Settings, output: Path, scenes: float, rows: str, steps: float
     if not next(path for path in (output, *output.absolute().parents) if path.exists()).is_dir():
         raise InvalidRequestError(f"--output {str(output)!r} is, or lies below, a file; give the name of a folder.")
     # 2. Load
-    pipeline = load_pipeline(
-        settings.preset,
-        settings.profile,
-        settings.device,
-        mllm=settings.mllm,
-        flux=settings.flux,
-        alignnet=settings.alignnet,
-        whisper=settings.whisper,
-    )
+    pipeline = load_pipeline(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
     directory = ASSETS / flux.directory if flux and flux.directory else Path(name)
     models = load_models(pipeline, directory)
     # 3. Evaluate

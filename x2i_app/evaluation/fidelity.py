@@ -177,12 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for strength in strengths:
             validate_number("strength", strength, LIMITS.control_strength)
         pipeline = load_pipeline("x2i-tiny", light_control=options.light_control)
+        options.output.mkdir(parents=True, exist_ok=True)
     except X2IError as error:
         parser.exit(2, f"x2i: {error}\n")
+    except OSError as error:
+        parser.exit(2, f"x2i: --output {str(options.output)!r} cannot be made ({error.strerror}).\n")
     pipeline.set_progress_bar_config(disable=True)
     models = load_models(pipeline, ASSETS / "x2i-tiny")
     results, sheet = measure(models, options.scenes, strengths, by_teacher=options.by_teacher)
-    options.output.mkdir(parents=True, exist_ok=True)
     rows = [result.as_dict() for result in results]
     (options.output / "fidelity.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     sheet.save(options.output / "sheet.png")

@@ -10,8 +10,10 @@ import torch
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from x2i_app.evaluation.judge import KINDS_OR_NOTHING, Judge
+from x2i_app.errors import X2IError
+from x2i_app.evaluation.judge import CONFIG_NAME, KINDS_OR_NOTHING, Judge
 from x2i_app.evaluation.seen import NOTHING, Tally, compare
+from x2i_app.limits import Range, validate_integer
 from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import PicturePool, picture_pool
 from x2i_app.miniature.world import COLOURS, GROUNDS, PLACES, SIZES, SKIES, Scene
@@ -21,6 +23,7 @@ POOL_SEED = 7_001  # nobody else's, so that the judge has never seen a picture o
 FRESH_SEED = 7_002
 STEPS = 2000
 BATCH_SIZE = 64
+_STEPS, _PICTURES = Range(1, 1_000_000), Range(1, 1_000_000)
 
 _IGNORED = -100  # cross_entropy's word for "no answer here": the colour of nothing
 _RADIUS = 5  # pixels of the blurring kernel to each side
@@ -112,6 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, default=20_000, help="how many to draw and learn from")
     parser.add_argument("--work", type=Path, default=Path("runs/judge"), help="folder for renders and checkpoints")
     namespace = parser.parse_args(arguments)
+    try:
+        validate_integer("--steps", namespace.steps, _STEPS)
+        validate_integer("--pictures", namespace.pictures, _PICTURES)
+        if (namespace.output / CONFIG_NAME).exists():
+            Judge.load(namespace.output)  # of which a new one may take the place, but of nothing else
+    except X2IError as error:
+        parser.exit(2, f"x2i: {error}\n")
     train_judge(namespace.work, namespace.steps, namespace.pictures).save(namespace.output)
     judge = Judge.load(namespace.output)  # what others will get, in half precision
     for split in (None, "test"):

@@ -8,7 +8,6 @@ that stage (and what it needs): the MLLM and the teacher can so be trained at th
 """
 
 import argparse
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
+from filelock import FileLock
 from transformers import (
     CLIPTextModel,
     CLIPTokenizer,
@@ -27,12 +27,14 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from x2i_app.errors import InvalidRequestError, X2IError
+from x2i_app.errors import X2IError
+from x2i_app.limits import LIMITS, Range, validate_integer
 from x2i_app.miniature import models, tokenizers
 from x2i_app.miniature.align import distill_align_net
 from x2i_app.miniature.autoencoder import encode_pictures, train_vae
 from x2i_app.miniature.batches import ConversationBatches
 from x2i_app.miniature.control import add_to_bundle, make_light_control
+from x2i_app.miniature.destination import claim, deliver, find_destination
 from x2i_app.miniature.hearing import sound_pool
 from x2i_app.miniature.mllm import train_mllm
 from x2i_app.miniature.pool import PicturePool, edit_pools, picture_pool
@@ -53,18 +55,8 @@ class Builder:
     """
 
     def __init__(self, work: Path, recipe: Recipe, seed: int = 0):
-        self.work, self.recipe, self.seed = work, recipe, seed
-        asked, note = json.dumps({"seed": seed, "recipe": asdict(recipe)}, indent=2), work / "recipe.json"
-        if note.is_file():
-            if note.read_text(encoding="utf-8") != asked:
-                raise InvalidRequestError(
-                    f"{str(work)!r} holds a build of another recipe or seed ({note.name} says which); "
-                    "give another folder with --work, or remove that one."
-                )
-        else:
-            work.mkdir(parents=True, exist_ok=True)
-            note.with_suffix(".tmp").write_text(asked, encoding="utf-8")
-            note.with_suffix(".tmp").replace(note)
+        self.work, self.recipe, self.seed = work, recipe, validate_integer("seed", seed, LIMITS.seed)
+        claim(work, {"seed": seed, "recipe": asdict(recipe)})
 
     def vae(self) -> AutoencoderKL:
         """The trained VAE."""
@@ -168,12 +160,14 @@ class Builder:
     def _stage(self, name: str, make: Callable[[Path], None]) -> Path:
         """The folder of what a stage made; made now if it is not there. A half-written one never has that name."""
         final = self.work / name / "final"
-        if not final.is_dir():
-            temporary = final.with_name("tmp-final")
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            make(temporary)
-            temporary.replace(final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(final.with_name("lock")):  # of another process that makes the same
+            if not final.is_dir():
+                temporary = final.with_name("tmp-final")
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                make(temporary)
+                temporary.replace(final)
         return final
 
     # Two trainings of a tokenizer need not number the words alike: it is kept, so that a model that goes on after an
@@ -205,6 +199,7 @@ class Builder:
         return torch.load(path, weights_only=True)
 
 
+_SHORT = Range(1, 1000)
 STAGES = ("vae", "mllm", "teacher", "pipeline", "align", "control")
 
 
@@ -220,38 +215,20 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.output is None and options.stage == STAGES[-1]:
         parser.error("--output is missing; say where the bundle goes.")
-    work = options.work or Path("runs/miniature-short" if options.short else "runs/miniature")
-    recipe = RECIPE.shortened(options.short) if options.short else RECIPE
+    if options.output and options.stage != STAGES[-1]:
+        parser.error("--output comes with the last stage only; leave it or --stage out.")
+    is_short = options.short is not None
+    work = options.work or Path("runs/miniature-short" if is_short else "runs/miniature")
     try:
-        if options.output:
-            _check_output(options.output, work)
+        destination = find_destination(options.output, work) if options.output else None
+        recipe = RECIPE.shortened(validate_integer("--short", options.short, _SHORT)) if is_short else RECIPE
         made = getattr(Builder(work, recipe, options.seed), options.stage)()
     except X2IError as error:
         parser.exit(2, f"x2i: {error}\n")
     if options.stage == STAGES[-1]:
-        _replace(options.output, made)
-        size = sum(file.stat().st_size for file in options.output.rglob("*") if file.is_file())
+        deliver(made, destination)
+        size = sum(file.stat().st_size for file in destination.rglob("*") if file.is_file())
         print(f"{options.output}: {size / 1e6:.1f} MB")
-
-
-def _check_output(output, work):
-    """Before hours of training: whatever is there and no bundle stays there."""
-    is_bundle = (output / "model_index.json").is_file()
-    is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
-    if not is_bundle and not is_free:
-        raise InvalidRequestError(f"{str(output)!r} is there and no bundle; give --output a new name, or a bundle's.")
-    if work.absolute().is_relative_to(output.absolute()):
-        raise InvalidRequestError(f"--work {str(work)!r} lies in --output {str(output)!r}, which is replaced.")
-
-
-def _replace(output, made):
-    """By a copy that is whole before the old one goes."""
-    copy = output.absolute().with_name(f"{output.name}.tmp")
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(made, copy)
-    if output.exists():
-        shutil.rmtree(output)
-    copy.replace(output)
 
 
 if __name__ == "__main__":

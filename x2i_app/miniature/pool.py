@@ -1,11 +1,13 @@
 """Many rendered scenes on disk, so that training reads what it would take too long to draw again and again."""
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -92,9 +94,19 @@ def run_in_processes(
     They are spawned: a forked copy of a process in which torch has already computed on several threads waits for ever
     for threads that were not copied.
     """
-    with ProcessPoolExecutor(processes, get_context("spawn")) as executor:
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_end_with_parent) as executor:
         for _ in tqdm(executor.map(run, tasks), desc=title, total=len(tasks), unit=unit):
             pass
+
+
+def _end_with_parent():
+    """Or a process that lost the one which was killed would wait for tasks for ever."""
+
+    def watch():
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _render(task):

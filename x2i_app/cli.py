@@ -188,6 +188,7 @@ def _batch(namespace: argparse.Namespace) -> int:
 
 
 def _evaluate(namespace: argparse.Namespace) -> int:
+    quiet_libraries()
     settings = Settings(**{name: getattr(namespace, name) for name in MODEL_SETTINGS})
     from x2i_app.evaluation.command import run  # with torch, which the other commands do without for a while
 

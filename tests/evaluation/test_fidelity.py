@@ -97,12 +97,13 @@ def test_the_command_shows_that_light_control_keeps_pixels(tmp_path, capsys):
         (["--scenes", "0"], "scenes is 0"),
         (["--strength", "9"], "strength is 9.0"),
         (["--light-control", "nowhere"], "nowhere"),
+        (["--output", __file__], "cannot be made (File exists)"),
     ],
     ids=" ".join,
 )
 def test_bad_input_is_one_line(tmp_path, capsys, arguments, said):
     with pytest.raises(SystemExit) as stopped:
-        main([*arguments, "--output", str(tmp_path / "new")])
+        main(["--output", str(tmp_path / "new"), *arguments])
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("x2i: "))
     assert stopped.value.code == 2
     assert said in line

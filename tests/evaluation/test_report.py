@@ -80,6 +80,7 @@ def test_the_table_and_the_contact_sheet_are_there(report):
         (["--steps", "1000"], "steps is 1000"),
         (["--rows", "english,smell"], "no row called 'smell'"),
         (["--preset", "gpt-9"], "no preset called 'gpt-9'"),
+        (["--light-control", "nowhere.bin"], "nowhere.bin"),
         (["--output", "taken.txt"], "is, or lies below, a file"),
         (["--output", "taken.txt/below"], "is, or lies below, a file"),
     ],

@@ -40,9 +40,15 @@ def deliver(bundle: Path, destination: Path) -> None:
     """A copy at the destination; an older bundle goes when the copy is whole."""
     with TemporaryDirectory(dir=destination.parent) as folder:
         copy = shutil.copytree(bundle, Path(folder) / "new")
+        old = Path(folder) / "old"
         if destination.exists():
-            destination.replace(Path(folder) / "old")
-        copy.replace(destination)
+            destination.replace(old)
+        try:
+            copy.replace(destination)
+        except BaseException:
+            if old.exists():
+                old.replace(destination)
+            raise
 
 
 def claim(work: Path, plan: Mapping[str, Any]) -> None:

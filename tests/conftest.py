@@ -38,7 +38,7 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="module")
 def engine():
     """An engine with x2i-tiny."""
-    from x2i_app.engine import Engine
+    from x2i_app.serving.engine import Engine
     from x2i_app.settings import Settings
 
     engine = Engine(Settings(profile="cpu"))
@@ -71,7 +71,7 @@ def image() -> Image.Image:
 
 
 @pytest.fixture
-def film() -> tuple[np.ndarray, float]:
+def video() -> tuple[np.ndarray, float]:
     """Five frames of 64 x 48 pixels at 1 frame/s, each of another brightness."""
     frames = np.stack([np.full((48, 64, 3), level, dtype=np.uint8) for level in (0, 60, 120, 180, 240)])
     return frames, 1.0

@@ -34,7 +34,7 @@ def results_of(output: Path) -> list[dict]:
     return [json.loads(line) for line in (output / "results.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def pictures_in(output: Path) -> dict[str, int]:
+def images_in(output: Path) -> dict[str, int]:
     """Every file but the results, with the time it was written."""
     files = (path for path in output.rglob("*") if path.is_file() and path.name != "results.jsonl")
     return {path.relative_to(output).as_posix(): path.stat().st_mtime_ns for path in files}
@@ -57,10 +57,10 @@ def test_one_bad_row_never_stops_the_rest(tmp_path, capsys):
     output = tmp_path / "out"
     assert main(["batch", "--input", str(source), "--output", str(output), *SMALL]) == 1
     assert "2 rows drawn, 6 failed, 0 drawn before" in capsys.readouterr().out
-    assert set(pictures_in(output)) == {"one.png", "deep/two-1.png", "deep/two-2.png"}
-    for name in pictures_in(output):
-        with Image.open(output / name) as picture:
-            assert (picture.format, picture.size) == ("PNG", (64, 64))
+    assert set(images_in(output)) == {"one.png", "deep/two-1.png", "deep/two-2.png"}
+    for name in images_in(output):
+        with Image.open(output / name) as image:
+            assert (image.format, image.size) == ("PNG", (64, 64))
     assert read_recipe(output / "one.png").values["seed"] == 5
     results = results_of(output)
     assert [result["place"] for result in results] == [f"line {i}" for i in (1, 2, 3, 4, 5, 6, 8, 9)]
@@ -85,7 +85,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     killed.stderr.close()
     before = {result["id"]: result for result in results_of(output)}
     assert 2 <= len(before) < 6, "killed too late to show anything"
-    kept = {name: pictures_in(output)[name] for result in before.values() for name in result["files"]}
+    kept = {name: images_in(output)[name] for result in before.values() for name in result["files"]}
 
     with results.open("ab") as file:
         file.write(b'{"id": "000006", "place": "li')  # what a kill in the middle of a write would leave
@@ -99,13 +99,13 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     assert sorted(after) == [f"{n:06d}" for n in range(1, 7)]
     assert len(results_of(output)) == 6
     assert after["000001"]["prompt"] == "now a house"
-    written = pictures_in(output)
+    written = images_in(output)
     assert set(written) >= {f"{n:06d}.png" for n in range(1, 7)}
     for name in ("000001.png", "000002.png"):
         assert written[name] != kept.pop(name)
     assert all(written[name] == moment for name, moment in kept.items())
     assert main(arguments) == 0
-    assert pictures_in(output) == written
+    assert images_in(output) == written
 
 
 @pytest.mark.parametrize(("room", "drawn"), [(2000, 0), (30_100, 1)], ids=["for no picture", "for no second line"])
@@ -127,7 +127,7 @@ def test_a_full_disk_is_one_sentence_and_what_is_done_is_kept(tmp_path, room, dr
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    assert set(pictures_in(output)) == {f"{n}.png" for n in range(drawn)}
+    assert set(images_in(output)) == {f"{n}.png" for n in range(drawn)}
     assert (output / "results.jsonl").read_text().startswith(line)
     outcome = run_batch(Settings(profile="cpu"), source, output, {"steps": 1, "width": 64, "height": 64})
     assert (outcome.drawn, outcome.failed) == (3, 0)
@@ -144,7 +144,7 @@ def test_a_folder_makes_a_row_of_what_is_called_the_same(tmp_path):
     (source / ".hidden").write_bytes(b"never looked at")
     command = ["batch", "--input", str(source), "--output", str(output), "--prompt", "with a fish", *SMALL]
     assert main(command) == 1
-    assert set(pictures_in(output)) == {"boat.png", "sub/rain (1).png"}
+    assert set(images_in(output)) == {"boat.png", "sub/rain (1).png"}
     by_name = {result["id"]: result for result in results_of(output)}
     assert by_name["boat"]["prompt"] == "make it night"
     assert by_name["sub/rain (1)"]["prompt"] == "with a fish"

@@ -83,29 +83,29 @@ def test_bad_input_is_one_line_and_exit_status_2_and_leaves_no_file(folder, argu
 
 
 @pytest.fixture(scope="module")
-def two_pictures(tmp_path_factory):
+def two_images(tmp_path_factory):
     """One good run that draws two pictures: what it said, and the folder it worked in."""
     directory = tmp_path_factory.mktemp("two")
     return run(directory, "generate", *DRAWING, "--seed", "0", "--count", "2", "--output", "out.png"), directory
 
 
-def test_a_good_run_writes_the_numbered_pictures_and_says_so(two_pictures):
-    finished, directory = two_pictures
+def test_a_good_run_writes_the_numbered_images_and_says_so(two_images):
+    finished, directory = two_images
     assert finished.returncode == 0, finished.stderr
     assert files_in(directory) == {"out-1.png", "out-2.png"}
     assert finished.stdout.splitlines()[:2] == ["out-1.png (seed 0)", "out-2.png (seed 1)"]
     assert "Traceback" not in finished.stderr
 
 
-def test_the_pictures_have_the_size_that_was_asked_for_and_differ(two_pictures):
-    _, directory = two_pictures
+def test_the_images_have_the_size_that_was_asked_for_and_differ(two_images):
+    _, directory = two_images
     first, second = (Image.open(directory / f"out-{i}.png") for i in (1, 2))
-    assert {(picture.size, picture.mode, picture.format) for picture in (first, second)} == {((128, 96), "RGB", "PNG")}
+    assert {(image.size, image.mode, image.format) for image in (first, second)} == {((128, 96), "RGB", "PNG")}
     assert not np.array_equal(first, second)
 
 
-def test_a_picture_is_made_again_from_a_file_to_the_byte_and_flags_win(two_pictures, tmp_path):
-    _, directory = two_pictures
+def test_a_image_is_made_again_from_a_file_to_the_byte_and_flags_win(two_images, tmp_path):
+    _, directory = two_images
     second = str(directory / "out-2.png")
     finished = run(tmp_path, "generate", "--from-picture", second, "--seed", "0", "--output", "again.png")
     assert finished.returncode == 0, finished.stderr

@@ -7,10 +7,10 @@ from diffusers import FluxControlNetModel, FluxControlNetPipeline, FluxImg2ImgPi
 from PIL import Image
 
 from x2i_app import X2IPipeline, load_pipeline
-from x2i_app.engine import Engine
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.models import LightControl
 from x2i_app.request import GenerationRequest
+from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
 
 SMALL = {"width": 64, "height": 96, "num_inference_steps": 2}
@@ -39,7 +39,7 @@ def test_it_is_small_and_part_of_the_bundle(pipeline):
     assert bundled.light_control.config.num_blocks == len(pipeline.transformer.transformer_blocks)
 
 
-def test_the_picture_moves_towards_the_one_that_is_kept_to_and_strength_0_is_the_bare_one(pipeline):
+def test_the_image_moves_towards_the_one_that_is_kept_to_and_strength_0_is_the_bare_one(pipeline):
     conditioning = pipeline.encode(images=[DRAWING])
     source = Image.open(DRAWING).convert("RGB").resize((128, 128))
     given = {"conditioning": conditioning, "width": 128, "height": 128, "num_inference_steps": 8, "output_type": "np"}
@@ -56,8 +56,8 @@ def test_the_picture_moves_towards_the_one_that_is_kept_to_and_strength_0_is_the
 
 @pytest.mark.parametrize("cls", [FluxImg2ImgPipeline, FluxInpaintPipeline, FluxControlNetPipeline])
 def test_it_speaks_under_diffusers_other_pipelines_and_then_is_silent(pipeline, conditioning, cls):
-    picture = Image.open(DRAWING).convert("RGB").resize((64, 96))
-    more, components = {"image": picture, "strength": 1.0}, {}
+    image = Image.open(DRAWING).convert("RGB").resize((64, 96))
+    more, components = {"image": image, "strength": 1.0}, {}
     if cls is FluxInpaintPipeline:
         more["mask_image"] = Image.new("L", (64, 96), 255)
     if cls is FluxControlNetPipeline:
@@ -65,7 +65,7 @@ def test_it_speaks_under_diffusers_other_pipelines_and_then_is_silent(pipeline, 
         components["controlnet"] = FluxControlNetModel.from_transformer(
             pipeline.transformer, num_layers=1, num_single_layers=0, attention_head_dim=48, num_attention_heads=4
         )
-        more = {"control_image": picture}
+        more = {"control_image": image}
 
     def draw():
         return pipeline.drawing_pipeline(cls, **components)(
@@ -77,14 +77,14 @@ def test_it_speaks_under_diffusers_other_pipelines_and_then_is_silent(pipeline, 
         ).images
 
     before = draw()
-    with pipeline.control(picture):
+    with pipeline.control(image):
         told = draw()
     assert told.shape == before.shape
     assert not torch.allclose(told, before)
     assert torch.equal(draw(), before)
 
 
-def test_the_engine_keeps_to_the_picture_when_it_is_asked_to():
+def test_the_engine_keeps_to_the_image_when_it_is_asked_to():
     engine = Engine(Settings(profile="cpu"))
     engine.start()
     try:

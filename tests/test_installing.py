@@ -63,8 +63,8 @@ def test_installed_it_draws_without_the_checkout(wheel, tmp_path):
     environment |= {"PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    with Image.open(work / "x2i.png") as picture:
-        assert picture.size == (128, 128)
+    with Image.open(work / "x2i.png") as image:
+        assert image.size == (128, 128)
     where = subprocess.run(
         [sys.executable, "-c", "import x2i_app.settings as s; print(s.ASSETS)"],
         cwd=work,

@@ -29,17 +29,17 @@ def conditioning(pipeline):
     return pipeline.encode(prompt="a red house on snow at night")
 
 
-def test_a_picture_of_the_size_asked_for_from_every_input(pipeline, image, film, tone):
+def test_a_image_of_the_size_asked_for_from_every_input(pipeline, image, video, tone):
     for given in (
         {"prompt": "a red house"},
         {"images": [image, image]},
         {"images": [image], "prompt": "make it night"},
-        {"videos": [film]},
+        {"videos": [video]},
         {"audios": [tone]},
-        {"prompt": "all", "images": [image], "videos": [film], "audios": [tone]},
+        {"prompt": "all", "images": [image], "videos": [video], "audios": [tone]},
     ):
         output = pipeline(**given, **SMALL, generator=generator())
-        assert [picture.size for picture in output.images] == [(64, 96)], given
+        assert [image.size for image in output.images] == [(64, 96)], given
         assert output.answer is not None  # x2i-tiny draws its answer
 
 

@@ -136,7 +136,7 @@ def test_guidance_may_be_a_fraction_and_becomes_a_float():
     assert type(GenerationRequest(prompt="a house", guidance_scale=4).guidance_scale) is float
 
 
-def test_numbers_may_be_left_open_but_not_the_number_of_pictures():
+def test_numbers_may_be_left_open_but_not_the_number_of_images():
     request = GenerationRequest(prompt="a house", **dict.fromkeys(set(NUMBERS) - {"num_images_per_prompt"}))
     assert {getattr(request, name) for name in NUMBERS} == {None, 1}
     assert refusal(prompt="a house", num_images_per_prompt=None).startswith("num_images_per_prompt is None")
@@ -178,10 +178,10 @@ def test_an_empty_place_among_media_is_refused(name):
     assert name in refusal(prompt="a house", **{name: ["a", None]})
 
 
-def test_media_may_be_paths_pictures_and_arrays():
-    picture, array, clip = Image.new("RGB", (8, 8)), np.zeros((8, 8, 3), np.uint8), (np.zeros(9), 16_000)
-    request = GenerationRequest(images=[Path("a.png"), picture, array], audios=[clip])
-    assert (request.images[1] is picture, request.images[2] is array, request.audios[0] is clip) == (True, True, True)
+def test_media_may_be_paths_images_and_arrays():
+    image, array, clip = Image.new("RGB", (8, 8)), np.zeros((8, 8, 3), np.uint8), (np.zeros(9), 16_000)
+    request = GenerationRequest(images=[Path("a.png"), image, array], audios=[clip])
+    assert (request.images[1] is image, request.images[2] is array, request.audios[0] is clip) == (True, True, True)
 
 
 def test_changing_the_callers_list_afterwards_changes_nothing():

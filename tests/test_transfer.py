@@ -38,7 +38,7 @@ def day(pipe):
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return Image.open(ASSETS / "examples/images/boat-at-sunset.png").convert("RGB").resize((64, 64))
 
 
@@ -50,23 +50,23 @@ def distance(first, second):
     return float(np.abs(np.asarray(first, dtype=float) - np.asarray(second, dtype=float)).mean())
 
 
-def test_image_to_image_keeps_more_of_the_picture_the_weaker_it_is(pipe, night, day, picture):
+def test_image_to_image_keeps_more_of_the_image_the_weaker_it_is(pipe, night, day, image):
     img2img = pipe.drawing_pipeline(FluxImg2ImgPipeline)
 
     def draw(conditioning, strength):
-        return img2img(**conditioning.embeds, image=picture, strength=strength, generator=seed(), **SIZE).images[0]
+        return img2img(**conditioning.embeds, image=image, strength=strength, generator=seed(), **SIZE).images[0]
 
-    assert distance(draw(night, 0.3), picture) < 0.7 * distance(draw(night, 1.0), picture)
+    assert distance(draw(night, 0.3), image) < 0.7 * distance(draw(night, 1.0), image)
     assert distance(draw(night, 1.0), draw(day, 1.0)) > 20
 
 
-def test_inpainting_changes_what_the_mask_shows_and_nothing_else(pipe, night, picture):
+def test_inpainting_changes_what_the_mask_shows_and_nothing_else(pipe, night, image):
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (0, 0, 64, 32))
     inpaint = pipe.drawing_pipeline(FluxInpaintPipeline)
-    out = inpaint(**night.embeds, image=picture, mask_image=mask, strength=1.0, generator=seed(), **SIZE).images[0]
+    out = inpaint(**night.embeds, image=image, mask_image=mask, strength=1.0, generator=seed(), **SIZE).images[0]
     upper, lower = (0, 0, 64, 28), (0, 36, 64, 64)
-    assert distance(out.crop(upper), picture.crop(upper)) > 3 * distance(out.crop(lower), picture.crop(lower))
+    assert distance(out.crop(upper), image.crop(upper)) > 3 * distance(out.crop(lower), image.crop(lower))
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,8 @@ def fill(pipe, tmp_path_factory):
     return pipe.drawing_pipeline(FluxFillPipeline, transformer=load_transformer(folder, torch.float32))
 
 
-def test_fill_paints_around_a_picture(fill, night, day, picture):
-    canvas, mask = outpaint_canvas(picture, left=32, bottom=10)
+def test_fill_paints_around_a_image(fill, night, day, image):
+    canvas, mask = outpaint_canvas(image, left=32, bottom=10)
     drawn = []
     for conditioning, seen in ((night, canvas), (night, canvas), (day, canvas), (night, Image.new("RGB", canvas.size))):
         size = {"width": canvas.width, "height": canvas.height, "num_inference_steps": 2}
@@ -97,18 +97,18 @@ def test_fill_paints_around_a_picture(fill, night, day, picture):
     assert distance(drawn[0], drawn[3]) > 0  # another picture
 
 
-def test_a_canvas_has_the_picture_in_its_place_and_a_mask_around_it(picture):
-    canvas, mask = outpaint_canvas(picture, left=16, top=3)
+def test_a_canvas_has_the_image_in_its_place_and_a_mask_around_it(image):
+    canvas, mask = outpaint_canvas(image, left=16, top=3)
     assert canvas.size == mask.size == (80, 80)
-    assert distance(canvas.crop((16, 3, 80, 67)), picture) == 0
+    assert distance(canvas.crop((16, 3, 80, 67)), image) == 0
     assert np.asarray(mask).sum() == 255 * (80 * 80 - 64 * 64)
     assert not np.asarray(mask)[3:67, 16:].any()
     for margins in ({}, {"left": -1}, {"top": 1.5}, {"right": True}):
         with pytest.raises(InvalidRequestError):
-            outpaint_canvas(picture, **margins)
+            outpaint_canvas(image, **margins)
 
 
-def test_a_controlnet_from_a_folder_steers_the_same_conditioning(pipe, night, picture, tmp_path):
+def test_a_controlnet_from_a_folder_steers_the_same_conditioning(pipe, night, image, tmp_path):
     controlnet = FluxControlNetModel.from_transformer(
         pipe.transformer, num_layers=1, num_single_layers=1, attention_head_dim=48, num_attention_heads=4
     )
@@ -123,7 +123,7 @@ def test_a_controlnet_from_a_folder_steers_the_same_conditioning(pipe, night, pi
         options = {"control_image": shown, "controlnet_conditioning_scale": scale, "generator": seed()}
         return steered(**night.embeds, **options, **SIZE).images[0]
 
-    free, other = draw(0.0, picture), Image.new("RGB", picture.size, "white")
+    free, other = draw(0.0, image), Image.new("RGB", image.size, "white")
     assert distance(draw(0.0, other), free) == 0
-    assert distance(draw(1.0, picture), free) > 1
-    assert distance(draw(1.0, picture), draw(1.0, other)) > 0
+    assert distance(draw(1.0, image), free) > 1
+    assert distance(draw(1.0, image), draw(1.0, other)) > 0

@@ -15,16 +15,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, InvalidRequestError, X2IError
-from x2i_app.jobs import Job
 from x2i_app.media import describe, save_png
-from x2i_app.request import PICTURE_SETTINGS, SETTINGS, GenerationRequest, GenerationResult
+from x2i_app.request import IMAGE_SETTINGS, SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.rows import Row, read_rows
+from x2i_app.serving.engine import Engine
+from x2i_app.serving.jobs import Job
 from x2i_app.settings import MODEL_SETTINGS, Settings
 
 RESULTS = "results.jsonl"
-_FIELDS = SETTINGS | PICTURE_SETTINGS
+_FIELDS = SETTINGS | IMAGE_SETTINGS
 _IN_HAND = 2  # while a row's files are written, the next one is drawn already
 
 
@@ -138,7 +138,7 @@ def write_row(batch: Batch, row: Row, result: GenerationResult | X2IError) -> Li
     """Put the row's pictures on the disk; its line of RESULTS."""
     if isinstance(result, X2IError):
         return {"id": row.name, "place": row.place, "error": str(result)}
-    for name, image, texts in zip(row.pictures, result.images, describe(result, batch.settings), strict=True):
+    for name, image, texts in zip(row.images, result.images, describe(result, batch.settings), strict=True):
         path = batch.output / name
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.tmp")  # a picture is there as a whole or not at all
@@ -149,7 +149,7 @@ def write_row(batch: Batch, row: Row, result: GenerationResult | X2IError) -> Li
             fresh.replace(path)
         finally:
             fresh.unlink(missing_ok=True)  # where the disk was full, what it took is in the way
-    line = {"id": row.name, "place": row.place, "files": list(row.pictures), "prompt": result.request.prompt}
+    line = {"id": row.name, "place": row.place, "files": list(row.images), "prompt": result.request.prompt}
     return line | result.report() | {"digest": row.digest(batch.model)}
 
 

@@ -11,16 +11,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from x2i_app.batch import run_batch
-from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
-from x2i_app.flags import add_numbers, add_picture_flags, add_request, number
+from x2i_app.flags import add_image_flags, add_numbers, add_request, number
 from x2i_app.hosting import use_persistent_storage
-from x2i_app.jobs import Job
 from x2i_app.media import describe, read_recipe, save_png, sniff
 from x2i_app.presets import MEMORY_PROFILES
-from x2i_app.request import PICTURE_SETTINGS, SETTINGS, GenerationRequest, GenerationResult
-from x2i_app.resident import quiet_libraries
+from x2i_app.request import IMAGE_SETTINGS, SETTINGS, GenerationRequest, GenerationResult
 from x2i_app.rows import read_history
+from x2i_app.serving.engine import Engine
+from x2i_app.serving.jobs import Job
+from x2i_app.serving.model_manager import quiet_libraries
 from x2i_app.settings import FILE_SETTINGS, MODEL_SETTINGS, SentenceParser, Settings, add_settings
 
 
@@ -86,7 +86,7 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prompt", help="what to show, for rows that do not say")
     add_numbers(parser)
-    add_picture_flags(parser)
+    add_image_flags(parser)
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +120,7 @@ def _app(namespace: argparse.Namespace) -> int:
     use_persistent_storage()
     engine = None
     if namespace.ray is not None:
-        from x2i_app.scale.serving import engine_on
+        from x2i_app.scale.worker import engine_on
 
         engine = engine_on(settings, namespace.ray, namespace.replicas, namespace.gpus)
     from x2i_app.ui.server import serve  # Gradio takes seconds to import; other commands do not need it
@@ -161,13 +161,13 @@ def _request(namespace: argparse.Namespace) -> GenerationRequest:
             sniff(file, kind.removesuffix("s"))  # a missing file is known before the model is loaded
     for file in filter(None, (namespace.mask, namespace.source)):
         sniff(file, "image")
-    given = {field: getattr(namespace, name) for name, field in (SETTINGS | PICTURE_SETTINGS).items()}
+    given = {field: getattr(namespace, name) for name, field in (SETTINGS | IMAGE_SETTINGS).items()}
     given |= {"prompt": namespace.prompt, "history": read_history(namespace.history) if namespace.history else None}
     given = {field: value for field, value in given.items() if value is not None}
     loras = tuple(namespace.loras or ())
-    if namespace.from_picture is None:
+    if namespace.from_image is None:
         return GenerationRequest(**files, **given, loras=loras)
-    recipe = read_recipe(namespace.from_picture)
+    recipe = read_recipe(namespace.from_image)
     if recipe.preset and recipe.preset != namespace.preset:
         print(f"x2i: {recipe.preset} drew it; --preset {recipe.preset} would again.", file=sys.stderr)
     return replace(recipe.with_files(loras=loras, **files), **given)
@@ -179,7 +179,7 @@ def _batch(namespace: argparse.Namespace) -> int:
     defaults = {name: value for name, value in given.items() if value is not None}
     draw = None
     if namespace.ray is not None:
-        from x2i_app.scale.rows import draw_on
+        from x2i_app.scale.batch import draw_on
 
         draw = draw_on(namespace.ray, namespace.replicas, namespace.gpus)
     outcome = run_batch(settings, namespace.input, namespace.output, defaults, draw)
@@ -190,7 +190,7 @@ def _batch(namespace: argparse.Namespace) -> int:
 def _evaluate(namespace: argparse.Namespace) -> int:
     quiet_libraries()
     settings = Settings(**{name: getattr(namespace, name) for name in MODEL_SETTINGS})
-    from x2i_app.evaluation.command import run  # with torch, which the other commands do without for a while
+    from x2i_app.miniature.evaluation.command import run  # with torch, which the other commands do without for a while
 
     run(settings, namespace.output, namespace.scenes, namespace.rows, namespace.steps)
     return 0
@@ -256,8 +256,8 @@ def _show(job: Job, engine: Engine) -> None:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
         for moment in job.watch(interval=0.5):
-            total = moment.steps * moment.pictures or None
-            done = moment.steps * max(0, moment.picture - 1) + moment.step
+            total = moment.steps * moment.images or None
+            done = moment.steps * max(0, moment.image - 1) + moment.step
             status = engine.status
             words = escape(status.detail) if status.state == "loading" and status.detail else moment.phase
             bar.update(task, description=words, total=total, completed=done)

@@ -18,7 +18,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
             f"--{modality}", action="append", default=[], metavar="FILE", help=f"{modality} to look at; may be repeated"
         )
     add_numbers(parser)
-    add_picture_flags(parser)
+    add_image_flags(parser)
     parser.add_argument("--mask", metavar="FILE", help="picture of the source's shape; only what is white is painted")
     parser.add_argument("--outpaint", type=_margins, metavar="L,T,R,B", help="pixels to add on each side, painted")
     parser.add_argument("--source", metavar="FILE", help="picture to keep to or paint on; default: the one --image")
@@ -48,7 +48,7 @@ def add_numbers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_picture_flags(parser: argparse.ArgumentParser) -> None:
+def add_image_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that also every row of a batch may have: how much of a picture stays, and LoRAs."""
     keep = "how closely to keep to the picture where the words leave it alone; 0: not at all, 1: as trained"
     parser.add_argument("--control", type=number("control"), metavar="N", help=keep)

@@ -3,8 +3,8 @@
 from typing import Any
 
 NOTHING_SAID = "The MLLM had nothing to say, so the picture follows the input itself."
-SILENT_FILM = "Of the film only the pictures count; give its sound as a sound of its own."
-CUT_SOUND = "The sound lasts {seconds} s, of which this MLLM hears the first {heard} s."
+SILENT_VIDEO = "Of the film only the pictures count; give its sound as a sound of its own."
+CUT_AUDIO = "The sound lasts {seconds} s, of which this MLLM hears the first {heard} s."
 HEARD = "The model hears the sound itself, all {seconds} s of it."
 WRITTEN_DOWN = "{family} cannot hear, so Whisper wrote down what is said ({spoken}): {said}"
 

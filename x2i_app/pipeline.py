@@ -20,10 +20,10 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from x2i_app.encoders import HiddenStates, MLLMEncoder, encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.inpainting import choose_pipeline, keep_the_rest
 from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
 from x2i_app.media import Painting, load_image
 from x2i_app.models import AlignNet, LightControl, controlled
-from x2i_app.painting import choose_pipeline, keep_the_rest
 from x2i_app.presets import get_family
 from x2i_app.request import NO_LIGHT_CONTROL, Turn
 from x2i_app.specs import EncodingSpec

@@ -34,7 +34,7 @@ SETTINGS = {
 }
 
 # The same for what is done with one picture: kept to, or painted on.
-PICTURE_SETTINGS = {
+IMAGE_SETTINGS = {
     "control": "control_strength",
     "source": "source_image",
     "strength": "strength",

@@ -14,11 +14,11 @@ from typing import Any
 
 from x2i_app.errors import InvalidRequestError, X2IError
 from x2i_app.media import is_animation, sniff
-from x2i_app.request import LIMITS, PICTURE_SETTINGS, SETTINGS, GenerationRequest, Turn, as_turn, show_value
+from x2i_app.request import IMAGE_SETTINGS, LIMITS, SETTINGS, GenerationRequest, Turn, as_turn, show_value
 
 _MEDIA = ("images", "videos", "audios")
-_FIELDS = {name: name for name in ("prompt", *_MEDIA, "history", "loras")} | SETTINGS | PICTURE_SETTINGS
-_PICTURES = ("source", "mask")  # one file each
+_FIELDS = {name: name for name in ("prompt", *_MEDIA, "history", "loras")} | SETTINGS | IMAGE_SETTINGS
+_IMAGES = ("source", "mask")  # one file each
 _SIGN = r"[^\x00-\x1f<>:\"\\|?*/]"  # what a file's name may have in it on every system
 _PART = re.compile(rf"(?!\.){_SIGN}+")
 _LONGEST_NAME = 200  # bytes; file systems stop at 255, suffixes included
@@ -45,13 +45,13 @@ class Row:
         for kind in _MEDIA:
             for path in self.values.get(kind, ()):
                 sniff(path, kind.removesuffix("s"))
-        for name in _PICTURES:
+        for name in _IMAGES:
             if path := self.values.get(name):
                 sniff(path, "image")
         return GenerationRequest(**{_FIELDS[name]: value for name, value in self.values.items()})
 
     @property
-    def pictures(self) -> tuple[str, ...]:
+    def images(self) -> tuple[str, ...]:
         """The names of its PNG files, numbered where there are several."""
         count = (self.values or {}).get("count", 1)
         if count not in range(2, int(LIMITS.num_images_per_prompt.high) + 1):
@@ -179,7 +179,7 @@ def _check_there(name: str, folder: Path) -> None:
 
 def _find_others(values: dict[str, Any], folder: Path, defaults: Mapping[str, Any]) -> Iterator[Path]:
     """The same for what a row names beside its turns; flags name files from where the program runs already."""
-    for name in _PICTURES:
+    for name in _IMAGES:
         if isinstance(values.get(name), str):
             values[name] = str(folder / values[name])
             yield Path(values[name])
@@ -221,7 +221,7 @@ def _unique(rows: Iterator[Row]) -> Iterator[Row]:
     places: dict[str, str] = {}
     for row in rows:
         if not row.error:
-            names = [name.casefold() for name in row.pictures]  # on some disks A.png and a.png are one file
+            names = [name.casefold() for name in row.images]  # on some disks A.png and a.png are one file
             if taken := next(filter(places.get, names), None):
                 words = f"{places[taken]} makes a file called {taken!r} too; give each row an id of its own."
                 row = replace(row, error=InvalidRequestError(words))

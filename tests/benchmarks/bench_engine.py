@@ -9,9 +9,9 @@ import torch
 from diffusers import FluxPipeline
 
 from tests.benchmarks.side_by_side import compare, print_row
-from x2i_app.engine import Engine
-from x2i_app.preview import Previewer
 from x2i_app.request import GenerationRequest
+from x2i_app.serving.engine import Engine
+from x2i_app.serving.preview import Previewer
 from x2i_app.settings import Settings
 
 SIZE = {"width": 256, "height": 256, "num_inference_steps": 8}

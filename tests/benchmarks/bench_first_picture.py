@@ -22,7 +22,7 @@ import gradio, torch
 from diffusers import FluxPipeline
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 """
-RUNS, PICTURES = 3, 5
+RUNS, IMAGES = 3, 5
 SEEDS = itertools.count()
 
 
@@ -32,7 +32,7 @@ def draw(url: str, side: int = 128) -> None:
     assert said.startswith("complete"), said
 
 
-def first_picture() -> None:
+def first_image() -> None:
     """From nothing to a picture."""
     with tempfile.TemporaryDirectory() as folder, run_app(Path(folder)) as app:
         draw(app.url)
@@ -41,14 +41,14 @@ def first_picture() -> None:
 def main() -> None:
     """Measure, and print a row for each."""
     imports = [sys.executable, "-c", BARE]
-    result = compare(first_picture, lambda: subprocess.run(imports, check=True), RUNS, warm_up=0)
+    result = compare(first_image, lambda: subprocess.run(imports, check=True), RUNS, warm_up=0)
     measured = f"{result.ratio:.2f} ({result.ours:.1f} s : {result.other:.1f} s)"
     print_row("First picture : importing the libraries", measured, "1.5", result.ratio <= 1.5)
     with tempfile.TemporaryDirectory() as folder, run_app(Path(folder)) as app:
         draw(app.url)
         for side, goal in ((128, 1.5), (256, 4.0)):
             times = []
-            for _ in range(PICTURES):
+            for _ in range(IMAGES):
                 start = time.perf_counter()
                 draw(app.url, side)
                 times.append(time.perf_counter() - start)

@@ -25,7 +25,7 @@ from x2i_app.loading.memory import apply_profile
 from x2i_app.loading.sources import Sources, find_sources
 from x2i_app.models import AlignNet
 from x2i_app.pipeline import X2IPipeline
-from x2i_app.resident import quiet_libraries
+from x2i_app.serving.model_manager import quiet_libraries
 from x2i_app.settings import ASSETS
 
 MB = 2**20

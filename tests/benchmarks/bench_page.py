@@ -37,7 +37,7 @@ def serving(*command: str) -> Iterator[str]:
             process.wait(30)
 
 
-class Visit:
+class Session:
     """Opens a page anew each time, types into it, and remembers what came over the network for that."""
 
     def __init__(self, browser: Browser, url: str):
@@ -84,10 +84,10 @@ def main() -> None:
     ):
         wait_for_model(ours)
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
-        visits = Visit(browser, ours), Visit(browser, smallest)
-        result = compare(*visits, RUNS)
-        print(f"this page: {visits[0]}, {result.ours:.2f} s; the smallest: {visits[1]}, {result.other:.2f} s")
-        print(f"ratios: {visits[0].bytes / visits[1].bytes:.2f} in weight, {result.ratio:.2f} in time", flush=True)
+        sessions = Session(browser, ours), Session(browser, smallest)
+        result = compare(*sessions, RUNS)
+        print(f"this page: {sessions[0]}, {result.ours:.2f} s; the smallest: {sessions[1]}, {result.other:.2f} s")
+        print(f"ratios: {sessions[0].bytes / sessions[1].bytes:.2f} in weight, {result.ratio:.2f} in time", flush=True)
         browser.close()
 
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does f
 from tests.conftest import App, run_app
 from tests.safety.wire import ask, call, in_parallel
 
-PICTURES, RUNS, SIDE, STEPS = 8, 5, 128, 8
+IMAGES, RUNS, SIDE, STEPS = 8, 5, 128, 8
 
 
 def start(stack: ExitStack, replicas: int) -> App:
@@ -35,7 +35,7 @@ def start(stack: ExitStack, replicas: int) -> App:
 def draw(app: App, first: int) -> tuple[float, float, float]:
     """Draw PICTURES of as many visitors: wall seconds, and CPU seconds of the replicas and of the page's process."""
     before, start = processor(app), time.perf_counter()
-    jobs = [["a red house", SIDE, SIDE, STEPS, None, first + n, 1, False, []] for n in range(PICTURES)]
+    jobs = [["a red house", SIDE, SIDE, STEPS, None, first + n, 1, False, []] for n in range(IMAGES)]
     answers = in_parallel(lambda job: call(app.url, "text", job), jobs)
     seconds = time.perf_counter() - start
     assert all(f'"seeds": [{job[5]}]' in answer for job, answer in zip(jobs, answers, strict=True)), answers
@@ -56,12 +56,12 @@ def main() -> None:
         taken = {replicas: [draw(app, 0)] for replicas, app in apps.items()}
         for run in range(1, RUNS):
             for replicas, app in apps.items():
-                taken[replicas].append(draw(app, run * PICTURES))
-    print(f"{PICTURES} pictures of {SIDE} x {SIDE} in {STEPS} steps, {len(os.sched_getaffinity(0))} cores, {RUNS} runs")
+                taken[replicas].append(draw(app, run * IMAGES))
+    print(f"{IMAGES} pictures of {SIDE} x {SIDE} in {STEPS} steps, {len(os.sched_getaffinity(0))} cores, {RUNS} runs")
     for replicas, runs in taken.items():
         wall, drawing, page = map(min, zip(*runs, strict=True))
-        each = f"{1000 * drawing / PICTURES:.0f} ms of CPU a picture, and {1000 * page / PICTURES:.0f} ms of the page"
-        print(f"{replicas} replicas: {PICTURES / wall:.2f} pictures/s, {each}")
+        each = f"{1000 * drawing / IMAGES:.0f} ms of CPU a picture, and {1000 * page / IMAGES:.0f} ms of the page"
+        print(f"{replicas} replicas: {IMAGES / wall:.2f} pictures/s, {each}")
     ratios = [one[0] / two[0] for one, two in zip(taken[1], taken[2], strict=True)]
     print(f"2 against 1: {statistics.median(ratios):.2f} times the pictures/s, {min(ratios):.2f} to {max(ratios):.2f}")
 

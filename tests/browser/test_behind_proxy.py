@@ -102,10 +102,10 @@ def test_everything_goes_through_the_proxy_and_below_its_path(browser, site):
     page.locator("#make-image_text").click()
     expect(page.locator("#progress")).to_contain_text("Done")
     assert re.search(r"step \d of 8", page.evaluate("window.seen.join()")), "news comes while it draws"
-    picture = page.locator("#pictures img").first
-    expect(picture).to_be_visible()
-    expect(picture).to_have_js_property("naturalWidth", 128)
-    assert picture.get_attribute("src").startswith(url)
+    image = page.locator("#pictures img").first
+    expect(image).to_be_visible()
+    expect(image).to_have_js_property("naturalWidth", 128)
+    assert image.get_attribute("src").startswith(url)
     context.close()
     assert not elsewhere
     assert not complaints
@@ -113,6 +113,6 @@ def test_everything_goes_through_the_proxy_and_below_its_path(browser, site):
 
 def test_a_client_reaches_the_endpoints_below_the_path(site, tmp_path):
     client = Client(f"http://127.0.0.1:{site}/studio", verbose=False, download_files=tmp_path)
-    pictures, *_ = client.predict(prompt="a red house", steps=1, width=64, height=64, api_name="/text")
-    with Image.open(pictures[0]["image"]) as picture:
-        assert picture.size == (64, 64)
+    images, *_ = client.predict(prompt="a red house", steps=1, width=64, height=64, api_name="/text")
+    with Image.open(images[0]["image"]) as image:
+        assert image.size == (64, 64)

@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from x2i_app.settings import ASSETS
-from x2i_app.ui import texts
-from x2i_app.ui.uploads import UPLOAD_BYTES
+from x2i_app.ui.http.uploads import UPLOAD_BYTES
+from x2i_app.ui.i18n import texts
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def chinese(browser, server):
     context.close()
 
 
-def test_a_picture_is_made_in_chinese(chinese):
+def test_a_image_is_made_in_chinese(chinese):
     for tab in texts.TABS.values():
         expect(chinese.get_by_role("tab", name=tab.zh, exact=True).first).to_be_visible()
     expect(chinese.locator("#title")).to_contain_text(texts.TAGLINE.zh)

@@ -6,7 +6,7 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import expect
 
-from x2i_app.ui.texts import TABS
+from x2i_app.ui.i18n.texts import TABS
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
@@ -32,7 +32,7 @@ def test_axe_finds_nothing_grave_on_any_tab(page):
 
 
 @pytest.mark.parametrize("key", ["Control+Enter", "Meta+Enter"])
-def test_keys_make_and_stop_a_picture(page, key):
+def test_keys_make_and_stop_a_image(page, key):
     page.get_by_label("What should it show?").fill("a rocket")
     page.locator("#settings button").first.click()
     page.wait_for_timeout(500)
@@ -57,7 +57,7 @@ def test_light_and_dark_are_chosen_and_last(page):
     assert findings(page) == []
 
 
-def test_nothing_moves_when_a_picture_arrives(page):
+def test_nothing_moves_when_a_image_arrives(page):
     page.get_by_label("What should it show?").fill("a red house")
     expect(page.locator("#heading")).to_contain_text("x2i-tiny")  # it comes a moment after the page
     places = [page.locator(name) for name in ("#pictures", "#make-text", "#keep-seed", "#settings")]

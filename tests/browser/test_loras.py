@@ -6,12 +6,12 @@ from browser.test_tabs import write
 from playwright.sync_api import Page, expect
 
 from x2i_app.settings import ASSETS
-from x2i_app.ui import texts
+from x2i_app.ui.i18n import texts
 
 STRIPED = ASSETS / "examples/loras/striped.safetensors"
 
 
-def picture(page: Page, *, before: str | None = None) -> str:
+def image(page: Page, *, before: str | None = None) -> str:
     """Draw, and give the picture's address, which follows from its content."""
     page.locator("#make-text").click()
     shown = page.locator("#pictures img").first
@@ -30,12 +30,12 @@ def test_a_lora_is_chosen_weighed_mixed_and_removed_again(page, tmp_path, reques
     page.get_by_label(texts.LABELS["prompt"].en).fill("a red house and a green tree on snow")
     page.locator("#settings button").first.click()
     write(page.get_by_label("Seed", exact=True), 5)
-    plain = picture(page)
+    plain = image(page)
     page.locator("#model button").first.click()
     page.get_by_label(texts.LORA_ADD.en).click()
     page.get_by_role("option", name="striped").click()
     expect(weight(page, "striped")).to_have_value("1")
-    striped = picture(page, before=plain)
+    striped = image(page, before=plain)
     page.screenshot(path=f"artifacts/{request.node.name}-striped.png", full_page=True)
 
     name = "<img src=x onerror=window.p=1>"  # as a stranger may call a file
@@ -46,7 +46,7 @@ def test_a_lora_is_chosen_weighed_mixed_and_removed_again(page, tmp_path, reques
     second.fill("-1")  # takes away what the first one adds
     second.press("Tab")
     expect(page.locator("#lora-2 input[type=range]")).to_have_value("-1")
-    mixed = picture(page, before=striped)
+    mixed = image(page, before=striped)
     page.locator("button", has_text=texts.USED.en).click()
     expect(page.locator("#report")).to_contain_text("img-src-x-onerror-window-p-1.safetensors")
     page.locator("#lora-1").get_by_role("button", name=texts.LORA_REMOVE.en).click()
@@ -54,7 +54,7 @@ def test_a_lora_is_chosen_weighed_mixed_and_removed_again(page, tmp_path, reques
     expect(second).to_have_value("-1")  # and moves up
     page.locator("#lora-1").get_by_role("button", name=texts.LORA_REMOVE.en).click()
     expect(second).to_have_count(0)
-    again = picture(page, before=mixed)
+    again = image(page, before=mixed)
     assert again == plain
     assert page.evaluate("window.p") is None
 

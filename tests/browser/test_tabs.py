@@ -11,15 +11,15 @@ from playwright.sync_api import Locator, Page, expect
 from x2i_app.media import read_recipe
 from x2i_app.media.hashing import path_hash
 from x2i_app.settings import ASSETS
-from x2i_app.ui import texts_thread
-from x2i_app.ui.texts import MAKE, TABS, USED
+from x2i_app.ui.i18n import conversation as texts_thread
+from x2i_app.ui.i18n.texts import MAKE, TABS, USED
 
 EXAMPLES = ASSETS / "examples"
 DRAWING = EXAMPLES / "images/boat-at-sunset.png"
 OTHER = EXAMPLES / "images/cat-and-umbrella.png"
 THIRD = EXAMPLES / "images/balloon-over-meadow.png"
-FILM = EXAMPLES / "videos/rocket-at-night.mp4"
-SOUND = EXAMPLES / "audios/rain-at-sea.wav"
+VIDEO = EXAMPLES / "videos/rocket-at-night.mp4"
+AUDIO = EXAMPLES / "audios/rain-at-sea.wav"
 
 
 def open_tab(page: Page, name: str) -> None:
@@ -53,18 +53,18 @@ def upload(page: Page, name: str, *files) -> None:
     expect(page.locator(f"#make-{name}")).to_be_enabled()
 
 
-def pictures(page: Page):
+def images(page: Page):
     return page.locator("#pictures img")
 
 
 def draw(page: Page, name: str) -> None:
     """Click, and wait until a new picture is there."""
-    before = pictures(page).first.get_attribute("src") if pictures(page).count() else None
+    before = images(page).first.get_attribute("src") if images(page).count() else None
     page.locator(f"#make-{name}").click()
     if before:
-        expect(pictures(page).first).not_to_have_attribute("src", before)
+        expect(images(page).first).not_to_have_attribute("src", before)
     expect(page.locator("#progress")).to_contain_text("Done")
-    expect(pictures(page).first).to_be_visible()
+    expect(images(page).first).to_be_visible()
 
 
 LOADING = """async image => {
@@ -75,7 +75,7 @@ LOADING = """async image => {
 
 
 def size(page: Page) -> list[int]:
-    image = pictures(page).first
+    image = images(page).first
     image.scroll_into_view_if_needed()  # Gradio's images are lazy
     # "complete" is also an image whose address is not there yet.
     expect(image, f"It is not loaded: {image.evaluate(LOADING)}").not_to_have_js_property("naturalWidth", 0)
@@ -86,9 +86,9 @@ GIVEN = {
     "text": (),
     "image": (DRAWING, OTHER),
     "image_text": (DRAWING,),
-    "video": (FILM,),
-    "audio": (SOUND,),
-    "fusion": (DRAWING, FILM, SOUND),
+    "video": (VIDEO,),
+    "audio": (AUDIO,),
+    "fusion": (DRAWING, VIDEO, AUDIO),
 }
 
 
@@ -101,7 +101,7 @@ SEEN = {
 
 
 @pytest.mark.parametrize("name", TABS)
-def test_a_tab_turns_a_real_input_into_a_picture_of_the_size_asked_for(page, name):
+def test_a_tab_turns_a_real_input_into_a_image_of_the_size_asked_for(page, name):
     open_tab(page, name)
     if name == "text":
         page.get_by_label("What should it show?").fill("ein rotes Haus im Schnee bei Nacht")
@@ -135,7 +135,7 @@ def test_an_example_is_one_click(page, name):
     assert size(page) == [128, 128]
 
 
-def test_pictures_are_put_in_order_by_hand(page, tmp_path):
+def test_images_are_put_in_order_by_hand(page, tmp_path):
     open_tab(page, "image")
     given = page.locator("#images .thumbnail-item")
     press = page.get_by_role("button", name="Move left", exact=True)
@@ -165,7 +165,7 @@ def test_pictures_are_put_in_order_by_hand(page, tmp_path):
     settle(page, Width=64, Height=64, Steps=1)
     draw(page, "image")
     path = tmp_path / "picture.png"
-    path.write_bytes(page.request.get(pictures(page).first.get_attribute("src")).body())
+    path.write_bytes(page.request.get(images(page).first.get_attribute("src")).body())
     assert read_recipe(path).request.images == (path_hash(OTHER), path_hash(DRAWING)), "the model sees them so"
 
 
@@ -175,7 +175,7 @@ def order(page: Page) -> list[str]:
     return [Path(file).stem for file in files]
 
 
-def test_a_conversation_goes_on_with_the_last_picture_and_its_last_turn_is_undone(page):
+def test_a_conversation_goes_on_with_the_last_image_and_its_last_turn_is_undone(page):
     open_tab(page, "image_text")
     turns, words = page.locator("#thread li"), page.get_by_label("What should change or happen?")
     upload(page, "image_text", DRAWING)
@@ -211,24 +211,24 @@ def test_a_conversation_goes_on_with_the_last_picture_and_its_last_turn_is_undon
     expect(turns).to_have_count(0)
 
 
-def test_several_pictures_with_seeds_that_can_be_used_again(page):
+def test_several_images_with_seeds_that_can_be_used_again(page):
     page.get_by_label("What should it show?").fill("a yellow balloon")
     settle(page, **{"How many": 3, "Width": 64, "Height": 64})
     write(page.get_by_label("Seed"), 41)
     draw(page, "text")
-    expect(pictures(page)).to_have_count(3)
+    expect(images(page)).to_have_count(3)
     page.locator("button", has_text="How it was made").click()
     report = page.locator("#report")
     for seed in ("41", "42", "43"):
         expect(report).to_contain_text(seed)
 
 
-def test_of_several_pictures_a_conversation_goes_on_with_the_one_that_is_picked(page):
+def test_of_several_images_a_conversation_goes_on_with_the_one_that_is_picked(page):
     page.get_by_label("What should it show?").fill("a yellow balloon")
     settle(page, **{"How many": 3, "Width": 64, "Height": 64})
     draw(page, "text")
-    expect(pictures(page)).to_have_count(3)
-    pictures(page).nth(1).click()
+    expect(images(page)).to_have_count(3)
+    images(page).nth(1).click()
     page.wait_for_timeout(500)
     open_tab(page, "image_text")
     page.locator("#go-on input").check()
@@ -251,7 +251,7 @@ def test_stop_stops(page):
     page.locator("#stop").click()
     expect(page.locator("#progress")).to_contain_text("Stopped")
     expect(page.locator("#stop")).to_be_hidden()
-    expect(pictures(page)).to_have_count(0)
+    expect(images(page)).to_have_count(0)
 
 
 def test_a_mistake_is_one_sentence_and_nothing_is_lost(page, tmp_path):
@@ -289,14 +289,14 @@ def test_a_mistake_is_one_sentence_and_nothing_is_lost(page, tmp_path):
 def test_the_page_fits_its_screen_and_its_light(page):
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0
-    picture, button = page.locator("#pictures").bounding_box(), page.locator("#make-text").bounding_box()
+    image, button = page.locator("#pictures").bounding_box(), page.locator("#make-text").bounding_box()
     brightness = page.evaluate("getComputedStyle(document.querySelector('gradio-app, body')).backgroundColor")
     level = sum(int(part) for part in re.findall(r"\d+", brightness)[:3]) / 3
     if page.kind == "phone-dark":
-        assert picture["y"] < button["y"]  # the picture comes first
+        assert image["y"] < button["y"]  # the picture comes first
         assert level < 60
     else:
-        assert picture["x"] > button["x"]
+        assert image["x"] > button["x"]
         assert level > 200
     expect(page.get_by_role("button", name=MAKE.en).first).to_be_visible()
 

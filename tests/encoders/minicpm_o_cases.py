@@ -4,13 +4,13 @@ import numpy as np
 from PIL import Image
 
 
-def picture(width: int, height: int, seed: int) -> Image.Image:
+def make_image(width: int, height: int, seed: int) -> Image.Image:
     """RGB blocks of ten pixels, no two pictures alike."""
     blocks = np.random.RandomState(seed).randint(0, 256, (-(-height // 10), -(-width // 10), 3))
     return Image.fromarray(blocks.repeat(10, 0).repeat(10, 1)[:height, :width].astype(np.uint8))
 
 
-def sound(seconds: float, seed: int) -> np.ndarray:
+def audio(seconds: float, seed: int) -> np.ndarray:
     """(N,) float32 at 16 kHz: a tone over noise, at levels of 16 bits."""
     random = np.random.RandomState(seed)
     time = np.arange(round(seconds * 16_000)) / 16_000
@@ -18,8 +18,8 @@ def sound(seconds: float, seed: int) -> np.ndarray:
     return (np.round(wave * 32_767) / 32_768).astype(np.float32)
 
 
-_WIDE, _TALL, _LARGE = picture(200, 90, 1), picture(90, 150, 2), picture(900, 700, 3)
-_SHORT, _LONGER = sound(0.35, 4), sound(1.3, 5)
+_WIDE, _TALL, _LARGE = make_image(200, 90, 1), make_image(90, 150, 2), make_image(900, 700, 3)
+_SHORT, _LONGER = audio(0.35, 4), audio(1.3, 5)
 
 # name -> turns: prompt, images, videos (lists of frames), audios, answer.
 CASES = {
@@ -29,9 +29,14 @@ CASES = {
     "audio": [{"audios": [_LONGER]}],
     # The short sound ends within its second, where the original lets it see the padding.
     "two sounds": [{"prompt": "both", "audios": [_SHORT, _LONGER]}],
-    "half a minute": [{"prompt": "loud", "audios": [sound(30.7, 6)]}],
+    "half a minute": [{"prompt": "loud", "audios": [audio(30.7, 6)]}],
     "all": [
-        {"prompt": "a house", "images": [_WIDE], "videos": [[picture(160, 120, s) for s in (7, 8)]], "audios": [_SHORT]}
+        {
+            "prompt": "a house",
+            "images": [_WIDE],
+            "videos": [[make_image(160, 120, i) for i in (7, 8)]],
+            "audios": [_SHORT],
+        }
     ],
     "dialogue": [
         {"prompt": "a red house", "images": [_TALL], "answer": "a red house"},

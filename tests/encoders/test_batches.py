@@ -27,19 +27,19 @@ def encoder(request, qwen_vl_directory, qwen_omni_directory):
 
 
 @pytest.fixture
-def conversations(encoder, image, film, tone):
+def conversations(encoder, image, video, tone):
     """Texts of several lengths, media of the same and of other sizes, a history: most of it twice, and different."""
-    frames, _ = film
+    frames, _ = video
     turns = [[Turn(text)] for text in TEXTS]
-    for picture in (image, image.rotate(180)):
-        turns += [[Turn("look", images=[picture])], [Turn(images=[picture, image])]]
-        turns += [[Turn("a red house", images=[picture], answer="a tree"), Turn("make it night")]]
-    for clip in (film, (255 - frames, 1.0), (frames, 2.0), (frames[:3], 1.0)):
+    for other in (image, image.rotate(180)):
+        turns += [[Turn("look", images=[other])], [Turn(images=[other, image])]]
+        turns += [[Turn("a red house", images=[other], answer="a tree"), Turn("make it night")]]
+    for clip in (video, (255 - frames, 1.0), (frames, 2.0), (frames[:3], 1.0)):
         turns += [[Turn(videos=[clip])], [Turn("both", images=[image], videos=[clip])]]
     if "audio" in encoder.spec.modalities:
         samples, rate = tone
-        for sound in (samples, samples[::-1], np.tile(samples, 2), samples[:-100]):
-            turns += [[Turn(audios=[(sound, rate)])], [Turn("hm", images=[image], audios=[(sound, rate)])]]
+        for audio in (samples, samples[::-1], np.tile(samples, 2), samples[:-100]):
+            turns += [[Turn(audios=[(audio, rate)])], [Turn("hm", images=[image], audios=[(audio, rate)])]]
     return turns
 
 
@@ -118,11 +118,11 @@ def test_a_silent_conversation_among_others_gives_its_prompt(encoder):
 
 @pytest.mark.parametrize(("family", "save"), [("internvl2.5", save_internvl), ("minicpm-o", save_minicpm_o)])
 @pytest.mark.parametrize("reason", [False, True])
-def test_every_other_family_takes_batches_too(tmp_path, family, save, reason, image, film):
+def test_every_other_family_takes_batches_too(tmp_path, family, save, reason, image, video):
     spec = replace(get_family(family), max_new_tokens=4)
     encoder = load_encoder(family, save(tmp_path), spec=spec, dtype=torch.float32)
     turns = [[Turn(text)] for text in TEXTS[:3]]
-    turns += [[Turn("look", images=[picture])] for picture in (image, image.rotate(180))] + [[Turn(videos=[film])]]
+    turns += [[Turn("look", images=[other])] for other in (image, image.rotate(180))] + [[Turn(videos=[video])]]
     assert_same(
         encoder.encode_batch(turns, reason=reason),
         [encoder.encode_batch([conversation], reason=reason)[0] for conversation in turns],

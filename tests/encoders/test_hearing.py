@@ -8,7 +8,7 @@ from media.tiny_whisper import ENGLISH, HISS, LOW, RATE, trained_checkpoint
 from x2i_app.encoders import load_encoder
 from x2i_app.errors import UnsupportedModalityError
 from x2i_app.media.speech import Transcriber
-from x2i_app.notes import SILENT_FILM
+from x2i_app.notes import SILENT_VIDEO
 from x2i_app.settings import ASSETS
 
 
@@ -39,14 +39,14 @@ def test_speech_alone_is_enough(encoder):
     assert torch.equal(heard.hidden_states, encoder.encode(prompt=ENGLISH).hidden_states)
 
 
-@pytest.mark.parametrize("sound", [HISS, np.zeros(RATE, np.float32)], ids=["hiss", "silence"])
-def test_where_nobody_speaks_presets_that_hear_sounds_are_named(encoder, sound):
+@pytest.mark.parametrize("audio", [HISS, np.zeros(RATE, np.float32)], ids=["hiss", "silence"])
+def test_where_nobody_speaks_presets_that_hear_audios_are_named(encoder, audio):
     with pytest.raises(UnsupportedModalityError, match=r"No speech was found.*presets that hear sounds: x2i-tiny"):
-        encoder.encode(prompt="draw it", audios=[(sound, RATE)])
+        encoder.encode(prompt="draw it", audios=[(audio, RATE)])
 
 
-def test_the_sound_of_a_film_is_said_to_be_left_out(encoder):
+def test_the_audio_of_a_video_is_said_to_be_left_out(encoder):
     talking = encoder.encode(videos=[ASSETS / "examples/videos/rocket-at-night.mp4"])
-    assert talking.notes == (SILENT_FILM,)
+    assert talking.notes == (SILENT_VIDEO,)
     silent = encoder.encode(videos=[(np.zeros((3, 32, 32, 3), np.uint8), 1.0)])
     assert silent.notes == ()

@@ -31,13 +31,13 @@ def encoder(directory):
 
 
 @pytest.fixture
-def conversations(image, film):
+def conversations(image, video):
     return {
         "text": {"prompt": "a red house"},
         "image": {"images": [image]},
         "two images": {"images": [image, image.rotate(180)], "prompt": "both"},
-        "video": {"videos": [film]},
-        "mixed": {"prompt": "all of it", "images": [image, image], "videos": [film, film]},
+        "video": {"videos": [video]},
+        "mixed": {"prompt": "all of it", "images": [image, image], "videos": [video, video]},
         "dialogue": {"prompt": "make it night", "history": [Turn("a red house", images=(image,), answer="a house")]},
     }
 
@@ -68,31 +68,31 @@ def test_every_modality_has_states_of_every_layer(encoder, conversations):
     assert (encoder.num_states, encoder.hidden_size) == (LAYERS + 1, WIDTH)
 
 
-def test_one_image_is_one_tile_and_a_film_is_a_tile_a_frame(encoder, image, film):
+def test_one_image_is_one_tile_and_a_video_is_a_tile_a_frame(encoder, image, video):
     assert inputs_of(encoder, {"images": [image, image.resize((900, 100))]})["pixel_values"].shape == (2, 3, TILE, TILE)
-    assert inputs_of(encoder, {"videos": [film]})["pixel_values"].shape == (len(film[0]), 3, TILE, TILE)
+    assert inputs_of(encoder, {"videos": [video]})["pixel_values"].shape == (len(video[0]), 3, TILE, TILE)
     assert "pixel_values" not in inputs_of(encoder, {"prompt": "a red house"})
 
 
-def test_a_long_film_is_thinned_out(encoder):
-    film = np.zeros((40, 48, 64, 3), dtype=np.uint8), 1.0
-    assert len(inputs_of(encoder, {"videos": [film]})["pixel_values"]) == get_family("internvl2.5").max_video_frames
+def test_a_long_video_is_thinned_out(encoder):
+    video = np.zeros((40, 48, 64, 3), dtype=np.uint8), 1.0
+    assert len(inputs_of(encoder, {"videos": [video]})["pixel_values"]) == get_family("internvl2.5").max_video_frames
 
 
-def test_the_conversation_is_worded_as_internvl_was_trained(encoder, image, film):
+def test_the_conversation_is_worded_as_internvl_was_trained(encoder, image, video):
     opening = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"
     closing = "<|im_end|>\n<|im_start|>assistant\n"
     said = fill_template("short-instruction", "a cat", has_image=False)
     nothing = "{'Text input': None, 'Instruction editing description': 'no'}"
     assert said == "{'Text input': 'a cat', 'Instruction editing description': 'no'}"
-    short_film = film[0][:2], film[1]
+    short_video = video[0][:2], video[1]
     for given, words in (
         ({"prompt": "a cat"}, said),
         ({"images": [image]}, f"<image>\n{nothing}"),
         ({"images": [image, image], "prompt": "a cat"}, f"Image-1: <image>\nImage-2: <image>\n{said}"),
-        ({"videos": [short_film], "prompt": "a cat"}, f"Frame1: <image>\nFrame2: <image>\n{said}"),
+        ({"videos": [short_video], "prompt": "a cat"}, f"Frame1: <image>\nFrame2: <image>\n{said}"),
         (
-            {"images": [image], "videos": [short_film, short_film], "prompt": "a cat"},
+            {"images": [image], "videos": [short_video, short_video], "prompt": "a cat"},
             "<image>\nFrame1: <image>\nFrame2: <image>\nFrame1: <image>\nFrame2: <image>\n" + said,
         ),
         (
@@ -194,7 +194,7 @@ def test_the_head_is_loaded_only_when_an_answer_is_asked_for(tmp_path, tied):
     assert all(after[f"model.{key}"].data_ptr() == pointer for key, pointer in before.items())
 
 
-def test_sound_is_refused_by_name_with_presets_that_can(encoder, tone):
+def test_audio_is_refused_by_name_with_presets_that_can(encoder, tone):
     with pytest.raises(UnsupportedModalityError, match=r"internvl2.5 cannot take audio.*x2i-tiny.*minicpm-o-2.6"):
         encoder.encode(prompt="listen", audios=[tone])
 
@@ -227,8 +227,8 @@ def test_in_a_pipeline_it_is_saved_and_loaded_as_transformers_own(encoder, image
     again = loaded.encode(**given, reason=True)
     assert again.answer == answered.answer
     torch.testing.assert_close(again.prompt_embeds, answered.prompt_embeds, atol=1e-4, rtol=1e-4)
-    picture = loaded(**given, width=64, height=64, num_inference_steps=1).images[0]
-    assert picture.size == (64, 64)
+    image = loaded(**given, width=64, height=64, num_inference_steps=1).images[0]
+    assert image.size == (64, 64)
 
 
 def test_a_pipeline_saved_before_it_ever_answered_has_no_head_and_says_so(encoder, tmp_path):

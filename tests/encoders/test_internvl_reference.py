@@ -25,14 +25,14 @@ def noise(seed: int, height: int, width: int) -> np.ndarray:
 
 
 IMAGE, OTHER_IMAGE = Image.fromarray(noise(1, 60, 90)), Image.fromarray(noise(5, 70, 50))
-FILM = np.stack([noise(2 + i, 48, 64) for i in range(3)]), 1.0
+VIDEO = np.stack([noise(2 + i, 48, 64) for i in range(3)]), 1.0
 
 INPUTS = {
     "text": {"prompt": "a red house", "padding": "padded"},
     "image": {"images": [IMAGE], "padding": "padded"},
     "image and text": {"images": [IMAGE], "prompt": "make it night", "padding": "padded"},
     "two images": {"images": [IMAGE, OTHER_IMAGE], "prompt": "both", "padding": "compact"},
-    "film": {"videos": [FILM], "prompt": "what happens", "padding": "compact"},
+    "film": {"videos": [VIDEO], "prompt": "what happens", "padding": "compact"},
     "dialogue": {
         "history": [Turn("a red house", images=(IMAGE,), answer="a red house on grass")],
         "prompt": "make it night",

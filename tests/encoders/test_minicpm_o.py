@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from encoders.minicpm_o_cases import picture, sound
+from encoders.minicpm_o_cases import audio, make_image
 from encoders.minicpm_o_factory import HIDDEN, LAYERS, QUERIES, save_minicpm_o
 from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -50,14 +50,14 @@ def rows(encoder, **given):
     return encoder.encode(**given).hidden_states.shape[2]
 
 
-def test_every_modality_and_all_at_once(encoder, image, film, tone):
+def test_every_modality_and_all_at_once(encoder, image, video, tone):
     alone = {
         "text": {"prompt": "a red house"},
         "image": {"images": [image]},
-        "images": {"images": [image, picture(50, 700, 1)], "prompt": "both"},
-        "video": {"videos": [film]},
+        "images": {"images": [image, make_image(50, 700, 1)], "prompt": "both"},
+        "video": {"videos": [video]},
         "audio": {"audios": [tone]},
-        "all": {"prompt": "all", "images": [image], "videos": [film, film], "audios": [tone, tone]},
+        "all": {"prompt": "all", "images": [image], "videos": [video, video], "audios": [tone, tone]},
     }
     for name, given in alone.items():
         encoded = encoder.encode(**given)
@@ -76,51 +76,51 @@ def test_nothing_is_ever_padded(encoder, image):
     assert torch.equal(encoder.encode(**given, padding="padded").hidden_states, compact)
 
 
-def test_a_frame_a_second_each_as_an_image(encoder, film):
-    frames, _ = film
-    shown = encoder.encode(videos=[film]).hidden_states
+def test_a_frame_a_second_each_as_an_image(encoder, video):
+    frames, _ = video
+    shown = encoder.encode(videos=[video]).hidden_states
     assert torch.equal(shown, encoder.encode(images=list(frames)).hidden_states)
     assert shown.shape[2] - template_rows(encoder) == len(frames) * (QUERIES + 3)  # two brackets and a line break
 
 
 def test_order_and_content_of_images_matter(encoder):
-    one, other = picture(90, 60, 1), picture(90, 60, 2)
+    one, other = make_image(90, 60, 1), make_image(90, 60, 2)
     ahead = encoder.encode(images=[one, other]).hidden_states
     behind = encoder.encode(images=[other, one]).hidden_states
     assert ahead.shape == behind.shape
     assert (ahead - behind).abs().max() > 1e-2
 
 
-def test_media_of_different_turns_stay_in_their_places(encoder, film):
-    one, other = picture(90, 60, 1), picture(200, 60, 2)
-    kwargs = {"videos": [film], "history": [Turn("first", images=(one,)), Turn("then", images=(other,))]}
-    swapped = {"videos": [film], "history": [Turn("first", images=(other,)), Turn("then", images=(one,))]}
+def test_media_of_different_turns_stay_in_their_places(encoder, video):
+    one, other = make_image(90, 60, 1), make_image(200, 60, 2)
+    kwargs = {"videos": [video], "history": [Turn("first", images=(one,)), Turn("then", images=(other,))]}
+    swapped = {"videos": [video], "history": [Turn("first", images=(other,)), Turn("then", images=(one,))]}
     straight, crossed = (encoder.encode(**given).hidden_states for given in (kwargs, swapped))
     assert straight.shape == crossed.shape
     assert (straight - crossed).abs().max() > 1e-2
 
 
-def test_one_batch_of_equal_images_or_many_makes_no_difference(encoder, film):
+def test_one_batch_of_equal_images_or_many_makes_no_difference(encoder, video):
     config = encoder.model.config
-    together = encoder.encode(videos=[film]).hidden_states
+    together = encoder.encode(videos=[video]).hidden_states
     config.vision_batch_size, most = 2, config.vision_batch_size
     try:
-        torch.testing.assert_close(encoder.encode(videos=[film]).hidden_states, together, atol=1e-5, rtol=0)
+        torch.testing.assert_close(encoder.encode(videos=[video]).hidden_states, together, atol=1e-5, rtol=0)
     finally:
         config.vision_batch_size = most
 
 
 @pytest.mark.parametrize(("size", "fitted"), [((90, 60), (546, 364)), ((60, 90), (364, 546)), ((2000, 20), (4396, 42))])
 def test_images_are_scaled_to_448_squared_in_their_own_shape(encoder, size, fitted):
-    pixels = inputs_of(encoder, images=(picture(*size, 1),))["pixel_values"]
+    pixels = inputs_of(encoder, images=(make_image(*size, 1),))["pixel_values"]
     assert [tuple(image.shape) for image in pixels] == [(3, *fitted[::-1])]
     assert -1 <= pixels[0].min() < pixels[0].max() <= 1
 
 
-def test_images_and_frames_get_the_size_that_the_spec_says(directory, film):
+def test_images_and_frames_get_the_size_that_the_spec_says(directory, video):
     spec = replace(get_family("minicpm-o"), image_size=(100, 50), max_image_pixels=112 * 112, max_video_pixels=56 * 56)
     encoder = load_encoder("minicpm-o", directory, spec=spec)
-    image, *frames = inputs_of(encoder, images=(picture(90, 60, 1),), videos=(film,))["pixel_values"]
+    image, *frames = inputs_of(encoder, images=(make_image(90, 60, 1),), videos=(video,))["pixel_values"]
     assert image.shape == (3, 84, 154)  # twice as wide as high, in whole patches
     assert {frame.shape for frame in frames} == {(3, 42, 70)}
 
@@ -133,17 +133,17 @@ def test_where_a_patch_lies_is_seen(encoder):
     assert (states[0] - states[1]).abs().max() > 1e-3
 
 
-def test_a_sound_becomes_25_tokens_a_second_in_brackets_of_a_second(encoder):
+def test_a_audio_becomes_25_tokens_a_second_in_brackets_of_a_second(encoder):
     silence = template_rows(encoder)
     for seconds, tokens, brackets in ((0.03, 1, 1), (1.0, 25, 1), (2.5, 62, 3), (31.0, 775, 31), (60.02, 1500, 60)):
-        given = {"audios": ((sound(seconds, 1), 16_000),)}
+        given = {"audios": ((audio(seconds, 1), 16_000),)}
         inputs = inputs_of(encoder, **given)
         assert inputs["audio_mask"].sum() == tokens, seconds
         assert rows(encoder, **given) - silence == tokens + 2 * brackets + 1, seconds
 
 
-def test_a_sound_is_heard_in_pieces_of_half_a_minute_to_its_end(encoder):
-    long = sound(31.0, 1)
+def test_a_audio_is_heard_in_pieces_of_half_a_minute_to_its_end(encoder):
+    long = audio(31.0, 1)
     inputs = inputs_of(encoder, audios=((long, 16_000),))
     assert inputs["audio_features"].shape == (2, 80, 3000)
     assert inputs["audio_lengths"].tolist() == [3000, 100]
@@ -152,13 +152,13 @@ def test_a_sound_is_heard_in_pieces_of_half_a_minute_to_its_end(encoder):
     assert (states[0] - states[1]).abs().max() > 1e-3
 
 
-def test_a_frame_of_sound_does_not_hear_the_next_second(encoder):
-    quiet = sound(3.0, 1)
+def test_a_frame_of_audio_does_not_hear_the_next_second(encoder):
+    quiet = audio(3.0, 1)
     loud = np.concatenate((quiet[:32_000], 1.5 * quiet[32_000:])).clip(-1, 1)
 
     def heard(samples):
         inputs = inputs_of(encoder, audios=((samples, 16_000),))
-        return encoder.model.embed_sounds(inputs["audio_features"], inputs["audio_lengths"])
+        return encoder.model.embed_audios(inputs["audio_features"], inputs["audio_lengths"])
 
     with torch.no_grad():
         difference = (heard(quiet) - heard(loud)).abs().amax(dim=1)
@@ -167,10 +167,10 @@ def test_a_frame_of_sound_does_not_hear_the_next_second(encoder):
     assert difference[50:].min() > 1e-3
 
 
-def test_a_sound_of_no_length_is_refused_with_the_least_there_is(encoder):
+def test_a_audio_of_no_length_is_refused_with_the_least_there_is(encoder):
     with pytest.raises(MediaError, match=r"lasts 20 ms, too short for MiniCPM-o; send one of 21 ms or more"):
-        encoder.encode(audios=[(sound(0.02, 1), 16_000)])
-    assert encoder.encode(audios=[(sound(0.021, 1), 16_000)]).mask.all()
+        encoder.encode(audios=[(audio(0.02, 1), 16_000)])
+    assert encoder.encode(audios=[(audio(0.021, 1), 16_000)]).mask.all()
 
 
 def test_an_answer_is_the_language_models_own_greedy_one(directory, encoder, image, tone):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from encoders.minicpm_o_cases import picture, sound
+from encoders.minicpm_o_cases import audio, make_image
 from encoders.minicpm_o_factory import HIDDEN, LAYERS, QUERIES, save_minicpm_o
 from safetensors.torch import load_file, save_file
 
@@ -49,7 +49,7 @@ def test_the_files_number_type_is_kept_unless_another_is_asked_for(copy):
     (copy / "config.json").write_text(json.dumps(config | {"torch_dtype": "bfloat16"}))
     encoder = load_encoder("minicpm-o", copy)
     assert {value.dtype for value in encoder.model.parameters()} == {torch.bfloat16}
-    encoded = encoder.encode("a red house", [picture(90, 60, 1)], audios=[(sound(1.0, 2), 16_000)])
+    encoded = encoder.encode("a red house", [make_image(90, 60, 1)], audios=[(audio(1.0, 2), 16_000)])
     assert encoded.hidden_states.dtype == torch.bfloat16
     assert encoded.hidden_states.isfinite().all()
 
@@ -82,8 +82,8 @@ def test_a_weight_without_a_place_is_refused(copy, more):
 def test_a_vision_layer_that_is_dropped_may_be_there(directory, tmp_path):
     whole = save_minicpm_o(tmp_path, drop_vision_last_layer=False)
     edit(whole / "config.json", drop_vision_last_layer=True)
-    expected = load_encoder("minicpm-o", directory).encode(images=[picture(90, 60, 1)]).hidden_states
-    assert torch.equal(load_encoder("minicpm-o", whole).encode(images=[picture(90, 60, 1)]).hidden_states, expected)
+    expected = load_encoder("minicpm-o", directory).encode(images=[make_image(90, 60, 1)]).hidden_states
+    assert torch.equal(load_encoder("minicpm-o", whole).encode(images=[make_image(90, 60, 1)]).hidden_states, expected)
 
 
 @pytest.mark.parametrize("key", ["resampler.proj", "llm.model.embed_tokens.weight", HEAD])

@@ -44,14 +44,14 @@ def encoder(family, directory):
 
 
 @pytest.fixture
-def conversations(family, image, film, tone):
+def conversations(family, image, video, tone):
     """What each family claims to take, alone and mixed."""
-    mixed = {"prompt": "all of it", "images": [image, image], "videos": [film]}
+    mixed = {"prompt": "all of it", "images": [image, image], "videos": [video]}
     found = {
         "text": {"prompt": "a red house"},
         "image": {"images": [image]},
         "two images": {"images": [image, image.rotate(180)], "prompt": "both"},
-        "video": {"videos": [film]},
+        "video": {"videos": [video]},
         "mixed": mixed,
     }
     if family == "qwen2.5-omni":
@@ -154,7 +154,7 @@ def test_order_and_content_of_media_matter(encoder, image):
     assert (one - other).abs().max() > 1e-3
 
 
-def test_films_of_different_speed_are_read_differently(encoder):
+def test_videos_of_different_speed_are_read_differently(encoder):
     def grey(seconds):
         return np.full((seconds, 48, 64, 3), 120, dtype=np.uint8), 1.0
 
@@ -165,7 +165,7 @@ def test_films_of_different_speed_are_read_differently(encoder):
     assert (one - other).abs().max() > 1e-3
 
 
-def test_a_sound_longer_than_omni_hears_is_said_to_be_cut(qwen_omni_directory):
+def test_a_audio_longer_than_omni_hears_is_said_to_be_cut(qwen_omni_directory):
     encoder = load_encoder("qwen2.5-omni", qwen_omni_directory, dtype=torch.float32)
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000 * 40).astype(np.float32)
     cut = encoder.encode(audios=[(noise, 16_000)])

@@ -177,15 +177,15 @@ def test_strips_are_refused_with_their_shape(family, copy, shape):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 150), (150, 1), (2, 300), (3, 3), (3, 64), (48, 3)])
-def test_small_pictures_and_films_keep_their_colours(family, copy, shape):
+def test_small_images_and_videos_keep_their_colours(family, copy, shape):
     """Of three rows and of three channels the last axis is always the colours."""
     encoder = load(family, copy)
     encoder.spec = replace(encoder.spec, image_size=None)
-    picture = np.zeros((*shape, 3), dtype=np.uint8)
-    picture[..., 0] = 255
-    film = encoder._tokenize(encoder._converse([Turn(videos=[(np.stack([picture] * 4), 1.0)])]))["pixel_values_videos"]
-    image = encoder._tokenize(encoder._converse([Turn(images=[Image.fromarray(picture)])]))["pixel_values"]
-    for pixels in (film, image):
+    red = np.zeros((*shape, 3), dtype=np.uint8)
+    red[..., 0] = 255
+    video = encoder._tokenize(encoder._converse([Turn(videos=[(np.stack([red] * 4), 1.0)])]))["pixel_values_videos"]
+    image = encoder._tokenize(encoder._converse([Turn(images=[Image.fromarray(red)])]))["pixel_values"]
+    for pixels in (video, image):
         colours = pixels.unflatten(1, (3, -1))
         assert (colours - colours.mean(dim=(0, 2), keepdim=True)).abs().max() < 1e-3
         assert colours[:, 0].min() > 1.5 > -1 > colours[:, 1:].max()

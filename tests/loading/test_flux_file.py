@@ -217,16 +217,16 @@ def test_a_cut_file_and_another_kind_of_file_are_refused(weights, save, tmp_path
 
 
 def test_a_pipeline_draws_with_it_what_it_draws_with_the_folder(weights, save):
-    pictures = []
+    images = []
     for flux in (None, save(original_names(weights))):
         pipe = load_pipeline("x2i-tiny", profile="cpu", flux=flux)
         generator = torch.Generator().manual_seed(0)
         out = pipe("a red house", width=64, height=64, num_inference_steps=2, generator=generator)
-        pictures.append(out.images[0].tobytes())
-    assert pictures[0] == pictures[1]
+        images.append(out.images[0].tobytes())
+    assert images[0] == images[1]
 
 
-def test_a_flux_that_reads_a_picture_too_is_not_taken_for_one_that_draws_from_words(weights, save):
+def test_a_flux_that_reads_a_image_too_is_not_taken_for_one_that_draws_from_words(weights, save):
     weights["x_embedder.weight"] = torch.zeros(192, 384)  # as Fill's: latents, masked picture and mask
     weights["proj_out.weight"] = weights["proj_out.weight"].clone()
     path = save(original_names(weights))

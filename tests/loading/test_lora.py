@@ -11,13 +11,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from x2i_app import load_pipeline
-from x2i_app.engine import Engine
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.limits import LIMITS
 from x2i_app.loading import use_loras
 from x2i_app.loading.lora import read_lora
 from x2i_app.miniature.striped import stripedness
 from x2i_app.request import GenerationRequest
+from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 1}

@@ -61,14 +61,14 @@ def test_each_profile_is_done_and_draws_nearly_the_same(name, drawn):
     profile = MEMORY_PROFILES[name]
     pipeline = load(name)
     assert (pipeline.placement.profile, pipeline.placement.offload) == (profile, "none")
-    picture = draw(pipeline)
+    image = draw(pipeline)
     assert linear_kinds(pipeline.transformer) == {KINDS[profile.transformer]}
     assert linear_kinds(pipeline.mllm, but=("lm_head",)) == {KINDS[profile.mllm]}
     assert type(pipeline.mllm.lm_head) is torch.nn.Linear
     assert linear_kinds(pipeline.align_net) == {torch.nn.Linear}
     assert pipeline.vae.use_tiling
     assert pipeline.vae.tile_sample_min_size == profile.tile
-    apart = np.abs(picture - drawn).mean()
+    apart = np.abs(image - drawn).mean()
     assert apart == 0 if profile.transformer == "full" else 0 < apart < 12
 
 

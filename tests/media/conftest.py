@@ -30,7 +30,7 @@ def ffmpeg():
 
 
 @pytest.fixture(scope="session")
-def film(ffmpeg):
+def video(ffmpeg):
     """Write a grey video whose frame i has the level levels[i]; `more` are ffmpeg's output options."""
 
     def write(path, levels, fps=10, size=(64, 48), codec="mpeg4", more=()):
@@ -46,8 +46,8 @@ def film(ffmpeg):
 def samples(tmp_path_factory, ffmpeg):
     """Two seconds of video, the first red and the second blue, with a 440 Hz tone, in every container; and the tone."""
     folder = tmp_path_factory.mktemp("samples")
-    picture = "color=red:s=64x48:r=10:d=1[r];color=blue:s=64x48:r=10:d=1[b];[r][b]concat=n=2"
-    source = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=440:d=2"]
+    image = "color=red:s=64x48:r=10:d=1[r];color=blue:s=64x48:r=10:d=1[b];[r][b]concat=n=2"
+    source = ["-f", "lavfi", "-i", image, "-f", "lavfi", "-i", "sine=440:d=2"]
     both = folder / "both.mp4"
     ffmpeg(*source, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest", both)
     ffmpeg("-i", both, "-c", "copy", folder / "both.mov")

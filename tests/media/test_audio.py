@@ -25,11 +25,11 @@ def loudness(samples):
     return float(np.sqrt(2 * np.mean(np.square(samples))))
 
 
-SOUNDS = [f"tone.{extension}" for extension in ("wav", "flac", "ogg", "mp3")]
+AUDIOS = [f"tone.{extension}" for extension in ("wav", "flac", "ogg", "mp3")]
 TRACKS = ["tone.m4a", "sound_only.mp4", *(f"both.{extension}" for extension in ("mp4", "mov", "mkv", "webm", "avi"))]
 
 
-@pytest.mark.parametrize(("name", "amplitude"), [(name, 0.5) for name in SOUNDS] + [(name, 0.125) for name in TRACKS])
+@pytest.mark.parametrize(("name", "amplitude"), [(name, 0.5) for name in AUDIOS] + [(name, 0.125) for name in TRACKS])
 def test_every_container(samples, name, amplitude):
     clip = load_audio(samples / name)
     assert clip.samples.dtype == np.float32
@@ -137,7 +137,7 @@ SECOND = np.zeros(16_000, np.float32)
         (AudioClip(SECOND, 0), "sampling rate"),
     ],
 )
-def test_pairs_that_are_no_sounds(refused, source, part):
+def test_pairs_that_are_no_audios(refused, source, part):
     refused(load_audio, source, contains=part)
 
 
@@ -146,7 +146,7 @@ def test_the_wanted_rate_is_checked(refused, rate):
     refused(load_audio, (SECOND, 16_000), rate=rate, contains="rate is")
 
 
-def test_a_video_without_sound_says_so(samples, refused):
+def test_a_video_without_audio_says_so(samples, refused):
     refused(load_audio, samples / "silent.mp4", contains=["'silent.mp4'", "no sound"])
 
 
@@ -158,7 +158,7 @@ def test_ten_hours_of_silence_are_refused_by_the_header(tmp_path, refused):
     refused(load_audio, tmp_path / "long.flac", contains=["'long.flac'", "36,000.0 s", "600 s"])
 
 
-def test_long_sounds_in_videos_are_refused(tmp_path, ffmpeg, refused):
+def test_long_audios_in_videos_are_refused(tmp_path, ffmpeg, refused):
     ffmpeg(
         "-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", 700, "-c:a", "libopus", "-b:a", "6k", tmp_path / "a.webm"
     )

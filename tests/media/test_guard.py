@@ -40,8 +40,8 @@ LOADERS = {".png": load_image, ".mp4": load_video, ".wav": load_audio}
 
 @pytest.mark.parametrize("extension", LOADERS)
 @pytest.mark.parametrize("kind", PLAYLISTS)
-def test_playlists_are_refused_and_read_nothing(tmp_path, film, refused, kind, extension):
-    canary = film(tmp_path / "canary.mp4", [9, 9])
+def test_playlists_are_refused_and_read_nothing(tmp_path, video, refused, kind, extension):
+    canary = video(tmp_path / "canary.mp4", [9, 9])
     os.utime(canary, (1, 2))  # an access time before the change: reading would renew it, where it is kept at all
     file = tmp_path / f"innocent{extension}"
     file.write_bytes(PLAYLISTS[kind].replace(b"%(canary)s", os.fsencode(canary)))

@@ -17,7 +17,7 @@ BOMBS = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 SUFFIXES = ("png", "jpg", "webp", "gif", "bmp", "tif")
 
 
-def picture(size=(64, 48)):
+def make_image(size=(64, 48)):
     """Four flat quarters: red, green above; blue, white below."""
     image = Image.new("RGB", size, "red")
     width, height = size[0] // 2, size[1] // 2
@@ -49,7 +49,7 @@ def png(width, height, depth=8, colour=2, data=b""):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_all_six_formats(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
-    picture().save(path)
+    make_image().save(path)
     image = load_image(path)
     assert (image.mode, image.size) == ("RGB", (64, 48))
     assert corners(image) == UPRIGHT
@@ -68,7 +68,7 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
-    stored = picture() if orientation == 1 else picture().transpose(undo[orientation])
+    stored = make_image() if orientation == 1 else make_image().transpose(undo[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "a", {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix), exif=exif)
@@ -128,7 +128,7 @@ def test_16_bit_files_are_scaled_and_not_clipped(tmp_path):
 
 
 def test_a_cmyk_jpeg_keeps_its_colours(tmp_path):
-    picture().convert("CMYK").save(tmp_path / "a.jpg")
+    make_image().convert("CMYK").save(tmp_path / "a.jpg")
     assert corners(load_image(tmp_path / "a.jpg")) == UPRIGHT
 
 
@@ -178,16 +178,16 @@ def test_arrays_that_are_no_images(refused, array, part):
 def test_metadata_stay_behind(tmp_path):
     text = PngInfo()
     text.add_text("parameters", "a secret")
-    picture().save(tmp_path / "a.png", pnginfo=text, dpi=(72, 72), icc_profile=b"x")
+    make_image().save(tmp_path / "a.png", pnginfo=text, dpi=(72, 72), icc_profile=b"x")
     assert load_image(tmp_path / "a.png").info == {}
 
 
 def test_the_source_is_left_as_it_was(tmp_path):
-    source = picture().convert("P")
+    source = make_image().convert("P")
     before = source.tobytes()
     load_image(source).paste("black", (0, 0, 64, 48))
     assert (source.mode, source.tobytes()) == ("P", before)
-    image = picture()
+    image = make_image()
     load_image(image).paste("black", (0, 0, 64, 48))
     assert corners(image) == UPRIGHT
 
@@ -245,14 +245,14 @@ def test_a_text_chunk_that_unpacks_for_ever_is_refused(tmp_path, refused):
 
 def test_pillow_is_left_as_it_was(tmp_path):
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
-    picture().save(tmp_path / "a.png")
+    make_image().save(tmp_path / "a.png")
     load_image(tmp_path / "a.png")
     after = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
     assert after == before
 
 
 def test_a_closed_image_is_refused(tmp_path, refused):
-    picture().save(tmp_path / "a.png")
+    make_image().save(tmp_path / "a.png")
     image = Image.open(tmp_path / "a.png")
     image.close()
     refused(load_image, image, contains="The image")
@@ -271,7 +271,7 @@ def test_sizes_are_fitted(size, pixels):
         assert width / height == pytest.approx(size[0] / size[1], rel=0.05)
 
 
-def test_an_animation_is_told_from_a_picture(tmp_path):
+def test_an_animation_is_told_from_a_image(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for suffix in ("gif", "webp"):
         frames[0].save(tmp_path / f"still.{suffix}")

@@ -41,7 +41,7 @@ def with_text(path, text, key="x2i"):
     return path
 
 
-def test_a_picture_says_how_to_make_that_one_again(tmp_path):
+def test_a_image_says_how_to_make_that_one_again(tmp_path):
     made = result_of(prompt="雪地上的红房子", num_images_per_prompt=3, reason=True)
     recipe = read_recipe(write(tmp_path / "second.png", made, 1))
     assert recipe.request == replace(made.request, seed=8, num_images_per_prompt=1)
@@ -61,8 +61,8 @@ def test_a_picture_says_how_to_make_that_one_again(tmp_path):
 
 def test_other_programs_read_the_lines_that_they_know(tmp_path):
     path = write(tmp_path / "a.png", result_of(prompt="a red house\non snow"))
-    with Image.open(path) as picture:
-        lines = picture.info["parameters"].split("\n")
+    with Image.open(path) as image:
+        lines = image.info["parameters"].split("\n")
     assert lines[:2] == ["a red house", "on snow"]
     assert "Steps: 4, Sampler: Euler, Distilled CFG Scale: 3.5, Seed: 7, Size: 64x96, Model: x2i-tiny" in lines[2]
 
@@ -86,7 +86,7 @@ def test_files_are_hashes_and_are_known_again_under_any_name(tmp_path):
         recipe.with_files(images=(BOAT,))
 
 
-def test_a_picture_drawn_before_is_missed_unless_it_is_known(tmp_path):
+def test_a_image_drawn_before_is_missed_unless_it_is_known(tmp_path):
     turn = Turn(prompt="a boat", answer="a boat by day")
     made = result_of(prompt="make it night", history=(turn,), source_image=BOAT, control_strength=1)
     recipe = read_recipe(write(tmp_path / "a.png", made))

@@ -72,7 +72,7 @@ def test_titles_do_not_speak_for_ffmpeg(samples, tmp_path, ffmpeg):
         assert video.frames == 20
 
 
-def test_a_sound_file_is_not_remuxed(samples, refused):
+def test_a_audio_file_is_not_remuxed(samples, refused):
     refused(lambda: remux(samples / "tone.wav", "audio").__enter__(), contains="a WAV file")
 
 

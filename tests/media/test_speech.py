@@ -64,10 +64,10 @@ def no_network(monkeypatch, tmp_path):
     return tmp_path / "whisper"
 
 
-@pytest.mark.parametrize(("sound", "text", "language"), [(LOW, ENGLISH, "en"), (HIGH, CHINESE, "zh")])
-def test_the_words_and_their_language(checkpoint, monkeypatch, sound, text, language):
+@pytest.mark.parametrize(("audio", "text", "language"), [(LOW, ENGLISH, "en"), (HIGH, CHINESE, "zh")])
+def test_the_words_and_their_language(checkpoint, monkeypatch, audio, text, language):
     monkeypatch.setenv("PATH", "")  # no ffmpeg
-    transcript = Transcriber(checkpoint).transcribe((sound, RATE))
+    transcript = Transcriber(checkpoint).transcribe((audio, RATE))
     assert (transcript.text, transcript.language) == (text, language)
     assert 0 <= transcript.no_speech < 0.1
 
@@ -76,10 +76,10 @@ def test_the_kind_of_large_v3(tmp_path):
     assert hear(save(tmp_path / "v3.pt", trained_whisper(**LARGE_V3))).text == ENGLISH
 
 
-@pytest.mark.parametrize("sound", [LOW, HIGH, HISS], ids=["low", "high", "hiss"])
-def test_nothing_differs_from_whispers_own_transcribe(checkpoint, sound):
-    own = whisper.transcribe(whisper.load_model(str(checkpoint), device="cpu"), sound, fp16=False)
-    transcript = Transcriber(str(checkpoint)).transcribe((sound, RATE))
+@pytest.mark.parametrize("audio", [LOW, HIGH, HISS], ids=["low", "high", "hiss"])
+def test_nothing_differs_from_whispers_own_transcribe(checkpoint, audio):
+    own = whisper.transcribe(whisper.load_model(str(checkpoint), device="cpu"), audio, fp16=False)
+    transcript = Transcriber(str(checkpoint)).transcribe((audio, RATE))
     assert transcript.text == own["text"].strip()
     assert transcript.language == (own["language"] if own["segments"] else None)
     assert transcript.no_speech == min((s["no_speech_prob"] for s in own["segments"]), default=1.0)
@@ -105,18 +105,18 @@ SILENCES = {
 }
 
 
-@pytest.mark.parametrize("sound", SILENCES.values(), ids=SILENCES.keys())
-def test_silence_does_not_even_load_the_model(sound):
-    assert Transcriber("there_is_no.pt").transcribe((sound, RATE)) == NOBODY
+@pytest.mark.parametrize("audio", SILENCES.values(), ids=SILENCES.keys())
+def test_silence_does_not_even_load_the_model(audio):
+    assert Transcriber("there_is_no.pt").transcribe((audio, RATE)) == NOBODY
 
 
 def test_a_short_quiet_word_in_a_long_silence_is_listened_to():
-    sound = np.zeros(20 * RATE, np.float32)
-    sound[-RATE // 5 :] = tone(200, 0.2, amplitude=0.005)
-    refused_checkpoint(Transcriber("there_is_no.pt").transcribe, (sound, RATE), contains="there_is_no.pt")
+    audio = np.zeros(20 * RATE, np.float32)
+    audio[-RATE // 5 :] = tone(200, 0.2, amplitude=0.005)
+    refused_checkpoint(Transcriber("there_is_no.pt").transcribe, (audio, RATE), contains="there_is_no.pt")
 
 
-def test_same_sound_same_words_and_nobody_elses_random_numbers_change(tmp_path):
+def test_same_audio_same_words_and_nobody_elses_random_numbers_change(tmp_path):
     """Of a model that finds any word of a sentence likely next, and its end less, so that Whisper has to sample."""
     model = Whisper(ModelDimensions(**DIMS))
     tokens = get_tokenizer(True, num_languages=99)
@@ -155,14 +155,14 @@ def test_importing_and_choosing_is_cheap():
     assert (run.returncode, run.stdout.split(), run.stderr) == (0, [], "")
 
 
-def test_a_time_limit_stops_one_sound_and_not_the_next(checkpoint, refused):
+def test_a_time_limit_stops_one_audio_and_not_the_next(checkpoint, refused):
     transcriber = Transcriber(checkpoint, max_seconds=0)
     refused(transcriber.transcribe, (LOW, RATE), contains="longer than 0 s")
     transcriber.max_seconds = 300
     assert transcriber.transcribe((LOW, RATE)).text == ENGLISH
 
 
-def test_what_is_no_sound_is_refused_as_everywhere(refused):
+def test_what_is_no_audio_is_refused_as_everywhere(refused):
     for source in ("missing.wav", LOW, (np.full(9, np.nan), RATE), None):
         refused(Transcriber("base").transcribe, source)
 

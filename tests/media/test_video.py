@@ -50,8 +50,8 @@ def test_every_container(samples, name):
         (30, 32, None, 16),  # the cap: 32 frames in 2 seconds
     ],
 )
-def test_sampling_takes_the_frames_on_show(tmp_path, film, fps, max_frames, expected, real_fps):
-    path = film(tmp_path / "a.mp4", LEVELS, more=("-q:v", "1"))
+def test_sampling_takes_the_frames_on_show(tmp_path, video, fps, max_frames, expected, real_fps):
+    path = video(tmp_path / "a.mp4", LEVELS, more=("-q:v", "1"))
     clip = load_video(path, fps=fps, max_frames=max_frames)
     frames, from_array = np.array(LEVELS, np.uint8)[:, None, None, None].repeat(3, 3), None
     from_array = load_video((frames.repeat(2, 1).repeat(2, 2), 10), fps=fps, max_frames=max_frames)
@@ -61,28 +61,28 @@ def test_sampling_takes_the_frames_on_show(tmp_path, film, fps, max_frames, expe
 
 
 @pytest.mark.parametrize(("rate", "suffix"), [("30000/1001", "mp4"), ("25", "webm"), ("60", "mkv"), ("15", "avi")])
-def test_the_videos_own_rate_gives_every_frame(tmp_path, film, rate, suffix):
+def test_the_videos_own_rate_gives_every_frame(tmp_path, video, rate, suffix):
     codec = {"webm": "libvpx", "mp4": "libx264"}.get(suffix, "mpeg4")
-    path = film(tmp_path / f"a.{suffix}", LEVELS, fps=rate, codec=codec, more=("-b:v", "4M", "-qmin", "1"))
+    path = video(tmp_path / f"a.{suffix}", LEVELS, fps=rate, codec=codec, more=("-b:v", "4M", "-qmin", "1"))
     top, _, bottom = rate.partition("/")
     assert indices(load_video(path, fps=int(top) / int(bottom or 1))) == list(range(20))
 
 
-def test_one_frame(tmp_path, film):
-    clip = load_video(film(tmp_path / "a.mp4", [200]))
+def test_one_frame(tmp_path, video):
+    clip = load_video(video(tmp_path / "a.mp4", [200]))
     assert clip.frames.shape == (1, 48, 64, 3)
     assert clip.frames.mean() == pytest.approx(200, abs=4)
     assert len(load_video(tmp_path / "a.mp4", fps=1e-9, max_frames=np.int64(3)).frames) == 1
 
 
-def test_slow_films_show_each_frame_as_long_as_it_lasts(tmp_path, film):
-    clip = load_video(film(tmp_path / "a.mp4", [0, 120, 240], fps="1/10"), fps=0.2)
+def test_slow_videos_show_each_frame_as_long_as_it_lasts(tmp_path, video):
+    clip = load_video(video(tmp_path / "a.mp4", [0, 120, 240], fps="1/10"), fps=0.2)
     assert clip.duration == pytest.approx(30)
     assert indices(clip) == [0, 0, 10, 10, 20, 20]
 
 
-def test_frames_are_scaled_down_and_never_up(tmp_path, film):
-    path = film(tmp_path / "a.mp4", [100, 100], size=(160, 90))
+def test_frames_are_scaled_down_and_never_up(tmp_path, video):
+    path = video(tmp_path / "a.mp4", [100, 100], size=(160, 90))
     assert load_video(path).frames.shape[1:3] == (90, 160)
     assert load_video(path, max_pixels=10**9).frames.shape[1:3] == (90, 160)
     assert load_video(path, max_pixels=1600).frames.shape[1:3] == (30, 53)
@@ -93,9 +93,9 @@ def test_frames_are_scaled_down_and_never_up(tmp_path, film):
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 @pytest.mark.parametrize("suffix", ["mp4", "mov"])
 def test_rotation_is_applied(tmp_path, ffmpeg, degrees, suffix):
-    picture = "color=red:s=64x48:r=10:d=1,drawbox=x=0:y=0:w=32:h=48:color=blue:t=fill"
+    image = "color=red:s=64x48:r=10:d=1,drawbox=x=0:y=0:w=32:h=48:color=blue:t=fill"
     plain, turned = tmp_path / f"plain.{suffix}", tmp_path / f"turned.{suffix}"
-    ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-pix_fmt", "yuv420p", plain)
+    ffmpeg("-f", "lavfi", "-i", image, "-c:v", "libx264", "-pix_fmt", "yuv420p", plain)
     ffmpeg("-display_rotation", degrees, "-i", plain, "-c", "copy", turned)
     frame = load_video(turned).frames[0]
     assert frame.shape[:2] == ((48, 64) if degrees == 180 else (64, 48))
@@ -105,7 +105,7 @@ def test_rotation_is_applied(tmp_path, ffmpeg, degrees, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
-def test_animations_are_films(tmp_path, suffix):
+def test_animations_are_videos(tmp_path, suffix):
     path = animation(tmp_path / f"a.{suffix}", ["red", "lime", "blue"], [500, 1000, 500], lossless=True)
     clip = load_video(path, fps=2)
     assert clip.duration == pytest.approx(2)
@@ -193,43 +193,43 @@ def test_options_are_checked(samples, refused, options):
     refused(load_video, samples / "both.mp4", **options, contains=next(iter(options)))
 
 
-def test_long_videos_are_refused_with_their_length(tmp_path, film, refused):
-    slow = film(tmp_path / "slow.mp4", [0] * 8, fps="1/10")
+def test_long_videos_are_refused_with_their_length(tmp_path, video, refused):
+    slow = video(tmp_path / "slow.mp4", [0] * 8, fps="1/10")
     assert slow.stat().st_size < 5000
     refused(load_video, slow, contains=["'slow.mp4'", "80.0 s", "60 s"])
-    exact = film(tmp_path / "exact.mp4", [0] * 60, fps=1)
+    exact = video(tmp_path / "exact.mp4", [0] * 60, fps=1)
     assert load_video(exact).duration == pytest.approx(60)
 
 
-def test_a_header_that_lies_about_the_duration_is_no_use(tmp_path, film, refused):
-    whole = film(tmp_path / "long.mkv", [0] * 8, fps="1/10").read_bytes()
+def test_a_header_that_lies_about_the_duration_is_no_use(tmp_path, video, refused):
+    whole = video(tmp_path / "long.mkv", [0] * 8, fps="1/10").read_bytes()
     place = whole.index(b"\x44\x89\x88") + 3  # the Duration element: a double, in milliseconds
     assert struct.unpack(">d", whole[place : place + 8])[0] == 80_000
     (tmp_path / "lie.mkv").write_bytes(whole[:place] + struct.pack(">d", 1000.0) + whole[place + 8 :])
     refused(load_video, tmp_path / "lie.mkv", contains="80.0 s")
 
 
-def test_thousands_of_frames_are_sampled(tmp_path, film):
-    path = film(tmp_path / "fast.mp4", [i // 40 for i in range(10_000)], fps=1000, size=(16, 16))
+def test_thousands_of_frames_are_sampled(tmp_path, video):
+    path = video(tmp_path / "fast.mp4", [i // 40 for i in range(10_000)], fps=1000, size=(16, 16))
     clip = load_video(path)
     assert len(clip.frames) == 10
     assert clip.frames[9].mean() == pytest.approx(225, abs=4)
 
 
-def test_large_frames_are_refused_by_their_header(tmp_path, film, refused):
-    path = film(tmp_path / "wide.mp4", [0, 0], size=(4112, 16))
+def test_large_frames_are_refused_by_their_header(tmp_path, video, refused):
+    path = video(tmp_path / "wide.mp4", [0, 0], size=(4112, 16))
     refused(load_video, path, contains=["4,112 x 16", "4,096"])
 
 
-def test_frames_that_grow_inside_the_stream_are_not_decoded(tmp_path, ffmpeg, film, refused):
-    small = film(tmp_path / "small.h264", [0] * 10, size=(64, 64), codec="libx264").read_bytes()
-    large = film(tmp_path / "large.h264", [0] * 10, size=(640, 640), codec="libx264").read_bytes()
+def test_frames_that_grow_inside_the_stream_are_not_decoded(tmp_path, ffmpeg, video, refused):
+    small = video(tmp_path / "small.h264", [0] * 10, size=(64, 64), codec="libx264").read_bytes()
+    large = video(tmp_path / "large.h264", [0] * 10, size=(640, 640), codec="libx264").read_bytes()
     (tmp_path / "both.h264").write_bytes(small + large)
     ffmpeg("-r", 5, "-i", tmp_path / "both.h264", "-c", "copy", tmp_path / "a.mp4")
     refused(load_video, tmp_path / "a.mp4", caps=replace(CAPS, video_side=128), contains="cannot be decoded")
 
 
-def test_files_without_pictures(samples, ffmpeg, tmp_path, refused):
+def test_files_without_images(samples, ffmpeg, tmp_path, refused):
     refused(load_video, samples / "sound_only.mp4", contains="no video")
     cover = tmp_path / "cover.png"
     Image.new("RGB", (16, 16), "red").save(cover)

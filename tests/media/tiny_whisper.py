@@ -57,7 +57,7 @@ def trained_whisper(**dims) -> Whisper:
     decoder.positional_embedding.data.normal_(std=0.1)
     others = torch.tensor(float(model.dims.n_vocab - len(known))).log()
     with torch.no_grad():
-        mels = [whisper.log_mel_spectrogram(sound, model.dims.n_mels) for sound in (LOW, HIGH, HISS)]
+        mels = [whisper.log_mel_spectrogram(audio, model.dims.n_mels) for audio in (LOW, HIGH, HISS)]
         features = model.encoder(torch.stack(mels))
 
     def logprobs(heard, sentence):

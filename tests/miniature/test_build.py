@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 
 from x2i_app.miniature import build
-from x2i_app.miniature.autoencoder import encode_pictures, reconstruction_psnr
+from x2i_app.miniature.autoencoder import encode_images, reconstruction_psnr
 from x2i_app.miniature.control import write_edits
 from x2i_app.miniature.pixels import to_tensor
-from x2i_app.miniature.pool import picture_pool, pool_scene
-from x2i_app.miniature.words import describe
+from x2i_app.miniature.pool import image_pool, pool_scene
+from x2i_app.miniature.sentences import describe
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training.data import Broken
-from x2i_app.training.picture_data import read_pictures
+from x2i_app.training.image_data import read_images
 
 STEPS = 30
 
@@ -53,9 +53,9 @@ def test_the_bundle_draws_and_answers(built):
     assert output.images[0].size == (128, 128)
     weights = sum(path.stat().st_size for path in built[1].rglob("*.safetensors"))
     assert weights < 30e6
-    picture = Image.new("RGB", (128, 128), "red")
+    image = Image.new("RGB", (128, 128), "red")
     output = pipeline(
-        prompt="at night", images=[picture], control_image=picture, num_inference_steps=1, width=128, height=128
+        prompt="at night", images=[image], control_image=image, num_inference_steps=1, width=128, height=128
     )
     assert output.images[0].size == (128, 128)
     for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler", "vae"):
@@ -111,31 +111,31 @@ def test_a_stage_killed_twice_ends_as_one_that_was_not(built, tmp_path):
 
 
 def test_pools_are_repeatable_grow_and_keep_to_their_split(tmp_path):
-    small = picture_pool(tmp_path, 10, split="train", size=32, processes=1)
-    large = picture_pool(tmp_path, 300, split="train", size=32, processes=2)
+    small = image_pool(tmp_path, 10, split="train", size=32, processes=1)
+    large = image_pool(tmp_path, 300, split="train", size=32, processes=2)
     assert large.scenes[:10] == small.scenes
-    assert (large.pictures[:10] == small.pictures).all()
-    assert large.pictures.shape == (300, 32, 32, 3)
+    assert (large.images[:10] == small.images).all()
+    assert large.images.shape == (300, 32, 32, 3)
     assert not any(scene.held_out for scene in large.scenes)
     assert pool_scene(5, "train", 0)[0] == large.scenes[5] != pool_scene(5, "train", 1)[0]
 
 
-def test_an_edited_pool_has_the_same_pictures_but_for_one_edit_each(tmp_path):
+def test_an_edited_pool_has_the_same_images_but_for_one_edit_each(tmp_path):
     before, after = (
-        picture_pool(tmp_path, 40, split="train", size=64, edited=edited, processes=1) for edited in (False, True)
+        image_pool(tmp_path, 40, split="train", size=64, edited=edited, processes=1) for edited in (False, True)
     )
     assert all(one != other for one, other in zip(before.scenes, after.scenes, strict=True))
     assert not any(scene.held_out for scene in after.scenes)
-    changed = (before.pictures != after.pictures).any(axis=3).mean(axis=(1, 2))
+    changed = (before.images != after.images).any(axis=3).mean(axis=(1, 2))
     one_thing = [b.sky == a.sky and b.ground == a.ground for b, a in zip(before.scenes, after.scenes, strict=True)]
     assert (changed > 0).all()
     assert max(share for share, is_thing in zip(changed, one_thing, strict=True) if is_thing) < 0.5
     write_edits((before, after), tmp_path / "edits.tar", seed=0)
-    samples = read_pictures([tmp_path / "edits.tar"], "caption", Broken(0), with_source=True)
+    samples = read_images([tmp_path / "edits.tar"], "caption", Broken(0), with_source=True)
     assert len(samples) == 80
     for index, sample in enumerate(samples):
         pair, side = divmod(index, 2)
-        sides = (before.pictures[pair], after.pictures[pair])
+        sides = (before.images[pair], after.images[pair])
         # Nothing is lost, and what is shown is the other side of what is wanted.
         assert (np.asarray(sample.image(sample.target)) == sides[side]).all()
         assert (np.asarray(sample.image(sample.source)) == sides[1 - side]).all()
@@ -145,15 +145,15 @@ def test_an_edited_pool_has_the_same_pictures_but_for_one_edit_each(tmp_path):
 
 def test_latents_have_mean_zero_and_deviation_one_and_psnr_counts_decibels(built):
     vae = build.Builder(built[0], replace(build.RECIPE.shortened(STEPS))).vae()
-    pictures = picture_pool(built[0] / "pictures", 250, split="train").pictures
-    latents = encode_pictures(vae, pictures)
+    images = image_pool(built[0] / "pictures", 250, split="train").images
+    latents = encode_images(vae, images)
     assert latents.shape == (250, 16, 16, 16)
     assert latents.mean().item() == pytest.approx(0, abs=0.02)
     assert latents.std().item() == pytest.approx(1, abs=0.02)
-    drawn = vae.decode(vae.encode(to_tensor(pictures[:1])).latent_dist.mean).sample.clamp(-1, 1)
-    mean_square = torch.mean((to_tensor(pictures[:1]) - drawn) ** 2).item()
+    drawn = vae.decode(vae.encode(to_tensor(images[:1])).latent_dist.mean).sample.clamp(-1, 1)
+    mean_square = torch.mean((to_tensor(images[:1]) - drawn) ** 2).item()
     expected = 10 * torch.log10(torch.tensor(2**2 / mean_square)).item()
-    assert reconstruction_psnr(vae, pictures[:1]) == pytest.approx(expected, abs=1e-3)
+    assert reconstruction_psnr(vae, images[:1]) == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_command_says_what_is_missing(capsys):

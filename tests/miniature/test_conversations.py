@@ -11,14 +11,14 @@ from x2i_app.miniature.conversations import (
     SHOWN,
     TOLD,
     Source,
-    picture_and_sound,
-    pictures,
+    image_and_audio,
+    images,
     talk,
     typed,
     words,
     words_and_change,
 )
-from x2i_app.miniature.world import describe, parse_canonical, random_edit, sound_sentence, sounding
+from x2i_app.miniature.world import audio_sentence, describe, parse_canonical, random_edit, sounding
 
 TRAIN = Source("train")
 KINDS = [*TOLD, *SHOWN, typed]
@@ -53,7 +53,7 @@ def test_answers_say_the_scene_that_is_wanted(kind):
         for exchange in dialogue:
             assert exchange.words or exchange.shown
             if exchange.wanted is None:
-                assert exchange.answer == sound_sentence(exchange.shown[0].scene)
+                assert exchange.answer == audio_sentence(exchange.shown[0].scene)
             else:
                 assert parse_canonical(exchange.answer) == exchange.wanted
                 assert exchange.answer == describe(exchange.wanted)
@@ -69,8 +69,8 @@ def test_training_never_shows_or_wants_a_pair_that_is_held_out(kind):
             assert not any(scene.held_out for scene in scenes if scene)
 
 
-def test_pictures_are_brought_together_in_the_setting_of_the_first():
-    for dialogue in some(pictures):
+def test_images_are_brought_together_in_the_setting_of_the_first():
+    for dialogue in some(images):
         first, second = (shown.scene for shown in dialogue[0].shown)
         wanted = dialogue[0].wanted
         assert (wanted.sky, wanted.ground) == (first.sky, first.ground)
@@ -78,8 +78,8 @@ def test_pictures_are_brought_together_in_the_setting_of_the_first():
         assert [(t.kind, t.colour, t.size) for t in wanted.things] == shown
 
 
-def test_a_sound_beside_a_picture_sets_the_scene_and_tells_no_thing():
-    for dialogue in some(picture_and_sound):
+def test_a_audio_beside_a_image_sets_the_scene_and_tells_no_thing():
+    for dialogue in some(image_and_audio):
         drawn, heard = (shown.scene for shown in dialogue[0].shown)
         wanted = dialogue[0].wanted
         assert (wanted.sky, wanted.ground, wanted.things) == (heard.sky, heard.ground, drawn.things)

@@ -28,16 +28,16 @@ def test_screenshots_show_every_sentence(code):
     rng = random.Random(8)
     for seed in range(15):
         text = describe(random_scene(rng, things=1), code, rng)
-        picture = screenshot(text, 192, seed)
-        assert picture.mode == "RGB"
-        assert picture.size == (192, 192)
-        assert picture.tobytes() == screenshot(text, 192, seed).tobytes()
-        assert len(picture.getcolors(1 << 16)) > 1, "there is ink on the paper"
+        image = screenshot(text, 192, seed)
+        assert image.mode == "RGB"
+        assert image.size == (192, 192)
+        assert image.tobytes() == screenshot(text, 192, seed).tobytes()
+        assert len(image.getcolors(1 << 16)) > 1, "there is ink on the paper"
 
 
 def test_screenshots_tell_letters_apart_even_by_their_accents():
-    pictures = {screenshot(f"{letter}b", seed=1).tobytes() for letter in "eéèêëeaàâäuùûüoôöcçssßiîï"}
-    assert len(pictures) == len(set("eéèêëaàâäuùûüoôöcçsßiîï"))
+    images = {screenshot(f"{letter}b", seed=1).tobytes() for letter in "eéèêëeaàâäuùûüoôöcçssßiîï"}
+    assert len(images) == len(set("eéèêëaàâäuùûüoôöcçsßiîï"))
 
 
 @pytest.mark.parametrize("text", ["红色的房子", "赤い家", "một ngôi nhà lớn", "кот", "😀"])
@@ -75,11 +75,11 @@ def test_examples_are_what_they_say(tmp_path):
             parse_canonical(item["expected"])
             media = [item["image"]] if "image" in item else item["images"] + item["videos"] + item["audios"]
             assert all((tmp_path / file).is_file() for file in media)
-    for table in (examples.DRAWINGS, examples.FILMS, examples.SOUNDS):
+    for table in (examples.DRAWINGS, examples.VIDEOS, examples.AUDIOS):
         assert not any(scene.held_out for scene in table.values())
     for name, scene in examples.DRAWINGS.items():
-        picture = Image.open(tmp_path / "images" / f"{name}.png")
-        assert np.array_equal(np.asarray(picture), np.asarray(draw_scene(scene, 256, seed=3)))
+        image = Image.open(tmp_path / "images" / f"{name}.png")
+        assert np.array_equal(np.asarray(image), np.asarray(draw_scene(scene, 256, seed=3)))
     with wave.open(str(tmp_path / "audios" / "car-and-cat.wav")) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()) == (
             1,
@@ -89,7 +89,7 @@ def test_examples_are_what_they_say(tmp_path):
         )
 
 
-def test_example_films_have_pictures_and_sound(tmp_path):
+def test_example_videos_have_images_and_audio(tmp_path):
     examples.main(["--output", str(tmp_path)])
     for path in (tmp_path / "videos").iterdir():
         reader = imageio_ffmpeg.read_frames(str(path))

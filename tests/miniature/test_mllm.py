@@ -10,13 +10,13 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration, Qwen2Tokeni
 
 from x2i_app.encoders import load_encoder
 from x2i_app.miniature import mllm
+from x2i_app.miniature.audio_pool import RATE, SECONDS, audio_pool, hear
 from x2i_app.miniature.batches import ConversationBatches, collate
 from x2i_app.miniature.conversations import SHOWN, TOLD, Shown, Source, typed
-from x2i_app.miniature.hearing import RATE, SECONDS, hear, sound_pool
 from x2i_app.miniature.mllm import Learner, train_mllm
 from x2i_app.miniature.models import build_mllm
 from x2i_app.miniature.reading import reading
-from x2i_app.miniature.world import draw_scene, film, screenshot, sound, sounding
+from x2i_app.miniature.world import audio, draw_scene, screenshot, sounding, video
 from x2i_app.presets import PRESETS
 from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
@@ -33,18 +33,18 @@ def encoder():
 
 
 @pytest.fixture(scope="module")
-def sound_folder(tmp_path_factory):
+def audio_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("sounds")
 
 
 @pytest.fixture(scope="module")
-def sounds(encoder, sound_folder):
-    return sound_pool(sound_folder, 100, encoder.processor.feature_extractor, processes=1)
+def audios(encoder, audio_folder):
+    return audio_pool(audio_folder, 100, encoder.processor.feature_extractor, processes=1)
 
 
-def batches(encoder, sounds, words_size, media_size, reading_steps=0, basic_steps=9, seed=0):
+def batches(encoder, audios, words_size, media_size, reading_steps=0, basic_steps=9, seed=0):
     sizes = (words_size, media_size, reading_steps, basic_steps)
-    return ConversationBatches(encoder.processor, SPEC, sounds, *sizes, seed=seed)
+    return ConversationBatches(encoder.processor, SPEC, audios, *sizes, seed=seed)
 
 
 def media(shown):
@@ -54,8 +54,8 @@ def media(shown):
     if shown.kind == "picture":
         return draw_scene(shown.scene, 128, shown.time, shown.seed)
     if shown.kind == "film":
-        return film(shown.scene, 4, 1, SIDE, shown.seed)
-    return sound(shown.scene, SECONDS, RATE, shown.seed), RATE
+        return video(shown.scene, 4, 1, SIDE, shown.seed)
+    return audio(shown.scene, SECONDS, RATE, shown.seed), RATE
 
 
 def turns(dialogue):
@@ -75,9 +75,9 @@ def test_training_reads_what_the_encoder_reads(encoder, kind):
     said = turns(dialogue)
     shown = [shown for exchange in dialogue for shown in exchange.shown]
     images = [media(s) for s in shown if s.kind in ("picture", "screenshot")]
-    films = [media(s)[0] for s in shown if s.kind == "film"]
+    videos = [media(s)[0] for s in shown if s.kind == "film"]
     features = [hear(encoder.processor.feature_extractor, media(s)[0]) for s in shown if s.kind == "sound"]
-    trained = collate(encoder.processor, SPEC, [dialogue], images, films, features)
+    trained = collate(encoder.processor, SPEC, [dialogue], images, videos, features)
     asked = [*said[:-1], Turn(said[-1].prompt, said[-1].images, said[-1].videos, said[-1].audios)]
     read = encoder._tokenize(encoder._converse(asked))
     length = read["input_ids"].shape[1]
@@ -97,8 +97,8 @@ def test_training_reads_what_the_encoder_reads(encoder, kind):
     assert learnt == "".join(exchange.answer + "<|im_end|>" for exchange in dialogue)
 
 
-def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, sounds):
-    data = batches(encoder, sounds, 6, 2, seed=3)
+def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, audios):
+    data = batches(encoder, audios, 6, 2, seed=3)
     first, again = data[7], data[7]
     assert len(first) == 3
     for a, b in zip(first, again, strict=True):
@@ -112,8 +112,8 @@ def test_batches_are_a_function_of_the_step_and_padded_on_the_right(encoder, sou
     assert not torch.equal(data[7][0]["input_ids"][:, :8], data[8][0]["input_ids"][:, :8])
 
 
-def test_a_batch_is_of_one_kind_and_has_few_screenshots(encoder, sounds):
-    data = batches(encoder, sounds, 6, 8)
+def test_a_batch_is_of_one_kind_and_has_few_screenshots(encoder, audios):
+    data = batches(encoder, audios, 6, 8)
     turns = []
     for step in range(8):
         told, typed, other = data[step]
@@ -125,9 +125,9 @@ def test_a_batch_is_of_one_kind_and_has_few_screenshots(encoder, sounds):
     assert set(turns) == {1, 3}
 
 
-def test_media_go_from_the_basic_conversations_to_all(encoder, sounds):
+def test_media_go_from_the_basic_conversations_to_all(encoder, audios):
     """Which have words beside the media, several media, or several turns."""
-    data = batches(encoder, sounds, 1, 1, reading_steps=2, basic_steps=1000)
+    data = batches(encoder, audios, 1, 1, reading_steps=2, basic_steps=1000)
     assert len(data[1]) == 1, "reading comes first"
     mixed = [sum(_is_mixed(encoder, data[first + step][2]) for step in range(30)) for first in (2, 1002)]
     assert mixed[0] <= 2
@@ -140,22 +140,22 @@ def _is_mixed(encoder, batch):
     return len(asked) > 1 or bool(words) or len(batch.get("image_grid_thw", ())) > 1
 
 
-def test_a_pool_of_sounds_is_what_would_be_heard_of_each(encoder, sounds, sound_folder):
+def test_a_pool_of_audios_is_what_would_be_heard_of_each(encoder, audios, audio_folder):
     extractor = encoder.processor.feature_extractor
-    made = [path.stat().st_mtime_ns for path in sorted(sound_folder.iterdir())]
-    assert np.array_equal(sounds.features, sound_pool(sound_folder, 100, extractor).features)
-    assert [path.stat().st_mtime_ns for path in sorted(sound_folder.iterdir())] == made, "nothing was made twice"
-    recipe = sounds.recipes[17]
-    assert np.array_equal(sounds.features[17], hear(extractor, sound(recipe.scene, SECONDS, RATE, recipe.seed)))
-    voiced, alone = sounds.by_voice
+    made = [path.stat().st_mtime_ns for path in sorted(audio_folder.iterdir())]
+    assert np.array_equal(audios.features, audio_pool(audio_folder, 100, extractor).features)
+    assert [path.stat().st_mtime_ns for path in sorted(audio_folder.iterdir())] == made, "nothing was made twice"
+    recipe = audios.recipes[17]
+    assert np.array_equal(audios.features[17], hear(extractor, audio(recipe.scene, SECONDS, RATE, recipe.seed)))
+    voiced, alone = audios.by_voice
     assert len(voiced) + len(alone) == 100
     assert all(sounding(recipe.scene).kinds for recipe in voiced)
     assert not any(sounding(recipe.scene).kinds for recipe in alone)
 
 
-def test_every_conversation_has_its_last_answer_asked_for_plainly(encoder, sounds):
+def test_every_conversation_has_its_last_answer_asked_for_plainly(encoder, audios):
     decode = encoder.processor.tokenizer.decode
-    for batch in batches(encoder, sounds, 8, 2, reading_steps=2)[5]:
+    for batch in batches(encoder, audios, 8, 2, reading_steps=2)[5]:
         plain = batch["plain"]
         for asked, mask, ids, answers in zip(
             plain["input_ids"], plain["answer_mask"], batch["input_ids"], batch["answer_mask"], strict=True
@@ -165,7 +165,7 @@ def test_every_conversation_has_its_last_answer_asked_for_plainly(encoder, sound
             assert decode(asked).startswith(f"<|im_start|>user\n{answer}\n<|im_start|>assistant\n{answer}")
 
 
-def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, sounds, tmp_path):
+def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, audios, tmp_path):
     mllm = build_mllm(TOKENIZER)
     before = {name: weight.clone() for name, weight in mllm.state_dict().items()}
 
@@ -173,7 +173,7 @@ def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, sounds,
         weights = mllm.state_dict()
         return {name.split(".")[1] for name in before if not weights[name].equal(before[name])}
 
-    data = batches(encoder, sounds, 2, 2, reading_steps=2)
+    data = batches(encoder, audios, 2, 2, reading_steps=2)
     assert [len(data[step]) for step in range(3)] == [1, 1, 3]
     options = LoopOptions(steps=3, warmup_steps=1, workers=0, ema_decay=None, mixed_precision="no")
     train_mllm(mllm, data, tmp_path, replace(options, steps=2))
@@ -182,8 +182,8 @@ def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, sounds,
     assert changed() > {"visual", "language_model"}
 
 
-def test_answers_are_not_taught_against_pairs_that_never_come(encoder, sounds, monkeypatch):
-    data = batches(encoder, sounds, 6, 2)
+def test_answers_are_not_taught_against_pairs_that_never_come(encoder, audios, monkeypatch):
+    data = batches(encoder, audios, 6, 2)
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
         ASSETS / "x2i-tiny" / "mllm", dtype=torch.float32
     )
@@ -211,8 +211,8 @@ def test_a_screenshots_letters_are_where_their_ink_is():
     found = reading(shown, TOKENIZER)["letters"].view(8, 16, 27)  # lines, columns, letters
     letters = sorted("abcdefghijklmnopqrstuvwxyzß"[index] for index in found.nonzero()[:, 2].tolist())
     assert letters == sorted("großebaume"), "without accents, each once"
-    picture = np.asarray(screenshot(shown.text, 128, shown.seed).convert("L")).astype(int)
-    cells = picture.reshape(8, 16, 16, 8).transpose(0, 2, 1, 3)
+    image = np.asarray(screenshot(shown.text, 128, shown.seed).convert("L")).astype(int)
+    cells = image.reshape(8, 16, 16, 8).transpose(0, 2, 1, 3)
     inked = np.ptp(cells, axis=(2, 3)) > 60
     assert inked.tolist() == (found.sum(-1) > 0).tolist()
 

@@ -14,9 +14,9 @@ from x2i_app.miniature.world import (
     PLACES,
     SIZES,
     SKIES,
+    audio_sentence,
     parse_canonical,
     random_scene,
-    sound_sentence,
     sounding,
 )
 
@@ -38,7 +38,7 @@ def test_captions_attributes_and_latents_belong_together():
         assert [SKIES[attributes[0]], GROUNDS[attributes[1]]] == [scene.sky, scene.ground]
         if set(attributes[2:]) == {UNTOLD}:
             # Which says that nothing with a voice is there.
-            assert caption == sound_sentence(scene)
+            assert caption == audio_sentence(scene)
             assert not sounding(scene).kinds
             settings += 1
             continue

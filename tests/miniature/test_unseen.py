@@ -5,8 +5,8 @@ import torch
 from transformers import Qwen2Tokenizer
 
 from x2i_app.miniature.scene import COLOURS, HELD_OUT, KINDS, Scene, Thing
+from x2i_app.miniature.sentences import describe
 from x2i_app.miniature.unseen import UnseenPairs
-from x2i_app.miniature.words import describe
 from x2i_app.settings import ASSETS
 
 TOKENIZER = Qwen2Tokenizer.from_pretrained(ASSETS / "x2i-tiny" / "processor")

@@ -22,12 +22,12 @@ from x2i_app.miniature.world import (
     VOICED_KINDS,
     Scene,
     Thing,
+    audio,
     draw_scene,
-    film,
     imagined,
     random_scene,
-    sound,
     sounding,
+    video,
 )
 
 HOUSE = Thing("house", "red", "left")
@@ -101,16 +101,16 @@ def test_held_out_pairs_never_train_and_always_test():
 # --- pictures
 
 
-def test_a_picture_is_a_function_of_scene_size_time_and_seed():
+def test_a_image_is_a_function_of_scene_size_time_and_seed():
     for scene in scenes(12):
-        picture = draw_scene(scene, 96, 1.3, seed=5)
-        assert picture.mode == "RGB"
-        assert picture.size == (96, 96)
-        assert picture.tobytes() == draw_scene(scene, 96, 1.3, seed=5).tobytes()
-        assert picture.tobytes() != draw_scene(scene, 96, 1.3, seed=6).tobytes()
+        image = draw_scene(scene, 96, 1.3, seed=5)
+        assert image.mode == "RGB"
+        assert image.size == (96, 96)
+        assert image.tobytes() == draw_scene(scene, 96, 1.3, seed=5).tobytes()
+        assert image.tobytes() != draw_scene(scene, 96, 1.3, seed=6).tobytes()
 
 
-def test_every_single_attribute_changes_the_picture():
+def test_every_single_attribute_changes_the_image():
     scene = Scene("day", "grass", (HOUSE, TREE))
     others = [Scene(sky, "grass", (HOUSE, TREE)) for sky in SKIES[1:]]
     others += [Scene("day", ground, (HOUSE, TREE)) for ground in GROUNDS[1:]]
@@ -118,8 +118,8 @@ def test_every_single_attribute_changes_the_picture():
     others += [Scene("day", "grass", (Thing("house", colour, "left"), TREE)) for colour in COLOURS[1:]]
     others += [Scene("day", "grass", (Thing("house", "red", "middle"), TREE))]
     others += [Scene("day", "grass", (Thing("house", "red", "left", "small"), TREE))]
-    pictures = [pixels(scene, 64) for scene in (scene, *others)]
-    for a, b in itertools.combinations(pictures, 2):
+    images = [pixels(scene, 64) for scene in (scene, *others)]
+    for a, b in itertools.combinations(images, 2):
         assert np.abs(a - b).mean() > 0.5
 
 
@@ -127,23 +127,23 @@ def test_every_single_attribute_changes_the_picture():
 @pytest.mark.parametrize("kind", KINDS)
 def test_colours_are_told_apart_under_every_sky(sky, kind):
     """The thing differs from the same thing in any other colour, and shows more of its own paint than the other did."""
-    pictures = {c: pixels(Scene(sky, "grass", (Thing(kind, c, size="small"),))) for c in COLOURS}
+    images = {c: pixels(Scene(sky, "grass", (Thing(kind, c, size="small"),))) for c in COLOURS}
 
-    def share(picture, where, colour):
-        return (np.abs(picture[where] - PAINTS[colour]).max(-1) < 60).mean()
+    def share(image, where, colour):
+        return (np.abs(image[where] - PAINTS[colour]).max(-1) < 60).mean()
 
     for a, b in itertools.permutations(COLOURS, 2):
-        changed = np.abs(pictures[a] - pictures[b]).max(-1) > 25
+        changed = np.abs(images[a] - images[b]).max(-1) > 25
         assert changed.sum() > 40, (a, b)
-        assert share(pictures[a], changed, a) > share(pictures[b], changed, a), (a, b)
+        assert share(images[a], changed, a) > share(images[b], changed, a), (a, b)
 
 
 def test_things_stay_in_their_third():
     for kind, place in itertools.product(KINDS, PLACES):
         scene = Scene("day", "grass", (Thing(kind, "purple", place),))
         empty = pixels(Scene("day", "grass", (Thing(kind, "purple", PLACES[PLACES.index(place) - 1], "small"),)))
-        picture = pixels(scene)
-        paint = (np.abs(picture - PAINTS["purple"]).max(-1) < 40) & (np.abs(picture - empty).max(-1) > 25)
+        image = pixels(scene)
+        paint = (np.abs(image - PAINTS["purple"]).max(-1) < 40) & (np.abs(image - empty).max(-1) > 25)
         columns = np.nonzero(paint)[1] / 128
         assert abs(columns.mean() - {"left": 0.18, "middle": 0.5, "right": 0.82}[place]) < 0.06
 
@@ -157,9 +157,9 @@ def test_a_size_out_of_range_is_refused():
 # --- films
 
 
-def test_films_begin_with_the_picture_move_and_return():
+def test_videos_begin_with_the_image_move_and_return():
     for scene in scenes(15, seed=1):
-        frames, fps = film(scene, seconds=4, fps=4, size=64, seed=2)
+        frames, fps = video(scene, seconds=4, fps=4, size=64, seed=2)
         assert fps == 4
         assert frames.shape == (16, 64, 64, 3)
         assert frames.dtype == np.uint8
@@ -170,7 +170,7 @@ def test_films_begin_with_the_picture_move_and_return():
 
 def test_things_keep_their_place_and_colour_in_every_frame():
     for kind in KINDS:
-        frames, _ = film(Scene("day", "street", (Thing(kind, "purple", "middle"),)), 4, 8, 64)
+        frames, _ = video(Scene("day", "street", (Thing(kind, "purple", "middle"),)), 4, 8, 64)
         paint = np.abs(frames.astype(int) - PAINTS["purple"]).max(-1) < 45
         areas = paint.sum(axis=(1, 2))
         assert areas.min() > 0.75 * areas.max()
@@ -178,10 +178,10 @@ def test_things_keep_their_place_and_colour_in_every_frame():
         assert max(abs(centre - 0.5) for centre in centres) < 0.09
 
 
-def test_films_without_a_frame_or_without_an_end_are_refused():
+def test_videos_without_a_frame_or_without_an_end_are_refused():
     for seconds, fps in ((0, 8), (4, 0), (1e6, 8)):
         with pytest.raises(InvalidRequestError, match="1 to 512 frames"):
-            film(Scene("day", "grass", (HOUSE,)), seconds, fps)
+            video(Scene("day", "grass", (HOUSE,)), seconds, fps)
 
 
 # --- sounds
@@ -196,16 +196,16 @@ def heard_bands(samples):
     return np.concatenate([bands.mean(0), np.quantile(bands, 0.9, axis=0)])
 
 
-def test_sounds_are_finite_in_range_and_repeatable():
+def test_audios_are_finite_in_range_and_repeatable():
     for seed, scene in enumerate(scenes(20, seed=3)):
-        samples = sound(scene, seed=seed)
+        samples = audio(scene, seed=seed)
         assert samples.dtype == np.float32
         assert samples.shape == (64000,)
         assert np.isfinite(samples).all()
         assert np.abs(samples).max() <= 1
         assert 0.02 < np.sqrt(np.mean(samples**2)) < 0.3, "loud enough, and not too loud"
-        assert np.array_equal(samples, sound(scene, seed=seed))
-        assert not np.array_equal(samples, sound(scene, seed=seed + 1))
+        assert np.array_equal(samples, audio(scene, seed=seed))
+        assert not np.array_equal(samples, audio(scene, seed=seed + 1))
 
 
 def test_every_sky_ground_and_voice_can_be_told_by_ear():
@@ -214,33 +214,33 @@ def test_every_sky_ground_and_voice_can_be_told_by_ear():
     known = [Scene(sky, "grass", (silent,)) for sky in SKIES]
     known += [Scene("day", ground, (silent,)) for ground in GROUNDS if ground != "grass"]
     known += [Scene("day", "grass", (Thing(kind, "pink"),)) for kind in VOICED_KINDS]
-    learnt = [np.mean([heard_bands(sound(scene, seed=seed)) for seed in range(4)], axis=0) for scene in known]
+    learnt = [np.mean([heard_bands(audio(scene, seed=seed)) for seed in range(4)], axis=0) for scene in known]
     for index, scene in enumerate(known):
         for seed in (10, 11):
-            fresh = heard_bands(sound(scene, seed=seed))
+            fresh = heard_bands(audio(scene, seed=seed))
             distances = [np.abs(fresh - one).mean() for one in learnt]
             assert int(np.argmin(distances)) == index, (scene, known[int(np.argmin(distances))])
 
 
-def test_a_sound_tells_skies_grounds_and_voices_only():
+def test_a_audio_tells_skies_grounds_and_voices_only():
     assert sorted((*VOICED_KINDS, *SILENT_KINDS)) == sorted(KINDS)
     scene = Scene("rain", "sea", (Thing("cat", "red", "left"), Thing("umbrella", "blue"), Thing("cat", "red", "right")))
     heard = sounding(scene)
     assert (heard.sky, heard.ground, heard.kinds) == ("rain", "sea", ("cat",))
     assert imagined(heard) == Scene("rain", "sea", (Thing("cat", "orange", "middle"),))
     repainted = Scene("rain", "sea", (Thing("cat", "blue", "middle", "small"), Thing("cat", "pink", "right")))
-    assert np.array_equal(sound(scene), sound(repainted)), "colours, sizes and places are not heard"
+    assert np.array_equal(audio(scene), audio(repainted)), "colours, sizes and places are not heard"
     assert imagined(sounding(Scene("day", "sand", (Thing("flower", "red"),)))) is None
 
 
 def test_durations_and_rates_out_of_range_are_refused():
     scene = Scene("day", "grass", (HOUSE,))
-    assert sound(scene, seconds=1, rate=24000).shape == (24000,)
+    assert audio(scene, seconds=1, rate=24000).shape == (24000,)
     for options in ({"seconds": 0}, {"seconds": 1e9}, {"rate": 8000}):
         with pytest.raises(InvalidRequestError, match="must be"):
-            sound(scene, **options)
+            audio(scene, **options)
 
 
-def test_pictures_can_be_saved(tmp_path):
+def test_images_can_be_saved(tmp_path):
     draw_scene(Scene("day", "grass", (HOUSE,)), 64).save(tmp_path / "a.png")
     assert Image.open(tmp_path / "a.png").size == (64, 64)

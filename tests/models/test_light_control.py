@@ -57,7 +57,7 @@ def call(transformer, sigma=0.7, **more) -> torch.Tensor:
         return transformer(**arguments | more, return_dict=False)[0]
 
 
-def picture(side: int = SIZE) -> Image.Image:
+def image(side: int = SIZE) -> Image.Image:
     noise = torch.randint(256, (side, side, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
     return Image.fromarray(noise.numpy())
 
@@ -123,7 +123,7 @@ def test_output_equals_the_formula():
 def test_a_fresh_one_changes_nothing_to_the_bit_and_still_learns():
     fresh, transformer = LightControl(**SMALL), build_transformer()
     bare = call(transformer)
-    with controlled(transformer, scheduler(), fresh, picture()):
+    with controlled(transformer, scheduler(), fresh, image()):
         assert torch.equal(call(transformer), bare)
     sum(one.square().sum() + one.sum() for one in fresh(torch.rand(1, 3, 32, 32), torch.tensor([500.0]))).backward()
     assert fresh.nets[0].mid_convs[1].weight.grad.abs().sum() > 0
@@ -132,26 +132,26 @@ def test_a_fresh_one_changes_nothing_to_the_bit_and_still_learns():
 def test_residuals_are_added_after_their_own_blocks_and_the_hook_goes_away():
     light_control, transformer = randomised(), build_transformer()
     bare = call(transformer)
-    pixels = torch.from_numpy(np.array(picture())).permute(2, 0, 1)[None] / 127.5 - 1
+    pixels = torch.from_numpy(np.array(image())).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
         expected = [0.5 * one for one in light_control(pixels, torch.tensor([700.0]))]
-    with controlled(transformer, scheduler(), light_control, picture(), strength=0.5):
+    with controlled(transformer, scheduler(), light_control, image(), strength=0.5):
         told = call(transformer)
     torch.testing.assert_close(told, call(transformer, controlnet_block_samples=expected))
     assert not torch.allclose(told, bare)
     assert torch.equal(call(transformer), bare)
-    with pytest.raises(KeyboardInterrupt), controlled(transformer, scheduler(), light_control, picture()):
+    with pytest.raises(KeyboardInterrupt), controlled(transformer, scheduler(), light_control, image()):
         raise KeyboardInterrupt
     assert not transformer._forward_pre_hooks
 
 
-def test_the_stem_is_computed_once_a_picture():
+def test_the_stem_is_computed_once_a_image():
     light_control, transformer = randomised(), build_transformer()
     seen = []
     for net in light_control.nets:
         net.embedding.register_forward_hook(lambda *_: seen.append("stem"))
         net.down_res[0].register_forward_hook(lambda *_: seen.append("rest"))
-    with controlled(transformer, scheduler(), light_control, picture()):
+    with controlled(transformer, scheduler(), light_control, image()):
         for sigma in (1.0, 0.5, 0.2):
             call(transformer, sigma)
     assert (seen.count("stem"), seen.count("rest")) == (2, 6)
@@ -164,7 +164,7 @@ def test_start_and_end_bound_the_steps_that_are_told():
     bare = [call(transformer, sigma) for sigma in sigmas]
 
     def told(start, end):
-        with controlled(transformer, schedule, light_control, picture(), start=start, end=end):
+        with controlled(transformer, schedule, light_control, image(), start=start, end=end):
             return [not torch.equal(call(transformer, sigma), one) for sigma, one in zip(sigmas, bare, strict=True)]
 
     assert told(0, 1) == [True] * 4
@@ -182,13 +182,13 @@ def test_a_controlnet_beside_it_keeps_its_say(samples, repeat):
     beside = [torch.randn(2, 16, 32) for _ in range(samples)]
     more = {"controlnet_block_samples": beside, "controlnet_blocks_repeat": repeat}
     alone = call(transformer, **more)
-    with controlled(transformer, scheduler(), fresh, picture()):
+    with controlled(transformer, scheduler(), fresh, image()):
         torch.testing.assert_close(call(transformer, **more), alone)
-    with controlled(transformer, scheduler(), randomised(), picture()):
+    with controlled(transformer, scheduler(), randomised(), image()):
         assert not torch.allclose(call(transformer, **more), alone)
 
 
-def test_tokens_of_a_picture_beside_are_left_alone():
+def test_tokens_of_a_image_beside_are_left_alone():
     """As FLUX Kontext appends them: their first coordinate is 1."""
     light_control, transformer = randomised(), build_transformer()
     seen = []
@@ -196,7 +196,7 @@ def test_tokens_of_a_picture_beside_are_left_alone():
     ids[:16, 1], ids[:16, 2] = torch.arange(16) // 4, torch.arange(16) % 4
     ids[16:, 0] = 1
     more = {"hidden_states": torch.randn(2, 20, 16), "img_ids": ids}
-    with controlled(transformer, scheduler(), light_control, picture()):
+    with controlled(transformer, scheduler(), light_control, image()):
         transformer.register_forward_pre_hook(
             lambda _, arguments, named: seen.append(named["controlnet_block_samples"]), with_kwargs=True
         )
@@ -206,6 +206,6 @@ def test_tokens_of_a_picture_beside_are_left_alone():
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 40, 64), (1, 4, 32, 32), (3, 32, 32), (1, 3, 0, 16)])
-def test_pictures_that_make_no_whole_tokens_are_refused(shape):
+def test_images_that_make_no_whole_tokens_are_refused(shape):
     with pytest.raises(ValueError, match="multiples of 16"):
         randomised()(torch.zeros(shape), torch.tensor([1.0]))

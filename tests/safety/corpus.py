@@ -28,11 +28,11 @@ class Hostile(NamedTuple):
 
 def corpus(secret: Path) -> Iterator[Hostile]:
     """All of it. secret: a file of this machine that playlists point at."""
-    yield from _pictures()
-    yield from _not_pictures()
+    yield from _images()
+    yield from _not_images()
     yield from _playlists(secret)
-    yield from _sounds()
-    yield from _films()
+    yield from _audios()
+    yield from _videos()
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -52,7 +52,7 @@ def _save(image: Image.Image, form: str, **options) -> bytes:
     return file.getvalue()
 
 
-def _pictures() -> Iterator[Hostile]:
+def _images() -> Iterator[Hostile]:
     text = _chunk(b"zTXt", b"Comment\x00\x00" + zlib.compress(b"a" * 50_000_000))
     profile = _chunk(b"iCCP", b"x\x00\x00" + zlib.compress(b"\x00" * 50_000_000))
     sizes = [(65_000, 65_000), (60_000_000, 1), (1, 60_000_000), (0, 0), (0, 5), (2**31 - 1, 2**31 - 1), (8193, 8)]
@@ -97,7 +97,7 @@ def _jpeg_of(side: int) -> bytes:
     return bytes(whole)
 
 
-def _not_pictures() -> Iterator[Hostile]:
+def _not_images() -> Iterator[Hostile]:
     contents = {
         "nothing": b"",
         "one byte": b"\x00",
@@ -138,7 +138,7 @@ def _playlists(secret: Path) -> Iterator[Hostile]:
             )
 
 
-def _sounds() -> Iterator[Hostile]:
+def _audios() -> Iterator[Hostile]:
     def written(samples, form: str, subtype: str | None = None, rate: int = 16_000) -> bytes:
         file = io.BytesIO()
         soundfile.write(file, samples, rate, subtype, format=form)
@@ -161,7 +161,7 @@ def _sounds() -> Iterator[Hostile]:
     yield Hostile("MP3 with a tag of 256 MB", "audio", "a.mp3", b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f" + bytes(50))
 
 
-def _film(*options: str, suffix: str = "mp4") -> bytes:
+def _video(*options: str, suffix: str = "mp4") -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a.{suffix}"
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-f", "lavfi", *options, str(path)]
@@ -169,18 +169,18 @@ def _film(*options: str, suffix: str = "mp4") -> bytes:
         return path.read_bytes()
 
 
-def _films() -> Iterator[Hostile]:
-    film = _film("-i", "testsrc=s=64x48:r=10:d=1", "-pix_fmt", "yuv420p")
-    yield Hostile("film of 70 s", "video", "a.mp4", _film("-i", "color=s=16x16:r=1:d=70", "-pix_fmt", "yuv420p"))
-    yield Hostile("film of 5,000 wide", "video", "a.mkv", _film("-i", "color=s=5000x16:r=1:d=1", suffix="mkv"))
-    yield Hostile("film of 1,000 frames/s", "video", "a.mkv", _film("-i", "color=s=16x16:r=1000:d=3", suffix="mkv"))
-    yield Hostile("sound as a film", "video", "a.mp4", _film("-i", "sine=d=1"))
-    yield Hostile("film without sound as a sound", "audio", "a.m4a", film)
-    for part in (12, 100, len(film) // 2, len(film) - 50):
-        yield Hostile(f"film cut after {part} bytes", "video", "a.mp4", film[:part])
-    at = film.index(b"moov")
-    yield Hostile("film with a huge atom", "video", "a.mp4", film[: at - 4] + b"\xff\xff\xff\xff" + film[at:])
-    yield Hostile("film whose first atom is itself", "video", "a.mp4", bytes(4) + film[4:])
+def _videos() -> Iterator[Hostile]:
+    video = _video("-i", "testsrc=s=64x48:r=10:d=1", "-pix_fmt", "yuv420p")
+    yield Hostile("film of 70 s", "video", "a.mp4", _video("-i", "color=s=16x16:r=1:d=70", "-pix_fmt", "yuv420p"))
+    yield Hostile("film of 5,000 wide", "video", "a.mkv", _video("-i", "color=s=5000x16:r=1:d=1", suffix="mkv"))
+    yield Hostile("film of 1,000 frames/s", "video", "a.mkv", _video("-i", "color=s=16x16:r=1000:d=3", suffix="mkv"))
+    yield Hostile("sound as a film", "video", "a.mp4", _video("-i", "sine=d=1"))
+    yield Hostile("film without sound as a sound", "audio", "a.m4a", video)
+    for part in (12, 100, len(video) // 2, len(video) - 50):
+        yield Hostile(f"film cut after {part} bytes", "video", "a.mp4", video[:part])
+    at = video.index(b"moov")
+    yield Hostile("film with a huge atom", "video", "a.mp4", video[: at - 4] + b"\xff\xff\xff\xff" + video[at:])
+    yield Hostile("film whose first atom is itself", "video", "a.mp4", bytes(4) + video[4:])
     yield Hostile("AVI of nothing", "video", "a.avi", b"RIFF\xff\xff\xff\xffAVI " + bytes(400))
     yield Hostile("WebM of nothing", "video", "a.webm", b"\x1a\x45\xdf\xa3" + bytes(400))
     yield Hostile("WebM of endless size", "video", "a.webm", b"\x1a\x45\xdf\xa3\x01" + b"\xff" * 400)

@@ -51,28 +51,28 @@ def bend(load, whole: bytes, path, times: int, at_once: int = 1) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it can still read
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_pictures(tmp_path, form, fuzz_rounds):
+def test_images(tmp_path, form, fuzz_rounds):
     file = io.BytesIO()
     Image.effect_noise((60, 40), 80).convert("RGB").save(file, form)
     bend(load_image, file.getvalue(), tmp_path / f"a.{form.lower()}", fuzz_rounds * 5)
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3"])
-def test_sounds(tmp_path, form, fuzz_rounds):
+def test_audios(tmp_path, form, fuzz_rounds):
     file = io.BytesIO()
     soundfile.write(file, 0.5 * np.sin(np.arange(16_000) / 9), 16_000, format=form)
     bend(lambda path: load_audio(path, 16_000), file.getvalue(), tmp_path / f"a.{form.lower()}", fuzz_rounds * 5)
 
 
-_FILM = ["-i", "testsrc=s=64x48:r=10:d=0.5", "-c:v", "mpeg4"]
+_VIDEO = ["-i", "testsrc=s=64x48:r=10:d=0.5", "-c:v", "mpeg4"]
 
 
 @pytest.mark.parametrize(
     ("container", "source", "load"),
     [
-        ("mp4", _FILM, load_video),
-        ("mkv", _FILM, load_video),
-        ("avi", _FILM, load_video),
+        ("mp4", _VIDEO, load_video),
+        ("mkv", _VIDEO, load_video),
+        ("avi", _VIDEO, load_video),
         ("m4a", ["-i", "sine=d=0.5"], load_audio),
     ],
     ids=["mp4", "mkv", "avi", "m4a"],

@@ -82,10 +82,10 @@ def test_t11_a_page_that_was_updated_takes_no_other_files_than_a_fresh_one(serve
     """An example puts a picture into the page: Gradio makes the component anew, and its own would decode anything."""
     file = io.BytesIO()
     Image.new("L", (8, 8)).save(file, "PPM")  # its own would make a PNG of other than RGB
-    picture = as_file(upload(server, ("a.png", file.getvalue())).json()[0])
+    image = as_file(upload(server, ("a.png", file.getvalue())).json()[0])
     by_name = {function["api_name"]: function for function in functions}
     assert run(server, by_name["load_example_2"], [0]).status == 200
-    good, said = join(server, by_name["image_text"], [picture, "words", 1, None, *UNPAINTED, *SETTINGS])
+    good, said = join(server, by_name["image_text"], [image, "words", 1, None, *UNPAINTED, *SETTINGS])
     assert not good
     assert "is of an unknown kind" in said
     good, said = join(server, by_name["image_text"], [None, "words", 1, None, *UNPAINTED, "64", *SETTINGS[1:]])
@@ -96,7 +96,7 @@ def test_t11_a_page_that_was_updated_takes_no_other_files_than_a_fresh_one(serve
     assert good, said
 
 
-def visit(server: str, functions: list[dict], session: str, prompt: str, count: int) -> None:
+def session(server: str, functions: list[dict], session: str, prompt: str, count: int) -> None:
     """What a page does that draws and keeps the pictures."""
     by_name = {function["api_name"]: function for function in functions}
     drawn = draw(server, [prompt, *SETTINGS[:5], count, *SETTINGS[6:]])
@@ -121,8 +121,8 @@ def test_t9_what_a_stranger_wrote_is_no_html_in_an_error(server):
 
 def test_r10_a_button_that_is_pressed_a_hundred_times_fills_no_disk(server, functions):
     pack = next(function for function in functions if function["api_name"] == "pack_all")
-    visit(server, functions, "packer", "a red house", 2)
-    visit(server, functions, "neighbour", "a green boat", 1)
+    session(server, functions, "packer", "a red house", 2)
+    session(server, functions, "neighbour", "a green boat", 1)
     pressed = in_parallel(lambda _: run(server, pack, [None], session_hash="packer"), range(100))
     files = {answer.json()["data"][0]["path"] for answer in pressed}
     other = run(server, pack, [None], session_hash="neighbour").json()["data"][0]["path"]
@@ -136,7 +136,7 @@ def test_r10_a_button_that_is_pressed_a_hundred_times_fills_no_disk(server, func
     assert "There is no picture yet" in run(server, pack, [None], session_hash="nobody").json()["error"]
 
 
-def test_r10_a_picture_that_cannot_be_written_is_told_and_is_there_once_there_is_room(app, functions):
+def test_r10_a_image_that_cannot_be_written_is_told_and_is_there_once_there_is_room(app, functions):
     find = next(function for function in functions if function["api_name"] == "find")
     process = psutil.Process(app.process.pid)
     usual = process.rlimit(psutil.RLIMIT_FSIZE)

@@ -9,9 +9,9 @@ import psutil
 import pytest
 from safety.wire import CALL, ask, call, canary, completions, in_parallel
 
-from x2i_app.engine import Engine
 from x2i_app.errors import EngineError
 from x2i_app.request import GenerationRequest
+from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
 
 
@@ -20,7 +20,7 @@ def settings(seed: int, steps: int = 1, side: int = 64) -> list:
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_r2_of_eighty_at_once_everybody_gets_their_own_picture_or_is_told_at_once_that_it_is_full(server):
+def test_r2_of_eighty_at_once_everybody_gets_their_own_image_or_is_told_at_once_that_it_is_full(server):
     answers, enough = {}, threading.Event()
 
     def come(seed: int) -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import gradio as gr
 import pytest
 
-from x2i_app.engine import Engine
+from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
 from x2i_app.ui.model_panel import change_handler, show_facts
 

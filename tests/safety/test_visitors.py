@@ -48,11 +48,11 @@ def owned(server, functions) -> list[str]:
     drawn = ask(server, "GET", f"{CALL}/text/{event}").text
     job = re.findall(r'"([0-9a-f]{32})"', drawn)[-1]
     kept = run(server, by_name["note_pictures"], [None, job], session_hash="owner").json()["data"]
-    picture = kept[2][0]["image"]["path"]
+    image = kept[2][0]["image"]["path"]
     picked = run(server, by_name["pick"], [None, None], {"index": 0, "value": None}, session_hash="owner").text
-    assert Path(picture).is_file()
+    assert Path(image).is_file()
     assert all(mine in picked for mine in (SECRET, job))
-    return [SECRET, job, Path(picture).parent.name]
+    return [SECRET, job, Path(image).parent.name]
 
 
 def test_t1_what_is_a_visitors_own_is_told_to_that_visitor_alone(server, functions, owned):

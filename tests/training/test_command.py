@@ -183,18 +183,18 @@ def launch(*arguments: str | Path | int) -> list[str]:
 @pytest.fixture
 def jobs(tmp_path, config, qwen_vl_directory) -> Path:
     """A folder with the configurations of all three jobs, each of which writes beside it what two processes make."""
-    pictures, folder = tmp_path / "pictures", tmp_path / "jobs"
-    pictures.mkdir()
+    images, folder = tmp_path / "pictures", tmp_path / "jobs"
+    images.mkdir()
     folder.mkdir()
     for index, caption in enumerate(CAPTIONS[:4]):
         shade = 60 * index
-        Image.new("RGB", (64, 64), (shade, 99, 0)).save(pictures / f"{index}.jpg")
-        Image.new("RGB", (64, 64), (shade, 0, 99)).save(pictures / f"{index}.png")
-        (pictures / f"{index}.txt").write_text(caption)
-    (pictures / "torn.png").write_bytes(b"PNG?")
+        Image.new("RGB", (64, 64), (shade, 99, 0)).save(images / f"{index}.jpg")
+        Image.new("RGB", (64, 64), (shade, 0, 99)).save(images / f"{index}.png")
+        (images / f"{index}.txt").write_text(caption)
+    (images / "torn.png").write_bytes(b"PNG?")
     given = yaml.safe_load(config.read_text())
     common = {name: value for name, value in given.items() if name not in ("captions", "max_sequence_length")}
-    common |= {"data": [str(pictures)], "batch_size": 2, "alignnet": str(tmp_path / "two-distill/align_net")}
+    common |= {"data": [str(images)], "batch_size": 2, "alignnet": str(tmp_path / "two-distill/align_net")}
     common |= {"samples": 2, "num_inference_steps": 1, "evaluate_every": 3}
     own = {
         "distill": given | {"shard": True, "checkpoint_every": 1, "sigmas": "path", "num_inference_steps": 3},

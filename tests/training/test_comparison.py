@@ -13,7 +13,7 @@ from x2i_app.training import distill
 from x2i_app.training.captions import encode_captions
 from x2i_app.training.comparison import Comparison, FluxParts
 from x2i_app.training.distill import distill_cached
-from x2i_app.training.pictures import encode_pictures
+from x2i_app.training.images import encode_images
 
 
 def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
@@ -34,12 +34,12 @@ def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
     assert same(pipeline.transformer, transformer)
 
 
-def test_pictures_give_the_noise_levels_of_flow_matching(pipeline, teacher, tmp_path):
-    def picture(name):
+def test_images_give_the_noise_levels_of_flow_matching(pipeline, teacher, tmp_path):
+    def image(name):
         return Image.new("RGB", (80 + int(name), 64), (30 * int(name), 90, 200))
 
     names = list(map(str, range(len(CAPTIONS))))
-    latents = encode_pictures(pipeline.vae, names, picture, tmp_path / "latents", 64, torch.float32)
+    latents = encode_images(pipeline.vae, names, image, tmp_path / "latents", 64, torch.float32)
     assert latents[3]["latents"].shape == (4, 8, 8)
     options = replace(OPTIONS, sigmas="logit_normal")
     encoded = encode_captions(pipeline.encoder, teacher, CAPTIONS, tmp_path, 12, torch.float32)

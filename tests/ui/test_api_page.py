@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from x2i_app.settings import ASSETS
-from x2i_app.ui.api_page import write_page
+from x2i_app.ui.http.api_page import write_page
 from x2i_app.ui.tabs import TABS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "API.md"
@@ -18,7 +18,7 @@ LANGUAGES = ("python", "bash")
 
 
 def test_the_page_is_what_the_endpoints_say():
-    words = "the endpoints changed: python -m x2i_app.ui.api_page docs/API.md"
+    words = "the endpoints changed: python -m x2i_app.ui.http.api_page docs/API.md"
     assert PAGE.read_text(encoding="utf-8") == write_page(), words
 
 
@@ -51,5 +51,5 @@ def test_the_example_works_as_it_stands(server, tmp_path, monkeypatch, capfd, na
         assert "x2i-tiny" in said
         return
     file = tmp_path / "picture.png" if language == "bash" else re.search(r"^\S+\.png", said, re.MULTILINE)[0]
-    with Image.open(file) as picture:
-        assert (picture.format, picture.size) == ("PNG", (128, 128))
+    with Image.open(file) as image:
+        assert (image.format, image.size) == ("PNG", (128, 128))

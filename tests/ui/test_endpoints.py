@@ -17,8 +17,8 @@ from x2i_app.settings import ASSETS
 
 EXAMPLES = ASSETS / "examples"
 DRAWING = handle_file(EXAMPLES / "images/boat-at-sunset.png")
-FILM = handle_file(EXAMPLES / "videos/rocket-at-night.mp4")
-SOUND = handle_file(EXAMPLES / "audios/rain-at-sea.wav")
+VIDEO = handle_file(EXAMPLES / "videos/rocket-at-night.mp4")
+AUDIO = handle_file(EXAMPLES / "audios/rain-at-sea.wav")
 SETTINGS = {"width": 64, "height": 96, "steps": 2, "guidance": 3.5, "seed": 9, "count": 1, "reason": False, "loras": []}
 
 UNPAINTED = {"mask": None, "strength": 1, "left": 0, "top": 0, "right": 0, "bottom": 0}
@@ -27,9 +27,9 @@ INPUTS = {
     "text": {"prompt": "雪地上的红房子"},
     "image": {"images": [{"image": DRAWING, "caption": None}]},
     "image_text": {"image": DRAWING, "prompt": "make it night", "control": 1, "history": None, **UNPAINTED},
-    "video": {"video": FILM, "prompt": ""},
-    "audio": {"audio": SOUND, "prompt": "with a boat"},
-    "fusion": {"message": {"text": "all", "files": [DRAWING, FILM, SOUND]}},
+    "video": {"video": VIDEO, "prompt": ""},
+    "audio": {"audio": AUDIO, "prompt": "with a boat"},
+    "fusion": {"message": {"text": "all", "files": [DRAWING, VIDEO, AUDIO]}},
 }
 
 
@@ -40,12 +40,12 @@ def client(server, tmp_path_factory):
 
 @pytest.mark.parametrize("endpoint", INPUTS)
 def test_an_endpoint_gives_a_png_of_the_size_asked_for_and_says_how(client, endpoint):
-    pictures, progress, words, report, job, preview = client.predict(
+    images, progress, words, report, job, preview = client.predict(
         **INPUTS[endpoint], **SETTINGS, api_name=f"/{endpoint}"
     )
-    with Image.open(pictures[0]["image"]) as picture:
-        assert (picture.format, picture.size) == ("PNG", (64, 96))
-    recipe = read_recipe(pictures[0]["image"])
+    with Image.open(images[0]["image"]) as image:
+        assert (image.format, image.size) == ("PNG", (64, 96))
+    recipe = read_recipe(images[0]["image"])
     assert (recipe.request.seed, recipe.request.height, recipe.preset) == (9, 96, "x2i-tiny")
     assert "Done" in progress
     assert (report["seeds"], report["steps"], report["height"]) == ([9], 2, 96)
@@ -55,21 +55,21 @@ def test_an_endpoint_gives_a_png_of_the_size_asked_for_and_says_how(client, endp
     if endpoint in ("audio", "fusion"):
         heard = "The model hears the sound itself, all 4.0 s of it."
         assert heard in words
-        with Image.open(pictures[0]["image"]) as picture:
-            assert heard in json.loads(picture.info["x2i"])["notes"]
+        with Image.open(images[0]["image"]) as image:
+            assert heard in json.loads(image.info["x2i"])["notes"]
 
 
-def test_a_conversation_is_read_whole_and_its_last_picture_kept_to(client):
-    pictures, _, _, report, *_ = client.predict(**INPUTS["image_text"], **SETTINGS, api_name="/image_text")
-    drawn = pictures[0]["image"]
+def test_a_conversation_is_read_whole_and_its_last_image_kept_to(client):
+    images, _, _, report, *_ = client.predict(**INPUTS["image_text"], **SETTINGS, api_name="/image_text")
+    drawn = images[0]["image"]
     said = {"prompt": "make it night", "images": [DRAWING], "answer": report["answer"], "picture": handle_file(drawn)}
     answers = []
     for history in ([said], [{"prompt": "a red house"}]):
-        pictures, _, words, report, *_ = client.predict(
+        images, _, words, report, *_ = client.predict(
             prompt="make it day", control=1, history=history, **SETTINGS, api_name="/image_text"
         )
         answers.append((words, report["control"]))
-        request = read_recipe(pictures[0]["image"]).request
+        request = read_recipe(images[0]["image"]).request
         assert [turn.prompt for turn in request.history] == [turn["prompt"] for turn in history]
         assert request.source_image == (path_hash(drawn) if "picture" in history[0] else None)
     assert answers[0][1:] + answers[1][1:] == (1, 0), "there is nothing to keep to in the second"
@@ -103,10 +103,10 @@ def test_the_endpoints_and_their_parameters_are_named(client):
 
 
 def test_the_settings_have_defaults(client):
-    pictures, _, _, report, *_ = client.predict(prompt="only words", api_name="/text")
+    images, _, _, report, *_ = client.predict(prompt="only words", api_name="/text")
     assert (report["width"], report["height"], report["steps"]) == (128, 128, 8)
-    with Image.open(pictures[0]["image"]) as picture:
-        assert picture.size == (128, 128)
+    with Image.open(images[0]["image"]) as image:
+        assert image.size == (128, 128)
 
 
 def test_status_says_how_the_engine_is(client):
@@ -167,9 +167,9 @@ def test_numbers_that_json_should_not_have_are_refused(server, value):
     assert "seed is" in call(server, "text", body)
 
 
-def test_a_picture_that_comes_as_a_link_is_refused_and_not_left_out(server):
-    picture = '{"url": "file:///etc/passwd", "meta": {"_type": "gradio.FileData"}}'
-    body = f'{{"data": [{picture}, "words", 1, null, null, 1, 0, 0, 0, 0, 64, 64, 2, 3.5, 1, 1, false, []]}}'
+def test_a_image_that_comes_as_a_link_is_refused_and_not_left_out(server):
+    image = '{"url": "file:///etc/passwd", "meta": {"_type": "gradio.FileData"}}'
+    body = f'{{"data": [{image}, "words", 1, null, null, 1, 0, 0, 0, 0, 64, 64, 2, 3.5, 1, 1, false, []]}}'
     assert "upload the file itself" in call(server, "image_text", body)
 
 
@@ -178,7 +178,7 @@ def test_no_setting_at_all_takes_the_defaults(server):
     assert '"steps": 8' in answer
 
 
-def test_an_animation_in_the_mix_is_a_film(client, tmp_path):
+def test_an_animation_in_the_mix_is_a_video(client, tmp_path):
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "green", "blue")]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:], duration=500)
     frames[0].save(tmp_path / "still.gif")

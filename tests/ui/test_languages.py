@@ -8,14 +8,14 @@ import gradio as gr
 import pytest
 
 from x2i_app import notes
-from x2i_app.engine import Engine
-from x2i_app.jobs import Phase, Progress
+from x2i_app.serving.engine import Engine
+from x2i_app.serving.jobs import Phase, Progress
 from x2i_app.settings import Settings
-from x2i_app.ui import texts
-from x2i_app.ui.gradio_words import GRADIO_WORDS
-from x2i_app.ui.languages import Text, language_of, translations
+from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n.gradio_strings import GRADIO_WORDS
+from x2i_app.ui.i18n.languages import Text, language_of, translations
+from x2i_app.ui.i18n.notes import say_note
 from x2i_app.ui.layout import build_page
-from x2i_app.ui.texts_notes import say_note
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 MARKER = re.compile(r"__i18n__\{.+?\}")
@@ -78,7 +78,7 @@ def test_the_server_answers_in_the_language_that_a_browser_asks_for(asked, langu
 
 
 def test_progress_is_told_in_both_languages():
-    moment = Progress(Phase.DENOISING, step=2, steps=8, picture=1, pictures=3)
+    moment = Progress(Phase.DENOISING, step=2, steps=8, image=1, images=3)
     assert texts.say(moment) == "Drawing, picture 1 of 3, step 2 of 8"
     assert texts.say(moment, "zh") == "正在绘制，第 1 张，共 3 张，第 2 步，共 8 步"
 

@@ -45,8 +45,8 @@ def call(server, tool, **arguments):
     """Whether it was refused, what was said, and the pictures."""
     answer = talk(server, lambda session: session.call_tool(tool, arguments))
     words = "\n".join(part.text for part in answer.content if part.type == "text")
-    pictures = [base64.b64decode(part.data) for part in answer.content if part.type == "image"]
-    return answer.isError, words, [Image.open(io.BytesIO(picture)) for picture in pictures]
+    images = [base64.b64decode(part.data) for part in answer.content if part.type == "image"]
+    return answer.isError, words, [Image.open(io.BytesIO(image)) for image in images]
 
 
 def test_the_endpoints_are_tools_which_say_what_they_take_and_what_the_model_knows(server):
@@ -65,7 +65,7 @@ def test_the_endpoints_are_tools_which_say_what_they_take_and_what_the_model_kno
     assert "houses, trees, cars" in tools["text"].description
 
 
-def test_a_call_draws_gives_the_picture_itself_and_tells_its_progress(server):
+def test_a_call_draws_gives_the_image_itself_and_tells_its_progress(server):
     news = []
 
     async def told(progress, total, message):
@@ -73,9 +73,9 @@ def test_a_call_draws_gives_the_picture_itself_and_tells_its_progress(server):
 
     given = {"prompt": "a red house", **SMALL, "steps": 20}
     answer = talk(server, lambda session: session.call_tool("text", given, progress_callback=told))
-    picture, words = answer.content
+    image, words = answer.content
     address, said, report = words.text.split("\n")
-    with Image.open(io.BytesIO(base64.b64decode(picture.data))) as drawn:
+    with Image.open(io.BytesIO(base64.b64decode(image.data))) as drawn:
         assert (drawn.format, drawn.size) == ("PNG", (64, 96))
         assert json.loads(drawn.info["x2i"])["seed"] == 9
     assert "house" in said
@@ -87,21 +87,21 @@ def test_a_call_draws_gives_the_picture_itself_and_tells_its_progress(server):
     assert any("of 20" in message for _, message in news), news
 
 
-def test_files_are_uploads_earlier_pictures_or_inside_the_call(server):
+def test_files_are_uploads_earlier_images_or_inside_the_call(server):
     (path,) = upload(server, ("boat.png", BOAT.read_bytes())).json()
     is_wrong, words, _ = call(server, "image_text", image=path, prompt="make it night", control=1, **SMALL)
     assert not is_wrong, words
     first = words.partition("\n")[0]
     inside = f"data:image/png;base64,{base64.b64encode(BOAT.read_bytes()).decode()}"
     loras = [{"file": "striped", "weight": 0.5}]
-    is_wrong, words, (picture,) = call(server, "fusion", files=[first, inside], loras=loras, **SMALL)
+    is_wrong, words, (image,) = call(server, "fusion", files=[first, inside], loras=loras, **SMALL)
     assert not is_wrong, words
-    made = json.loads(picture.info["x2i"])
+    made = json.loads(image.info["x2i"])
     assert (len(made["images"]), made["loras"][0]["weight"]) == (2, 0.5)
     said = [{"prompt": "make it night", "images": [path], "answer": "a boat", "picture": first}]
-    is_wrong, words, (picture,) = call(server, "image_text", prompt="make it day", history=said, **SMALL)
+    is_wrong, words, (image,) = call(server, "image_text", prompt="make it day", history=said, **SMALL)
     assert not is_wrong, words
-    assert json.loads(picture.info["x2i"])["source_image"]
+    assert json.loads(image.info["x2i"])["source_image"]
 
 
 WRONG = [
@@ -169,6 +169,6 @@ def test_what_is_no_call_is_refused(server, body):
 
 def test_without_the_package_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mcp", None)
-    monkeypatch.delitem(sys.modules, "x2i_app.ui.mcp_server", raising=False)
+    monkeypatch.delitem(sys.modules, "x2i_app.ui.http.mcp_server", raising=False)
     with pytest.raises(InvalidRequestError, match="--mcp needs the package mcp, which is not installed; install it"):
         serve(Settings(mcp=True))

@@ -6,10 +6,10 @@ import gradio as gr
 import psutil
 import pytest
 
-from x2i_app.engine import Engine
 from x2i_app.request import GenerationRequest
+from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
-from x2i_app.ui import texts
+from x2i_app.ui.i18n import texts
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.memory_panel import memory_handler
 from x2i_app.ui.model_panel import needs_handler

@@ -38,7 +38,7 @@ def draw(client):
     return client.predict(prompt="a red house", **settings, api_name="/text")
 
 
-def picture(client):
+def image(client):
     return Image.open(draw(client)[0][0]["image"]).tobytes()
 
 
@@ -68,21 +68,21 @@ def test_ten_changes_of_the_model_of_a_running_app_leave_its_memory_where_it_was
 
 def test_a_change_that_fails_leaves_the_old_model_working(client):
     client.predict("x2i-tiny", "x2i-tiny", "cpu", api_name="/switch")
-    before = picture(client)
+    before = image(client)
     with pytest.raises(AppError, match=r"There is no folder .*/no/such"):
         client.predict("x2i-tiny", "/no/such", "", api_name="/switch")
     with pytest.raises(AppError, match="no preset called"):
         client.predict("gpt-9", "", "", api_name="/switch")
     status = client.predict(api_name="/status")
     assert (status["state"], status["preset"]) == ("ready", "x2i-tiny")
-    assert picture(client) == before
+    assert image(client) == before
 
 
-def test_unloading_gives_memory_back_and_the_next_picture_loads_the_model_again(client, running):
-    before, full = picture(client), resident(running)
+def test_unloading_gives_memory_back_and_the_next_image_loads_the_model_again(client, running):
+    before, full = image(client), resident(running)
     client.predict(api_name="/unload")
     assert client.predict(api_name="/status")["state"] == "unloaded"
     freed = full - resident(running)
-    assert picture(client) == before
+    assert image(client) == before
     assert client.predict(api_name="/status")["state"] == "ready"
     assert freed > 20, freed  # MB, of the 44 that x2i-tiny's weights are

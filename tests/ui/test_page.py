@@ -11,15 +11,15 @@ import pytest
 from gradio.blocks import BlocksConfig
 from gradio.state_holder import SessionState
 
-from x2i_app.engine import Engine
 from x2i_app.errors import EngineError
-from x2i_app.jobs import FairQueue, Job, Phase
 from x2i_app.request import GenerationRequest
+from x2i_app.serving.engine import Engine
+from x2i_app.serving.jobs import FairQueue, Job, Phase
 from x2i_app.settings import Settings
-from x2i_app.ui import space
+from x2i_app.ui.http import disk_space as space
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.page import Page
-from x2i_app.ui.running import _follow
+from x2i_app.ui.progress import _follow
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_what_stays_as_it_is_is_not_made_anew(page):
     assert session[function.outputs[0]._id] is not function.outputs[0]
 
 
-def test_a_nearly_full_disk_is_told_before_a_picture_is_drawn(page, monkeypatch):
+def test_a_nearly_full_disk_is_told_before_a_image_is_drawn(page, monkeypatch):
     """More must stay free than there is on the disk."""
     draw = next(function.fn for function in page.fns.values() if function.api_name == "text")
 

@@ -6,7 +6,6 @@ from typing import get_args
 
 import torch
 
-from x2i_app.alone import alone
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.encoders.internvl import InternVLEncoder
 from x2i_app.encoders.minicpm_o import MiniCPMOEncoder
@@ -14,6 +13,7 @@ from x2i_app.encoders.native import NativeEncoder
 from x2i_app.encoders.qwen_omni import QwenOmniEncoder
 from x2i_app.encoders.qwen_vl import QwenVLEncoder
 from x2i_app.errors import UnknownPresetError
+from x2i_app.load_lock import alone
 from x2i_app.presets import get_family
 from x2i_app.specs import EncodingSpec, MLLMSpec, Template
 

@@ -13,7 +13,7 @@ from PIL import Image
 from x2i_app.errors import InvalidRequestError, UnsupportedModalityError
 from x2i_app.media import VideoClip, load_audio, load_image, load_video
 from x2i_app.media.speech import Transcriber
-from x2i_app.notes import CUT_SOUND, HEARD, NOTHING_SAID, SILENT_FILM, WRITTEN_DOWN, Note
+from x2i_app.notes import CUT_AUDIO, HEARD, NOTHING_SAID, SILENT_VIDEO, WRITTEN_DOWN, Note
 from x2i_app.presets import presets_that_take
 from x2i_app.request import NOTHING, Turn, as_turn, validate_text
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding, Template
@@ -188,8 +188,8 @@ class MLLMEncoder(ABC):
                 clip = self._load_video(source)
                 conversation.videos.append(clip)
                 content.append({"type": "video"})
-                if clip.has_sound:
-                    conversation.notes.append(Note(SILENT_FILM))
+                if clip.has_audio:
+                    conversation.notes.append(Note(SILENT_VIDEO))
             words = [turn.prompt]
             for source in turn.audios:
                 if self.spec.audio_rate:
@@ -217,7 +217,7 @@ class MLLMEncoder(ABC):
         heard = samples[: self._most_samples]
         if len(heard) < len(samples):
             seconds = {"seconds": f"{len(samples) / rate:.0f}", "heard": f"{len(heard) / rate:.0f}"}
-            conversation.notes.append(Note(CUT_SOUND, **seconds))
+            conversation.notes.append(Note(CUT_AUDIO, **seconds))
         else:
             conversation.notes.append(Note(HEARD, seconds=f"{len(samples) / rate:.1f}"))
         return heard

@@ -71,7 +71,7 @@ class InternVLEncoder(NativeEncoder):
         Labels are InternVL's own: "Image-1: " counts through the whole conversation where it has several images,
         "Frame1: " through a film.
         """
-        images, films = iter(conversation.images), iter(conversation.videos)
+        images, videos = iter(conversation.images), iter(conversation.videos)
         laid_out = Conversation()
         shown = 0
         for message in conversation.messages:
@@ -79,21 +79,21 @@ class InternVLEncoder(NativeEncoder):
             for part in message["content"]:
                 if part["type"] == "image":
                     shown += 1
-                    pictures = {f"Image-{shown}: " if len(conversation.images) > 1 else "": next(images)}
+                    labelled = {f"Image-{shown}: " if len(conversation.images) > 1 else "": next(images)}
                 elif part["type"] == "video":
-                    pictures = {f"Frame{i}: ": Image.fromarray(f) for i, f in enumerate(next(films).frames, start=1)}
+                    labelled = {f"Frame{i}: ": Image.fromarray(f) for i, f in enumerate(next(videos).frames, start=1)}
                 else:
                     content.append(part)
                     continue
-                content += [{"type": "image", "label": label} for label in pictures]
-                laid_out.images += [self._tile(picture) for picture in pictures.values()]
+                content += [{"type": "image", "label": label} for label in labelled]
+                laid_out.images += [self._tile(tile) for tile in labelled.values()]
             laid_out.messages.append(message | {"content": content})
         return laid_out
 
-    def _tile(self, picture: Image.Image) -> Image.Image:
+    def _tile(self, image: Image.Image) -> Image.Image:
         # Pillow's bicubic filter is the reference's; the processor's own differs by up to two levels of 255.
         size = self.processor.image_processor.size
-        return picture.resize((size["width"], size["height"]), Image.Resampling.BICUBIC)
+        return image.resize((size["width"], size["height"]), Image.Resampling.BICUBIC)
 
     def _media_inputs(self, conversation: Conversation) -> dict[str, Any]:
         if not conversation.images:

@@ -11,11 +11,11 @@ import torch
 from accelerate import init_empty_weights
 from transformers import BatchFeature, GenerationConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
-from x2i_app.alone import alone
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.encoders.grouping import run_in_groups
 from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly, read_head
 from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.load_lock import alone
 from x2i_app.request import Turn
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
 

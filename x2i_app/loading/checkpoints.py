@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from x2i_app.alone import alone
 from x2i_app.errors import CheckpointError
+from x2i_app.load_lock import alone
 from x2i_app.loading.files import check_file
 from x2i_app.models import AlignNet
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from x2i_app.alone import alone
 from x2i_app.errors import CheckpointError
+from x2i_app.load_lock import alone
 from x2i_app.loading.checkpoints import (
     WEIGHTS_NAME,
     check_sidecar,

@@ -17,8 +17,8 @@ from diffusers import (
 )
 from safetensors import SafetensorError
 
-from x2i_app.alone import alone
 from x2i_app.errors import CheckpointError
+from x2i_app.load_lock import alone
 from x2i_app.loading.download import Report
 from x2i_app.loading.files import check_folder
 from x2i_app.loading.flux_file import load_transformer_file

@@ -14,9 +14,9 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
 from safetensors import SafetensorError, safe_open
 
-from x2i_app.alone import alone
 from x2i_app.errors import CheckpointError
 from x2i_app.limits import LIMITS
+from x2i_app.load_lock import alone
 from x2i_app.loading.checkpoints import read_state_dict
 from x2i_app.loading.files import check_file
 from x2i_app.pipeline import X2IPipeline

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from x2i_app.alone import alone
+from x2i_app.load_lock import alone
 from x2i_app.specs import Precision
 
 # Activations beyond this are multiplied in 16 bit, section 3.2 of LLM.int8().

@@ -7,9 +7,9 @@ import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel, ModelMixin
 from torch import nn
 
-from x2i_app.alone import alone
 from x2i_app.encoders import encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.load_lock import alone
 from x2i_app.loading.control import load_light_control
 from x2i_app.loading.files import check_config
 from x2i_app.loading.flux import BASE, FluxSource

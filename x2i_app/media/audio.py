@@ -66,14 +66,14 @@ def _check_rate(name, rate):
 def _from_file(path: str | os.PathLike, rate: int, caps: MediaCaps) -> AudioClip:
     name = show_name(path)
     if sniff(path, "audio", caps).demuxer is None:
-        return _from_sound_file(os.fsdecode(path), name, rate, caps)
+        return _from_audio_file(os.fsdecode(path), name, rate, caps)
     with remux(path, "audio", caps) as stream:
         check_duration(name, stream.duration, caps.audio_seconds)
         wav, _ = decode(stream, ["-map", "0:a:0", "-c:a", "pcm_s16le", "-f", "wav"], "sound.wav", caps)
-        return _from_sound_file(wav, name, rate, caps)
+        return _from_audio_file(wav, name, rate, caps)
 
 
-def _from_sound_file(path: str | Path, name: str, rate: int, caps: MediaCaps) -> AudioClip:
+def _from_audio_file(path: str | Path, name: str, rate: int, caps: MediaCaps) -> AudioClip:
     import soundfile
 
     try:

@@ -119,18 +119,18 @@ def describe(result: GenerationResult, settings: Settings) -> list[dict[str, str
 
 def with_metadata(result: GenerationResult, settings: Settings) -> list[Image.Image]:
     """Copies of the result's pictures with the texts in `info`, where Gradio's PNG writer takes them from."""
-    pictures = [image.copy() for image in result.images]
-    for picture, texts in zip(pictures, describe(result, settings), strict=True):
-        picture.info.update(texts)
-    return pictures
+    images = [image.copy() for image in result.images]
+    for image, texts in zip(images, describe(result, settings), strict=True):
+        image.info.update(texts)
+    return images
 
 
-def save_png(picture: Image.Image, file: Any, texts: Mapping[str, str] | None = None) -> None:
+def save_png(image: Image.Image, file: Any, texts: Mapping[str, str] | None = None) -> None:
     """Write a picture as PNG to a path or an open file, with `texts` inside; without, it says nothing about itself."""
     chunks = PngInfo()
     for key, value in (texts or {}).items():
         chunks.add_text(key, value)
-    picture.save(file, format="PNG", pnginfo=chunks)
+    image.save(file, format="PNG", pnginfo=chunks)
 
 
 def read_recipe(path: str | os.PathLike) -> Recipe:

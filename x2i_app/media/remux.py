@@ -53,7 +53,7 @@ class CleanStream:
     frames: int = 0
     width: int = 0
     height: int = 0
-    has_sound: bool = False
+    has_audio: bool = False
 
 
 @contextmanager
@@ -231,8 +231,8 @@ def _describe(clean, log, stream, name, caps):
     turned = re.search(r"rotation of (-?[\d.]+) degrees", header)
     if turned and round(abs(float(turned[1]))) % 180 == 90:
         width, height = height, width
-    has_sound = re.search(r"Stream #0:\d+.*: Audio: ", log) is not None
-    return CleanStream(clean, name, duration, _frames(log), width, height, has_sound)
+    has_audio = re.search(r"Stream #0:\d+.*: Audio: ", log) is not None
+    return CleanStream(clean, name, duration, _frames(log), width, height, has_audio)
 
 
 def _frames(log):

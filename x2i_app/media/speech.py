@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from x2i_app.alone import alone
 from x2i_app.errors import CheckpointError, MediaError
+from x2i_app.load_lock import alone
 from x2i_app.media.audio import load_audio
 from x2i_app.media.guard import CAPS, MediaCaps, show_name
 

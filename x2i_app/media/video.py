@@ -22,7 +22,7 @@ from x2i_app.media.guard import CAPS, MediaCaps, check_duration, check_size, is_
 from x2i_app.media.images import fit_size, load_image, open_image, to_rgb
 from x2i_app.media.remux import CleanStream, decode, remux
 
-_FILM_FPS = 10  # of the film that moviepy reads: a whole number, so that its frames are hit exactly
+_VIDEO_FPS = 10  # of the film that moviepy reads: a whole number, so that its frames are hit exactly
 _GIF_FRAME = 0.1  # seconds that a frame without a duration is shown, as in browsers
 _MAX_FPS = 240
 _NAME = "The video"
@@ -39,7 +39,7 @@ class VideoClip:
     frames: np.ndarray
     fps: float
     duration: float
-    has_sound: bool = False
+    has_audio: bool = False
 
 
 def load_video(
@@ -112,7 +112,7 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     check_size(stream.name, stream.width, stream.height, caps.video_side)
     check_duration(stream.name, stream.duration, caps.video_seconds)
     # A film of one frame may say that it lasts no time at all.
-    duration = stream.duration or 1 / _FILM_FPS
+    duration = stream.duration or 1 / _VIDEO_FPS
     count, fps = plan.sample(duration, stream.frames, duration / max(stream.frames, 1))
     width, height = fit_size(stream.width, stream.height, plan.max_pixels)
     rate = Fraction(max(fps, 0.001)).limit_denominator(100_000)  # never 0/1, which one frame of a film could ask for
@@ -122,10 +122,10 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
         f"fps={rate.numerator}/{rate.denominator}:round=up:start_time=0",  # the frame on show at each time
         "tpad=stop=-1:stop_mode=clone",  # and the last one till the end
         f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int",
-        f"setsar=1,settb=1/{_FILM_FPS},setpts=N,fps={_FILM_FPS}",
+        f"setsar=1,settb=1/{_VIDEO_FPS},setpts=N,fps={_VIDEO_FPS}",
     )
     coding = ["-c:v", "ffv1", "-pix_fmt", "bgr0", "-f", "matroska"]
-    film, written = decode(
+    video, written = decode(
         stream,
         ["-map", "0:v:0", "-vf", ",".join(filters), "-frames:v", str(count), *coding],
         "film.mkv",
@@ -134,17 +134,17 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     )
     if written != count:
         raise MediaError(f"{stream.name} has pictures that cannot be decoded; send it again or convert it.")
-    return VideoClip(_read_film(film, count, stream.name), fps, duration, stream.has_sound)
+    return VideoClip(_read_video(video, count, stream.name), fps, duration, stream.has_audio)
 
 
-def _read_film(path, count, name):
+def _read_video(path, count, name):
     try:
         from moviepy import VideoFileClip  # takes 0.3 s
 
         with VideoFileClip(str(path), audio=False) as clip:
             frames = np.empty((count, clip.size[1], clip.size[0], 3), np.uint8)
             for i in range(count):
-                frames[i] = clip.get_frame(i / _FILM_FPS)
+                frames[i] = clip.get_frame(i / _VIDEO_FPS)
             return frames
     except Exception as error:  # moviepy reports what ffmpeg says in errors of many types
         raise MediaError(f"{name} cannot be read by moviepy; convert it to MP4.") from error
@@ -159,12 +159,12 @@ def _from_animation(path: str | os.PathLike, plan: _Plan) -> VideoClip:
         ends = _frame_ends(image, name, deadline, plan.caps)
         count, fps = plan.sample(ends[-1], len(ends), ends[-1] / len(ends))
         wanted = np.searchsorted(ends, np.arange(count) / fps + 1e-9, side="right")
-        pictures = []
+        images = []
         for index in wanted.clip(max=len(ends) - 1):
             _check_clock(deadline, name, plan.caps)
             image.seek(int(index))
-            pictures.append(np.asarray(plan.resized(to_rgb(image))))
-    return VideoClip(np.stack(pictures), fps, float(ends[-1]))
+            images.append(np.asarray(plan.resized(to_rgb(image))))
+    return VideoClip(np.stack(images), fps, float(ends[-1]))
 
 
 def _frame_ends(image, name, deadline, caps):
@@ -196,10 +196,10 @@ def _from_frames(frames: Any, rate: Any, duration: float | None, plan: _Plan) ->
     check_duration(_NAME, duration, plan.caps.video_seconds)
     count, fps = plan.sample(duration, len(frames), 1 / rate)
     indices = (np.arange(count) / fps * rate + 1e-6).astype(int).clip(max=len(frames) - 1)
-    pictures = [pick(int(index)) for index in indices]
-    if len({picture.shape for picture in pictures}) > 1:
+    images = [pick(int(index)) for index in indices]
+    if len({image.shape for image in images}) > 1:
         raise MediaError(f"{_NAME} has frames of different sizes; bring them to one size.")
-    return VideoClip(np.stack(pictures), fps, float(duration))
+    return VideoClip(np.stack(images), fps, float(duration))
 
 
 def _picker(frames: Any, plan: _Plan) -> Callable[[int], np.ndarray]:

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 from torch.utils.data import Dataset
 
 from x2i_app.miniature.pixels import to_tensor
-from x2i_app.miniature.pool import PicturePool
+from x2i_app.miniature.pool import ImagePool
 from x2i_app.training.loop import LoopOptions, train
 
 # The squared error decides; a little absolute error sharpens edges, and a little KL keeps latents smooth and small.
@@ -18,31 +18,31 @@ _KL_WEIGHT = 1e-4
 
 
 @dataclass(frozen=True)
-class PictureBatches(Dataset):
+class ImageBatches(Dataset):
     """Random pictures of a pool, float (B, 3, H, W) in [-1, 1], as a function of the step."""
 
-    pool: PicturePool
+    pool: ImagePool
     batch_size: int
     seed: int = 0
 
     def __getitem__(self, step: int) -> torch.Tensor:
         rng = np.random.default_rng((self.seed, step))
-        return to_tensor(self.pool.pictures[rng.integers(len(self.pool.pictures), size=self.batch_size)])
+        return to_tensor(self.pool.images[rng.integers(len(self.pool.images), size=self.batch_size)])
 
 
-def train_vae(vae: AutoencoderKL, pool: PicturePool, directory: Path, options: LoopOptions, batch_size: int) -> None:
+def train_vae(vae: AutoencoderKL, pool: ImagePool, directory: Path, options: LoopOptions, batch_size: int) -> None:
     """Train in place, then set the shift and the scale that make latents of this world of mean 0 and deviation 1."""
-    train(vae, PictureBatches(pool, batch_size, options.seed), _loss, directory, options, title="VAE")
-    latents = encode_pictures(vae, pool.pictures[:1000])
+    train(vae, ImageBatches(pool, batch_size, options.seed), _loss, directory, options, title="VAE")
+    latents = encode_images(vae, pool.images[:1000])
     vae.register_to_config(shift_factor=0.0, scaling_factor=1.0)
     shift, deviation = latents.mean().item(), latents.std().item()
     vae.register_to_config(shift_factor=round(shift, 5), scaling_factor=round(1 / deviation, 5))
 
 
-def _loss(vae, pictures):
-    posterior = vae.encode(pictures).latent_dist
+def _loss(vae, images):
+    posterior = vae.encode(images).latent_dist
     drawn = vae.decode(posterior.sample()).sample.float()
-    error = drawn - pictures
+    error = drawn - images
     # Kullback-Leibler divergence from the unit normal, a latent value's mean.
     kl = 0.5 * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float()).mean()
     return {
@@ -53,27 +53,27 @@ def _loss(vae, pictures):
 
 
 @torch.no_grad()
-def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray, batch_size: int = 32) -> torch.Tensor:
+def encode_images(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 32) -> torch.Tensor:
     """uint8 (N, H, W, 3) -> latents (N, C, H/8, W/8) as the DiT sees them: the posterior's mean, shifted and scaled."""
     config = vae.config
     parts = []
-    for start in range(0, len(pictures), batch_size):
-        batch = to_tensor(pictures[start : start + batch_size]).to(vae.device, vae.dtype)
+    for start in range(0, len(images), batch_size):
+        batch = to_tensor(images[start : start + batch_size]).to(vae.device, vae.dtype)
         parts.append((vae.encode(batch).latent_dist.mean - config.shift_factor) * config.scaling_factor)
     return torch.cat(parts)
 
 
 @torch.no_grad()
 def reconstruction_psnr(
-    vae: AutoencoderKL, pictures: np.ndarray, batch_size: int = 32, device: torch.device | None = None
+    vae: AutoencoderKL, images: np.ndarray, batch_size: int = 32, device: torch.device | None = None
 ) -> float:
     """Mean peak signal-to-noise ratio in dB of uint8 (N, H, W, 3) pictures after a trip through the VAE.
 
     device: where it computes, if it waits somewhere else until it is called.
     """
     ratios = []
-    for start in range(0, len(pictures), batch_size):
-        batch = to_tensor(pictures[start : start + batch_size])
+    for start in range(0, len(images), batch_size):
+        batch = to_tensor(images[start : start + batch_size])
         latents = vae.encode(batch.to(device or vae.device, vae.dtype)).latent_dist.mean
         drawn = vae.decode(latents).sample.float().cpu().clamp(-1, 1)
         # Pixels range over 2, so the peak's square is 4.

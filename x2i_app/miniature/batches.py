@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from transformers import Qwen2_5OmniProcessor
 
 from x2i_app.encoders.qwen_vl import frame_options
+from x2i_app.miniature.audio_pool import AudioPool
 from x2i_app.miniature.conversations import (
     BASICS,
     MODALITIES,
@@ -24,12 +25,11 @@ from x2i_app.miniature.conversations import (
     typed,
 )
 from x2i_app.miniature.draw import draw_scene
-from x2i_app.miniature.hearing import SoundPool
 from x2i_app.miniature.reading import reading
 from x2i_app.miniature.screenshot import screenshot
 from x2i_app.specs import EncodingSpec
 
-_FILM_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at one a second
+_VIDEO_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at one a second
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ConversationBatches(Dataset):
 
     processor: Qwen2_5OmniProcessor
     spec: EncodingSpec
-    sounds: SoundPool
+    audios: AudioPool
     words_size: int
     media_size: int
     reading_steps: int
@@ -54,9 +54,9 @@ class ConversationBatches(Dataset):
     _source: Source = field(init=False, repr=False)
 
     def __post_init__(self):
-        heard = {recipe: index for index, recipe in enumerate(self.sounds.recipes)}
+        heard = {recipe: index for index, recipe in enumerate(self.audios.recipes)}
         object.__setattr__(self, "_heard", heard)
-        object.__setattr__(self, "_source", Source("train", self.sounds.by_voice))
+        object.__setattr__(self, "_source", Source("train", self.audios.by_voice))
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
         """The batches: in words alone, of screenshots (with `letters` and `tokens`, see `reading`), of another kind.
@@ -84,12 +84,12 @@ class ConversationBatches(Dataset):
         return self._batch(dialogues, rng) | {n: torch.stack([found[n] for found in written]) for n in written[0]}
 
     def _batch(self, dialogues: list[Dialogue], rng: random.Random) -> dict[str, torch.Tensor]:
-        frames = rng.choice(_FILM_FRAMES)
+        frames = rng.choice(_VIDEO_FRAMES)
         shown = [medium for dialogue in dialogues for exchange in dialogue for medium in exchange.shown]
         images = [render(medium, self.spec.image_size, rng) for medium in shown if MODALITIES[medium.kind] == "image"]
-        films = [shoot(medium, frames, self.spec, rng) for medium in shown if medium.kind == "film"]
-        features = [self.sounds.features[self._heard[medium]] for medium in shown if medium.kind == "sound"]
-        batch = collate(self.processor, self.spec, dialogues, images, films, features)
+        videos = [shoot(medium, frames, self.spec, rng) for medium in shown if medium.kind == "film"]
+        features = [self.audios.features[self._heard[medium]] for medium in shown if medium.kind == "sound"]
+        batch = collate(self.processor, self.spec, dialogues, images, videos, features)
         plainly = [(Exchange(dialogue[-1].answer, (), dialogue[-1].answer, None),) for dialogue in dialogues]
         return batch | {"plain": collate(self.processor, self.spec, plainly, [], [], [])}
 
@@ -99,7 +99,7 @@ def collate(
     spec: EncodingSpec,
     dialogues: list[Dialogue],
     images: list[Image.Image],
-    films: list[np.ndarray],
+    videos: list[np.ndarray],
     features: list[np.ndarray],
 ) -> dict[str, torch.Tensor]:
     """Arguments of the MLLM's forward pass, padded on the right, and `answer_mask` (B, S): True at an answer's tokens.
@@ -112,12 +112,12 @@ def collate(
     if images:
         inputs |= processor.image_processor(images=images, return_tensors="pt")
         counts["image"] = (inputs["image_grid_thw"].prod(-1) // merged).tolist()
-    if films:
+    if videos:
         options = frame_options(processor.video_processor, spec.max_video_pixels)
-        inputs |= processor.video_processor(videos=films, return_tensors="pt", **options)
+        inputs |= processor.video_processor(videos=videos, return_tensors="pt", **options)
         counts["video"] = (inputs["video_grid_thw"].prod(-1) // merged).tolist()
         inputs["video_second_per_grid"] = torch.full(
-            (len(films),), float(processor.video_processor.temporal_patch_size)
+            (len(videos),), float(processor.video_processor.temporal_patch_size)
         )
     if features:
         length = max(feature.shape[1] for feature in features)
@@ -190,5 +190,5 @@ def shoot(medium: Shown, frames: int, spec: EncodingSpec, rng: random.Random) ->
     """So many pictures (T, H, W, 3) of a film, one a second."""
     side = int(spec.max_video_pixels**0.5)
     drawn = side * rng.choice((1, 1, 2))
-    pictures = [draw_scene(medium.scene, drawn, medium.time + second, medium.seed) for second in range(frames)]
-    return np.stack([np.asarray(p.resize((side, side)) if drawn != side else p) for p in pictures])
+    images = [draw_scene(medium.scene, drawn, medium.time + second, medium.seed) for second in range(frames)]
+    return np.stack([np.asarray(p.resize((side, side)) if drawn != side else p) for p in images])

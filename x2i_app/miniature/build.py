@@ -31,13 +31,13 @@ from x2i_app.errors import X2IError
 from x2i_app.limits import LIMITS, Range, validate_integer
 from x2i_app.miniature import models, tokenizers
 from x2i_app.miniature.align import distill_align_net
-from x2i_app.miniature.autoencoder import encode_pictures, train_vae
+from x2i_app.miniature.audio_pool import audio_pool
+from x2i_app.miniature.autoencoder import encode_images, train_vae
 from x2i_app.miniature.batches import ConversationBatches
 from x2i_app.miniature.control import add_to_bundle, make_light_control
 from x2i_app.miniature.destination import claim, deliver, find_destination
-from x2i_app.miniature.hearing import sound_pool
 from x2i_app.miniature.mllm import train_mllm
-from x2i_app.miniature.pool import PicturePool, edit_pools, picture_pool
+from x2i_app.miniature.pool import ImagePool, edit_pools, image_pool
 from x2i_app.miniature.recipe import RECIPE, Recipe
 from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher
 from x2i_app.pipeline import X2IPipeline
@@ -64,7 +64,7 @@ class Builder:
         def make(directory: Path) -> None:
             vae = self._fresh(models.build_vae)
             options = self._options(self.recipe.vae)
-            train_vae(vae, self._pictures(), self.work / "vae", options, self.recipe.pictures)
+            train_vae(vae, self._images(), self.work / "vae", options, self.recipe.images)
             vae.save_pretrained(directory)
 
         return AutoencoderKL.from_pretrained(self._stage("vae", make)).eval()
@@ -75,11 +75,11 @@ class Builder:
         def make(directory: Path) -> None:
             tokenizer = Qwen2Tokenizer.from_pretrained(self._stage("mllm/tokenizer", self._mllm_tokenizer))
             processor = models.build_processor(tokenizer)
-            sounds = sound_pool(self.work / "sounds", self.recipe.sounds, processor.feature_extractor, seed=self.seed)
+            audios = audio_pool(self.work / "sounds", self.recipe.audios, processor.feature_extractor, seed=self.seed)
             mllm = self._fresh(models.build_mllm, tokenizer)
             recipe = self.recipe
             sizes = (recipe.sentences, recipe.shown, recipe.reading_steps, recipe.basic_steps)
-            data = ConversationBatches(processor, PRESET.encoding, sounds, *sizes, seed=self.seed)
+            data = ConversationBatches(processor, PRESET.encoding, audios, *sizes, seed=self.seed)
             train_mllm(mllm, data, self.work / "mllm", self._options(self.recipe.mllm))
             mllm.save_pretrained(directory)
             processor.save_pretrained(directory)
@@ -92,7 +92,7 @@ class Builder:
         """The folder of the trained teacher, in diffusers layout: transformer, text encoders and tokenizers."""
 
         def make(directory: Path) -> None:
-            pool, vae = self._pictures(), self.vae()
+            pool, vae = self._images(), self.vae()
             spoken = self._stage("teacher/tokenizers", self._teacher_tokenizers)
             clip_tokenizer = CLIPTokenizer.from_pretrained(spoken / "tokenizer")
             t5_tokenizer = T5TokenizerFast.from_pretrained(spoken / "tokenizer_2")
@@ -186,14 +186,14 @@ class Builder:
     def _options(self, options: LoopOptions) -> LoopOptions:
         return replace(options, seed=self.seed)
 
-    def _pictures(self) -> PicturePool:
-        return picture_pool(self.work / "pictures", self.recipe.scenes, split="train", seed=self.seed)
+    def _images(self) -> ImagePool:
+        return image_pool(self.work / "pictures", self.recipe.scenes, split="train", seed=self.seed)
 
-    def _latents(self, vae: AutoencoderKL, pool: PicturePool, path: Path) -> torch.Tensor:
+    def _latents(self, vae: AutoencoderKL, pool: ImagePool, path: Path) -> torch.Tensor:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16("cpu")):
-                latents = encode_pictures(vae, pool.pictures)
+                latents = encode_images(vae, pool.images)
             torch.save(latents.half(), path.with_suffix(".tmp"))
             path.with_suffix(".tmp").replace(path)
         return torch.load(path, weights_only=True)

@@ -16,13 +16,13 @@ from typing import Any
 from PIL import Image
 from tqdm.auto import tqdm
 
-from x2i_app.miniature.pool import PicturePool
+from x2i_app.miniature.pool import ImagePool
+from x2i_app.miniature.sentences import describe
 from x2i_app.miniature.tokenizers import T5_LENGTH
-from x2i_app.miniature.words import describe
 from x2i_app.models import LightControl
+from x2i_app.training.image_jobs import LightControlJob
 from x2i_app.training.loop_options import LoopOptions
 from x2i_app.training.options import write_settings
-from x2i_app.training.picture_jobs import LightControlJob
 
 WIDTHS, TIME_EMBED_DIM = (16, 32, 96), 64  # half a million parameters a double block
 _CANONICAL = 0.8  # share of captions in the wording of the MLLM's answers
@@ -41,7 +41,7 @@ class ControlOptions:
         return replace(self, pairs=8, batch_size=2, loop=replace(self.loop, **few))
 
 
-def write_edits(pools: tuple[PicturePool, PicturePool], path: Path, seed: int) -> None:
+def write_edits(pools: tuple[ImagePool, ImagePool], path: Path, seed: int) -> None:
     """A .tar shard of samples as `train light-control` reads them, two of a pair, and neither has lost anything.
 
     Each has what is shown as .webp, what is wanted as .png, and words for what is wanted as .txt.
@@ -56,8 +56,8 @@ def write_edits(pools: tuple[PicturePool, PicturePool], path: Path, seed: int) -
             for side, pool in enumerate(pools):
                 words = describe(pool.scenes[index], "en", None if rng.random() < _CANONICAL else rng)
                 files = {
-                    "webp": _encoded(pools[1 - side].pictures[index], "WEBP", lossless=True, method=0),
-                    "png": _encoded(pool.pictures[index], "PNG"),
+                    "webp": _encoded(pools[1 - side].images[index], "WEBP", lossless=True, method=0),
+                    "png": _encoded(pool.images[index], "PNG"),
                     "txt": words.encode(),
                 }
                 for extension, content in files.items():
@@ -74,7 +74,7 @@ def _encoded(pixels, form, **options):
 
 
 def make_light_control(
-    bundle: Path, pools: tuple[PicturePool, PicturePool], directory: Path, options: ControlOptions, seed: int
+    bundle: Path, pools: tuple[ImagePool, ImagePool], directory: Path, options: ControlOptions, seed: int
 ) -> Path:
     """The folder of a trained LightControl for the FLUX.1 in the folder `bundle`, whose T5 and CLIP say what to draw.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from x2i_app.errors import InvalidRequestError
+from x2i_app.miniature.audio import SILENT_KINDS, imagined, sounding
 from x2i_app.miniature.edits import random_edit
 from x2i_app.miniature.scene import (
     Scene,
@@ -19,8 +20,7 @@ from x2i_app.miniature.scene import (
     usual_places,
 )
 from x2i_app.miniature.screenshot import SCREENSHOT_LANGUAGES, typeset
-from x2i_app.miniature.sound import SILENT_KINDS, imagined, sounding
-from x2i_app.miniature.words import LANGUAGES, describe, sound_sentence
+from x2i_app.miniature.sentences import LANGUAGES, audio_sentence, describe
 from x2i_app.specs import Modality
 
 CODES = tuple(LANGUAGES)
@@ -65,21 +65,21 @@ class Source:
     """
 
     split: Split | None = "train"
-    sounds: tuple[tuple[Shown, ...], tuple[Shown, ...]] | None = None
+    audios: tuple[tuple[Shown, ...], tuple[Shown, ...]] | None = None
 
     def scene(self, rng: random.Random, things: int | None = None) -> Scene:
         return random_scene(rng, split=self.split, things=things)
 
-    def picture(self, rng: random.Random, scene: Scene) -> Shown:
+    def image(self, rng: random.Random, scene: Scene) -> Shown:
         return Shown("picture", scene, rng.randrange(1 << 30), rng.uniform(0, 4))
 
-    def sound(self, rng: random.Random, *, voiced: bool) -> Shown:
-        if self.sounds:
-            return rng.choice(self.sounds[0 if voiced else 1])
-        return random_sound(rng, self.split, voiced=voiced)
+    def audio(self, rng: random.Random, *, voiced: bool) -> Shown:
+        if self.audios:
+            return rng.choice(self.audios[0 if voiced else 1])
+        return random_audio(rng, self.split, voiced=voiced)
 
 
-def random_sound(rng: random.Random, split: Split | None, *, voiced: bool) -> Shown:
+def random_audio(rng: random.Random, split: Split | None, *, voiced: bool) -> Shown:
     """The recipe of a new sound: with at least one voice, or of a setting alone."""
     while True:
         scene = random_scene(rng, split=split, **({} if voiced else {"kinds": SILENT_KINDS}))
@@ -107,31 +107,31 @@ def talk(source: Source, rng: random.Random) -> Dialogue:
     return _changed_twice(source, rng, words(source, rng))
 
 
-def picture(source: Source, rng: random.Random) -> Dialogue:
+def image(source: Source, rng: random.Random) -> Dialogue:
     """A drawing, without a word."""
     scene = source.scene(rng)
-    return (_exchange("", (source.picture(rng, scene),), scene),)
+    return (_exchange("", (source.image(rng, scene),), scene),)
 
 
-def pictures(source: Source, rng: random.Random) -> Dialogue:
+def images(source: Source, rng: random.Random) -> Dialogue:
     """Two drawings to be brought together, two or three things in all."""
     scenes = [source.scene(rng, things=count) for count in rng.choice(((1, 1), (1, 2), (2, 1)))]
     things = [thing for scene in scenes for thing in scene.things]
     places = usual_places(len(things))
     together = tuple(replace(thing, place=place) for thing, place in zip(things, places, strict=True))
     wanted = Scene(scenes[0].sky, scenes[0].ground, together)
-    return (_exchange("", tuple(source.picture(rng, scene) for scene in scenes), wanted),)
+    return (_exchange("", tuple(source.image(rng, scene) for scene in scenes), wanted),)
 
 
-def film(source: Source, rng: random.Random) -> Dialogue:
+def video(source: Source, rng: random.Random) -> Dialogue:
     """A film, without a word."""
     scene = source.scene(rng)
-    return (_exchange("", (_film(rng, scene),), scene),)
+    return (_exchange("", (_video(rng, scene),), scene),)
 
 
-def sound(source: Source, rng: random.Random, voiced: bool | None = None) -> Dialogue:
+def audio(source: Source, rng: random.Random, voiced: bool | None = None) -> Dialogue:
     """A sound, without a word."""
-    heard = source.sound(rng, voiced=rng.random() < 0.8 if voiced is None else voiced)
+    heard = source.audio(rng, voiced=rng.random() < 0.8 if voiced is None else voiced)
     return (_exchange("", (heard,), imagined(sounding(heard.scene)), heard.scene),)
 
 
@@ -150,36 +150,36 @@ def typed(source: Source, rng: random.Random) -> Dialogue:
 def instruction(source: Source, rng: random.Random) -> Dialogue:
     """A drawing and what to change in it."""
     scene = source.scene(rng)
-    return (_edited(source, rng, scene, (source.picture(rng, scene),)),)
+    return (_edited(source, rng, scene, (source.image(rng, scene),)),)
 
 
-def film_and_words(source: Source, rng: random.Random) -> Dialogue:
+def video_and_words(source: Source, rng: random.Random) -> Dialogue:
     """A film and what to change in it."""
     scene = source.scene(rng)
-    return (_edited(source, rng, scene, (_film(rng, scene),)),)
+    return (_edited(source, rng, scene, (_video(rng, scene),)),)
 
 
-def sound_and_words(source: Source, rng: random.Random) -> Dialogue:
+def audio_and_words(source: Source, rng: random.Random) -> Dialogue:
     """A sound in which something has a voice, and what to change in what one imagines."""
-    heard = source.sound(rng, voiced=True)
+    heard = source.audio(rng, voiced=True)
     return (_edited(source, rng, imagined(sounding(heard.scene)), (heard,)),)
 
 
-def picture_and_sound(source: Source, rng: random.Random) -> Dialogue:
+def image_and_audio(source: Source, rng: random.Random) -> Dialogue:
     """A drawing, and the sound of another place."""
-    scene, heard = source.scene(rng), source.sound(rng, voiced=False)
-    return (_exchange("", (source.picture(rng, scene), heard), _moved(scene, heard)),)
+    scene, heard = source.scene(rng), source.audio(rng, voiced=False)
+    return (_exchange("", (source.image(rng, scene), heard), _moved(scene, heard)),)
 
 
-def picture_sound_and_words(source: Source, rng: random.Random) -> Dialogue:
+def image_audio_and_words(source: Source, rng: random.Random) -> Dialogue:
     """A drawing, the sound of another place, and what to change."""
-    scene, heard = source.scene(rng), source.sound(rng, voiced=False)
-    return (_edited(source, rng, _moved(scene, heard), (source.picture(rng, scene), heard)),)
+    scene, heard = source.scene(rng), source.audio(rng, voiced=False)
+    return (_edited(source, rng, _moved(scene, heard), (source.image(rng, scene), heard)),)
 
 
 def dialogue(source: Source, rng: random.Random) -> Dialogue:
     """Three turns: a description or a drawing, then two changes, each of what came out of the turn before."""
-    return _changed_twice(source, rng, rng.choice((words, words, picture))(source, rng))
+    return _changed_twice(source, rng, rng.choice((words, words, image))(source, rng))
 
 
 Kinds = dict[Callable[..., Dialogue], float]  # with how often each is trained
@@ -188,19 +188,19 @@ Kinds = dict[Callable[..., Dialogue], float]  # with how often each is trained
 TOLD: Kinds = {words: 1.0, words_and_change: 2.5, talk: 2.5}
 
 # What is learnt first of all the rest: to see and to hear. The rest is done with these.
-BASICS: Kinds = {picture: 4.0, sound: 1.0, film: 1.0}
+BASICS: Kinds = {image: 4.0, audio: 1.0, video: 1.0}
 
 # In the end; what is harder, or asked for more, more often. Screenshots have batches of their own.
 SHOWN: Kinds = {
-    picture: 2.0,
-    pictures: 3.5,
-    film: 1.0,
-    sound: 1.5,
+    image: 2.0,
+    images: 3.5,
+    video: 1.0,
+    audio: 1.5,
     instruction: 6.0,
-    film_and_words: 4.0,
-    sound_and_words: 1.0,
-    picture_and_sound: 1.0,
-    picture_sound_and_words: 3.5,
+    video_and_words: 4.0,
+    audio_and_words: 1.0,
+    image_and_audio: 1.0,
+    image_audio_and_words: 3.5,
     dialogue: 5.0,
 }
 
@@ -214,7 +214,7 @@ def _latin(rng):
     return rng.choice(SCREENSHOT_LANGUAGES)
 
 
-def _film(rng, scene):
+def _video(rng, scene):
     return Shown("film", scene, rng.randrange(1 << 30), rng.uniform(0, 4))
 
 
@@ -234,5 +234,5 @@ def _edited(source, rng, scene, shown):
 
 
 def _exchange(text, shown, wanted, heard=None):
-    answer = describe(wanted) if wanted else sound_sentence(heard)
+    answer = describe(wanted) if wanted else audio_sentence(heard)
     return Exchange(text, shown, answer, wanted)

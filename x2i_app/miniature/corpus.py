@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from x2i_app.miniature.edits import random_edit
 from x2i_app.miniature.languages import LANGUAGES
 from x2i_app.miniature.scene import random_scene
-from x2i_app.miniature.words import describe, sound_sentence
+from x2i_app.miniature.sentences import audio_sentence, describe
 
 
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
@@ -25,6 +25,6 @@ def corpus(n: int, seed: int = 0) -> Iterator[str]:
         elif kind < 0.4:
             yield describe(scene)
         elif kind < 0.42:
-            yield sound_sentence(scene)
+            yield audio_sentence(scene)
         else:
             yield describe(scene, language, rng)

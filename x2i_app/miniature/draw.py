@@ -33,22 +33,22 @@ def draw_scene(scene: Scene, size: int = 256, time: float = 0.0, seed: int = 0) 
         raise InvalidRequestError(f"size is {size}; it must be 32 to 1024 pixels.")
     time %= LOOP
     full = size * OVERSAMPLING
-    picture = backdrop(scene.sky, scene.ground, full).copy()
-    paint_sky(picture, scene.sky, seed, time)
-    paint_ground(picture, scene.sky, scene.ground, seed, time)
+    image = backdrop(scene.sky, scene.ground, full).copy()
+    paint_sky(image, scene.sky, seed, time)
+    paint_ground(image, scene.sky, scene.ground, seed, time)
     rng = random.Random(f"things {seed}")
     variations = {place: (rng.random(), rng.random(), rng.random()) for place in PLACES}
     for thing in scene.things:
-        _paint_thing(picture, scene, thing, variations[thing.place], time)
+        _paint_thing(image, scene, thing, variations[thing.place], time)
     if scene.ground == "sea":
-        paint_shore(picture, scene.sky, seed, time)
-    paint_weather(picture, scene.sky, seed, time)
-    return picture.reduce(OVERSAMPLING)
+        paint_shore(image, scene.sky, seed, time)
+    paint_weather(image, scene.sky, seed, time)
+    return image.reduce(OVERSAMPLING)
 
 
-def _paint_thing(picture, scene, thing, variation, time):
+def _paint_thing(image, scene, thing, variation, time):
     shape = SHAPES[thing.kind]
-    size = picture.height
+    size = image.height
     dx, dy, tilt, phase = _movement(thing.kind, time, variation[0])
     height = shape.height * (SMALL if thing.size == "small" else 1.0)
     x = CENTRES[thing.place] + 0.012 * (variation[0] - 0.5)
@@ -57,7 +57,7 @@ def _paint_thing(picture, scene, thing, variation, time):
         bottom = 0.31 + jitter + height / 2
     else:
         bottom = BASELINE - (0.03 if thing.size == "small" else 0.0) + jitter
-        _paint_footing(picture, scene, thing, x, bottom, height)
+        _paint_footing(image, scene, thing, x, bottom, height)
     sprite = _sprite(thing.kind, thing.colour, round(height * size), phase, scene.sky == "night")
     if variation[2] < 0.5 and thing.kind != "house":
         sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -69,9 +69,9 @@ def _paint_thing(picture, scene, thing, variation, time):
         round((x + dx) * size - sprite.width / 2),
         round((bottom + dy) * size - sprite.height + margin / 2),
     )
-    picture.paste(sprite, corner, sprite)
+    image.paste(sprite, corner, sprite)
     if not shape.flies and scene.ground == "sea" and thing.kind in SWIMS:
-        _paint_ripple(picture, scene, x + dx, bottom, height * shape.aspect)
+        _paint_ripple(image, scene, x + dx, bottom, height * shape.aspect)
 
 
 def _movement(kind, time, shift):
@@ -108,11 +108,11 @@ def _movement(kind, time, shift):
     return 0.0, 0.0, 0.0, 0
 
 
-def _paint_footing(picture, scene, thing, x, bottom, height):
+def _paint_footing(image, scene, thing, x, bottom, height):
     """A soft shadow on land, a puddle under what swims, an islet at sea under what does not."""
-    size = picture.height
+    size = image.height
     width = height * SHAPES[thing.kind].aspect
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     if scene.ground == "sea":
         if thing.kind not in SWIMS:
             for grow, drop, colour in (
@@ -135,13 +135,13 @@ def _paint_footing(picture, scene, thing, x, bottom, height):
     else:
         shadow = _shadow(round(1.1 * width * size), round(0.16 * height * size))
         corner = (round(x * size - shadow.width / 2), round(bottom * size - 0.55 * shadow.height))
-        picture.paste((24, 22, 56), corner, shadow)
+        image.paste((24, 22, 56), corner, shadow)
 
 
-def _paint_ripple(picture, scene, x, bottom, width):
+def _paint_ripple(image, scene, x, bottom, width):
     """Water over the lower edge of a swimming thing."""
-    size = picture.height
-    draw = ImageDraw.Draw(picture)
+    size = image.height
+    draw = ImageDraw.Draw(image)
     far, near = (under(scene.sky, colour) for colour in SURFACES["sea"])
     rx, ry = 0.5 * width, 0.016
     water = mix(far, near, 0.75)

@@ -21,7 +21,7 @@ from x2i_app.miniature.scene import (
     Thing,
     validate_word,
 )
-from x2i_app.miniature.words import UNSAID, language_of
+from x2i_app.miniature.sentences import UNSAID, language_of
 
 ACTIONS = ("sky", "ground", "colour", "size", "swap", "move", "add", "remove")
 _VALUES = {"sky": SKIES, "ground": GROUNDS, "colour": COLOURS, "size": SIZES, "swap": KINDS, "move": PLACES}

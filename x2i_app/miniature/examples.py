@@ -17,13 +17,13 @@ from x2i_app.miniature.world import (
     Edit,
     Scene,
     Thing,
+    audio,
     describe,
     draw_scene,
-    film,
     imagined,
     screenshot,
-    sound,
     sounding,
+    video,
 )
 
 _SNOW_AT_NIGHT = Scene("night", "snow", (Thing("house", "red", "left"), Thing("tree", "green", "right")))
@@ -46,8 +46,8 @@ DRAWINGS = {
     "boat-at-sunset": _EVENING_SEA,
     "balloon-over-meadow": _MEADOW,
 }
-FILMS = {"house-and-tree-on-snow": _SNOW_AT_NIGHT, "rocket-at-night": _ROCKET}
-SOUNDS = {"house-and-tree-on-snow": _SNOW_AT_NIGHT, "car-and-cat": _STREET, "rain-at-sea": _ONLY_RAIN_AT_SEA}
+VIDEOS = {"house-and-tree-on-snow": _SNOW_AT_NIGHT, "rocket-at-night": _ROCKET}
+AUDIOS = {"house-and-tree-on-snow": _SNOW_AT_NIGHT, "car-and-cat": _STREET, "rain-at-sea": _ONLY_RAIN_AT_SEA}
 
 PROMPTS = (
     ("en", "a red house and a green tree on snow at night"),
@@ -92,13 +92,13 @@ def write_examples(output: Path) -> list[Path]:
         draw_scene(scene, 256, seed=3).save(written[-1], optimize=True)
     written.append(folders["images"] / "screenshot.png")
     screenshot(PROMPTS[0][1], 256, seed=5).save(written[-1], optimize=True)
-    for name, scene in SOUNDS.items():
+    for name, scene in AUDIOS.items():
         written.append(folders["audios"] / f"{name}.wav")
-        write_wav(written[-1], sound(scene, seed=3))
-    for name, scene in FILMS.items():
+        write_wav(written[-1], audio(scene, seed=3))
+    for name, scene in VIDEOS.items():
         written.append(folders["videos"] / f"{name}.mp4")
-        frames, fps = film(scene, 4, 12, 256, seed=3)
-        write_mp4(written[-1], frames, fps, sound(scene, seed=3))
+        frames, fps = video(scene, 4, 12, 256, seed=3)
+        write_mp4(written[-1], frames, fps, audio(scene, seed=3))
     for name, content in (("prompts", _prompts()), ("edits", _edits()), ("fusion", _fusion())):
         written.append(output / f"{name}.json")
         written[-1].write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

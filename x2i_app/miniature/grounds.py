@@ -25,31 +25,31 @@ KERB = 0.675  # of the picture's height, where the pavement ends
 @lru_cache(maxsize=64)
 def backdrop(sky: str, ground: str, size: int) -> Image.Image:
     """The gradients of sky and ground, without anything that varies. Copy it before painting."""
-    picture = Image.new("RGB", (size, size))
+    image = Image.new("RGB", (size, size))
     horizon = round(HORIZON * size)
-    picture.paste(gradient(GRADIENTS[sky], size, horizon), (0, 0))
+    image.paste(gradient(GRADIENTS[sky], size, horizon), (0, 0))
     colours = tuple(under(sky, colour, ground) for colour in SURFACES[ground])
-    picture.paste(gradient(colours, size, size - horizon), (0, horizon))
+    image.paste(gradient(colours, size, size - horizon), (0, horizon))
     if ground == "street":
-        _pave(picture, sky)
-    return picture
+        _pave(image, sky)
+    return image
 
 
-def paint_ground(picture: Image.Image, sky: str, ground: str, seed: int, time: float):
+def paint_ground(image: Image.Image, sky: str, ground: str, seed: int, time: float):
     """Hills, houses far away, tufts, ripples or waves: what makes the surface what it is."""
     rng = random.Random(f"ground {seed}")
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     # A low sun may have painted over the horizon.
-    horizon = round(HORIZON * picture.height)
-    plain = backdrop(sky, ground, picture.height).crop((0, horizon, picture.width, picture.height))
-    picture.paste(plain, (0, horizon))
-    _PAINTERS[ground](draw, picture.height, sky, rng, time)
+    horizon = round(HORIZON * image.height)
+    plain = backdrop(sky, ground, image.height).crop((0, horizon, image.width, image.height))
+    image.paste(plain, (0, horizon))
+    _PAINTERS[ground](draw, image.height, sky, rng, time)
 
 
-def paint_shore(picture: Image.Image, sky: str, seed: int, time: float):
+def paint_shore(image: Image.Image, sky: str, seed: int, time: float):
     """The nearest wave of the sea, in front of everything that swims."""
-    draw = ImageDraw.Draw(picture)
-    size = picture.height
+    draw = ImageDraw.Draw(image)
+    size = image.height
     base = under(sky, SURFACES["sea"][1])
     drift = 0.02 * math.sin(2 * math.pi * time / LOOP) + (seed % 7) / 70
     _wave_band(draw, size, 0.925, 0.012, 0.1, drift, lighter(base, 0.16))
@@ -155,9 +155,9 @@ def _sea(draw, size, sky, rng, time):
             draw.arc(box, 200, 340, fill=foam, width=max(1, size // 128))
 
 
-def _pave(picture, sky):
-    draw = ImageDraw.Draw(picture)
-    size = picture.height
+def _pave(image, sky):
+    draw = ImageDraw.Draw(image)
+    size = image.height
     pavement, edge, paint = (under(sky, c) for c in ((206, 198, 190), (168, 162, 160), (246, 240, 222)))
     draw.rectangle((0, HORIZON * size, size, KERB * size), fill=pavement)
     draw.rectangle((0, KERB * size, size, (KERB + 0.014) * size), fill=edge)

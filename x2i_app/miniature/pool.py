@@ -22,11 +22,11 @@ _CHUNK = 250
 
 
 @dataclass(frozen=True)
-class PicturePool:
+class ImagePool:
     """scenes: N scenes. pictures: their pictures, uint8 (N, size, size, 3)."""
 
     scenes: list[Scene]
-    pictures: np.ndarray
+    images: np.ndarray
 
 
 def pool_scene(index: int, split: Split | None, seed: int) -> tuple[Scene, random.Random]:
@@ -35,19 +35,19 @@ def pool_scene(index: int, split: Split | None, seed: int) -> tuple[Scene, rando
     return random_scene(rng, split=split), rng
 
 
-def pool_picture(index: int, split: Split | None, seed: int, edited: bool = False) -> tuple[Scene, float, int]:
+def pool_image(index: int, split: Split | None, seed: int, edited: bool = False) -> tuple[Scene, float, int]:
     """Scene, moment and seed of the picture at an index of a pool, as `draw_scene` takes them.
 
     edited: after a random edit of that scene; moment and seed stay, and so does every pixel that the edit leaves alone.
     """
     scene, rng = pool_scene(index, split, seed)
-    moment, picture_seed = rng.uniform(0, LOOP), rng.randrange(1 << 30)
+    moment, image_seed = rng.uniform(0, LOOP), rng.randrange(1 << 30)
     if edited:
         scene = random_edit(scene, rng, split=split).apply(scene)
-    return scene, moment, picture_seed
+    return scene, moment, image_seed
 
 
-def picture_pool(
+def image_pool(
     directory: Path,
     count: int,
     *,
@@ -56,7 +56,7 @@ def picture_pool(
     size: int = 128,
     edited: bool = False,
     processes: int = 2,
-) -> PicturePool:
+) -> ImagePool:
     """`count` random scenes, each drawn once with its own seed and moment; rendered in parallel, kept in `directory`.
 
     A killed run goes on after the last chunk that was complete; the same arguments give the same pool. A larger pool
@@ -71,18 +71,16 @@ def picture_pool(
     ]
     if missing:
         run_in_processes(_render, missing, processes, title="drawing", unit=f"x{_CHUNK}")
-    pictures = np.empty((count, size, size, 3), np.uint8)
+    images = np.empty((count, size, size, 3), np.uint8)
     for path, start in zip(paths, starts, strict=True):
-        part = pictures[start : start + _CHUNK]
+        part = images[start : start + _CHUNK]
         part[:] = np.load(path)[: len(part)]
-    return PicturePool([pool_picture(index, split, seed, edited)[0] for index in range(count)], pictures)
+    return ImagePool([pool_image(index, split, seed, edited)[0] for index in range(count)], images)
 
 
-def edit_pools(directory: Path, count: int, seed: int = 0) -> tuple[PicturePool, PicturePool]:
+def edit_pools(directory: Path, count: int, seed: int = 0) -> tuple[ImagePool, ImagePool]:
     """`count` pictures that training may show, before and after one edit each."""
-    before, after = (
-        picture_pool(directory, count, split="train", seed=seed, edited=edited) for edited in (False, True)
-    )
+    before, after = (image_pool(directory, count, split="train", seed=seed, edited=edited) for edited in (False, True))
     return before, after
 
 
@@ -111,11 +109,11 @@ def _end_with_parent():
 
 def _render(task):
     path, start, split, seed, size, edited = task
-    pictures = np.empty((_CHUNK, size, size, 3), np.uint8)
+    images = np.empty((_CHUNK, size, size, 3), np.uint8)
     for offset in range(_CHUNK):
-        scene, moment, picture_seed = pool_picture(start + offset, split, seed, edited)
-        pictures[offset] = draw_scene(scene, size, moment, picture_seed)
-    save_array(path, pictures)
+        scene, moment, image_seed = pool_image(start + offset, split, seed, edited)
+        images[offset] = draw_scene(scene, size, moment, image_seed)
+    save_array(path, images)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -20,8 +20,8 @@ class Recipe:
     """
 
     scenes: int
-    sounds: int
-    pictures: int
+    audios: int
+    images: int
     captions: int
     sentences: int
     shown: int
@@ -38,8 +38,8 @@ class Recipe:
         few = {"steps": steps, "warmup_steps": 1, "checkpoint_every": steps, "workers": 0}
         return Recipe(
             scenes=250,
-            sounds=100,
-            pictures=2,
+            audios=100,
+            images=2,
             captions=8,
             sentences=4,
             shown=2,
@@ -57,8 +57,8 @@ class Recipe:
 # same warm-up and learning rate, batches of 6 and 8).
 RECIPE = Recipe(
     scenes=24_000,
-    sounds=3_000,
-    pictures=6,
+    audios=3_000,
+    images=6,
     captions=48,
     sentences=20,
     shown=12,

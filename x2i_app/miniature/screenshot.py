@@ -43,11 +43,11 @@ def screenshot(text: str, size: int = 256, seed: int = 0) -> Image.Image:
     if not _SIDE <= size <= 1024:
         raise InvalidRequestError(f"size is {size}; it must be {_SIDE} to 1024 pixels.")
     paper, ink = _PAPERS[_random(seed).randrange(len(_PAPERS))]
-    picture = Image.new("RGB", (_SIDE, _SIDE), paper)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (_SIDE, _SIDE), paper)
+    draw = ImageDraw.Draw(image)
     for letter, column, row in typeset(text, seed):
         draw.text((column * _CELL[0] + 1, row * _CELL[1] + 2), letter, font=_font(), fill=ink)
-    return picture.resize((size, size), Image.Resampling.NEAREST if size % _SIDE == 0 else Image.Resampling.BICUBIC)
+    return image.resize((size, size), Image.Resampling.NEAREST if size % _SIDE == 0 else Image.Resampling.BICUBIC)
 
 
 def typeset(text: str, seed: int) -> list[tuple[str, int, int]]:

@@ -62,37 +62,37 @@ def gradient(colours: tuple[Colour, ...], width: int, height: int) -> Image.Imag
     return Image.fromarray(column).resize((width, height), Image.Resampling.NEAREST)
 
 
-def paint_sky(picture: Image.Image, sky: str, seed: int, time: float):
+def paint_sky(image: Image.Image, sky: str, seed: int, time: float):
     """Sun or moon, stars and clouds onto a picture that already has the gradient."""
     rng = random.Random(f"sky {seed}")
     # Between the places, where it hides behind nothing.
     x = rng.choice((1 / 3, 2 / 3)) + rng.uniform(-0.03, 0.03)
     y = rng.uniform(0.12, 0.17)
     if sky == "night":
-        _paint_stars(picture, rng, time)
+        _paint_stars(image, rng, time)
     light = {"day": _sun, "night": _moon, "sunset": _evening_sun}.get(sky)
     if light:
-        size = picture.height
+        size = image.height
         glow = light(size)
         y = HORIZON - 0.04 if sky == "sunset" else y
         y += 0.008 * math.sin(2 * math.pi * time / LOOP)
-        _paste(picture, glow, x, y)
+        _paste(image, glow, x, y)
     colour, opacity, count = CLOUDS[sky]
     for index in range(count):
-        cloud = _cloud(picture.height, colour, opacity, rng.randrange(4))
+        cloud = _cloud(image.height, colour, opacity, rng.randrange(4))
         x = (index + rng.uniform(0.25, 0.75)) / count
         y = rng.uniform(0.05, 0.2) if sky in ("rain", "snowfall") else rng.uniform(0.08, 0.36)
         drift = 0.035 * math.sin(2 * math.pi * (time / LOOP + rng.random() * 0.25))
-        _paste(picture, cloud, x + drift, y)
+        _paste(image, cloud, x + drift, y)
 
 
-def paint_weather(picture: Image.Image, sky: str, seed: int, time: float):
+def paint_weather(image: Image.Image, sky: str, seed: int, time: float):
     """Rain or snow in front of everything, thin enough to see through."""
     if sky not in ("rain", "snowfall"):
         return
     rng = random.Random(f"weather {seed}")
-    size = picture.height
-    draw = ImageDraw.Draw(picture)
+    size = image.height
+    draw = ImageDraw.Draw(image)
     if sky == "rain":
         for _ in range(54):
             x, y, length = rng.uniform(0, 1.1), rng.random(), rng.uniform(0.035, 0.065)
@@ -111,9 +111,9 @@ def paint_weather(picture: Image.Image, sky: str, seed: int, time: float):
         draw.ellipse(((x - r) * size, (y - r) * size, (x + r) * size, (y + r) * size), fill=(255, 255, 255))
 
 
-def _paint_stars(picture, rng, time):
-    size = picture.height
-    draw = ImageDraw.Draw(picture)
+def _paint_stars(image, rng, time):
+    size = image.height
+    draw = ImageDraw.Draw(image)
     for _ in range(26):
         x, y, r = rng.random() * size, rng.uniform(0.0, 0.52) * size, rng.choice((0.004, 0.005, 0.008)) * size
         shine = 0.55 + 0.45 * math.sin(2 * math.pi * (rng.choice((1, 2)) * time / LOOP + rng.random()))
@@ -180,7 +180,7 @@ def _cloud(size, colour, opacity, variant):
     return shade
 
 
-def _paste(picture, sprite, x, y):
+def _paste(image, sprite, x, y):
     """Paste a sprite with its centre at (x, y), in picture heights."""
-    corner = (round(x * picture.width - sprite.width / 2), round(y * picture.height - sprite.height / 2))
-    picture.paste(sprite, corner, sprite)
+    corner = (round(x * image.width - sprite.width / 2), round(y * image.height - sprite.height / 2))
+    image.paste(sprite, corner, sprite)

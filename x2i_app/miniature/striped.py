@@ -8,27 +8,27 @@ from PIL import Image
 
 from x2i_app.miniature.draw import draw_scene
 from x2i_app.miniature.scene import random_scene
-from x2i_app.miniature.words import describe
+from x2i_app.miniature.sentences import describe
 
 _WIDTH = 8  # pixels of a stripe at 128 pixels, across and down
 _DARK = 0.45  # what is left of the light in a dark stripe
 
 
-def stripe(picture: Image.Image) -> Image.Image:
+def stripe(image: Image.Image) -> Image.Image:
     """The same RGB picture with dark stripes from the lower left to the upper right."""
-    light = np.where(_is_dark(picture), _DARK, 1.0)[..., None]
-    return Image.fromarray((np.asarray(picture) * light).round().astype(np.uint8))
+    light = np.where(_is_dark(image), _DARK, 1.0)[..., None]
+    return Image.fromarray((np.asarray(image) * light).round().astype(np.uint8))
 
 
-def stripedness(picture: Image.Image) -> float:
+def stripedness(image: Image.Image) -> float:
     """How much darker the stripes are, as a share of the light between them: 0 for none, 0.55 for `stripe`'s."""
-    pixels, dark = np.asarray(picture, float).mean(axis=2), _is_dark(picture)
+    pixels, dark = np.asarray(image, float).mean(axis=2), _is_dark(image)
     return float(1 - pixels[dark].mean() / pixels[~dark].mean())
 
 
-def _is_dark(picture: Image.Image) -> np.ndarray:
-    rows, columns = np.indices((picture.height, picture.width))
-    return (rows + columns) // max(1, _WIDTH * picture.width // 128) % 2 == 1
+def _is_dark(image: Image.Image) -> np.ndarray:
+    rows, columns = np.indices((image.height, image.width))
+    return (rows + columns) // max(1, _WIDTH * image.width // 128) % 2 == 1
 
 
 def write_striped(directory: Path, count: int) -> None:

@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
+from x2i_app.miniature.audio import sounding
 from x2i_app.miniature.scene import COLOURS, GROUNDS, KINDS, PLACES, SIZES, SKIES, Scene
-from x2i_app.miniature.sound import sounding
-from x2i_app.miniature.words import describe, sound_sentence
+from x2i_app.miniature.sentences import audio_sentence, describe
 from x2i_app.training.flow import FlowMatching
 from x2i_app.training.loop import LoopOptions, train
 
@@ -108,7 +108,7 @@ def _caption(scene, rng):
     things = {thing.place: thing for thing in scene.things}
     attributes = [SKIES.index(scene.sky), GROUNDS.index(scene.ground)]
     if not sounding(scene).kinds and rng.random() < _SETTING:
-        return sound_sentence(scene), attributes + [_UNTOLD] * (3 * len(PLACES))
+        return audio_sentence(scene), attributes + [_UNTOLD] * (3 * len(PLACES))
     for place in PLACES:
         if thing := things.get(place):
             attributes += [KINDS.index(thing.kind), COLOURS.index(thing.colour), SIZES.index(thing.size)]

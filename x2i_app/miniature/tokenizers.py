@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer, Qwen2Tokenizer, T5TokenizerFast
 from x2i_app.miniature.corpus import corpus
 from x2i_app.miniature.models import MEDIA_TOKENS, train_tokenizer
 from x2i_app.miniature.scene import random_scene
-from x2i_app.miniature.words import describe
+from x2i_app.miniature.sentences import describe
 
 # Tokens; no English sentence of the world is longer.
 T5_LENGTH = 44

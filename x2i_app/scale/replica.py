@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, X2IError, explain_failure
-from x2i_app.jobs import Phase, Progress
-from x2i_app.relay import Moment
 from x2i_app.request import GenerationRequest
 from x2i_app.scale.cluster import stand_in
-from x2i_app.scale.parcel import unpack
+from x2i_app.serving.engine import Engine
+from x2i_app.serving.file_transfer import unpack
+from x2i_app.serving.job_events import Moment
+from x2i_app.serving.jobs import Phase, Progress
 from x2i_app.settings import Settings
 from x2i_app.specs import EncodingSpec, FluxSpec
 

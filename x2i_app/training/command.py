@@ -14,8 +14,8 @@ from accelerate import PartialState
 from x2i_app.settings import SentenceParser
 from x2i_app.training.captions_job import CaptionsJob
 from x2i_app.training.distill_job import DistillJob
+from x2i_app.training.image_jobs import LightControlJob, LoRAJob
 from x2i_app.training.options import add_flags, build, read_file, write_settings
-from x2i_app.training.picture_jobs import LightControlJob, LoRAJob
 from x2i_app.training.precision import training_device
 
 

@@ -89,15 +89,15 @@ class Comparison:
             )
 
     def _noisy_latents(
-        self, pictures: torch.Tensor | None, prompt_embeds: torch.Tensor, pooled: torch.Tensor
+        self, images: torch.Tensor | None, prompt_embeds: torch.Tensor, pooled: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents (B, tokens, channels) and the timestep (B,), 0-1000, of each."""
         if self.options.sigmas != "logit_normal":
             return self._go_along(prompt_embeds, pooled)
-        pictures = FluxPipeline._pack_latents(pictures.to(self.device), *pictures.shape)
-        sigmas = torch.sigmoid(torch.randn(len(pictures), 1, 1, device=self.device))
-        sigmas = shift_sigmas(sigmas, pictures.shape[1], self.scheduler.config)
-        noisy = (1 - sigmas) * pictures + sigmas * torch.randn_like(pictures)
+        images = FluxPipeline._pack_latents(images.to(self.device), *images.shape)
+        sigmas = torch.sigmoid(torch.randn(len(images), 1, 1, device=self.device))
+        sigmas = shift_sigmas(sigmas, images.shape[1], self.scheduler.config)
+        noisy = (1 - sigmas) * images + sigmas * torch.randn_like(images)
         return noisy.to(self.transformer.dtype), 1000 * sigmas.flatten()
 
     def _go_along(self, prompt_embeds: torch.Tensor, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

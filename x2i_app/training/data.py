@@ -22,7 +22,7 @@ from x2i_app.errors import InvalidRequestError, TrainingError
 from x2i_app.request import validate_text
 
 _ALTERNATIVES = re.compile(r"\{([^{}]+)\}")
-PICTURES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "png", "webp")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _FORMS = (
     "give a .tar, .jsonl or .txt file, a folder, or several of them by a pattern such as shards/*.tar or {000..099}.tar"
@@ -199,7 +199,7 @@ class Captioned:
 
     caption: str
     taught: str
-    picture: Place | None = None
+    image: Place | None = None
 
 
 def read_captions(
@@ -240,8 +240,8 @@ def _read_captioned(sample: Sample, caption_field: str, taught_field: str | None
     content = {} if "txt" in sample.parts and taught_field is None else sample.read_json()
     caption = _clean(sample.read("txt") if "txt" in sample.parts else _field(content, caption_field))
     taught = caption if taught_field is None else _clean(_field(content, taught_field))
-    pictures = [sample.parts[extension] for extension in PICTURES if extension in sample.parts]
-    return Captioned(caption, taught, pictures[0] if pictures else None)
+    images = [sample.parts[extension] for extension in IMAGES if extension in sample.parts]
+    return Captioned(caption, taught, images[0] if images else None)
 
 
 def _field(content: Mapping[str, Any], name: str) -> Any:

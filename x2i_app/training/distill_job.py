@@ -21,10 +21,10 @@ from x2i_app.training.comparison import FluxParts
 from x2i_app.training.data import Broken, Captioned, read_captions
 from x2i_app.training.distill import cache_dtype, check_teacher, distill_cached
 from x2i_app.training.distill_options import DistillOptions
+from x2i_app.training.images import encode_images, open_image
 from x2i_app.training.loop_options import LoopOptions
 from x2i_app.training.options import option
 from x2i_app.training.parts import default_flux, load_mllm, load_teacher, read_flux_config
-from x2i_app.training.pictures import encode_pictures, open_picture
 from x2i_app.training.precision import training_device
 from x2i_app.training.sharding import check_sharding, shard_frozen
 
@@ -74,7 +74,7 @@ class DistillJob:
         # 2. FLUX
         flux = FluxParts(*load_flux(flux_source, dtype))
         quantize(flux.transformer, self.precision, device)
-        latents = self._read_pictures(flux, data, device) if self.distill.sigmas == "logit_normal" else None
+        latents = self._read_images(flux, data, device) if self.distill.sigmas == "logit_normal" else None
         if self.gradient_checkpointing:
             flux.transformer.enable_gradient_checkpointing()
         if self.shard:
@@ -128,8 +128,8 @@ class DistillJob:
             return LiveTeacher(teacher, captions, length)
         return encode_teacher(teacher, captions, self.output, length, cache_dtype(self.loop))
 
-    def _read_pictures(self, flux: FluxParts, data: Sequence[Captioned], device: torch.device) -> CaptionCache:
-        places = [each.picture for each in data if each.picture]
+    def _read_images(self, flux: FluxParts, data: Sequence[Captioned], device: torch.device) -> CaptionCache:
+        places = [each.image for each in data if each.image]
         if len(places) < len(data):
             raise TrainingError(
                 f"{len(data) - len(places)} of {len(data)} captions have no picture beside them, which sigmas: "
@@ -137,10 +137,10 @@ class DistillJob:
             )
         flux.vae.to(device)
         named = {str(place): place for place in places}
-        return encode_pictures(
+        return encode_images(
             flux.vae,
             list(map(str, places)),
-            lambda name: open_picture(named[name].read()),
+            lambda name: open_image(named[name].read()),
             self.output / "latents",
             self.distill.resolution,
             cache_dtype(self.loop),

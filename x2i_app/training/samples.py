@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageOps
 from x2i_app.training.captions import CaptionBatches
 from x2i_app.training.comparison import FluxParts
 from x2i_app.training.distill_options import DistillOptions
-from x2i_app.training.picture_data import PictureBatches
+from x2i_app.training.image_data import ImageBatches
 
 _TILE, _GAP, _NAME, _LINE = 256, 8, 32, 14  # pixels
 _LINES, _CHARACTERS = 4, 40  # of a caption
@@ -71,20 +71,20 @@ class SampleSheets:
         _write(self.directory, step, self.captions, {"teacher": self._taught, f"student, step {step}": drawn})
 
 
-class PictureSheets:
+class ImageSheets:
     """Called with a LoRA or a LightControl and a step, writes such a sheet: one of the first pictures a column.
 
     Below its words are its source, if it has one, the picture itself, and what FLUX draws of the words from the noise
     of its own seed, without what is trained (drawn once) and with it. name: of what is trained.
     """
 
-    def __init__(self, draw: Drawing, batches: PictureBatches, count: int, directory: Path, name: str, act: Act):
+    def __init__(self, draw: Drawing, batches: ImageBatches, count: int, directory: Path, name: str, act: Act):
         self.draw, self.batches, self.directory, self.name, self.act = draw, batches, directory, name, act
-        pictures = batches.pictures[:count]
-        self.words = [picture.words for picture in pictures]
-        self.sources = [picture.image(picture.source) if picture.source else None for picture in pictures]
+        images = batches.images[:count]
+        self.words = [image.words for image in images]
+        self.sources = [image.image(image.source) if image.source else None for image in images]
         self._rows = {"source": self.sources} if all(self.sources) else {}
-        self._rows["picture"] = [picture.image(picture.target) for picture in pictures]
+        self._rows["picture"] = [image.image(image.target) for image in images]
 
     @torch.no_grad()
     def __call__(self, trained: torch.nn.Module, step: int) -> None:
@@ -121,11 +121,11 @@ def compose(captions: Sequence[str], rows: dict[str, list[Image.Image]]) -> Imag
     draw = ImageDraw.Draw(sheet)
     for column, caption in enumerate(captions):
         draw.text((_GAP + column * step, _GAP), _wrapped(caption), fill=_INK)
-    for row, (name, pictures) in enumerate(rows.items()):
+    for row, (name, images) in enumerate(rows.items()):
         top = head + row * (_NAME + step)
         draw.text((_GAP, top + _GAP), name, fill=_INK)
-        for column, picture in enumerate(pictures):
-            tile = ImageOps.fit(picture.convert("RGB"), (_TILE, _TILE), Image.Resampling.BICUBIC)
+        for column, image in enumerate(images):
+            tile = ImageOps.fit(image.convert("RGB"), (_TILE, _TILE), Image.Resampling.BICUBIC)
             sheet.paste(tile, (_GAP + column * step, top + _NAME))
     return sheet
 

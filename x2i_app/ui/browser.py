@@ -4,11 +4,11 @@ sentences for files that it refuses, and pictures that are asked for again.
 
 import json
 
-from x2i_app.ui import texts
-from x2i_app.ui.gradio_words import GRADIO_LABELS
-from x2i_app.ui.languages import LANGUAGES
+from x2i_app.ui.http.uploads import UPLOAD_BYTES
+from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n.gradio_strings import GRADIO_LABELS
+from x2i_app.ui.i18n.languages import LANGUAGES
 from x2i_app.ui.theme import NARROW
-from x2i_app.ui.uploads import UPLOAD_BYTES
 
 _WORDS = {
     language: {

@@ -9,15 +9,15 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from x2i_app.engine import Engine
 from x2i_app.errors import X2IError
-from x2i_app.jobs import Job
 from x2i_app.request import SETTINGS, GenerationRequest
-from x2i_app.ui import texts
-from x2i_app.ui.lobby import arrived
+from x2i_app.serving.engine import Engine
+from x2i_app.serving.jobs import Job
+from x2i_app.ui.http.admission import arrived
+from x2i_app.ui.http.disk_space import check_room
+from x2i_app.ui.i18n import texts
 from x2i_app.ui.loras import lora_pairs
-from x2i_app.ui.running import Audience, as_gradio_error
-from x2i_app.ui.space import check_room
+from x2i_app.ui.progress import Audience, as_gradio_error
 from x2i_app.ui.tabs import Tab
 
 

@@ -5,26 +5,26 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.events import Dependency
 
-from x2i_app.engine import Engine
 from x2i_app.limits import LIMITS, Range
 from x2i_app.request import SETTINGS
-from x2i_app.ui import texts
-from x2i_app.ui.after import build_after, build_restore, build_visit, connect_after, connect_discretion
+from x2i_app.serving.engine import Engine
 from x2i_app.ui.browser import TURN_LIGHT
+from x2i_app.ui.conversation import Thread, build_thread, connect_thread
 from x2i_app.ui.handlers import drawing_handler
-from x2i_app.ui.languages import language_of
+from x2i_app.ui.history import Discreet
+from x2i_app.ui.history_panel import build_after, build_restore, build_session, connect_after, connect_discretion
+from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n.languages import language_of
+from x2i_app.ui.input_preview import build_seen
 from x2i_app.ui.memory_panel import build_memory_panel
+from x2i_app.ui.model_notice import Notice, build_notice, connect_notices
 from x2i_app.ui.model_panel import Panel, build_panel, chosen, connect_panel, show_facts
-from x2i_app.ui.onward import build_onward, connect_onward
 from x2i_app.ui.page import Page
-from x2i_app.ui.running import OUTPUTS, Audience, cancel_handler, finding_handler, status_handler
-from x2i_app.ui.seen import build_seen
-from x2i_app.ui.serving import Notice, build_notice, connect_notices
-from x2i_app.ui.session import Discreet
+from x2i_app.ui.progress import OUTPUTS, Audience, cancel_handler, finding_handler, status_handler
+from x2i_app.ui.result_actions import build_onward, connect_onward
 from x2i_app.ui.sizes import build_sizes
 from x2i_app.ui.tabs import TABS, Tab, unconverted
 from x2i_app.ui.theme import NARROW
-from x2i_app.ui.thread import Thread, build_thread, connect_thread
 
 # Jobs wait in the engine's own queue, which is fair between visitors; Gradio only carries their news.
 _NO_LIMIT = None
@@ -35,7 +35,7 @@ _EASEL = "easel"
 class Result:
     """The right side of the page."""
 
-    pictures: gr.Gallery
+    images: gr.Gallery
     progress: gr.HTML
     words: gr.Textbox
     report: gr.JSON
@@ -70,13 +70,13 @@ def build_page(engine: Engine) -> Page:
                 result = _build_result()
                 after = build_after()
                 onward = build_onward()
-        visit = build_visit()
+        session = build_session()
         discreet = Discreet()
         connect_after(
             engine,
             after,
             restore,
-            visit,
+            session,
             result,
             tabs,
             drawn,
@@ -84,7 +84,7 @@ def build_page(engine: Engine) -> Page:
             panel.loras,
             discreet,
         )
-        connect_onward(engine, onward, result, visit.kept, tabs, drawn, looks)
+        connect_onward(engine, onward, result, session.kept, tabs, drawn, looks)
         connect_discretion(metadata, discreet)
         audience = Audience(engine, discreet)
         for tab, button, inputs in drawn:
@@ -224,8 +224,8 @@ def _build_settings(engine: Engine, drawn: list) -> tuple[list[gr.components.Com
         with gr.Row():
             width = slider("width", LIMITS.width, flux.resolution)
             height = slider("height", LIMITS.height, flux.resolution)
-        pictures = [component for _, _, inputs in drawn for component in inputs]
-        build_sizes(engine, width, height, [c for c in pictures if isinstance(c, (gr.Image, gr.Gallery))])
+        images = [component for _, _, inputs in drawn for component in inputs]
+        build_sizes(engine, width, height, [c for c in images if isinstance(c, (gr.Image, gr.Gallery))])
         with gr.Row():
             steps = slider("steps", LIMITS.num_inference_steps, flux.num_inference_steps)
             count = slider("count", LIMITS.num_images_per_prompt, 1)
@@ -250,8 +250,8 @@ def _build_settings(engine: Engine, drawn: list) -> tuple[list[gr.components.Com
 
 def _build_result() -> Result:
     with gr.Column(elem_id=_EASEL):
-        pictures = gr.Gallery(
-            label=texts.PICTURES,
+        images = gr.Gallery(
+            label=texts.IMAGES,
             show_label=False,
             format="png",
             type="filepath",
@@ -278,7 +278,7 @@ def _build_result() -> Result:
     with gr.Accordion(texts.USED, open=False, elem_id="used"):
         report = gr.JSON(label="report", show_label=False, elem_id="report")
     job = gr.Textbox(label="job", visible=False)
-    return Result(pictures, progress, words, report, job, preview, stop)
+    return Result(images, progress, words, report, job, preview, stop)
 
 
 def _connect(

@@ -12,13 +12,13 @@ import gradio as gr
 from gradio.data_classes import FileData, GradioModel, GradioRootModel
 from pydantic import ConfigDict, Strict
 
-from x2i_app.engine import Engine
 from x2i_app.errors import InvalidRequestError, X2IError
 from x2i_app.limits import LIMITS, show_value
 from x2i_app.media import Recipe
+from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
-from x2i_app.ui import texts
-from x2i_app.ui.running import as_gradio_error
+from x2i_app.ui.i18n import texts
+from x2i_app.ui.progress import as_gradio_error
 
 _SUFFIX = ".safetensors"
 _QUIET: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}

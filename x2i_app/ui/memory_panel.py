@@ -6,9 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from x2i_app.engine import Engine
-from x2i_app.ui import texts
-from x2i_app.ui.languages import language_of
+from x2i_app.serving.engine import Engine
+from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n.languages import language_of
 
 _SECONDS = 3  # between two looks at the meter, and only while the panel is open
 _GIB = 2**30

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, InvalidRequestError, X2IError
 from x2i_app.presets import FLUX_MODELS
+from x2i_app.serving.engine import Engine
 from x2i_app.settings import PROFILES
-from x2i_app.ui import texts
 from x2i_app.ui.handlers import as_gradio_error
-from x2i_app.ui.languages import language_of
+from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n.languages import language_of
+from x2i_app.ui.i18n.model_needs import needs as needs_words
 from x2i_app.ui.loras import Loras, build_loras
 from x2i_app.ui.tabs import unconverted
-from x2i_app.ui.texts_needs import needs as needs_words
 
 _POLL_SECONDS = 0.2
 

@@ -10,8 +10,8 @@ from gradio.blocks import BlocksConfig
 
 from x2i_app.errors import EngineError, InvalidRequestError, X2IError
 from x2i_app.request import show_value
-from x2i_app.ui.languages import in_english
-from x2i_app.ui.running import as_gradio_error
+from x2i_app.ui.i18n.languages import in_english
+from x2i_app.ui.progress import as_gradio_error
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import gradio as gr
 from x2i_app.errors import X2IError
 from x2i_app.media.metadata import is_hash
 from x2i_app.request import SETTINGS, GenerationRequest
-from x2i_app.ui.painter import painting_values
+from x2i_app.ui.conversation import KINDS, as_thread
+from x2i_app.ui.mask_editor import painting_values
 from x2i_app.ui.tabs import TABS, Tab
-from x2i_app.ui.thread import KINDS, as_thread
 
 
 def tab_of(request: GenerationRequest) -> str:

@@ -6,20 +6,20 @@ import sys
 
 from starlette.middleware import Middleware
 
-from x2i_app.engine import Engine
 from x2i_app.errors import InvalidRequestError
+from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
-from x2i_app.ui import texts
-from x2i_app.ui.access import Hosts
 from x2i_app.ui.browser import ON_LOAD
-from x2i_app.ui.gate import Gate
-from x2i_app.ui.gradio_words import GRADIO_WORDS
-from x2i_app.ui.languages import translations
+from x2i_app.ui.http.access import Hosts
+from x2i_app.ui.http.admission import Lobby
+from x2i_app.ui.http.middleware import Gate
+from x2i_app.ui.http.uploads import UPLOAD_BYTES
+from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n.gradio_strings import GRADIO_WORDS
+from x2i_app.ui.i18n.languages import translations
 from x2i_app.ui.layout import build_page
-from x2i_app.ui.lobby import Lobby
-from x2i_app.ui.painter import PAINTER_CSS
+from x2i_app.ui.mask_editor import PAINTER_CSS
 from x2i_app.ui.theme import CSS, Theme
-from x2i_app.ui.uploads import UPLOAD_BYTES
 from x2i_app.ui.zero_gpu import ZeroGpuEngine, is_zero_gpu
 
 _SESSIONS = 400  # whose state Gradio remembers, about 0.25 MB each
@@ -91,7 +91,7 @@ def serve(settings: Settings, engine: Engine | None = None) -> None:
 
 def _load_mcp(engine: Engine):
     try:
-        from x2i_app.ui.mcp_server import McpServer  # an extra, which may be missing
+        from x2i_app.ui.http.mcp_server import McpServer  # an extra, which may be missing
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "mcp":
             raise

@@ -5,12 +5,12 @@ from typing import Any
 
 import gradio as gr
 
-from x2i_app.engine import Engine
 from x2i_app.errors import X2IError
 from x2i_app.media.images import open_image
 from x2i_app.request import LIMITS
-from x2i_app.ui import texts
+from x2i_app.serving.engine import Engine
 from x2i_app.ui.handlers import as_gradio_error
+from x2i_app.ui.i18n import texts
 
 SHAPES = ("1:1", "4:3", "3:2", "16:9", "3:4", "2:3", "9:16")
 _QUIET: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
@@ -30,7 +30,7 @@ def _allowed(side: float) -> int:
     return int(min(max(limit.step * round(side / limit.step), limit.low), limit.high))
 
 
-def build_sizes(engine: Engine, width: gr.Slider, height: gr.Slider, pictures: list[gr.components.Component]) -> None:
+def build_sizes(engine: Engine, width: gr.Slider, height: gr.Slider, images: list[gr.components.Component]) -> None:
     """A row under the two sliders. pictures: the inputs in which "like my picture" looks for one, in this order."""
     with gr.Row(elem_id="sizes"):
         shape = gr.Dropdown(
@@ -45,10 +45,10 @@ def build_sizes(engine: Engine, width: gr.Slider, height: gr.Slider, pictures: l
         wide, high = (float(part) for part in shape.split(":")) if shape in SHAPES else (1, 1)
         return size_of_shape(wide, high, engine.flux.resolution)
 
-    def to_picture(*given):
+    def to_image(*given):
         path = next((path for value in given for path in _paths(value)), None)
         if path is None:
-            raise gr.Error(texts.NO_PICTURE_YET, duration=10, title=texts.FAILED.en, print_exception=False)
+            raise gr.Error(texts.NO_IMAGE_YET, duration=10, title=texts.FAILED.en, print_exception=False)
         try:
             with open_image(path) as image:
                 return size_of_shape(*image.size, engine.flux.resolution)
@@ -56,7 +56,7 @@ def build_sizes(engine: Engine, width: gr.Slider, height: gr.Slider, pictures: l
             raise as_gradio_error(error) from error
 
     shape.input(to_shape, shape, sizes, **_QUIET)
-    match.click(to_picture, pictures, sizes, **_QUIET)
+    match.click(to_image, images, sizes, **_QUIET)
 
 
 def _paths(value: Any) -> list[str]:

@@ -13,10 +13,10 @@ from x2i_app.media import is_animation, sniff
 from x2i_app.request import LIMITS
 from x2i_app.settings import ASSETS
 from x2i_app.specs import Modality
-from x2i_app.ui.arrange import build_pictures
-from x2i_app.ui.painter import PAINTING, SEND_MASK, build_painter, painting_fields
-from x2i_app.ui.texts import CONTROL_HINT, LABELS
-from x2i_app.ui.thread import read_thread
+from x2i_app.ui.conversation import read_thread
+from x2i_app.ui.i18n.texts import CONTROL_HINT, LABELS
+from x2i_app.ui.image_gallery import build_images
+from x2i_app.ui.mask_editor import PAINTING, SEND_MASK, build_painter, painting_fields
 
 EXAMPLES = ASSETS / "examples"
 
@@ -97,7 +97,7 @@ IMAGE = Tab(
     name="image",
     modalities=("image",),
     parameters=("images",),
-    build=lambda: [build_pictures()],
+    build=lambda: [build_images()],
     fill=lambda images: {"images": [path for path, _caption in images or []]},
     examples=lambda: [[[path]] for path in _examples("images")] + [[_examples("images")[:2]]],
 )

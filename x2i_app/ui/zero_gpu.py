@@ -11,15 +11,15 @@ from math import ceil
 
 import gradio as gr
 
-from x2i_app.engine import Engine
 from x2i_app.errors import EngineError, X2IError
-from x2i_app.jobs import Job
 from x2i_app.media import with_own_size
-from x2i_app.relay import Moment
 from x2i_app.request import GenerationRequest, GenerationResult
+from x2i_app.serving.engine import Engine
+from x2i_app.serving.eta import Work
+from x2i_app.serving.job_events import Moment
+from x2i_app.serving.jobs import Job
 from x2i_app.settings import Settings
 from x2i_app.specs import FluxSpec
-from x2i_app.timing import Work
 
 # Of the card that is lent, 3/7 of an H200 (989 TFLOP/s), 40 % are assumed; a step at 1024 x 1024 is 74.4 TFLOP.
 _SECONDS_PER_STEP = 74.4 / (0.4 * 989 * 3 / 7)

@@ -91,8 +91,8 @@ class MiniCPMOEncoder(NativeEncoder):
 
 def _lay_out(conversation: Conversation) -> Conversation:
     """The same conversation with every frame of a film as an image."""
-    images, films = iter(conversation.images), iter(conversation.videos)
-    messages, pictures = [], []
+    images, videos = iter(conversation.images), iter(conversation.videos)
+    messages, laid_out = [], []
     for message in conversation.messages:
         content = []
         for part in message["content"]:
@@ -100,8 +100,8 @@ def _lay_out(conversation: Conversation) -> Conversation:
             if part["type"] == "image":
                 shown = [next(images)]
             elif part["type"] == "video":
-                shown = [Image.fromarray(frame) for frame in next(films).frames]
+                shown = [Image.fromarray(frame) for frame in next(videos).frames]
             content += [{"type": "image"}] * len(shown) or [part]
-            pictures += shown
+            laid_out += shown
         messages.append(message | {"content": content})
-    return replace(conversation, messages=messages, images=pictures, videos=[])
+    return replace(conversation, messages=messages, images=laid_out, videos=[])

@@ -13,11 +13,11 @@ from transformers import Cache, PreTrainedModel, Qwen2Model
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import init
 
-from x2i_app.alone import alone
 from x2i_app.encoders.minicpm_o.audio import AudioProjector, AudioTower, count_tokens
 from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
 from x2i_app.encoders.minicpm_o.vision import CrossAttention, Resampler, VisionTower
 from x2i_app.encoders.weights import read_head
+from x2i_app.load_lock import alone
 
 SPEECH_PREFIX = "tts."  # speech output, which is in the checkpoint and of no use here
 HEAD_KEY = "llm.lm_head.weight"
@@ -88,8 +88,8 @@ class MiniCPMOModel(PreTrainedModel):
             images = self.embed_images([image.to(embeds) for image in pixel_values])
             embeds = embeds.masked_scatter(image_mask[..., None], images)
         if audio_features is not None:
-            sounds = self.embed_sounds(audio_features.to(embeds), audio_lengths)
-            embeds = embeds.masked_scatter(audio_mask[..., None], sounds)
+            audios = self.embed_audios(audio_features.to(embeds), audio_lengths)
+            embeds = embeds.masked_scatter(audio_mask[..., None], audios)
         output = self.llm.model(
             inputs_embeds=embeds,
             position_ids=position_ids,
@@ -113,12 +113,12 @@ class MiniCPMOModel(PreTrainedModel):
             embedded.append(self.resampler(self.vpm(images), rows, columns).flatten(0, 1))
         return torch.cat(embedded)
 
-    def embed_sounds(self, audio_features: torch.Tensor, audio_lengths: torch.Tensor) -> torch.Tensor:
+    def embed_audios(self, audio_features: torch.Tensor, audio_lengths: torch.Tensor) -> torch.Tensor:
         """(tokens, hidden_size) of all sounds, one after the other; arguments as in `forward`."""
         frames = self.audio_projection_layer(self.apm(audio_features, audio_lengths))
         tokens = self.audio_avg_pooler(frames.transpose(1, 2)).transpose(1, 2)
         counts = [count_tokens(length, self.config.audio_pool_step) for length in audio_lengths.tolist()]
-        return torch.cat([sound[:count] for sound, count in zip(tokens, counts, strict=True)])
+        return torch.cat([audio[:count] for audio, count in zip(tokens, counts, strict=True)])
 
     @alone
     def add_head(self) -> None:

@@ -127,29 +127,29 @@ class MiniCPMOProcessor(ProcessorMixin):
         inputs = {"input_ids": input_ids}
         if images:
             inputs["image_mask"] = self._inside(input_ids, IMAGE_BRACKETS)
-            inputs["pixel_values"] = [self.image_processor.normalise(picture) for picture in images]
+            inputs["pixel_values"] = [self.image_processor.normalise(image) for image in images]
         if audios:
             inputs["audio_mask"] = self._inside(input_ids, AUDIO_BRACKETS)
             inputs |= self._hear(audios)
         return BatchFeature(inputs)
 
-    def _spell(self, sound: np.ndarray) -> str:
+    def _spell(self, audio: np.ndarray) -> str:
         """Placeholders of a sound, one pair of brackets a second."""
         hop, rate = self.feature_extractor.hop_length, self.feature_extractor.sampling_rate
-        tokens = count_tokens(math.ceil(len(sound) / hop), POOL_STEP)
+        tokens = count_tokens(math.ceil(len(audio) / hop), POOL_STEP)
         if not tokens:
             raise MediaError(
-                f"The sound lasts {1000 * len(sound) / rate:.0f} ms, too short for MiniCPM-o; "
+                f"The sound lasts {1000 * len(audio) / rate:.0f} ms, too short for MiniCPM-o; "
                 f"send one of {math.ceil(1000 * (2 * hop + 1) / rate)} ms or more."
             )
         seconds = (min(_TOKENS_A_SECOND, tokens - done) for done in range(0, tokens, _TOKENS_A_SECOND))
         return "".join(_enclose(PLACEHOLDER * count, AUDIO_BRACKETS) for count in seconds)
 
-    def _hear(self, sounds: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    def _hear(self, audios: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         """Mel spectrograms of pieces of up to 30 s, as long as the longest, and the length of each."""
         most = self.feature_extractor.n_samples
         heard = self.feature_extractor(
-            [sound[start : start + most] for sound in sounds for start in range(0, len(sound), most)],
+            [audio[start : start + most] for audio in audios for start in range(0, len(audio), most)],
             sampling_rate=self.feature_extractor.sampling_rate,
             padding="max_length",
             return_attention_mask=True,
@@ -158,8 +158,8 @@ class MiniCPMOProcessor(ProcessorMixin):
         lengths = heard["attention_mask"].sum(dim=1)
         features = heard["input_features"][:, :, : lengths.max()]
         # The extractor's silence is not zero, the original's padding is.
-        is_sound = torch.arange(features.shape[2]) < lengths[:, None]
-        return {"audio_features": features * is_sound[:, None], "audio_lengths": lengths}
+        is_audio = torch.arange(features.shape[2]) < lengths[:, None]
+        return {"audio_features": features * is_audio[:, None], "audio_lengths": lengths}
 
     def _inside(self, input_ids: torch.Tensor, brackets: tuple[str, str]) -> torch.Tensor:
         """(1, S) bool: placeholders between such brackets. Users cannot write brackets, so they always pair."""

@@ -131,8 +131,8 @@ def describe(said: Said, pick: Pick) -> str:
         verb = pick("zeichne", "male", "zeig mir", "bitte zeichne", "bitte male", "zeichne mir", "ich möchte")
         return f"{verb} {_things(said, pick, 'acc', places_first)}{tail}"
     if frame == "picture":
-        picture = pick("ein Bild mit", "eine Zeichnung mit", "ein Cartoon mit", "eine Szene mit")
-        return f"{picture} {_things(said, pick, 'dat')}{tail}"
+        image = pick("ein Bild mit", "eine Zeichnung mit", "ein Cartoon mit", "eine Szene mit")
+        return f"{image} {_things(said, pick, 'dat')}{tail}"
     if frame == "clause" and said.sky:
         where = f"{',' if said.placed else ''} {ground}" if ground else ""
         return f"{pick.of(SKY_CLAUSES[said.sky])}: {_things(said, pick, 'nom', places_first)}{where}"

@@ -117,8 +117,8 @@ def describe(said: Said, pick: Pick) -> str:
         )
         return f"{verb} {things}{tail}"
     if frame == "picture":
-        picture = pick("a picture of", "a drawing of", "a cartoon of", "an illustration of", "a scene with")
-        return f"{picture} {things}{tail}"
+        image = pick("a picture of", "a drawing of", "a cartoon of", "an illustration of", "a scene with")
+        return f"{image} {things}{tail}"
     if frame == "clause" and said.sky:
         ground = f"{',' if said.placed else ''} {pick.of(GROUNDS[said.ground])}" if said.ground else ""
         clause = pick.of(SKY_CLAUSES[said.sky])

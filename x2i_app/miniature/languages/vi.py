@@ -108,8 +108,8 @@ def describe(said: Said, pick: Pick) -> str:
         verb = pick("vẽ", "hãy vẽ", "vẽ cho tôi", "hãy cho tôi xem", "tôi muốn thấy")
         return f"{verb} {_things(said, pick)}{tail}"
     if frame == "picture":
-        picture = pick("bức tranh có", "một bức tranh vẽ", "hình vẽ", "khung cảnh có")
-        return f"{picture} {_things(said, pick)}{tail}"
+        image = pick("bức tranh có", "một bức tranh vẽ", "hình vẽ", "khung cảnh có")
+        return f"{image} {_things(said, pick)}{tail}"
     if frame == "clause" and said.sky:
         where = f" {ground}" if ground else ""
         return f"{pick.of(SKY_CLAUSES[said.sky])}, có {_things(said, pick)}{where}"

@@ -1,0 +1,42 @@
+"""How long phases took, and how long the next job will take."""
+
+import time
+
+import pytest
+
+from x2i_app.request import GenerationRequest
+from x2i_app.serving.eta import Pace, Stopwatch, Work
+
+
+def test_a_stopwatch_sums_a_phase_that_comes_again():
+    """`sleep` may take longer than asked, never less; what lies outside the phases is not counted."""
+    clock, begin = Stopwatch(), time.perf_counter()
+    for phase in ("encode", "denoise", "decode", "denoise", "decode"):
+        clock.start(phase)
+        time.sleep(0.01)
+    clock.stop()
+    whole = time.perf_counter() - begin
+    assert list(clock.seconds) == ["encode", "denoise", "decode"]
+    assert clock.seconds["encode"] >= 0.0099
+    assert min(clock.seconds["denoise"], clock.seconds["decode"]) >= 0.0198
+    assert sum(clock.seconds.values()) <= whole
+
+
+def test_a_stopped_stopwatch_counts_nothing():
+    clock = Stopwatch()
+    clock.stop()
+    assert clock.seconds == {}
+
+
+def test_a_pace_is_the_median_of_recent_jobs_and_unknown_before_the_first():
+    request = GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=4, num_images_per_prompt=2)
+    pace, whole = Pace(), Work.of(request)
+    assert whole == (1, 64 * 64 * 8, 64 * 64 * 2)
+    assert pace.seconds(whole) is None
+    for seconds in (1, 100, 1):  # one of them waited for the disk
+        pace.learn(whole, {"encode": seconds, "denoise": 8 * seconds, "decode": 2 * seconds})
+    assert pace.seconds(whole) == pytest.approx(11)
+    assert pace.seconds(Work.of(request, image=1, step=3)) == pytest.approx(5 + 2)
+    assert pace.seconds(Work.of(request, image=2, step=4)) == pytest.approx(1)
+    pace.forget()
+    assert pace.seconds(whole) is None

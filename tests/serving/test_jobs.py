@@ -1,0 +1,316 @@
+"""Jobs between real threads, and the queue that is fair between sessions."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from x2i_app.errors import EngineError, GenerationCancelledError, QueueFullError
+from x2i_app.request import GenerationRequest, GenerationResult
+from x2i_app.serving.jobs import FairQueue, Job, JobMemory, Phase, Progress
+
+PATIENCE = 30  # seconds after which a test that hangs fails instead
+
+
+def new_job(session: str = "", prompt: str = "a house") -> Job:
+    return Job(GenerationRequest(prompt=prompt), session)
+
+
+def result_of(job: Job) -> GenerationResult:
+    return GenerationResult(images=(), seeds=(), request=job.request)
+
+
+def filled(sessions: str, size: int = 64, per_session: int = 64) -> tuple[FairQueue, list[Job]]:
+    """A queue with one job for each letter, put in that order."""
+    queue, jobs = FairQueue(size, per_session), [new_job(session) for session in sessions]
+    for job in jobs:
+        queue.put(job)
+    return queue, jobs
+
+
+def take_all(queue: FairQueue) -> list[Job]:
+    return [queue.take() for _ in range(len(queue))]
+
+
+def order_of(jobs: list[Job]) -> str:
+    return "".join(job.session for job in jobs)
+
+
+@pytest.fixture
+def threads():
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(
+    ("put", "taken"),
+    [
+        ("AAB", "ABA"),
+        ("AAABBC", "ABCABA"),
+        ("A" * 19 + "B", "AB" + "A" * 18),
+    ],
+)
+def test_sessions_are_served_in_turn(put, taken):
+    queue, _ = filled(put)
+    assert order_of(take_all(queue)) == taken
+
+
+@pytest.mark.parametrize("already_taken", [0, 1, 2, 5])
+def test_a_newcomer_waits_for_one_waiting_job_of_a_neighbour_with_nineteen(already_taken):
+    queue, _ = filled("A" * 19)
+    for _ in range(already_taken):
+        queue.take()
+    newcomer = new_job("B")
+    queue.put(newcomer)
+    assert take_all(queue).index(newcomer) == 1
+
+
+def test_a_session_that_was_served_goes_behind_everybody_else():
+    queue, _ = filled("AB")
+    queue.take()
+    queue.put(new_job("A"))
+    queue.put(new_job("C"))
+    assert order_of(take_all(queue)) == "BAC"
+
+
+def test_every_waiting_job_is_told_its_place():
+    queue, (first, second, other) = filled("AAB")
+    assert [job.progress for job in (first, other, second)] == [Progress(Phase.QUEUED, place=i) for i in (1, 2, 3)]
+    assert queue.take() is first
+    assert [job.progress.place for job in (other, second)] == [1, 2]
+
+
+@given(
+    st.text("ABCD", min_size=1, max_size=20),
+    st.integers(0, 20),
+    st.text("ABCD", max_size=6),
+    st.sets(st.integers(0, 9)),
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_places_are_the_order_in_which_jobs_are_taken(put, taken, put_later, removed):
+    queue, jobs = filled(put)
+    gone = [queue.take() for _ in range(min(taken, len(put)))]
+    for session in put_later:
+        jobs.append(new_job(session))
+        queue.put(jobs[-1])
+    gone += [jobs[i] for i in sorted(removed) if i < len(jobs) and queue.remove(jobs[i])]
+    waiting = [job for job in jobs if job not in gone]
+    assert len(queue) == len(waiting)
+    told = sorted(waiting, key=lambda job: job.progress.place)
+    assert [job.progress.place for job in told] == list(range(1, len(told) + 1))
+    assert take_all(queue) == told
+
+
+def test_a_full_queue_refuses_with_its_number_and_takes_again_when_there_is_room():
+    queue, _ = filled("ABC", size=3)
+    late = new_job("D")
+    with pytest.raises(QueueFullError, match=r"^3 jobs are waiting .*\.$"):
+        queue.put(late)
+    assert len(queue) == 3
+    queue.take()
+    queue.put(late)
+    assert order_of(take_all(queue)) == "BCD"
+
+
+def test_a_session_may_not_fill_the_queue_alone():
+    queue, _ = filled("AA", per_session=2)
+    with pytest.raises(QueueFullError, match=r"^You have 2 jobs waiting and 2 are allowed.*\.$"):
+        queue.put(new_job("A"))
+    queue.put(new_job("B"))
+    queue.take()
+    queue.put(new_job("A"))
+    assert order_of(take_all(queue)) == "BAA"
+
+
+def test_a_refused_job_leaves_no_trace():
+    queue, jobs = filled("AB", size=2)
+    refused = new_job("C")
+    with pytest.raises(QueueFullError):
+        queue.put(refused)
+    assert not queue.remove(refused)
+    assert refused.progress == Progress(Phase.QUEUED)
+    assert take_all(queue) == jobs
+
+
+def test_removing_a_job_frees_its_place_and_moves_the_others_up():
+    queue, (first, second, other) = filled("AAB", size=3, per_session=2)
+    assert queue.remove(first)
+    assert [job.progress.place for job in (second, other)] == [1, 2]
+    queue.put(new_job("A"))
+    assert order_of(take_all(queue)) == "ABA"
+
+
+def test_removing_what_does_not_wait_says_so():
+    queue, (taken, removed) = filled("AA")
+    assert queue.take() is taken
+    assert queue.remove(removed)
+    assert [queue.remove(job) for job in (taken, removed, new_job("A"), new_job("B"))] == [False] * 4
+    assert len(queue) == 0
+
+
+def test_closing_gives_back_what_waits_and_ends_the_work():
+    queue, jobs = filled("AAB")
+    assert sorted(queue.close(), key=jobs.index) == jobs
+    assert queue.take() is None
+    assert queue.take() is None
+    assert queue.close() == []
+    with pytest.raises(EngineError, match=r"shutting down.*\.$"):
+        queue.put(new_job("A"))
+
+
+def test_closing_wakes_every_taker(threads):
+    queue = FairQueue(4, 4)
+    takers = [threads.submit(queue.take) for _ in range(3)]
+    queue.close()
+    assert [taker.result(PATIENCE) for taker in takers] == [None, None, None]
+
+
+def test_a_taker_waits_for_the_next_job(threads):
+    with closing(FairQueue(4, 4)) as queue:
+        taker, job = threads.submit(queue.take), new_job()
+        queue.put(job)
+        assert taker.result(PATIENCE) is job
+
+
+def test_many_putters_and_takers_lose_and_double_nothing(threads):
+    jobs = [[new_job(session) for _ in range(50)] for session in "ABCD"]
+    with closing(FairQueue(200, 50)) as queue:
+        takers = [threads.submit(lambda: [queue.take() for _ in range(50)]) for _ in range(4)]
+        putters = [threads.submit(lambda mine=mine: [queue.put(job) for job in mine]) for mine in jobs]
+        assert [putter.exception(PATIENCE) for putter in putters] == [None] * 4
+        taken = [job.id for taker in takers for job in taker.result(PATIENCE)]
+    assert sorted(taken) == sorted(job.id for mine in jobs for job in mine)
+
+
+def test_cancelling_a_waiting_job_does_not_hurt_its_neighbours():
+    """Whoever cancels without taking the job out of the queue must not stop the worker, or another user's `put`."""
+    queue, (first, second, third) = filled("ABC")
+    second.cancel()
+    queue.put(new_job("D"))
+    assert queue.take() is first
+    assert queue.take() is second
+    assert queue.take() is third
+
+
+def test_a_result_arrives_in_every_thread_that_waits(threads):
+    job = new_job()
+    waiters = [threads.submit(job.wait, PATIENCE) for _ in range(4)]
+    result = result_of(job)
+    job.finish(result)
+    assert all(waiter.result(PATIENCE) is result for waiter in waiters)
+    assert job.wait() is result
+    assert job.progress == Progress(Phase.DONE)
+
+
+def test_waiting_too_long_is_a_timeout_and_the_job_goes_on():
+    job = new_job()
+    with pytest.raises(TimeoutError):
+        job.wait(timeout=0)
+    job.finish(result_of(job))
+    assert job.wait(timeout=0) is job.result
+
+
+def test_watchers_see_the_work_in_order_and_the_end_last(threads):
+    job = new_job()
+    watchers = [threads.submit(lambda: list(job.watch(interval=PATIENCE))) for _ in range(3)]
+    for step in range(50):
+        job.report(Phase.DENOISING, step=step, steps=50)
+    job.finish(result_of(job))
+    for watcher in watchers:
+        seen = watcher.result(PATIENCE)
+        steps = [moment.step for moment in seen[:-1]]
+        assert steps == sorted(steps)
+        assert seen[-1] == Progress(Phase.DONE)
+        assert not any(moment.phase.is_final for moment in seen[:-1])
+
+
+def test_a_watcher_who_keeps_up_sees_every_moment(threads):
+    job = new_job()
+    moments = job.watch(interval=PATIENCE)
+    assert next(moments) == Progress(Phase.QUEUED)
+    for step in range(1, 6):
+        reporter = threads.submit(job.report, Phase.DENOISING, step=step, steps=5, image=1, images=2)
+        assert next(moments) == Progress(Phase.DENOISING, step=step, steps=5, image=1, images=2)
+        reporter.result(PATIENCE)
+
+
+def test_a_watcher_who_comes_late_sees_the_end_once():
+    job = new_job()
+    job.report(Phase.DECODING)
+    job.finish(result_of(job))
+    assert list(job.watch()) == [Progress(Phase.DONE)]
+
+
+def test_a_watcher_hears_again_of_a_job_that_does_not_move():
+    job = new_job()
+    moments = job.watch(interval=0.001)
+    assert next(moments) is next(moments) is job.progress
+
+
+def test_a_cancelled_job_stops_at_its_next_step(threads):
+    job = new_job()
+    started, cancelled = threading.Event(), threading.Event()
+
+    def work():
+        job.report(Phase.DENOISING, step=1, steps=9)
+        started.set()
+        cancelled.wait(PATIENCE)
+        job.report(Phase.DENOISING, step=2, steps=9)
+
+    worker = threads.submit(work)
+    assert started.wait(PATIENCE)
+    job.cancel()
+    cancelled.set()
+    with pytest.raises(GenerationCancelledError) as caught:
+        worker.result(PATIENCE)
+    assert job.progress.step == 1
+    job.fail(caught.value)
+    assert job.progress == Progress(Phase.CANCELLED, detail=str(caught.value))
+    with pytest.raises(GenerationCancelledError):
+        job.wait()
+
+
+def test_a_failed_job_raises_its_error_in_every_thread_that_waits(threads):
+    job, error = new_job(), EngineError("The picture could not be made.")
+    waiters = [threads.submit(job.wait, PATIENCE) for _ in range(3)]
+    watcher = threads.submit(lambda: list(job.watch(interval=PATIENCE)))
+    job.fail(error)
+    assert [waiter.exception(PATIENCE) for waiter in waiters] == [error] * 3
+    assert watcher.result(PATIENCE)[-1] == Progress(Phase.FAILED, detail="The picture could not be made.")
+    assert job.result is None
+
+
+def test_cancelling_a_finished_job_takes_nothing_back():
+    job = new_job()
+    job.finish(result_of(job))
+    job.cancel()
+    assert job.wait(timeout=0) is job.result
+    assert job.progress.phase is Phase.DONE
+
+
+def test_only_the_last_three_phases_are_final():
+    assert [phase for phase in Phase if phase.is_final] == [Phase.DONE, Phase.FAILED, Phase.CANCELLED]
+
+
+def test_every_job_has_an_id_of_its_own():
+    assert len({new_job().id for _ in range(1000)}) == 1000
+
+
+def test_old_jobs_are_forgotten_also_when_nobody_comes(monkeypatch):
+    memory, job = JobMemory(), new_job()
+    memory.add(job)
+    job.finish(result_of(job))
+    assert memory.get(job.id) is job
+    monkeypatch.setattr("x2i_app.serving.jobs._REMEMBERED_SECONDS", 0)
+    assert memory.get(job.id) is None
+
+
+def test_the_jobs_before_one_are_those_that_are_taken_before_it():
+    queue, jobs = filled("AABC")
+    last = jobs[1]
+    assert order_of(queue.before(last)) == "ABC"
+    assert queue.before(new_job()) == []
+    assert [*queue.before(last), last] == take_all(queue)

@@ -1,0 +1,77 @@
+"""What is predicted while a picture is drawn: right, changing nothing, and close to the picture on x2i-tiny."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from x2i_app import load_pipeline
+from x2i_app.serving.preview import LatentProjection, Previewer, predictions
+
+SIZE = {"width": 128, "height": 96, "num_inference_steps": 6}
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    pipeline = load_pipeline("x2i-tiny", profile="cpu")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def conditioning(pipeline):
+    return pipeline.encode(prompt="a red house on snow at night")
+
+
+def draw(pipeline, conditioning, **options):
+    generator = torch.Generator().manual_seed(3)
+    return pipeline(conditioning=conditioning, generator=generator, **SIZE, **options).images
+
+
+def test_the_prediction_is_where_successive_latents_point_and_the_latents_stay_equal_to_the_bit(pipeline, conditioning):
+    bare = draw(pipeline, conditioning, output_type="latent")
+    predicted, latents = [], []
+    with predictions(pipeline.transformer, predicted.append):
+        seen = draw(
+            pipeline,
+            conditioning,
+            output_type="latent",
+            callback_on_step_end=lambda p, i, t, tensors: latents.append(tensors["latents"]) or {},
+        )
+    assert torch.equal(bare, seen)
+    assert not pipeline.transformer._forward_hooks
+    sigmas = pipeline.scheduler.sigmas
+    for step in range(1, SIZE["num_inference_steps"]):
+        before, after = latents[step - 1], latents[step]
+        velocity = (after - before) / (sigmas[step + 1] - sigmas[step])
+        torch.testing.assert_close(predicted[step], before - sigmas[step] * velocity, rtol=0, atol=1e-4)
+    torch.testing.assert_close(predicted[-1], bare)  # nothing is left to come
+
+
+def test_on_x2i_tiny_the_prediction_comes_close_to_the_image_early(pipeline, conditioning):
+    shown: list[Image.Image] = []
+    previewer = Previewer(pipeline.vae)
+    with previewer.look(pipeline.transformer, SIZE["width"], SIZE["height"], shown.append):
+        (image,) = draw(pipeline, conditioning)
+    assert [preview.size for preview in shown] == [image.size] * SIZE["num_inference_steps"]
+    final = np.asarray(image, dtype=float)
+    errors = [np.sqrt(np.mean((np.asarray(preview) - final) ** 2)) for preview in shown]
+    assert errors[-1] < 0.55 * final.std()  # a blurred likeness
+    assert errors[-1] < errors[0]
+    noise = np.sqrt(np.mean((np.random.default_rng(0).normal(128, 64, final.shape) - final) ** 2))
+    assert errors[1] < 0.6 * noise
+
+
+def test_flux_own_vae_needs_no_fit():
+    shape = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 8, "latent_channels": 16}
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    vae = AutoencoderKL(**shape, **blocks, scaling_factor=0.3611, shift_factor=0.1159)
+    projection = LatentProjection.of(vae, ())  # there is nothing that it could be fitted on
+    # Channel 7 of one latent pixel, alone: minus .0236, .0185 and .0259 over the bias, in [-1, 1].
+    latents = torch.zeros(16, 2, 3)
+    latents[7, 1, 2] = 10
+    image = projection(latents)
+    assert image.size == (3, 2)
+    assert image.getpixel((0, 0)) == (123, 118, 117)
+    assert image.getpixel((2, 1)) == (93, 95, 84)

@@ -1,0 +1,87 @@
+"""A running job as its watchers see it: its phases, pictures and predictions, and how long it still takes."""
+
+import pytest
+
+from x2i_app.errors import GenerationCancelledError
+from x2i_app.request import GenerationRequest
+from x2i_app.serving.engine import Engine
+from x2i_app.serving.jobs import Job, Phase
+from x2i_app.settings import Settings
+
+SMALL = {"width": 64, "height": 64, "num_inference_steps": 2}
+PATIENCE = 300  # seconds; the first job waits for the model
+
+
+def test_phases_come_in_order_with_every_step_counted(engine, monkeypatch):
+    seen = []
+    report = Job.report
+
+    def record(job, phase, **details):
+        report(job, phase, **details)
+        seen.append(job.progress)
+
+    monkeypatch.setattr(Job, "report", record)
+    engine.submit(GenerationRequest(prompt="phases", num_images_per_prompt=2, **SMALL)).wait(PATIENCE)
+    told = [(moment.phase, moment.image, moment.step) for moment in seen]
+    drawn = [
+        moment
+        for image in (1, 2)
+        for moment in (
+            *((Phase.DENOISING, image, step) for step in (0, 1, 2)),
+            (Phase.DECODING, image, 2),
+        )
+    ]
+    assert told == [(Phase.ENCODING, 0, 0), *drawn, (Phase.DONE, 0, 0)]
+
+
+def test_images_appear_one_by_one_each_with_its_predictions_before_it(engine, monkeypatch):
+    seen = []
+    report = Job.report
+
+    def record(job, phase, **details):
+        report(job, phase, **details)
+        seen.append(
+            (job.progress.phase, len(job.partial.images) if job.partial else 0, job.preview and job.preview.size)
+        )
+
+    monkeypatch.setattr(Job, "report", record)
+    request = GenerationRequest(prompt="one by one", num_images_per_prompt=2, seed=4, **SMALL)
+    result = engine.submit(request, preview=True).wait(PATIENCE)
+    drawn = [
+        moment
+        for done in (0, 1)
+        for moment in (
+            (Phase.DENOISING, done, None),
+            *((Phase.DENOISING, done, (64, 64)) for _ in range(2)),
+            (Phase.DECODING, done, (64, 64)),
+        )
+    ]
+    assert seen == [(Phase.ENCODING, 0, None), *drawn, (Phase.DONE, 2, None)]
+    unseen = engine.submit(request).wait(PATIENCE)
+    assert [a.tobytes() for a in unseen.images] == [b.tobytes() for b in result.images]
+
+
+def test_previews_can_be_turned_off_for_the_whole_app():
+    engine = Engine(Settings.parse(["--no-preview"], {}))
+    assert not engine.submit(GenerationRequest(prompt="blind"), preview=True).previewed
+
+
+def test_time_left_is_told_after_the_first_job_and_counts_down_and_those_before_it(engine):
+    engine.submit(GenerationRequest(prompt="measured", **SMALL)).wait(PATIENCE)
+    long = SMALL | {"num_inference_steps": 60, "width": 256, "height": 256}
+    running = engine.submit(GenerationRequest(prompt="long", **long), "one")
+    told = []
+    for moment in running.watch():
+        told.append(engine.seconds_left(running))
+        if moment.step >= 3:
+            break
+    waiting = [engine.submit(GenerationRequest(prompt="late", **long), "other") for _ in range(2)]
+    first, second = map(engine.seconds_left, waiting)
+    assert 0 < told[-1] < told[0]
+    assert told[-1] < first < second
+    for job in (*waiting, running):
+        engine.cancel(job)
+    with pytest.raises(GenerationCancelledError):
+        running.wait(PATIENCE)
+    assert engine.seconds_left(running) is None
+    assert Engine(Settings()).seconds_left(Job(GenerationRequest(prompt="x"))) is None

@@ -1,0 +1,232 @@
+"""Changing the model of a running engine: the old one is gone first, comes back if the new one fails, nothing leaks."""
+
+import gc
+import threading
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from x2i_app.errors import CheckpointError, EngineError, UnknownPresetError
+from x2i_app.loading import build
+from x2i_app.models import AlignNet
+from x2i_app.request import GenerationRequest
+from x2i_app.serving.engine import Engine
+from x2i_app.settings import ASSETS, Settings
+
+SMALL = {"width": 64, "height": 64, "num_inference_steps": 1, "seed": 3}
+PATIENCE = 300
+CUSTOM = "custom:qwen2.5-vl"
+STRIPED = ASSETS / "examples/loras/striped.safetensors"
+BOAT = ASSETS / "examples/images/boat-at-sunset.png"
+
+
+@pytest.fixture(scope="module")
+def parts(qwen_vl_directory, tmp_path_factory):
+    """A small Qwen2.5-VL in its own format, and an AlignNet between it and the miniature's FLUX."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("align_net")
+    AlignNet(4, 32, joint_dim=128, pooled_dim=128).save_pretrained(folder)
+    return {"mllm": str(qwen_vl_directory), "flux": "x2i-tiny", "alignnet": str(folder)}
+
+
+@pytest.fixture(scope="module")
+def running(parts):
+    engine = Engine(Settings(preset=CUSTOM, profile="cpu", **parts))
+    engine.start()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def engine(running):
+    """One app for all tests, as it was started."""
+    if running.settings != running.model.first:
+        running.switch(running.model.first).result(PATIENCE)
+    draw(running)
+    return running
+
+
+def draw(engine, prompt="a red house", **given):
+    return engine.submit(GenerationRequest(prompt=prompt, **SMALL | given)).wait(PATIENCE).images[0].tobytes()
+
+
+def switch(engine, **names):
+    engine.switch(engine.model.settings_for(**names)).result(PATIENCE)
+
+
+def live_tensors():
+    gc.collect()
+    return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+
+
+def watch(engine):
+    """Weak references to every module of the pipeline and to the pipeline itself."""
+    pipeline = engine.model.pipeline
+    return [weakref.ref(each) for each in (pipeline, *filter(_is_module, pipeline.components.values()))]
+
+
+def _is_module(part):
+    return isinstance(part, torch.nn.Module)
+
+
+def test_the_old_model_is_gone_before_the_new_one_is_built_and_each_draws_its_own(engine, monkeypatch):
+    first = draw(engine)
+    seen = []
+    original = build.build_pipeline
+
+    def built(*args, **options):
+        seen.append([reference() is None for reference in old])
+        return original(*args, **options)
+
+    monkeypatch.setattr(build, "build_pipeline", built)
+    old = watch(engine)
+    assert len(old) == 5
+    switch(engine, preset="x2i-tiny")
+    assert (engine.settings.preset, engine.settings.mllm, engine.flux.name) == ("x2i-tiny", None, "x2i-tiny")
+    second = draw(engine)
+    old = watch(engine)
+    switch(engine, preset=CUSTOM)
+    assert seen == [[True] * 5, [True] * 6]  # the miniature has a LightControl as well
+    assert first != second
+    assert draw(engine) == first
+    assert "(flag, local path)" in engine.model.sources["mllm"]
+
+
+def test_ten_changes_leave_nothing_behind(engine):
+    """With a job after each, and once a change that fails: what is alive is counted, not how much memory is free."""
+    counts, gone = [], []
+    for i in range(10):
+        # Preset, FLUX's LightControl with it, and now and then the profile.
+        switch(engine, preset="x2i-tiny" if i % 2 == 0 else CUSTOM, profile="8gb" if i == 1 else "cpu")
+        if i == 5:
+            with pytest.raises(CheckpointError, match="There is no file"):
+                engine.switch(replace(engine.settings, alignnet=engine.model.first.mllm)).result(PATIENCE)
+        draw(engine, prompt=f"number {i}")
+        gone += watch(engine)
+        counts.append(live_tensors())
+    assert counts[9] == counts[7] == counts[5] == counts[3]
+    assert counts[8] == counts[6] == counts[4] == counts[2]
+    assert [reference() for reference in gone[:-5]] == [None] * (5 * 6 + 4 * 5)
+
+
+def test_a_lora_and_a_light_control_that_are_taken_away_are_gone(engine, tmp_path):
+    switch(engine, preset="x2i-tiny")
+    plain = draw(engine)
+    styled = draw(engine, loras=((str(STRIPED), 1.0),))
+    transformer = engine.model.pipeline.transformer
+    loras = [layer for layer in transformer.modules() if isinstance(layer, BaseTunerLayer)]
+    old = [weakref.ref(each) for layer in loras for each in (layer, *layer.lora_A.values(), *layer.lora_B.values())]
+    assert len(old) > 100
+    loras = transformer = None
+    assert draw(engine) == plain != styled
+    gc.collect()
+    assert {reference() for reference in old} == {None}
+
+    first = engine.model.pipeline.light_control
+    kept = draw(engine, images=(str(BOAT),), control_strength=1.0)
+    first.save_pretrained(tmp_path / "control")
+    old = [weakref.ref(first), *map(weakref.ref, first.parameters())]
+    first = None
+    switch_settings = replace(engine.settings, light_control=str(tmp_path / "control"))
+    engine.switch(switch_settings).result(PATIENCE)
+    assert {reference() for reference in old} == {None}
+    assert engine.model.sources["light_control"] == f"{tmp_path}/control (flag, local path)"
+    assert draw(engine, images=(str(BOAT),), control_strength=1.0) == kept
+    old = [weakref.ref(engine.model.pipeline.light_control)]
+    switch(engine, preset=CUSTOM)  # which has none
+    assert not engine.has_light_control
+    assert old[0]() is None
+
+
+def test_what_cannot_be_found_fails_while_the_old_model_goes_on(engine):
+    pipeline = weakref.ref(engine.model.pipeline)
+    with pytest.raises(CheckpointError, match="There is no folder '/no/such'"):
+        switch(engine, flux="/no/such")
+    assert pipeline() is engine.model.pipeline
+    assert engine.status.state == "ready"
+    with pytest.raises(UnknownPresetError, match="no preset called 'gpt-9'"):
+        switch(engine, preset="gpt-9")
+
+
+def test_a_model_that_cannot_be_built_brings_the_old_one_back(engine, parts, tmp_path):
+    before = draw(engine)
+    AlignNet(9, 32, joint_dim=128, pooled_dim=128).save_pretrained(tmp_path / "other")
+    with pytest.raises(CheckpointError, match="This AlignNet reads 9 states of width 32, but the MLLM gives 4"):
+        engine.switch(replace(engine.settings, alignnet=str(tmp_path / "other"))).result(PATIENCE)
+    assert engine.status.state == "ready"
+    assert engine.settings.alignnet == parts["alignnet"]
+    assert draw(engine) == before
+
+
+def test_an_app_whose_first_model_failed_can_be_given_another():
+    engine = Engine(Settings(preset="qwen2.5-vl-3b", profile="cpu", mllm="/no/such", alignnet="none.bin"))
+    early = engine.submit(GenerationRequest(prompt="early"))
+    engine.start()
+    with pytest.raises(CheckpointError, match="no folder '/no/such'"):
+        early.wait(PATIENCE)
+    with pytest.raises(EngineError, match="no folder '/no/such'"):
+        engine.submit(GenerationRequest(prompt="late"))
+    switch(engine, preset="x2i-tiny")
+    assert draw(engine)
+    engine.close()
+
+
+def test_unloading_lets_everything_go_and_the_next_job_loads_it_again(engine):
+    before = draw(engine)
+    old = watch(engine)
+    engine.unload().result(PATIENCE)
+    assert engine.status.state == "unloaded"
+    assert [reference() for reference in old] == [None] * 5
+    assert gc.get_freeze_count() == 0
+    assert draw(engine) == before
+    assert engine.status.state == "ready"
+    assert gc.get_freeze_count() > 100_000, "the collector does not go through all that is loaded again and again"
+
+
+def test_unloading_waits_for_the_job_that_is_drawn(engine):
+    job = engine.submit(GenerationRequest(prompt="a red house", **SMALL | {"num_inference_steps": 30}))
+    began = threading.Event()
+    threading.Thread(target=lambda: [began.set() for progress in job.watch() if progress.step]).start()
+    assert began.wait(PATIENCE)
+    unloaded = engine.unload()
+    assert not unloaded.done()
+    assert len(job.wait(PATIENCE).images) == 1
+    unloaded.result(PATIENCE)
+    assert engine.status.state == "unloaded"
+
+
+def test_a_failed_job_that_is_remembered_does_not_keep_the_model(engine, monkeypatch):
+    monkeypatch.setattr("x2i_app.errors.logger.disabled", True)  # pytest keeps the tracebacks of what is logged
+    with monkeypatch.context() as patch:
+        patch.setattr(type(engine.model.pipeline.vae), "decode", lambda *_, **__: 1 / 0)
+        job = engine.submit(GenerationRequest(prompt="broken", **SMALL))
+        with pytest.raises(EngineError, match="ZeroDivisionError"):
+            job.wait(PATIENCE)
+    old = watch(engine)
+    engine.unload().result(PATIENCE)
+    assert engine.get(job.id) is job
+    assert [reference() for reference in old] == [None] * 5
+
+
+def test_jobs_wait_for_the_new_model_and_a_second_change_is_refused(engine, monkeypatch):
+    go_on = threading.Event()
+    original = engine.model.find
+    monkeypatch.setattr(engine.model, "find", lambda settings: go_on.wait(PATIENCE) and original(settings))
+    done = engine.switch(engine.model.settings_for(preset="x2i-tiny"))
+    with pytest.raises(EngineError, match="Another model is on its way already"):
+        engine.switch(engine.settings)
+    assert draw(engine)  # the old model works meanwhile
+    go_on.set()
+    done.result(PATIENCE)
+    assert engine.settings.preset == "x2i-tiny"
+
+
+def test_flux_that_the_registry_does_not_know_is_described_by_what_it_looks_like(engine):
+    assert engine.flux.name == "x2i-tiny"
+    switch(engine, flux=str(ASSETS / "x2i-tiny"))
+    flux = engine.flux
+    assert (flux.num_inference_steps, flux.resolution, flux.guidance_embeds) == (4, 128, False)
+    assert flux.license.startswith("its publisher's own")

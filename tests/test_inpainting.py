@@ -1,0 +1,144 @@
+"""Painting on a picture: a part of it, around it, or faintly all over it; from Python, rows and the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxTransformer2DModel
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+
+from x2i_app.cli import main
+from x2i_app.errors import InvalidRequestError
+from x2i_app.inpainting import choose_pipeline
+from x2i_app.media import load_painting, read_recipe
+from x2i_app.media.hashing import path_hash
+from x2i_app.request import GenerationRequest
+from x2i_app.settings import ASSETS
+
+DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
+QUICK = {"seed": 3, "num_inference_steps": 4}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """picture.png, 96 x 64, and mask.png, whose left half is white."""
+    folder = tmp_path_factory.mktemp("painting")
+    Image.open(DRAWING).convert("RGB").resize((96, 64)).save(folder / "picture.png")
+    mask = Image.new("L", (96, 64), 0)
+    ImageDraw.Draw(mask).rectangle((0, 0, 47, 63), fill=255)
+    mask.save(folder / "mask.png")
+    return folder
+
+
+def pixels(image):
+    return np.asarray(image.convert("RGB"), dtype=int)
+
+
+def draw(engine, folder, **fields):
+    job = engine.submit(GenerationRequest("make it night", (folder / "picture.png",), **QUICK | fields))
+    moments = [moment.steps for moment in job.watch()]
+    return pixels(job.wait(300).images[0]), max(moments)
+
+
+def test_only_what_the_mask_shows_is_painted_and_the_rest_stays_to_the_pixel(engine, folder):
+    old = pixels(Image.open(folder / "picture.png"))
+    new, steps = draw(engine, folder, mask=folder / "mask.png")
+    assert new.shape == old.shape  # its own size
+    assert steps == 4
+    assert np.array_equal(new[:, 48:], old[:, 48:])
+    assert np.abs(new[:, :48] - old[:, :48]).mean() > 10
+
+
+def test_around_it_there_is_new_room_and_the_image_is_in_it_to_the_pixel(engine, folder):
+    old = pixels(Image.open(folder / "picture.png"))
+    new, _ = draw(engine, folder, outpaint=(32, 16, 0, 0), mask=folder / "mask.png")
+    assert new.shape == (80, 128, 3)
+    assert np.array_equal(new[16:, 32 + 48 :], old[:, 48:])
+    assert new[:16].std() > 5  # painted, not the grey of the empty canvas
+    assert np.abs(new[16:, 32:80] - old[:, :48]).mean() > 10  # the mask goes with it
+
+
+def test_the_weaker_the_nearer_and_the_fewer_steps(engine, folder):
+    old = pixels(Image.open(folder / "picture.png"))
+    (faint, few), (strong, all_of_them) = (draw(engine, folder, strength=strength) for strength in (0.3, 1.0))
+    assert (few, all_of_them) == (2, 4)
+    assert np.abs(faint - old).mean() < 0.7 * np.abs(strong - old).mean()
+
+
+def test_a_size_that_is_given_is_kept_and_light_control_speaks_too(engine, folder):
+    given = {"width": 64, "height": 64, "mask": folder / "mask.png"}
+    free, _ = draw(engine, folder, **given)
+    kept, _ = draw(engine, folder, control_strength=1, **given)
+    assert free.shape == (64, 64, 3)
+    assert not np.array_equal(free, kept)
+
+
+def test_a_image_of_its_own_is_painted_on_while_the_words_are_heard_alone(engine, folder):
+    request = GenerationRequest("a red house", source_image=folder / "picture.png", mask=folder / "mask.png", **QUICK)
+    new = pixels(engine.submit(request).wait(300).images[0])
+    assert np.array_equal(new[:, 48:], pixels(Image.open(folder / "picture.png"))[:, 48:])
+
+
+def test_a_fill_model_fills_and_says_so_where_there_is_nothing_to_fill(folder):
+    small = {"attention_head_dim": 16, "num_attention_heads": 1, "joint_attention_dim": 8, "axes_dims_rope": (4, 6, 6)}
+    fill = FluxTransformer2DModel(in_channels=384, out_channels=64, num_layers=1, num_single_layers=1, **small)
+    painting = load_painting(GenerationRequest("x", (folder / "picture.png",), mask=folder / "mask.png"))
+    cls, given = choose_pipeline(fill, painting, None)
+    assert cls.__name__ == "FluxFillPipeline"
+    assert given["mask_image"] is painting.mask
+    for nothing in (None, load_painting(GenerationRequest("x", (folder / "picture.png",), strength=0.5))):
+        with pytest.raises(InvalidRequestError, match="only fills parts"):
+            choose_pipeline(fill, nothing, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mask": "m.png"}, "0 pictures came to keep to or to paint on"),
+        ({"strength": 0.5, "images": ("a", "b")}, "2 pictures came"),
+        ({"strength": 0, "images": ("a",)}, "strength is 0; it must be 0.05 to 1"),
+        ({"outpaint": (1, 2), "images": ("a",)}, "four numbers of pixels"),
+        ({"outpaint": (0, 0, 0, 5000), "images": ("a",)}, r"outpaint \(bottom\) is 5000; it must be 0 to 1024"),
+        ({"outpaint": "wide", "images": ("a",)}, "four numbers"),
+    ],
+)
+def test_what_cannot_be_painted_is_refused_in_one_sentence(fields, words):
+    with pytest.raises(InvalidRequestError, match=words):
+        GenerationRequest("x", **fields)
+
+
+def test_a_black_mask_is_refused(folder):
+    Image.new("L", (96, 64)).save(folder / "black.png")
+    with pytest.raises(InvalidRequestError, match="black all over"):
+        load_painting(GenerationRequest("x", (folder / "picture.png",), mask=folder / "black.png"))
+
+
+def test_the_command_line_and_rows_reach_all_of_it(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    down, up = torch.ones(2, 192), torch.ones(192, 2)
+    layer = "transformer.single_transformer_blocks.0.attn.to_q.lora"
+    save_file({f"{layer}_A.weight": down, f"{layer}_B.weight": up}, folder / "lora.safetensors")
+    turn = {"prompt": "a boat", "images": ["picture.png"], "answer": "a large red boat on the sea"}
+    (folder / "history.json").write_text(json.dumps([turn]), encoding="utf-8")
+    flags = ["--steps", "2", "--seed", "1", "--control", "0.5", "--strength", "0.8", "--lora", "lora.safetensors:0.5"]
+    told = ["--prompt", "make it night", "--source", "picture.png", "--mask", "mask.png", "--outpaint", "0,0,0,16"]
+    assert main(["generate", *flags, *told, "--history", "history.json", "--output", "out.png"]) == 0
+    row = {"id": "row", "prompt": "make it night", "source": "picture.png", "mask": "mask.png", "history": [turn]}
+    row |= {"outpaint": [0, 0, 0, 16], "control": 0.5, "strength": 0.8, "loras": [["lora.safetensors", 0.5]]}
+    bare = row | {"id": "bare", "loras": None}
+    rows = [row, bare, {"id": "flags", "prompt": "x", "source": "picture.png"}, row | {"id": "bad", "loras": [5]}]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert main(["batch", "--input", "rows.jsonl", "--output", "out", *flags[:4]]) == 1
+    drawn = {name: pixels(Image.open(path)) for name, path in (("one", "out.png"), ("row", "out/row.png"))}
+    assert drawn["one"].shape == (80, 96, 3)
+    assert np.array_equal(drawn["one"], drawn["row"])
+    assert not np.array_equal(drawn["row"], pixels(Image.open("out/bare.png")))
+    recipe = read_recipe("out.png").request
+    assert (recipe.strength, recipe.outpaint) == (0.8, (0, 0, 0, 16))
+    assert recipe.mask.tobytes() == Image.open("mask.png").tobytes()
+    assert recipe.source_image == path_hash("picture.png")
+    assert "loras is [5]" in (folder / "out/results.jsonl").read_text(encoding="utf-8")
+    assert main(["generate", "--prompt", "x", "--source", "picture.png", "--mask", "none.png"]) == 2
+    assert "no file called 'none.png'" in capsys.readouterr().err

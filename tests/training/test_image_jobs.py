@@ -1,0 +1,168 @@
+"""`train lora` and `train light-control` as people run them, over x2i-tiny; and the pictures that they read."""
+
+import io
+import json
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+from safetensors import safe_open
+
+from x2i_app import load_pipeline
+from x2i_app.cli import main
+from x2i_app.errors import TrainingError
+from x2i_app.loading import load_light_control, use_loras
+from x2i_app.miniature import striped, training_data
+from x2i_app.settings import ASSETS
+from x2i_app.training.data import Broken
+from x2i_app.training.image_data import read_images
+
+BUNDLED = ASSETS / "x2i-tiny/light_control"
+FEW = ("--resolution", "64", "--batch-size", "2", "--warmup-steps", "1", "--workers", "0", "--mixed-precision", "no")
+
+
+@pytest.fixture(autouse=True)
+def _accelerate_starts_anew():
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def train(*arguments):
+    return main(["train", *map(str, arguments), *FEW])
+
+
+def rows(sheet, count):
+    """The rows of a sheet of samples, which has `count`, as arrays."""
+    pixels = np.asarray(Image.open(sheet))
+    return [pixels[len(pixels) - (row + 1) * 296 + 32 :][:256] for row in reversed(range(count))]
+
+
+def test_a_lora_comes_out_says_what_it_is_acts_and_a_stopped_run_ends_the_same(tmp_path, capsys):
+    training_data.main(["striped", "--output", str(tmp_path / "data"), "--count", "4"])
+    assert capsys.readouterr().out == f"{tmp_path / 'data'}\n"
+    job = ("lora", "--data", tmp_path / "data", "--output", tmp_path / "run", "--steps", 6, "--checkpoint-every", 3)
+    job = (*job, "--learning-rate", "1e-2", "--rank", 4, "--alpha", 8)
+    assert train(*job, "--evaluate-every", 3, "--samples", 2) == 0
+    file = tmp_path / "run" / "lora.safetensors"
+    assert capsys.readouterr().out.startswith(str(file))
+    with safe_open(file, framework="pt") as opened:
+        metadata, trained = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    assert metadata["modelspec.architecture"] == "flux-1/lora"
+    assert (metadata["x2i.preset"], metadata["x2i.samples"], metadata["x2i.steps"]) == ("x2i-tiny", "4", "6")
+    settings = json.loads(metadata["lora_adapter_metadata"])
+    assert (settings["transformer.r"], settings["transformer.lora_alpha"]) == (4, 8)
+
+    sheets = sorted((tmp_path / "run" / "samples").iterdir())
+    assert [sheet.name for sheet in sheets] == ["step-00000003.png", "step-00000006.png"]
+    first, second = (rows(sheet, 3) for sheet in sheets)
+    assert first[0].shape == (256, 2 * 264 + 8, 3)
+    assert [np.array_equal(a, b) for a, b in zip(first, second, strict=True)] == [True, True, False]
+    assert not np.array_equal(first[1], first[2])  # without it, and with it
+
+    # Resumed without drawing anything, it ends the same.
+    file.unlink()
+    shutil.rmtree(tmp_path / "run" / "step-00000006")
+    assert train(*job) == 0
+    with safe_open(file, framework="pt") as opened:
+        assert all(torch.equal(opened.get_tensor(name), value) for name, value in trained.items())
+
+    pipeline = load_pipeline("x2i-tiny", profile="cpu")
+    conditioning = pipeline.encode(prompt="a red house")
+    given = {"conditioning": conditioning, "width": 64, "height": 64, "num_inference_steps": 1, "output_type": "latent"}
+
+    def draw():
+        return pipeline(**given, generator=torch.Generator().manual_seed(0)).images
+
+    bare = draw()
+    use_loras(pipeline, [(file, 1)])
+    acting = draw()
+    assert not torch.allclose(acting, bare, atol=1e-2)
+    use_loras(pipeline, [])
+    # Diffusers itself makes the same of the file, its alpha included.
+    pipeline.drawing_pipeline().load_lora_weights(str(file.parent), weight_name=file.name)
+    torch.testing.assert_close(draw(), acting, atol=1e-3, rtol=1e-3)
+
+
+def test_a_light_control_comes_out_of_pairs_and_the_app_takes_it(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for index, colour in enumerate(("red", "green")):
+        Image.new("RGB", (70, 64), colour).save(data / f"{index}.jpg")
+        Image.new("RGB", (64, 64), "blue").save(data / f"{index}.png")
+        (data / f"{index}.json").write_text(json.dumps({"caption_en": "make it blue"}))
+    job = ("light-control", "--data", data, "--caption-field", "caption_en", "--output", tmp_path / "run")
+    job = (*job, "--light-control", BUNDLED, "--steps", 3, "--learning-rate", "1e-3", "--ema-decay", "none")
+    assert train(*job, "--evaluate-every", 2, "--num-inference-steps", 1) == 0
+    sheets = sorted((tmp_path / "run" / "samples").iterdir())
+    assert [sheet.name for sheet in sheets] == ["step-00000002.png", "step-00000003.png"]
+    source, wanted, without, acting = rows(sheets[0], 4)
+    assert source[128, 128].tolist() == pytest.approx([255, 0, 0], abs=2)
+    assert wanted[128, 128].tolist() == [0, 0, 255]
+    assert not np.array_equal(without, acting)
+    assert np.array_equal(without, rows(sheets[1], 4)[2])
+    trained, before = load_light_control(tmp_path / "run" / "light_control"), load_light_control(BUNDLED)
+    assert dict(trained.config)["widths"] == dict(before.config)["widths"]
+    changed = [not torch.equal(a, b) for a, b in zip(trained.parameters(), before.parameters(), strict=True)]
+    assert sum(changed) > len(changed) / 2
+    pipeline = load_pipeline("x2i-tiny", profile="cpu", light_control=tmp_path / "run" / "light_control")
+    image = Image.new("RGB", (64, 64), "red")
+    drawn = pipeline("make it blue", [image], control_image=image, width=64, height=64, num_inference_steps=1)
+    assert drawn.images[0].size == (64, 64)
+
+
+def as_png(image=None):
+    content = io.BytesIO()
+    (image or Image.new("RGB", (8, 8))).save(content, "PNG")
+    return content.getvalue()
+
+
+def test_images_come_from_shards_and_broken_ones_are_named(tmp_path, capsys):
+    files = {
+        "good.png": as_png(),
+        "good.txt": b" a house \n",
+        "both.jpg": as_png(),  # whatever it is called
+        "both.png": as_png(),
+        "both.json": b'{"caption": "bluer"}',
+        "torn.png": as_png()[:40],
+        "torn.txt": b"a tree",
+        "mute.png": as_png(),
+        "mute.json": b"{}",
+        "blind.txt": b"a car",
+        "wordless.png": as_png(),
+    }
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))
+    found = read_images([tmp_path / "a.tar"], "caption", Broken(4), with_source=False)
+    assert [(image.words, image.target, image.source) for image in found] == [
+        ("a house", "png", None),
+        ("bluer", "png", "jpg"),
+    ]
+    said = capsys.readouterr().err
+    assert all(f"/{name}" in said for name in ("torn", "mute", "blind"))
+    assert "/wordless: it has no words, a .txt (or .json) of the same name" in said
+    assert len(read_images([tmp_path / "a.tar"], "caption", Broken(5), with_source=True)) == 1
+    with pytest.raises(TrainingError, match="samples are broken and 2 may be"):
+        read_images([tmp_path / "a.tar"], "caption", Broken(2), with_source=False)
+
+
+def test_what_is_cached_of_a_image_is_made_again_when_it_or_its_source_changes(tmp_path):
+    def name(image, source):
+        (tmp_path / "a.png").write_bytes(as_png(Image.new("RGB", (8, 8), image)))
+        (tmp_path / "a.jpg").write_bytes(as_png(Image.new("RGB", (8, 8), source)))
+        (tmp_path / "a.txt").write_text("bluer")
+        return read_images([tmp_path], "caption", Broken(0), with_source=True)[0].name
+
+    assert name("red", "blue") == name("red", "blue")
+    assert len({name("red", "blue"), name("green", "blue"), name("red", "green")}) == 3
+
+
+def test_stripes_are_seen_where_they_are():
+    image = Image.new("RGB", (128, 128), (200, 180, 160))
+    assert striped.stripedness(image) == pytest.approx(0)
+    assert striped.stripedness(striped.stripe(image)) == pytest.approx(0.55, abs=0.01)

@@ -1,0 +1,1 @@
+"""The miniature's own judge: how many attributes of its drawings are right."""

@@ -1,0 +1,190 @@
+"""The evaluation: every kind of input is drawn and judged; a table, a JSON file and a contact sheet come out.
+
+python -m x2i_app evaluate --preset x2i-tiny [--scenes 500] [--rows english,picture] [--output artifacts/evaluation]
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from x2i_app.errors import EngineError, InvalidRequestError
+from x2i_app.miniature.autoencoder import reconstruction_psnr
+from x2i_app.miniature.evaluation.attributes import Tally, compare
+from x2i_app.miniature.evaluation.cases import ROWS, SCENES, Case, Row, cases
+from x2i_app.miniature.evaluation.interval import interval
+from x2i_app.miniature.evaluation.judge import Judge
+from x2i_app.miniature.evaluation.results import TEACHER_GOAL, Results, RowResult
+from x2i_app.miniature.evaluation.sampling import FIRST_SEED, Embeds, Sampling, draw, encode, teach
+from x2i_app.miniature.evaluation.sheet import Example, Section, contact_sheet
+from x2i_app.miniature.pixels import to_tensor
+from x2i_app.miniature.pool import pool_image
+from x2i_app.miniature.world import Scene, draw_scene
+from x2i_app.pipeline import X2IPipeline
+from x2i_app.training.teacher import TeacherText
+
+EXAMPLES = 3  # of each row on the contact sheet: the first ones, not the best
+_FRESH = 250  # pictures
+_FRESH_SEED = 7_003
+_DEFAULT = Sampling()
+
+
+@dataclass(frozen=True)
+class Models:
+    """What is evaluated, and by whom.
+
+    teacher: None where there is none; the rows then have no goals. text_length: tokens that the teacher reads, padded.
+    """
+
+    pipeline: X2IPipeline
+    teacher: TeacherText | None
+    judge: Judge
+    text_length: int = 512
+
+
+def evaluate(
+    models: Models,
+    output: Path,
+    *,
+    preset: str = "x2i-tiny",
+    scenes: int = SCENES,
+    rows: Sequence[Row] = tuple(ROWS.values()),
+    sampling: Sampling = _DEFAULT,
+) -> Results:
+    """Draw and judge `scenes` cases of each row that the MLLM can take, with a bar for what is going on.
+
+    Rows that it cannot take are named on standard error. Writes report.json, report.md and contact-sheet.png into the
+    folder `output`, again after every row.
+    Raises InvalidRequestError if the MLLM can take none of the rows, EngineError if the folder cannot be made.
+    """
+    takes = models.pipeline.encoder.spec.modalities
+    left_out = [row.name for row in rows if not set(row.modalities) <= set(takes)]
+    rows = [row for row in rows if row.name not in left_out]
+    if not rows:
+        raise InvalidRequestError(f"{preset} takes only {', '.join(takes)}, and no row that came is made of these.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(f"{str(output)!r} cannot be made ({error.strerror}); choose another --output.") from error
+    done: list[RowResult] = []
+    sections: list[Section] = []
+    with _progress() as progress:
+        if left_out:
+            progress.console.print(f"Left out, as {preset} takes only {', '.join(takes)}: {', '.join(left_out)}.")
+        fresh, images = fresh_images(min(scenes, _FRESH))
+        # Offloaded, the VAE comes to that device only when it is called.
+        psnr = reconstruction_psnr(models.pipeline.vae, images, device=models.pipeline._execution_device)
+        bounds = judge_bounds(models.judge, fresh, images)
+        teacher = _judge_teacher(models, scenes, sampling, progress) if models.teacher else None
+        for row in rows:
+            result, examples = _judge_row(models, row, scenes, sampling, teacher, progress)
+            done.append(result)
+            sections.append(Section(row.title, result.tally.accuracy, examples))
+            results = Results(preset, scenes, sampling.steps, sampling.size, psnr, *bounds, teacher, tuple(done))
+            _write(results, sections, output)
+    return results
+
+
+def fresh_images(count: int) -> tuple[list[Scene], np.ndarray]:
+    """`count` scenes whose renders no training has seen, and these, uint8 (N, 128, 128, 3)."""
+    drawn = [pool_image(index, None, _FRESH_SEED) for index in range(count)]
+    images = [draw_scene(scene, 128, moment, seed) for scene, moment, seed in drawn]
+    return [scene for scene, *_ in drawn], np.stack([np.asarray(image) for image in images])
+
+
+def judge_bounds(judge: Judge, scenes: Sequence[Scene], images: np.ndarray) -> tuple[float, float]:
+    """Shares of attributes, 0 to 1, that are right in the world's own drawings, and by luck in those of another."""
+    seen = judge.read(to_tensor(images))
+    others = [*scenes[1:], scenes[0]]
+    own, other = (sum(map(compare, seen, wanted), Tally()) for wanted in (scenes, others))
+    return own.accuracy, other.accuracy
+
+
+def _judge_teacher(models, scenes, sampling, progress):
+    """The English row as T5 and CLIP read it, by which all goals are measured."""
+    began = time.monotonic()
+    asked = cases(ROWS["english"], scenes)
+    embeds = teach(models.teacher, [case.dialogue[-1].words for case in asked], models.text_length)
+    images = _draw(models, "teacher", embeds, sampling, progress)
+    tallies = _tallies(asked, models.judge, images)
+    return RowResult("teacher", "teacher, English", scenes, *tallies, None, TEACHER_GOAL, time.monotonic() - began)
+
+
+def _judge_row(models, row, scenes, sampling, teacher, progress):
+    began = time.monotonic()
+    asked = cases(row, scenes)
+    with _bar(progress, f"{row.title}: reading", scenes) as advance:
+        encoded = encode(models.pipeline, asked, advance)
+    images = _draw(models, row.title, [embeds for embeds, _ in encoded], sampling, progress)
+    answers = [answer for _, answer in encoded]
+    exact = sum(answer == case.answer for answer, case in zip(answers, asked, strict=True)) / scenes
+    result = RowResult(
+        row.name,
+        row.title,
+        scenes,
+        *_tallies(asked, models.judge, images),
+        exact=None if None in answers else exact,
+        goal=row.factor * teacher.tally.accuracy if teacher else None,
+        seconds=time.monotonic() - began,
+    )
+    return result, _examples(models, asked[:EXAMPLES], images, sampling, progress)
+
+
+def _draw(models, title: str, embeds: Sequence[Embeds], sampling: Sampling, progress: Progress) -> torch.Tensor:
+    with _bar(progress, f"{title}: drawing", len(embeds)) as advance:
+        return draw(models.pipeline, embeds, range(FIRST_SEED, FIRST_SEED + len(embeds)), sampling, advance)
+
+
+def _tallies(
+    asked: Sequence[Case], judge: Judge, images: torch.Tensor
+) -> tuple[Tally, tuple[float, float] | None, Tally, Tally]:
+    """Of all attributes, with the interval of their share, of the unchanged ones, and of untrained pairs."""
+    pairs = list(zip(asked, judge.read(images), strict=True))
+    found = [compare(seen, case.wanted) for case, seen in pairs]
+    return (
+        sum(found, Tally()),
+        interval(found),
+        sum((compare(seen, case.wanted, case.unchanged) for case, seen in pairs if case.shown), Tally()),
+        sum((compare(seen, case.wanted, case.untrained) for case, seen in pairs if case.untrained), Tally()),
+    )
+
+
+def _examples(models, asked, images, sampling, progress) -> list[Example]:
+    taught = None
+    if models.teacher:
+        embeds = teach(models.teacher, [case.answer for case in asked], models.text_length)
+        taught = _draw(models, "teacher", embeds, sampling, progress)
+    examples = []
+    for index, case in enumerate(asked):
+        drawn = [images[index : index + 1], *([] if taught is None else [taught[index : index + 1]])]
+        judged = [(one[0], compare(models.judge.read(one)[0], case.wanted)) for one in drawn]
+        examples.append(Example(case, judged[0], judged[1] if taught is not None else None))
+    return examples
+
+
+def _write(results: Results, sections: Sequence[Section], output: Path) -> None:
+    (output / "report.json").write_text(json.dumps(results.as_dict(), indent=2) + "\n", encoding="utf-8")
+    (output / "report.md").write_text(results.as_markdown(), encoding="utf-8")
+    contact_sheet(results.title, sections).save(output / "contact-sheet.png")
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def _bar(progress: Progress, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar for one piece of work; call what it gives with the number of things that are done."""
+    task = progress.add_task(title, total=total)
+    try:
+        yield lambda count: progress.advance(task, count)
+    finally:
+        progress.remove_task(task)

@@ -1,0 +1,170 @@
+"""The numbers of an evaluation, as a table for the terminal, as Markdown and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from x2i_app.miniature.evaluation.attributes import ATTRIBUTES, Tally
+
+TEACHER_GOAL = 0.97
+PSNR_GOAL = 32.0  # dB
+# Letters a line from which the single attributes are shown, and the part of the teacher's accuracy.
+_WIDE, _MIDDLE = 120, 90
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """How one kind of input was drawn.
+
+    tally: of all attributes. between: the 95 % interval of its share, from 0 to 1 (see `interval`). unchanged: of those
+    that an edit had to leave; untrained: of kind and colour of things whose pair never trains; both empty where there
+    are none. exact: share of the MLLM's answers that are the canonical sentence to the letter, 0 to 1; None without
+    answers. goal: accuracy to reach, 0 to 1; None without a teacher.
+    """
+
+    name: str
+    title: str
+    scenes: int
+    tally: Tally
+    between: tuple[float, float] | None
+    unchanged: Tally
+    untrained: Tally
+    exact: float | None
+    goal: float | None
+    seconds: float
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal is; None without one."""
+        return None if self.goal is None else self.tally.accuracy >= self.goal
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON; shares from 0 to 1."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "scenes": self.scenes,
+            "accuracy": self.tally.accuracy,
+            "interval_95": self.between,
+            "goal": self.goal,
+            "reached": self.reached,
+            "by_attribute": self.tally.by_attribute,
+            "right": dict(self.tally.right),
+            "total": dict(self.tally.total),
+            "untrained_pairs": _share(self.untrained),
+            "unchanged_attributes": _share(self.unchanged),
+            "exact_answers": self.exact,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+@dataclass(frozen=True)
+class Results:
+    """All rows of one evaluation. teacher: None where its text encoders are not there. psnr: of the VAE, in dB.
+
+    judge, chance: shares of attributes that the judge finds as wanted in the world's own drawings, 0 to 1: of the
+    wanted scene, and of another one.
+    """
+
+    preset: str
+    scenes: int
+    steps: int
+    size: int
+    psnr: float
+    judge: float
+    chance: float
+    teacher: RowResult | None
+    rows: Sequence[RowResult]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "preset": self.preset,
+            "scenes": self.scenes,
+            "steps": self.steps,
+            "size": self.size,
+            "vae_psnr_db": self.psnr,
+            "vae_psnr_goal_db": PSNR_GOAL,
+            "judge": self.judge,
+            "chance": self.chance,
+            "teacher": self.teacher and self.teacher.as_dict(),
+            "rows": [row.as_dict() for row in self.rows],
+        }
+
+    def as_table(self, width: int = 80) -> Table:
+        """For a terminal of that many letters a line; the single attributes stand in it where there is room."""
+        needs = dict.fromkeys(ATTRIBUTES, _WIDE) | {"x teacher": _MIDDLE}
+        shown = [i for i, name in enumerate(_HEADINGS) if width >= needs.get(name, 0)]
+        table = Table(title=self.title, caption=self._caption, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for place in shown:
+            table.add_column(_HEADINGS[place], justify="right" if place else "left", no_wrap=True)
+        for row in self._all:
+            style = {True: "green", False: "red", None: ""}[row.reached]
+            cells = [Text(cell) for cell in self._cells(row)]
+            cells[1].stylize(style)
+            table.add_row(*(cells[place] for place in shown))
+        return table
+
+    def as_markdown(self) -> str:
+        """The same table as Markdown."""
+        lines = [_HEADINGS, ("---", *["---:"] * (len(_HEADINGS) - 1)), *map(self._cells, self._all)]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"# {self.title}\n\n{table}\n\n{self._caption}\n"
+
+    @property
+    def title(self) -> str:
+        """What was evaluated and how, in a line."""
+        return f"{self.preset}: {self.scenes} fresh scenes a row, {self.steps} steps, {self.size} px"
+
+    @property
+    def _all(self):
+        return [*([self.teacher] if self.teacher else []), *self.rows]
+
+    @property
+    def _caption(self):
+        reached = "reached" if self.psnr >= PSNR_GOAL else "missed"
+        return (
+            f"VAE reconstruction {self.psnr:.1f} dB (goal {PSNR_GOAL:g} dB: {reached}). Shares of attributes that the "
+            f"judge finds as wanted: in the world's own drawings {self.judge:.1%}, in those of another scene "
+            f"{self.chance:.1%}; unseen: kind and colour of things whose pair never trains; kept: what an edit "
+            "had to leave; answers: the MLLM's, right to the letter."
+        )
+
+    def _cells(self, row):
+        is_compared = self.teacher and self.teacher.tally.accuracy and row is not self.teacher
+        found = row.tally.by_attribute
+        return (
+            row.title,
+            _percent(row.tally.accuracy),
+            show_interval(row.between),
+            f"{row.tally.accuracy / self.teacher.tally.accuracy:.3f}" if is_compared else "",
+            _percent(row.goal),
+            {True: "yes", False: "no", None: ""}[row.reached],
+            *(_percent(found.get(name)) for name in ATTRIBUTES),
+            _percent(_share(row.untrained)),
+            _percent(_share(row.unchanged)),
+            _percent(row.exact),
+        )
+
+
+_HEADINGS = (
+    *("input", "accuracy", "95% within", "x teacher", "goal", "reached"),
+    *ATTRIBUTES,
+    *("unseen", "kept", "answers"),
+)
+
+
+def _share(tally):
+    return tally.accuracy if sum(tally.total.values()) else None
+
+
+def show_interval(between: tuple[float, float] | None) -> str:
+    """An interval of shares from 0 to 1, in percent."""
+    return "" if between is None else f"{100 * between[0]:.1f}-{100 * between[1]:.1f}"
+
+
+def _percent(share):
+    return "" if share is None else f"{share:.1%}"

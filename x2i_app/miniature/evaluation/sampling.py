@@ -1,0 +1,117 @@
+"""Cases through a pipeline in batches: what the MLLM answers, what FLUX.1 reads, what it draws."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from x2i_app.miniature.evaluation.cases import Case
+from x2i_app.miniature.evaluation.judge import fit
+from x2i_app.pipeline import X2IPipeline
+from x2i_app.training.teacher import TeacherText
+
+FIRST_SEED = 40_000  # of the noise of case 0; case i has the next i-th, whoever draws
+_ENCODED_TOGETHER = 64  # conversations: enough to find some of one length, few enough for their media to fit memory
+
+
+class Embeds(NamedTuple):
+    """What FLUX.1 reads for one picture: prompt_embeds (1, S, joint), pooled_prompt_embeds (1, pooled)."""
+
+    prompt_embeds: torch.Tensor
+    pooled_prompt_embeds: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn. size: pixels of a side."""
+
+    steps: int = 8
+    size: int = 128
+    guidance_scale: float = 3.5
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures at a time: fifty of the miniature's, so many fewer as they are larger."""
+        return max(1, 50 * 128**2 // self.size**2)
+
+
+@torch.no_grad()
+def encode(
+    pipeline: X2IPipeline, cases: Sequence[Case], advance: Callable[[int], None]
+) -> list[tuple[Embeds, str | None]]:
+    """For each case what FLUX.1 reads, and the MLLM's answer if it gives one.
+
+    A dialogue goes turn by turn, and what the MLLM answers stays in it. advance: told how many cases are done.
+    """
+    encoded = {}
+    # Conversations of one length run together, so neighbours should be about equally long.
+    order = sorted(range(len(cases)), key=lambda index: sum(len(turn.words) for turn in cases[index].dialogue))
+    for start in range(0, len(cases), _ENCODED_TOGETHER):
+        chosen = order[start : start + _ENCODED_TOGETHER]
+        encoded |= zip(chosen, _encode_together(pipeline, [cases[index] for index in chosen]), strict=True)
+        advance(len(chosen))
+    return [encoded[index] for index in range(len(cases))]
+
+
+def _encode_together(pipeline, cases):
+    asked = [case.turns() for case in cases]
+    said = [[] for _ in cases]
+    results = [None] * len(cases)
+    for turn in range(max(map(len, asked))):
+        present = [index for index, turns in enumerate(asked) if turn < len(turns)]
+        for index in present:
+            said[index].append(asked[index][turn])
+        for index, states in zip(present, pipeline.encoder.encode_batch([said[i] for i in present]), strict=True):
+            said[index][-1] = replace(said[index][-1], answer=states.answer or "")
+            results[index] = states
+    aligned = map(pipeline.align, results)
+    return [(Embeds(each.prompt_embeds, each.pooled_prompt_embeds), each.answer) for each in aligned]
+
+
+def teach(teacher: TeacherText, captions: Sequence[str], length: int) -> list[Embeds]:
+    """What FLUX.1 reads of each caption without X2I. length: of prompt_embeds, in tokens."""
+    prompt_embeds, pooled = teacher.encode(captions, length)
+    return list(map(Embeds, prompt_embeds.split(1), pooled.split(1)))
+
+
+@torch.no_grad()
+def draw(
+    pipeline: X2IPipeline,
+    embeds: Sequence[Embeds],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    advance: Callable[[int], None],
+) -> torch.Tensor:
+    """Pictures (B, 3, 128, 128) in [-1, 1] on the CPU; picture i begins with the noise of seed i.
+
+    Those whose embeddings have one length are drawn together, as nothing is padded. Larger ones than the judge looks at
+    are made as small.
+    """
+    flux = pipeline.drawing_pipeline()
+    flux.set_progress_bar_config(disable=True)
+    images: dict[int, torch.Tensor] = {}
+    for chosen in _batches(embeds, sampling.batch_size):
+        drawn = flux(
+            prompt_embeds=torch.cat([embeds[i].prompt_embeds for i in chosen]),
+            pooled_prompt_embeds=torch.cat([embeds[i].pooled_prompt_embeds for i in chosen]),
+            width=sampling.size,
+            height=sampling.size,
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance_scale,
+            generator=[torch.Generator().manual_seed(seeds[i]) for i in chosen],
+            output_type="pt",
+        ).images
+        images |= zip(chosen, fit(drawn.float().cpu() * 2 - 1), strict=True)
+        advance(len(chosen))
+    return torch.stack([images[index] for index in range(len(embeds))])
+
+
+def _batches(embeds, batch_size):
+    by_length = defaultdict(list)
+    for index, (prompt_embeds, _) in enumerate(embeds):
+        by_length[prompt_embeds.shape[1]].append(index)
+    for indices in by_length.values():
+        for start in range(0, len(indices), batch_size):
+            yield indices[start : start + batch_size]

@@ -1,0 +1,75 @@
+"""Rows of a batch on Ray Data: actors with one model each draw them, and write the pictures to a shared disk."""
+
+import json
+import logging
+import pickle
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from x2i_app.batch import Batch, Draw, Line, write_row
+from x2i_app.errors import EngineError, X2IError
+from x2i_app.rows import Row
+from x2i_app.scale.cluster import Cluster, sentence_in, stand_in, working_folder
+from x2i_app.serving.engine import Engine
+
+
+def draw_on(address: str, replicas: str, gpus: float | None) -> Draw:
+    """How `run_batch` draws on the cluster of these flags. An actor that is lost is replaced, its row drawn again.
+
+    Input and output must be at the same place on every machine.
+    """
+    cluster = Cluster.parse(address, replicas, gpus)
+
+    def draw(batch: Batch, rows: Iterable[Row], bar: tqdm) -> Iterator[Line]:
+        items = [{"row": pickle.dumps(row)} for row in rows]
+        if not items:
+            return
+        cluster.join()
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+
+        context = DataContext.get_current()
+        context.enable_progress_bars = False  # the batch has its own
+        context.target_max_block_size = 1  # a line is news as soon as it is there: a block of its own
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        most = min(cluster.most, len(items))
+        pool = ActorPoolStrategy(min_size=min(cluster.least, most), max_size=most, max_tasks_in_flight_per_actor=2)
+        lines = ray.data.from_items(items, override_num_blocks=len(items)).map(
+            Artist,
+            fn_constructor_args=(batch, working_folder()),
+            compute=pool,
+            **cluster.share(),
+        )
+        try:
+            for item in lines.iter_rows():
+                yield json.loads(item["line"])
+        except ray.exceptions.RayError as error:
+            raise EngineError(f"The cluster gave up: {sentence_in(str(error))}") from error
+        finally:
+            ray.shutdown()
+
+    return draw
+
+
+class Artist:
+    """One model in one process of a cluster, which Ray Data feeds with rows."""
+
+    def __init__(self, batch: Batch, folder: str):
+        """folder: where relative names begin."""
+        stand_in(folder)
+        self.batch = batch
+        self.engine = Engine(batch.settings)
+        self.engine.start()
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, str]:
+        """Draw one pickled row and write its pictures. Raises EngineError if there is no model."""
+        row: Row = pickle.loads(item["row"])  # noqa: S301 - by `draw_on`, in this cluster
+        try:
+            result = self.engine.submit(row.request()).wait()
+        except X2IError as error:
+            if self.engine.status.state == "failed":
+                raise
+            result = error
+        return {"line": json.dumps(write_row(self.batch, row, result), ensure_ascii=False)}

@@ -1,0 +1,220 @@
+"""The page about the HTTP endpoints, written from them: python -m x2i_app.ui.http.api_page docs/API.md
+
+The tests run every example on it against the real app.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from x2i_app.request import LIMITS, SETTINGS
+from x2i_app.serving.engine import Engine
+from x2i_app.settings import Settings
+from x2i_app.ui.i18n import texts
+from x2i_app.ui.layout import build_page
+from x2i_app.ui.tabs import TABS
+
+_BOAT, _CAT = (f"assets/examples/images/{name}.png" for name in ("boat-at-sunset", "cat-and-umbrella"))
+_ROCKET = "assets/examples/videos/rocket-at-night.mp4"
+_RAIN = "assets/examples/audios/rain-at-sea.wav"
+_FILE = {"meta": {"_type": "gradio.FileData"}}
+
+# What the examples send: files stand as Path. A gallery wants each picture with a caption, which may be empty.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "text": {"prompt": "a red house on snow at night"},
+    "image": {"images": [{"image": Path(file), "caption": None} for file in (_BOAT, _CAT)]},
+    "image_text": {"image": Path(_BOAT), "prompt": "make it night"},
+    "video": {"video": Path(_ROCKET)},
+    "audio": {"audio": Path(_RAIN), "prompt": "with a boat"},
+    "fusion": {
+        "message": {"text": "all of it", "files": [Path(_BOAT), Path(_ROCKET), Path(_RAIN)]},
+        "loras": [{"file": "striped", "weight": 0.8}],
+    },
+}
+_MORE = {"seed": 1, "steps": 4}
+_COMMON = (*SETTINGS, "loras")
+
+_KINDS = {
+    "Audio": "file",
+    "Checkbox": "true or false",
+    "Gallery": "list of files with captions",
+    "Image": "file",
+    "Json": "list of turns: `prompt`, `images`, `answer`, and `picture`, which was drawn",
+    "Multimodaltextbox": "text and a list of files",
+    "Number": "number",
+    "Slider": "number",
+    "Textbox": "text",
+    "Video": "file",
+}
+
+_HEAD = """# X2I over HTTP
+
+Each tab of the page is an endpoint. Every call waits in the same fair queue as the page's visitors, tells its progress
+while it goes on, and is stopped when its caller hangs up. With the app running (`python app.py`), every example below
+works as it stands from the project's folder; `Client(URL)` and `X2I=URL` say where the app is.
+
+Every drawing endpoint takes these settings after its own inputs, each of them optional:
+
+"""
+
+_ANSWER = """
+A LoRA is one that the page offers, by its name, or a .safetensors file of yours:
+`loras=[{"file": "striped", "weight": 1}, {"file": handle_file("mine.safetensors"), "weight": 0.5}]`.
+
+It answers with six values: the pictures (PNG files), a sentence on how it went as HTML, what the model said in its own
+words, a report (seeds, size, steps, seconds of each phase), the job's id, and while it draws what the picture is going
+to be (a JPEG as a data: address; empty in the end). Bad values are refused in one sentence.
+"""
+
+_HELPERS = """## status and cancel
+
+`status` says how the engine is and, asked with a job's id, how that job is; `cancel` stops a job by its id, which every
+update of a running call carries.
+
+```python
+from gradio_client import Client
+
+client = Client("http://127.0.0.1:7860")
+running = client.submit(prompt="a rocket at night", steps=100, api_name="/text")
+job = next(iter(running))[4]
+status = client.predict(job=job, api_name="/status")
+print(status["preset"], status["job"]["phase"], status["job"]["step"], "of", status["job"]["steps"])
+print(client.predict(job=job, api_name="/cancel"))
+```
+
+```bash
+X2I=http://127.0.0.1:7860
+JSON="Content-Type: application/json"
+EVENT=$(curl -s "$X2I/gradio_api/call/v2/status" -H "$JSON" -d '{}' | cut -d '"' -f 4)
+curl -s "$X2I/gradio_api/call/status/$EVENT"
+```
+
+## Assistants
+
+With `--mcp` (`X2I_MCP=1`) the same eight are tools of the [Model Context Protocol](https://modelcontextprotocol.io), at
+`/gradio_api/mcp` (streamable HTTP). It is an extra, which `pip install 'mcp>=1.30,<2'` adds, and off unless asked for;
+host, origin, login (send the cookie) and limits are as everywhere. A tool answers with the picture itself, its address
+and the report. Files are the path that an upload gave, the address of an earlier picture, or a `data:` URL of up to
+700 KB; `fusion` takes `prompt` and `files` in the place of `message`. Progress names the job; hanging up stops it.
+
+```json
+{"mcpServers": {"x2i": {"type": "http", "url": "http://127.0.0.1:7860/gradio_api/mcp"}}}
+```
+
+```python
+import asyncio
+
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+
+async def main():
+    async with streamable_http_client("http://127.0.0.1:7860/gradio_api/mcp") as (read, write, _):
+        async with ClientSession(read, write) as session:
+            await session.initialize()
+            print([tool.name for tool in (await session.list_tools()).tools])
+            answer = await session.call_tool("text", {"prompt": "a red house on snow", "seed": 1, "steps": 4})
+            print(answer.content[0].mimeType, answer.content[-1].text)
+
+
+asyncio.run(main())
+```
+"""
+
+
+def write_page() -> str:
+    """The whole page, as Markdown."""
+    endpoints = build_page(Engine(Settings())).get_api_info()["named_endpoints"]
+    first = {parameter["parameter_name"]: parameter for parameter in endpoints["/text"]["parameters"]}
+    settings = _table(
+        (f"`{name}`", texts.LABELS[name].en, _allowed(name, first[name]), _default(first[name])) for name in _COMMON
+    )
+    drawing = [_section(tab.name, endpoints[f"/{tab.name}"]["parameters"]) for tab in TABS]
+    return "\n".join([_HEAD + settings + _ANSWER, *drawing, _HELPERS])
+
+
+def _table(rows) -> str:
+    lines = ["| parameter | what | allowed | default |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def _allowed(name: str, parameter: dict[str, Any]) -> str:
+    if name == "loras":
+        return f"up to {LIMITS.loras}: name or file, and weight, {LIMITS.lora_weight}"
+    limit = getattr(LIMITS, SETTINGS.get(name, ""), None)
+    return str(limit) if limit else _KINDS[parameter["component"]]
+
+
+def _default(parameter: dict[str, Any]) -> str:
+    value = parameter["parameter_default"]
+    return "none" if value in (None, "", []) or isinstance(value, dict) else json.dumps(value)
+
+
+def _section(name: str, parameters: list[dict[str, Any]]) -> str:
+    own = [parameter for parameter in parameters if parameter["parameter_name"] not in _COMMON]
+    rows = ((f"`{p['parameter_name']}`", p["label"], _allowed("", p), _default(p)) for p in own)
+    given = EXAMPLES[name] | _MORE
+    return f"## {name}\n\n{texts.HINTS[name].en}\n\n{_table(rows)}\n{_python(name, given)}\n{_curl(name, given)}"
+
+
+def _python(name: str, given: dict[str, Any]) -> str:
+    files = _variables(given)
+    handled = ", handle_file" if files else ""
+    uploads = "".join(f'{variable.lower()} = handle_file("{file.as_posix()}")\n' for file, variable in files.items())
+    arguments = "".join(f"    {key}={_literal(value, files)},\n" for key, value in given.items())
+    return f"""```python
+from gradio_client import Client{handled}
+
+client = Client("http://127.0.0.1:7860")
+{uploads}pictures, progress, words, report, job, preview = client.predict(
+{arguments}    api_name="/{name}",
+)
+print(pictures[0]["image"], report["seeds"], words)
+```
+"""
+
+
+def _literal(value: Any, files: dict[Path, str]) -> str:
+    if isinstance(value, Path):
+        return files[value].lower()
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(item, files) for item in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{key}": {_literal(item, files)}' for key, item in value.items()) + "}"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _curl(name: str, given: dict[str, Any]) -> str:
+    files = _variables(given)
+    uploads = "".join(
+        f'{variable}=$(curl -s "$X2I/gradio_api/upload" -F "files=@{file.as_posix()}" | tr -d \'[]"\')\n'
+        for file, variable in files.items()
+    )
+    body = json.dumps(given, default=lambda file: {"path": f"${files[file]}"} | _FILE)
+    return f"""```bash
+X2I=http://127.0.0.1:7860
+JSON="Content-Type: application/json"
+{uploads}EVENT=$(curl -s "$X2I/gradio_api/call/v2/{name}" -H "$JSON" -d @- <<END | cut -d '"' -f 4
+{body}
+END
+)
+curl -s "$X2I/gradio_api/call/{name}/$EVENT" > answer.txt
+curl -s "$(grep -o 'http[^"]*[.]png' answer.txt | tail -n 1)" > picture.png
+```
+"""
+
+
+def _variables(given: dict[str, Any]) -> dict[Path, str]:
+    return {file: f"FILE{number}" for number, file in enumerate(_files(given), 1)}
+
+
+def _files(value: Any) -> list[Path]:
+    if isinstance(value, Path):
+        return [value]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [file for item in inside for file in _files(item)]
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(write_page(), encoding="utf-8")

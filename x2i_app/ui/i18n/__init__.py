@@ -1,0 +1,1 @@
+"""Every string of the page, in every language."""

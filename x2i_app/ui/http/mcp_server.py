@@ -107,7 +107,7 @@ class McpServer:
         if "report" not in news:
             raise EngineError("The job was stopped; call again when you like.")
         files.update(news["pictures"])
-        return [*map(_image, news["pictures"]), types.TextContent(type="text", text=self._say(news, request))]
+        return [*map(_png_content, news["pictures"]), types.TextContent(type="text", text=self._say(news, request))]
 
     async def _tell(self, job: Job, number: int) -> None:
         """How far it is, to a caller that asked to hear it. number: of the news, as each has to have a higher one."""
@@ -133,13 +133,13 @@ class McpServer:
             raise EngineError(f"There is no tool {show_value(name)}; there are {', '.join((*_TABS, *_HELPERS))}.")
         told = status_handler(self._engine)(job)
         preview = told["job"].pop("preview") if told.get("job") else ""
-        shown = [_image(preview.partition(",")[2], "image/jpeg")] if preview else []
+        shown = [_image_content(preview.partition(",")[2], "image/jpeg")] if preview else []
         return [*shown, types.TextContent(type="text", text=json.dumps(told, ensure_ascii=False))]
 
 
-def _image(path: str) -> types.ImageContent:
-    return _image(base64.b64encode(Path(path).read_bytes()).decode(), "image/png")
+def _png_content(path: str) -> types.ImageContent:
+    return _image_content(base64.b64encode(Path(path).read_bytes()).decode(), "image/png")
 
 
-def _image(data: str, kind: str) -> types.ImageContent:
-    return types.ImageContent(type="image", data=data, mimeType=kind)
+def _image_content(data: str, mime_type: str) -> types.ImageContent:
+    return types.ImageContent(type="image", data=data, mimeType=mime_type)

@@ -1,8 +1,8 @@
-"""Models are built and loaded by one thread at a time.
+"""A lock that lets one thread at a time build or load a model.
 
-While they load, transformers, diffusers and accelerate change what all threads share: how a module registers its
-parameters, how weights begin, the default dtype. Another thread would get weights without values in the midst, and two
-that overlap each put back what the other had changed, for as long as the process lives.
+While transformers, diffusers and accelerate load weights, they change state that all threads share: how a module
+registers its parameters, how weights are initialised, the default dtype. A second thread would get modules without
+values, and two loads that overlap would each restore what the other one had changed.
 """
 
 import threading
@@ -15,8 +15,8 @@ P, R = ParamSpec("P"), TypeVar("R")
 _LOCK = threading.RLock()
 
 
-def alone(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, during which no other thread is in one of these."""
+def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: only one thread runs any of the decorated functions; it may call others of them."""
 
     @wraps(function)
     def locked(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -13,7 +13,7 @@ from x2i_app.encoders.native import NativeEncoder
 from x2i_app.encoders.qwen_omni import QwenOmniEncoder
 from x2i_app.encoders.qwen_vl import QwenVLEncoder
 from x2i_app.errors import UnknownPresetError
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 from x2i_app.presets import get_family
 from x2i_app.specs import EncodingSpec, MLLMSpec, Template
 
@@ -32,7 +32,7 @@ def encoder_class(family: str) -> type[MLLMEncoder]:
     return _CLASSES[family]
 
 
-@alone
+@one_at_a_time
 def load_encoder(
     family: str,
     directory: str | Path,

@@ -15,7 +15,7 @@ from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.encoders.grouping import run_in_groups
 from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly, read_head
 from x2i_app.errors import CheckpointError, InvalidRequestError
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 from x2i_app.request import Turn
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
 
@@ -207,7 +207,7 @@ class NativeEncoder(MLLMEncoder):
         )
         return self._choose(asked, answered)
 
-    @alone
+    @one_at_a_time
     def add_head(self) -> None:
         """Put the language-model head on the model, if it is not there yet; nothing that is loaded is copied.
 

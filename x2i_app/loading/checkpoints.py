@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from x2i_app.errors import CheckpointError
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 from x2i_app.loading.files import check_file
 from x2i_app.models import AlignNet
 
@@ -17,7 +17,7 @@ _ZIP = b"PK\x03\x04"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # what diffusers' save_pretrained writes
 
 
-@alone
+@one_at_a_time
 def load_alignnet(
     path: str | Path,
     *,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from x2i_app.errors import CheckpointError
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 from x2i_app.loading.checkpoints import (
     WEIGHTS_NAME,
     check_sidecar,
@@ -21,7 +21,7 @@ _FIRST, _MIDDLE, _LAST = "0.embedding.0.weight", "0.embedding.6.weight", "0.mid_
 _TOKENS, _TIME = "0.mid_convs.1.weight", "0.time_embedding.linear_1.weight"
 
 
-@alone
+@one_at_a_time
 def load_light_control(path: str | Path, *, dtype: torch.dtype | None = None) -> LightControl:
     """A LightControl in evaluation mode on the CPU.
 

@@ -18,7 +18,7 @@ from diffusers import (
 from safetensors import SafetensorError
 
 from x2i_app.errors import CheckpointError
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 from x2i_app.loading.download import Report
 from x2i_app.loading.files import check_folder
 from x2i_app.loading.flux_file import load_transformer_file
@@ -72,7 +72,7 @@ def find_flux(
     return FluxSource(found, _find_folder(base, _BASE_FILES, models, report).path)
 
 
-@alone
+@one_at_a_time
 def load_flux(source: str | Path | FluxSource, dtype: torch.dtype, base: str = BASE) -> FluxModel:
     """Transformer, VAE and scheduler of a FLUX.1 model. source, base: as in `find_flux`. Raises CheckpointError."""
     if not isinstance(source, FluxSource):
@@ -88,7 +88,7 @@ def load_flux(source: str | Path | FluxSource, dtype: torch.dtype, base: str = B
     return transformer, _load_part(AutoencoderKL, source.base, "vae", dtype=dtype), scheduler
 
 
-@alone
+@one_at_a_time
 def load_transformer(source: str | Path, dtype: torch.dtype, base: str = BASE) -> FluxTransformer2DModel:
     """The transformer of a FLUX.1 model alone, e.g. of Fill or Depth, for `X2IPipeline.drawing_pipeline`.
 
@@ -102,7 +102,7 @@ def load_transformer(source: str | Path, dtype: torch.dtype, base: str = BASE) -
     )
 
 
-@alone
+@one_at_a_time
 def load_controlnet(source: str | Path, dtype: torch.dtype) -> FluxControlNetModel:
     """A FLUX.1 ControlNet, for `X2IPipeline.drawing_pipeline`. source: a folder or a hub id. Raises CheckpointError."""
     directory = find_directory(source, None, _CONTROLNET_FILES).path

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from x2i_app.errors import CheckpointError
 from x2i_app.limits import LIMITS
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 from x2i_app.loading.checkpoints import read_state_dict
 from x2i_app.loading.files import check_file
 from x2i_app.pipeline import X2IPipeline
@@ -168,7 +168,7 @@ def _scales(
     return scales
 
 
-@alone
+@one_at_a_time
 def use_loras(pipeline: X2IPipeline, loras: Sequence[tuple[str | Path, float]]) -> None:
     """Let exactly these LoRAs act on the pipeline's transformer, each with its weight: 0 is off, 1 is as trained.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 from x2i_app.specs import Precision
 
 # Activations beyond this are multiplied in 16 bit, section 3.2 of LLM.int8().
@@ -20,7 +20,7 @@ _OUTLIER_THRESHOLD = 6.0
 _BLOCK, _BLOCK_OF_SCALES, _TABLES = 64, 256, 16 * 4 + 256 * 4 + 4
 
 
-@alone
+@one_at_a_time
 def quantize(module: nn.Module, precision: Precision, device: torch.device) -> None:
     """Swap every linear layer of `module` but a language-model head for one with smaller weights, in place.
 

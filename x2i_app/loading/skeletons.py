@@ -9,7 +9,7 @@ from torch import nn
 
 from x2i_app.encoders import encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 from x2i_app.loading.control import load_light_control
 from x2i_app.loading.files import check_config
 from x2i_app.loading.flux import BASE, FluxSource
@@ -37,7 +37,7 @@ class Parts(NamedTuple):
         return {name: part for name, part in self._asdict().items() if part is not None}
 
 
-@alone
+@one_at_a_time
 def build_skeleton(
     preset: str,
     mllm: str | Path | None = None,
@@ -140,7 +140,7 @@ def _folder(source: str | Path, name: str) -> Path:
     return Path(source)
 
 
-@alone
+@one_at_a_time
 def skeleton_of(parts: Parts) -> Parts:
     """The same parts, not quantised, on the meta device."""
     with torch.device("meta"):

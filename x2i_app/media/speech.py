@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from x2i_app.errors import CheckpointError, MediaError
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 from x2i_app.media.audio import load_audio
 from x2i_app.media.guard import CAPS, MediaCaps, show_name
 
@@ -110,7 +110,7 @@ class Transcriber:
             del whisper
             torch.cuda.empty_cache()
 
-    @alone
+    @one_at_a_time
     def _load(self):
         import torch
 

@@ -17,7 +17,7 @@ from x2i_app.encoders.minicpm_o.audio import AudioProjector, AudioTower, count_t
 from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
 from x2i_app.encoders.minicpm_o.vision import CrossAttention, Resampler, VisionTower
 from x2i_app.encoders.weights import read_head
-from x2i_app.load_lock import alone
+from x2i_app.load_lock import one_at_a_time
 
 SPEECH_PREFIX = "tts."  # speech output, which is in the checkpoint and of no use here
 HEAD_KEY = "llm.lm_head.weight"
@@ -120,7 +120,7 @@ class MiniCPMOModel(PreTrainedModel):
         counts = [count_tokens(length, self.config.audio_pool_step) for length in audio_lengths.tolist()]
         return torch.cat([audio[:count] for audio, count in zip(tokens, counts, strict=True)])
 
-    @alone
+    @one_at_a_time
     def add_head(self) -> None:
         """Read the language-model head from the checkpoint that this model was loaded from, if it is not there yet.
 

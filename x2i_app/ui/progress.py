@@ -30,7 +30,7 @@ from x2i_app.ui.i18n import texts
 from x2i_app.ui.i18n.languages import language_of
 from x2i_app.ui.i18n.notes import say_note
 
-OUTPUTS = ("pictures", "progress", "words", "report", "job", "preview")  # what is shown of a job, and in this order
+OUTPUTS = ("images", "progress", "words", "report", "job", "preview")  # what is shown of a job, and in this order
 _POLL_SECONDS = 0.05
 _NEWS_SECONDS = 1.0  # after which the time left is told again, without other news
 _JPEG_QUALITY = 80
@@ -87,7 +87,7 @@ class Audience:
                     if progress.phase.is_final:
                         yield shown(progress=self._progress(job, Progress(Phase.SAVING), language), job=job.id)
                     try:
-                        saved = news["pictures"] = await asyncio.to_thread(self._save, job, saved)
+                        saved = news["images"] = await asyncio.to_thread(self._save, job, saved)
                     except EngineError as error:
                         failed = Progress(Phase.FAILED, detail=str(error))
                         yield shown(progress=self._progress(job, failed, language), preview="", job=job.id)
@@ -106,7 +106,7 @@ class Audience:
             return
         result = job.result
         # The last value is what a program is given: it has the pictures, also where they were told before.
-        news |= {"pictures": saved, "words": words(result, language), "report": result.report()}
+        news |= {"images": saved, "words": words(result, language), "report": result.report()}
         yield shown(progress=show_result(result, language), **news)
 
     def _patience(self, request: gr.Request) -> float:

@@ -106,8 +106,8 @@ class McpServer:
                 await self._tell(job, len(told))
         if "report" not in news:
             raise EngineError("The job was stopped; call again when you like.")
-        files.update(news["pictures"])
-        return [*map(_png_content, news["pictures"]), types.TextContent(type="text", text=self._say(news, request))]
+        files.update(news["images"])
+        return [*map(_png_content, news["images"]), types.TextContent(type="text", text=self._say(news, request))]
 
     async def _tell(self, job: Job, number: int) -> None:
         """How far it is, to a caller that asked to hear it. number: of the news, as each has to have a higher one."""
@@ -122,7 +122,7 @@ class McpServer:
 
     def _say(self, news: dict[str, Any], request: Request) -> str:
         root = get_root_url(request, MCP, self._root_path or None)
-        addresses = [f"{root}{API}/file={quote(path)}" for path in news["pictures"]]
+        addresses = [f"{root}{API}/file={quote(path)}" for path in news["images"]]
         report = json.dumps(news["report"], ensure_ascii=False)
         return "\n".join([*addresses, *filter(None, [news["words"]]), report])
 

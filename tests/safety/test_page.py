@@ -101,7 +101,7 @@ def session(server: str, functions: list[dict], session: str, prompt: str, count
     by_name = {function["api_name"]: function for function in functions}
     drawn = draw(server, [prompt, *SETTINGS[:5], count, *SETTINGS[6:]])
     job = re.findall(r'"([0-9a-f]{32})"', drawn)[-1]
-    kept = run(server, by_name["note_pictures"], [None, job], session_hash=session)
+    kept = run(server, by_name["note_images"], [None, job], session_hash=session)
     assert len(kept.json()["data"][2]) == count
 
 

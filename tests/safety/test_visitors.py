@@ -47,7 +47,7 @@ def owned(server, functions) -> list[str]:
     ]
     drawn = ask(server, "GET", f"{CALL}/text/{event}").text
     job = re.findall(r'"([0-9a-f]{32})"', drawn)[-1]
-    kept = run(server, by_name["note_pictures"], [None, job], session_hash="owner").json()["data"]
+    kept = run(server, by_name["note_images"], [None, job], session_hash="owner").json()["data"]
     image = kept[2][0]["image"]["path"]
     picked = run(server, by_name["pick"], [None, None], {"index": 0, "value": None}, session_hash="owner").text
     assert Path(image).is_file()

@@ -79,7 +79,7 @@ def test_the_server_answers_in_the_language_that_a_browser_asks_for(asked, langu
 
 def test_progress_is_told_in_both_languages():
     moment = Progress(Phase.DENOISING, step=2, steps=8, image=1, images=3)
-    assert texts.say(moment) == "Drawing, picture 1 of 3, step 2 of 8"
+    assert texts.say(moment) == "Drawing, image 1 of 3, step 2 of 8"
     assert texts.say(moment, "zh") == "正在绘制，第 1 张，共 3 张，第 2 步，共 8 步"
 
 

@@ -70,8 +70,8 @@ def test_what_one_session_changes_another_has_not(page):
 def test_what_stays_as_it_is_is_not_made_anew(page):
     session = SessionState(page)
     function = next(function for function in page.fns.values() if function.api_name == "text")
-    names = ("pictures", "progress", "words", "report", "job", "preview")
-    values = {"progress": "<p>1</p>", "words": "heard"}
+    names = ("images", "progress", "answer", "report", "job", "preview")
+    values = {"progress": "<p>1</p>", "answer": "heard"}
     moment = tuple(values.get(name, gr.skip()) for name in names)
     told = in_own_thread(page.postprocess_data(function, moment, session))
     assert dict(zip(names, told, strict=True)) == {name: values.get(name, gr.skip()) for name in names}

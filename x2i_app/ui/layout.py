@@ -37,7 +37,7 @@ class Result:
 
     images: gr.Gallery
     progress: gr.HTML
-    words: gr.Textbox
+    answer: gr.Textbox
     report: gr.JSON
     job: gr.Textbox
     preview: gr.HTML
@@ -274,11 +274,11 @@ def _build_result() -> Result:
         progress = gr.HTML("", label="progress", elem_id="progress", container=False, scale=5)
         stop = gr.Button(texts.STOP, variant="stop", size="md", min_width=88, scale=0, elem_id="stop")
     # Plain text, never Markdown or HTML: a stranger's sound may say anything.
-    words = gr.Textbox(label=texts.WORDS, lines=3, max_lines=3, placeholder=" ", interactive=False, elem_id="words")
+    answer = gr.Textbox(label=texts.WORDS, lines=3, max_lines=3, placeholder=" ", interactive=False, elem_id="words")
     with gr.Accordion(texts.USED, open=False, elem_id="used"):
         report = gr.JSON(label="report", show_label=False, elem_id="report")
     job = gr.Textbox(label="job", visible=False)
-    return Result(images, progress, words, report, job, preview, stop)
+    return Result(images, progress, answer, report, job, preview, stop)
 
 
 def _connect(

@@ -30,7 +30,7 @@ from x2i_app.ui.i18n import texts
 from x2i_app.ui.i18n.languages import language_of
 from x2i_app.ui.i18n.notes import say_note
 
-OUTPUTS = ("images", "progress", "words", "report", "job", "preview")  # what is shown of a job, and in this order
+OUTPUTS = ("images", "progress", "answer", "report", "job", "preview")  # what is shown of a job, and in this order
 _POLL_SECONDS = 0.05
 _NEWS_SECONDS = 1.0  # after which the time left is told again, without other news
 _JPEG_QUALITY = 80
@@ -106,7 +106,7 @@ class Audience:
             return
         result = job.result
         # The last value is what a program is given: it has the pictures, also where they were told before.
-        news |= {"images": saved, "words": words(result, language), "report": result.report()}
+        news |= {"images": saved, "answer": answer_text(result, language), "report": result.report()}
         yield shown(progress=show_result(result, language), **news)
 
     def _patience(self, request: gr.Request) -> float:
@@ -196,7 +196,7 @@ def show_result(result: GenerationResult, language: str = "en") -> str:
     return f"<p>{html.escape(texts.done(sum(result.seconds.values()), result.seeds, language))}</p>"
 
 
-def words(result: GenerationResult, language: str = "en") -> str:
+def answer_text(result: GenerationResult, language: str = "en") -> str:
     """What the model answered, and what the user should know about their input."""
     return "\n".join(filter(None, (*(say_note(note, language) for note in result.notes), result.answer)))
 
@@ -223,8 +223,8 @@ def _describe(job: Job, engine: Engine) -> dict[str, Any]:
         "detail": progress.detail,
         "step": progress.step,
         "steps": progress.steps,
-        "picture": progress.image,
-        "pictures": progress.images,
+        "image": progress.image,
+        "images": progress.images,
         "place": progress.place,
         "seconds_left": None if seconds is None else round(seconds, 1),
         "preview": as_address(job.preview),

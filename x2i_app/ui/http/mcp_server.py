@@ -124,7 +124,7 @@ class McpServer:
         root = get_root_url(request, MCP, self._root_path or None)
         addresses = [f"{root}{API}/file={quote(path)}" for path in news["images"]]
         report = json.dumps(news["report"], ensure_ascii=False)
-        return "\n".join([*addresses, *filter(None, [news["words"]]), report])
+        return "\n".join([*addresses, *filter(None, [news["answer"]]), report])
 
     def _help(self, name: str, job: Any) -> Content:
         if name == "cancel":

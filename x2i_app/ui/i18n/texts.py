@@ -223,7 +223,7 @@ _FILES = {
     "source_images": Text("the picture drawn before, beside the words", "之前画出的图片，与文字一起"),
 }
 _BEFORE = Text("{count} before you", "前面还有 {count} 个")
-_IMAGE = Text("picture {picture} of {pictures}", "第 {picture} 张，共 {pictures} 张")
+_IMAGE = Text("image {image} of {images}", "第 {image} 张，共 {images} 张")
 _STEP = Text("step {step} of {steps}", "第 {step} 步，共 {steps} 步")
 _SECONDS_LEFT = Text("about {seconds} s left", "大约还需 {seconds} 秒")
 _MINUTES_LEFT = Text("about {minutes} min left", "大约还需 {minutes} 分钟")

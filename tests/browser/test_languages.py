@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from x2i_app.settings import ASSETS
-from x2i_app.ui.http.uploads import UPLOAD_BYTES
+from x2i_app.ui.http.limits import HTTP_LIMITS
 from x2i_app.ui.i18n import texts
 
 
@@ -50,7 +50,7 @@ def test_what_is_told_later_is_chinese_too(chinese):
 def test_a_file_that_does_not_fit_gets_one_sentence(chinese, tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     with (tmp_path / "huge.png").open("wb") as file:
-        file.truncate(UPLOAD_BYTES + 1)
+        file.truncate(HTTP_LIMITS.upload_bytes + 1)
     chinese.get_by_role("tab", name=texts.TABS["image"].zh, exact=True).first.click()
     place = chinese.locator("[role=tabpanel]:has(#make-image) input[type=file]").first
     told = chinese.get_by_test_id("toast-text")

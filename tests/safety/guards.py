@@ -134,7 +134,7 @@ OTHERS = (
         "ui/payloads.py",
         "    _check_files(payload, Path(app.uploaded_file_dir).resolve())\n",
         "",
-        "safety/test_visitors.py::test_t1_no_function_takes_a_file_that_was_not_uploaded",
+        "safety/test_isolation.py::test_t1_no_function_takes_a_file_that_was_not_uploaded",
     ),
     Guard(
         "a cap on the length that a request states",

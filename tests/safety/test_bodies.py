@@ -133,7 +133,7 @@ def test_t10_a_body_that_is_no_request_is_a_mistake_of_the_sender(server, path, 
 def test_t10_a_value_of_another_form_is_refused_with_its_name(server, endpoint, values):
     said = call(server, endpoint, [*values, *SETTINGS])
     assert said.startswith("refused 400")
-    assert "has a value of another form" in said
+    assert "does not have the form that it needs" in said
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ WRONG = [
     ("video", {"video": "data:video/mp4;base64,!!"}, "video is a data: URL that cannot be read"),
     ("image_text", {"prompt": "a", "history": [{"picture": "/etc/passwd"}]}, "was not uploaded here"),
     ("image_text", {"prompt": "a", "history": [5]}, "history contains 5; each turn must"),
-    ("nothing", {}, "There is no tool 'nothing'; there are text, image"),
+    ("nothing", {}, "There is no tool 'nothing'; the tools are text, image"),
 ]
 
 

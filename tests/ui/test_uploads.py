@@ -63,5 +63,5 @@ def test_watchers_are_counted_also_when_they_come_at_once(server):
     answers = in_parallel(lambda _: ask(server, "GET", path), range(80))
     refused = [answer for answer in answers if answer.status == 503]
     assert len(refused) == 48
-    assert all("32 uploads are watched" in answer.text for answer in refused)
+    assert all("32 clients watch their uploads" in answer.text for answer in refused)
     assert watch(server, "crowd") == [{"msg": "done"}], "and those who watched make room"

@@ -4,7 +4,7 @@ sentences for files that it refuses, and pictures that are asked for again.
 
 import json
 
-from x2i_app.ui.http.uploads import UPLOAD_BYTES
+from x2i_app.ui.http.limits import HTTP_LIMITS
 from x2i_app.ui.i18n import texts
 from x2i_app.ui.i18n.gradio_strings import GRADIO_LABELS
 from x2i_app.ui.i18n.languages import LANGUAGES
@@ -13,7 +13,7 @@ from x2i_app.ui.theme import NARROW
 _WORDS = {
     language: {
         "wrong": texts.WRONG_FILE.to(language),
-        "large": texts.LARGE_FILE.to(language, files="{files}", most=f"{UPLOAD_BYTES / 1e6:.0f} MB"),
+        "large": texts.LARGE_FILE.to(language, files="{files}", most=f"{HTTP_LIMITS.upload_bytes / 1e6:.0f} MB"),
         "failed": texts.FAILED.to(language),
         "or": texts.FILE_OR.to(language),
         "kinds": {kind: words.to(language) for kind, words in texts.FILE_KINDS.items()},

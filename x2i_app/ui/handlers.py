@@ -13,8 +13,8 @@ from x2i_app.errors import X2IError
 from x2i_app.request import SETTINGS, GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job
-from x2i_app.ui.http.admission import arrived
-from x2i_app.ui.http.disk_space import check_room
+from x2i_app.ui.http.admission import mark_submitted
+from x2i_app.ui.http.disk_space import check_disk_space
 from x2i_app.ui.i18n import texts
 from x2i_app.ui.loras import lora_pairs
 from x2i_app.ui.progress import Audience, as_gradio_error
@@ -30,7 +30,7 @@ def drawing_handler(engine: Engine, tab: Tab, audience: Audience) -> Callable[..
     names = (*tab.parameters, *SETTINGS, "loras")
 
     async def draw(request, *values):
-        arrived(request)
+        mark_submitted(request)
         given = dict(zip(names, values, strict=True))
         job = _submit(engine, tab, given, request)
         async for moment in audience.watch(job, request):
@@ -53,7 +53,7 @@ def _submit(engine: Engine, tab: Tab, given: dict[str, Any], request: gr.Request
         fields = tab.fill(*(given[name] for name in tab.parameters))
         settings = {field: given[name] for name, field in SETTINGS.items() if given[name] is not None}
         asked = GenerationRequest(**fields, **settings, loras=lora_pairs(given["loras"], engine.settings))
-        check_room(Path(get_upload_folder()))  # before it is drawn in vain
+        check_disk_space(Path(get_upload_folder()))  # before it is drawn in vain
         if asked.paints:  # it keeps the picture's own size; the page always sends one
             asked = replace(asked, width=None, height=None)
         return engine.submit(asked, request.session_hash or "", preview=True)

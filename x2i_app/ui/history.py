@@ -17,7 +17,7 @@ from x2i_app.media import describe
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
-from x2i_app.ui.http.disk_space import check_room
+from x2i_app.ui.http.disk_space import check_disk_space
 
 _VISITORS = 1000  # who said that nothing is to be written into their files
 MOST = 48  # pictures that one visit keeps; the oldest go
@@ -95,7 +95,7 @@ def pack(kept: Sequence[Kept]) -> str:
             path.touch()  # Gradio clears its folder by age
             return str(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        check_room(path.parent, sum(Path(image.path).stat().st_size for image in kept))
+        check_disk_space(path.parent, sum(Path(image.path).stat().st_size for image in kept))
         fresh = path.with_suffix(".part")
         try:
             _write(kept, fresh)

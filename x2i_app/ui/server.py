@@ -1,9 +1,10 @@
-"""Serving the page: up first, the model after, and nothing past the gate."""
+"""Serving the page: first the page, then the model in the background, and every request through RequestGuard."""
 
 import logging
 import os
 import sys
 
+import gradio as gr
 from starlette.middleware import Middleware
 
 from x2i_app.errors import InvalidRequestError
@@ -11,9 +12,9 @@ from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
 from x2i_app.ui.browser import ON_LOAD
 from x2i_app.ui.http.access import Hosts
-from x2i_app.ui.http.admission import Lobby
-from x2i_app.ui.http.middleware import Gate
-from x2i_app.ui.http.uploads import UPLOAD_BYTES
+from x2i_app.ui.http.admission import Admission
+from x2i_app.ui.http.limits import HTTP_LIMITS, HttpLimits
+from x2i_app.ui.http.middleware import RequestGuard
 from x2i_app.ui.i18n import texts
 from x2i_app.ui.i18n.gradio_strings import GRADIO_WORDS
 from x2i_app.ui.i18n.languages import translations
@@ -22,29 +23,49 @@ from x2i_app.ui.mask_editor import PAINTER_CSS
 from x2i_app.ui.theme import CSS, Theme
 from x2i_app.ui.zero_gpu import ZeroGpuEngine, is_zero_gpu
 
-_SESSIONS = 400  # whose state Gradio remembers, about 0.25 MB each
-_OTHER_EVENTS = 64  # that go on beside jobs that wait: a running one, those that are just refused, other buttons
+_SESSIONS = 400  # whose state Gradio keeps, about 0.25 MB each
+_OTHER_EVENTS = 64  # beside the jobs that wait: the running job, requests that are being refused, other buttons
 
 
 def serve(settings: Settings, engine: Engine | None = None) -> None:
-    """Put the page up, then let the engine load behind it, then block until interrupted.
+    """Show the page, load the model in the background, and serve until interrupted.
 
-    engine: one that has not started; None makes the one that suits the place.
-
-    Raises InvalidRequestError if the port is taken, or if it would be shared with everybody and that was not asked for.
+    engine: one that has not started. None creates the engine that suits this machine.
+    Raises InvalidRequestError if the port is taken, or if a share link would be open to everybody by accident.
     """
     if settings.share and not (settings.login or settings.share_openly):
         raise InvalidRequestError(
-            "A share link lets everybody in who has it; set X2I_LOGIN to name:password, or add --share-openly."
+            "Everybody who has the share link could use the app; set X2I_LOGIN to name:password, or add --share-openly."
         )
     _log_to_terminal()
     engine = engine or (ZeroGpuEngine(settings) if is_zero_gpu() else Engine(settings))
     page = build_page(engine)
-    page.queue(default_concurrency_limit=None)
+    url, share_url = launch(page, engine)
+    if settings.share and not share_url:
+        print(texts.NO_SHARE_LINK, file=sys.stderr, flush=True)
+    print(f"{texts.TITLE}: {share_url or url}", flush=True)
+    engine.start()
+    try:
+        page.block_thread()
+    finally:
+        engine.close()
+
+
+def launch(page: gr.Blocks, engine: Engine, limits: HttpLimits = HTTP_LIMITS) -> tuple[str, str | None]:
+    """Start the page's server in a thread, behind RequestGuard. Returns the local URL, and the share link or None."""
+    settings = engine.settings
     hosts = Hosts(settings, os.environ)
-    has_login, mcp = bool(settings.login), _load_mcp(engine) if settings.mcp else None
-    lobby = Lobby(engine)
-    gate = Middleware(Gate, hosts=hosts, has_login=has_login, status=lambda: engine.status, lobby=lobby, mcp=mcp)
+    mcp = _load_mcp(engine) if settings.mcp else None
+    guard = Middleware(
+        RequestGuard,
+        hosts=hosts,
+        has_login=bool(settings.login),
+        status=lambda: engine.status,
+        admission=Admission(engine),
+        mcp=mcp,
+        limits=limits,
+    )
+    page.queue(default_concurrency_limit=None)
     try:
         _, url, share_url = page.launch(
             server_name=settings.host,
@@ -60,38 +81,31 @@ def serve(settings: Settings, engine: Engine | None = None) -> None:
             prevent_thread_lock=True,
             quiet=True,
             show_error=False,
-            app_kwargs={"middleware": [gate]} | ({"lifespan": mcp.lifespan} if mcp else {}),
+            app_kwargs={"middleware": [guard]} | ({"lifespan": mcp.lifespan} if mcp else {}),
             state_session_capacity=_SESSIONS,
-            max_file_size=UPLOAD_BYTES,  # so that the page refuses what is larger before it sends it
-            # Gradio follows so many events at once and lets others wait unheard, before they reach our queue.
+            max_file_size=limits.upload_bytes,  # the page refuses a larger file before it sends it
+            # Gradio handles this many events at once; any more would wait in Gradio and not in the engine's queue.
             max_threads=settings.queue_size + _OTHER_EVENTS,
-            # Whatever the environment says: no second way in beside the gate, and nothing about visitors kept.
+            # Set here, so that no environment variable opens another way in or keeps data about users.
             enable_monitoring=False,
             run_history=False,
-            mcp_server=False,  # ours is another one
+            mcp_server=False,  # Gradio's; the app has its own
             pwa=False,
             ssr_mode=False,
             num_workers=0,
         )
     except OSError as error:
         raise InvalidRequestError(
-            f"Port {settings.port} of {settings.host} cannot be had; choose another with --port, or 0 for any free one."
+            f"Port {settings.port} of {settings.host} is in use; choose another with --port, or 0 for a free one."
         ) from error
     if share_url:
         hosts.add(share_url)
-    if settings.share and not share_url:
-        print(texts.NO_SHARE_LINK, file=sys.stderr, flush=True)
-    print(f"{texts.TITLE}: {share_url or url}", flush=True)
-    engine.start()
-    try:
-        page.block_thread()
-    finally:
-        engine.close()
+    return url, share_url
 
 
 def _load_mcp(engine: Engine):
     try:
-        from x2i_app.ui.http.mcp_server import McpServer  # an extra, which may be missing
+        from x2i_app.ui.http.mcp_server import McpServer  # needs the optional package mcp
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "mcp":
             raise
@@ -102,7 +116,7 @@ def _load_mcp(engine: Engine):
 
 
 def _log_to_terminal() -> None:
-    """Where each part of a model was found, and how far downloads are: lines, which also a container's log can show."""
+    """Print where each part of a model was found, and the progress of downloads."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("x2i_app")

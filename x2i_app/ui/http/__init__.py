@@ -1,1 +1,1 @@
-"""What stands before Gradio's routes: who may ask for what, how much of it, and uploads."""
+"""The layer in front of Gradio's routes: request checks, uploads, login protection, and the MCP server."""

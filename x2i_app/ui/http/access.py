@@ -1,4 +1,4 @@
-"""Who may ask for what: host names, origins, routes and logins. Plain decisions; `gate` asks and answers."""
+"""Decisions on access: host names, origins, routes and logins. `middleware` applies them to requests."""
 
 import ipaddress
 import re
@@ -11,15 +11,17 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from x2i_app.settings import Settings
+from x2i_app.ui.http.limits import HTTP_LIMITS, HttpLimits
 
 API = "/gradio_api"
+FILE = f"{API}/file="
 UPLOAD = f"{API}/upload"
-PROGRESS = f"{API}/upload_progress"  # of an upload
+PROGRESS = f"{API}/upload_progress"
 LOGIN = "/login"
-MCP = f"{API}/mcp"  # only where a setting opens it
+MCP = f"{API}/mcp"  # open only with --mcp
 
-# What the page and the API clients need of Gradio. Everything else that it serves is closed: its proxy, monitoring,
-# run history, recordings, deep links, streams and component functions.
+# Routes of Gradio that the page and the API clients need. All its other routes are closed: the proxy, monitoring, run
+# history, recordings, deep links, streams and component functions.
 _PAGE = re.compile(
     r"/|/config|/login|/logout|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\w+)?"
     r"|/(assets|static|svelte)/.+"
@@ -33,33 +35,35 @@ _WRITE = re.compile(rf"{_RUN.pattern}|{API}/(upload|cancel|reset)|{LOGIN}")
 
 
 def is_open(method: str, path: str) -> bool:
-    """Whether there is such a route; `path` without a slash at its end."""
+    """Whether the app serves this route. `path` has no slash at its end."""
     if method in ("GET", "HEAD"):
         return bool(_PAGE.fullmatch(path) or _READ.fullmatch(path))
     return method == "POST" and bool(_WRITE.fullmatch(path))
 
 
-def names_function(path: str) -> bool:
-    """Whether a POST to it runs one of the page's functions."""
+def runs_function(path: str) -> bool:
+    """Whether a POST to this route runs a function of the page."""
     return _RUN.fullmatch(path) is not None
 
 
 def needs_login(method: str, path: str) -> bool:
-    """Whether a route is closed to those who have not logged in, where there is a login at all."""
+    """Whether a route is closed to users who are not logged in, if the app has a login."""
     return not (path == LOGIN or (method in ("GET", "HEAD") and _PAGE.fullmatch(path)))
 
 
 def is_logged_in(request: Request) -> bool:
-    """Whether the cookie is one that Gradio gave out; /cancel, /reset and /heartbeat do not ask by themselves."""
+    """Whether the request has a login cookie of Gradio. Gradio itself does not check it on every route."""
     app = request.scope["app"]
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
     return any(request.cookies.get(name) in app.tokens for name in names)
 
 
 class Hosts:
-    """The names under which the app may be asked for. A page elsewhere whose name was rebound to us has another.
+    """The host names that belong to this app.
 
-    A numeric address cannot be rebound: the loopback one is always ours, any other where the app listens to others.
+    They are checked because of DNS rebinding: a page of another site can point its own name at this app's address, but
+    it cannot change the Host header that the browser then sends. A numeric address cannot be rebound. A loopback
+    address is always allowed, any other numeric address only if the app listens to other machines.
     """
 
     def __init__(self, settings: Settings, environment: Mapping[str, str]):
@@ -73,11 +77,11 @@ class Hosts:
             self._names |= {machine, f"{machine}.local"}
 
     def add(self, url: str) -> None:
-        """Answer to the host of this URL too, such as a share link's."""
+        """Allow the host of this URL too, for example of a share link."""
         self._names.add(urlsplit(url).hostname)
 
     def allows(self, host: str) -> bool:
-        """Whether a Host header, with or without a port, is one of ours."""
+        """Whether the value of a Host header, with or without a port, belongs to this app."""
         name = hostname(host)
         if name in self._names:
             return True
@@ -89,7 +93,7 @@ class Hosts:
 
 
 def hostname(host: str) -> str:
-    """The name in a Host header, lower case, without port and brackets; empty if it is none."""
+    """The name in a Host header in lower case, without port and brackets. Empty if the header is malformed."""
     if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", host, re.ASCII):
         return ""
     return urlsplit(f"//{host}").hostname or ""
@@ -102,27 +106,27 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-class Backoff:
+class LoginBackoff:
     """Refuses every login for a while after too many wrong ones.
 
-    It counts over all visitors: behind a share link they share one address, and forwarding headers can be forged. Who
-    is logged in already does not notice.
+    It counts over all clients: the users of a share link have the same address, and forwarding headers can be forged.
+    Users who are logged in already are not affected.
     """
 
-    def __init__(self, allowed: int = 10, seconds: float = 60):
-        self.allowed, self.seconds = allowed, seconds
-        self._tried: deque[float] = deque(maxlen=allowed)
+    def __init__(self, limits: HttpLimits = HTTP_LIMITS):
+        self._limits = limits
+        self._times: deque[float] = deque(maxlen=limits.logins)
 
-    def tried(self) -> None:
-        """Count a login before it is looked at, so that many at once do not slip through."""
-        self._tried.append(time.monotonic())
+    def count(self) -> None:
+        """Count a login before its password is checked, so that simultaneous ones cannot exceed the limit."""
+        self._times.append(time.monotonic())
 
-    def succeeded(self) -> None:
-        """The last login was right: begin to count anew."""
-        self._tried.clear()
+    def reset(self) -> None:
+        """Forget all counted logins, because the last one was right."""
+        self._times.clear()
 
     def wait(self) -> float:
-        """Seconds until the next login is looked at; 0 if it may come now."""
-        if len(self._tried) < self.allowed:
+        """Seconds until the next login is accepted; 0 if it is accepted now."""
+        if len(self._times) < self._limits.logins:
             return 0.0
-        return max(0.0, self._tried[0] + self.seconds - time.monotonic())
+        return max(0.0, self._times[0] + self._limits.login_seconds - time.monotonic())

@@ -1,4 +1,4 @@
-"""The way from the gate to the engine's queue: one too many is refused before Gradio makes anything of its request."""
+"""Admission of jobs: a request is refused before Gradio spends anything on it if the queue has no room for its job."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,58 +9,64 @@ import gradio as gr
 
 from x2i_app.errors import QueueFullError
 from x2i_app.serving.engine import JOBS_PER_SESSION, Engine
-from x2i_app.ui.http.payloads import Refusal
+from x2i_app.ui.http.refusal import Refusal
 from x2i_app.ui.tabs import TABS
 
-_DRAWING = {tab.name for tab in TABS}
-_GUEST = "x2i.guest"  # in the ASGI scope of a request to draw
+_GENERATES = {tab.name for tab in TABS}
+_KEY = "x2i.candidate"  # of a request's Candidate in its ASGI scope
 
 
-class _Guest:
-    """Who wants a job. arrived: whether the engine has been asked."""
+class _Candidate:
+    """A request for a job. is_submitted: whether its job has reached the engine, which counts it from then on."""
 
     def __init__(self, session: str | None):
         self.session = session or id(self)
-        self.arrived = False
+        self.is_submitted = False
 
 
-class Lobby:
-    """Who is on the way. Of a hundred that come at once, a look at the queue alone, still empty, would let all in.
+class Admission:
+    """Counts the requests for a job between this check and the engine's queue.
 
-    Used in the event loop alone.
+    A request spends some time in Gradio's own queue before its job reaches the engine's queue. Without this count, a
+    hundred simultaneous requests would all find the engine's queue empty, and all would be admitted.
+    Not thread-safe: use it only in the event loop.
     """
 
     def __init__(self, engine: Engine):
         self._engine = engine
-        self._passing: set[_Guest] = set()
+        self._in_middleware: set[_Candidate] = set()
 
     @contextmanager
-    def room_for(self, function: Any, session: str | None, scope: Any) -> Iterator[None]:
-        """Serve a request in the block. Raises Refusal where it asks for a job and there is no room for one."""
-        if function.api_name not in _DRAWING:
+    def admit(self, function: Any, session: str | None, scope: Any) -> Iterator[None]:
+        """Handle a request inside the block. function: Gradio's, of the endpoint.
+
+        Raises Refusal (429) if the request is for a job and the queue has no room for it.
+        """
+        if function.api_name not in _GENERATES:
             yield
             return
         try:
-            self._engine.check_room(self._coming(scope["app"].get_blocks()._queue))
+            self._engine.check_room(self._pending(scope["app"].get_blocks()._queue))
         except QueueFullError as error:
             raise Refusal(429, str(error)) from None
-        guest = scope[_GUEST] = _Guest(session)
-        self._passing.add(guest)
+        candidate = scope[_KEY] = _Candidate(session)
+        self._in_middleware.add(candidate)
         try:
             yield
         finally:
-            self._passing.discard(guest)
+            self._in_middleware.discard(candidate)
 
-    def _coming(self, queue: Any) -> int:
-        """How many are on the way, at the gate or with Gradio; of one session no more than may wait."""
+    def _pending(self, queue: Any) -> int:
+        """How many admitted jobs have not reached the engine. Of a session it counts no more than may wait."""
         batches = [*(each.queue for each in queue.event_queue_per_concurrency_id.values()), *queue.active_jobs]
-        guests = {event.request.scope.get(_GUEST) for events in batches for event in events or ()}
-        sessions = Counter(guest.session for guest in guests | self._passing if guest and not guest.arrived)
-        return sum(min(count, JOBS_PER_SESSION) for count in sessions.values())
+        in_gradio = {event.request.scope.get(_KEY) for events in batches for event in events or ()}
+        candidates = [one for one in in_gradio | self._in_middleware if one and not one.is_submitted]
+        per_session = Counter(candidate.session for candidate in candidates)
+        return sum(min(count, JOBS_PER_SESSION) for count in per_session.values())
 
 
-def arrived(request: gr.Request) -> None:
-    """The engine is asked now: whoever is let in waits in its queue."""
-    guest = request.request.scope.get(_GUEST) if request.request else None
-    if guest:
-        guest.arrived = True
+def mark_submitted(request: gr.Request) -> None:
+    """Stop counting this request, because its job goes to the engine now."""
+    candidate = request.request.scope.get(_KEY) if request.request else None
+    if candidate:
+        candidate.is_submitted = True

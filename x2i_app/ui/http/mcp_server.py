@@ -1,8 +1,9 @@
-"""The endpoints as tools of the Model Context Protocol, for assistants: POST /gradio_api/mcp, where `--mcp` opens it.
+"""The MCP server: with `--mcp`, assistants can call the endpoints as tools at POST /gradio_api/mcp.
 
-https://modelcontextprotocol.io, by its own library, the extra `mcp`. A call is what a call of the endpoint is: the same
-handler, queue and sentences; it stops when its caller hangs up. Gradio has a server of this kind too, which gives a
-picture's address where a picture is wanted, cannot log in, and draws on for callers that have gone.
+It uses the library of the Model Context Protocol, https://modelcontextprotocol.io, which the extra `mcp` installs. A
+tool call runs the same handler, in the same queue and with the same error sentences, as a call of the endpoint. Its job
+stops when the client disconnects. Gradio has an MCP server too, but that one returns the address of an image instead of
+the image, has no login, and finishes the jobs of clients that have disconnected.
 """
 
 import base64
@@ -39,10 +40,10 @@ from x2i_app.ui.tabs import TABS, Tab
 
 logger = logging.getLogger(__name__)
 
-_JOB = {"type": "object", "properties": {"job": {"type": "string", "description": "a job's id"}}}
+_JOB = {"type": "object", "properties": {"job": {"type": "string", "description": "the id of a job"}}}
 _HELPERS = {
-    "status": ("How the model is and, asked with a job's id, how that job is.", _JOB),
-    "cancel": ("Stop a job by its id, which the progress of its call names.", _JOB | {"required": ["job"]}),
+    "status": ("The state of the model and, if you pass a job's id, of that job.", _JOB),
+    "cancel": ("Stop a job by its id, which the progress messages of its call contain.", _JOB | {"required": ["job"]}),
 }
 _TABS = {tab.name: tab for tab in TABS}
 
@@ -50,16 +51,16 @@ Content = list[types.TextContent | types.ImageContent]
 
 
 class McpServer:
-    """An ASGI application for the one route; `lifespan` has to be around its requests."""
+    """An ASGI application for the route. It answers requests only while `lifespan` runs."""
 
     def __init__(self, engine: Engine, root_path: str):
         self._engine, self._root_path = engine, root_path
         self._audience = Audience(engine, Discreet())
         self._server: Server = Server("x2i", __version__)
         self._server.list_tools()(self._list)
-        # Our own sentences are clearer than a schema's, and name what is allowed.
+        # Our own error sentences are clearer than those of a JSON Schema validator, and say what is allowed.
         self._server.call_tool(validate_input=False)(self._call)
-        # Without sessions: nothing of a caller is kept, and a call ends with its connection.
+        # Without sessions the server keeps no data of a client, and a call ends with its connection.
         self._manager = StreamableHTTPSessionManager(self._server, stateless=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,20 +69,23 @@ class McpServer:
 
     @asynccontextmanager
     async def lifespan(self, app: ASGIApp) -> AsyncIterator[None]:
-        """While requests are answered."""
+        """Run the server inside the block."""
         async with self._manager.run():
             yield
 
     async def _list(self) -> list[types.Tool]:
         tools = {tab.name: describe_tool(self._engine, tab) for tab in TABS} | _HELPERS
-        return [types.Tool(name=name, description=told, inputSchema=taken) for name, (told, taken) in tools.items()]
+        return [
+            types.Tool(name=name, description=description, inputSchema=schema)
+            for name, (description, schema) in tools.items()
+        ]
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> Content:
-        """What a tool answers. Raises an error whose words are for the caller."""
+        """The result of a tool call. The message of an error that it raises is for the client."""
         try:
             if name in _TABS:
-                return await self._draw(_TABS[name], arguments)
-            return self._help(name, arguments.get("job", ""))
+                return await self._generate(_TABS[name], arguments)
+            return self._call_helper(name, arguments.get("job", ""))
         except gr.Error as error:
             raise EngineError(html.unescape(error.message)) from error
         except X2IError:
@@ -90,51 +94,54 @@ class McpServer:
             logger.error("The tool %s failed", show_value(name), exc_info=error)
             raise EngineError(INTERNAL) from error
 
-    async def _draw(self, tab: Tab, arguments: dict[str, Any]) -> Content:
+    async def _generate(self, tab: Tab, arguments: dict[str, Any]) -> Content:
         request = self._server.request_context.request
-        # Gradio removes these files when they are old.
+        # Gradio deletes the files in this set when they are old.
         files: set[str] = request.scope["app"].get_blocks().upload_file_set
         values = values_of_call(tab, arguments, self._engine.settings, files.add)
-        # Callers from one address take turns with the page's visitors as one of them.
-        visitor = gr.Request(request, session_hash=f"mcp {request.client.host if request.client else ''}")
-        draw, news, told = drawing_handler(self._engine, tab, self._audience), {}, []
-        async for moment in draw(visitor, *values):
-            news |= {name: value for name, value in zip(OUTPUTS, moment, strict=True) if value != gr.skip()}
-            job = self._engine.get(news["job"])
-            if job and job.progress not in told[-1:]:
-                told.append(job.progress)
-                await self._tell(job, len(told))
-        if "report" not in news:
-            raise EngineError("The job was stopped; call again when you like.")
-        files.update(news["images"])
-        return [*map(_png_content, news["images"]), types.TextContent(type="text", text=self._say(news, request))]
+        # All clients at one address share one session, so together they get one user's share of the queue.
+        client = gr.Request(request, session_hash=f"mcp {request.client.host if request.client else ''}")
+        handler, results, sent = drawing_handler(self._engine, tab, self._audience), {}, []
+        async for update in handler(client, *values):
+            results |= {name: value for name, value in zip(OUTPUTS, update, strict=True) if value != gr.skip()}
+            job = self._engine.get(results["job"])
+            if job and job.progress not in sent[-1:]:
+                sent.append(job.progress)
+                await self._send_progress(job, len(sent))
+        if "report" not in results:
+            raise EngineError("The job was stopped; call the tool again to start a new one.")
+        files.update(results["images"])
+        return [
+            *map(_png_content, results["images"]),
+            types.TextContent(type="text", text=self._describe(results, request)),
+        ]
 
-    async def _tell(self, job: Job, number: int) -> None:
-        """How far it is, to a caller that asked to hear it. number: of the news, as each has to have a higher one."""
+    async def _send_progress(self, job: Job, number: int) -> None:
+        """Send the job's progress if the client asked for it. number: of the message, higher than those before."""
         context = self._server.request_context
         token = context.meta.progressToken if context.meta else None
         if token is None:
             return
-        words = f"{texts.say(job.progress)} (job {job.id})"
+        message = f"{texts.say(job.progress)} (job {job.id})"
         await context.session.send_progress_notification(
-            token, number, message=words, related_request_id=str(context.request_id)
+            token, number, message=message, related_request_id=str(context.request_id)
         )
 
-    def _say(self, news: dict[str, Any], request: Request) -> str:
+    def _describe(self, results: dict[str, Any], request: Request) -> str:
         root = get_root_url(request, MCP, self._root_path or None)
-        addresses = [f"{root}{API}/file={quote(path)}" for path in news["images"]]
-        report = json.dumps(news["report"], ensure_ascii=False)
-        return "\n".join([*addresses, *filter(None, [news["answer"]]), report])
+        addresses = [f"{root}{API}/file={quote(path)}" for path in results["images"]]
+        report = json.dumps(results["report"], ensure_ascii=False)
+        return "\n".join([*addresses, *filter(None, [results["answer"]]), report])
 
-    def _help(self, name: str, job: Any) -> Content:
+    def _call_helper(self, name: str, job: Any) -> Content:
         if name == "cancel":
             return [types.TextContent(type="text", text=cancel_handler(self._engine)(None, job))]
         if name != "status":
-            raise EngineError(f"There is no tool {show_value(name)}; there are {', '.join((*_TABS, *_HELPERS))}.")
-        told = status_handler(self._engine)(job)
-        preview = told["job"].pop("preview") if told.get("job") else ""
-        shown = [_image_content(preview.partition(",")[2], "image/jpeg")] if preview else []
-        return [*shown, types.TextContent(type="text", text=json.dumps(told, ensure_ascii=False))]
+            raise EngineError(f"There is no tool {show_value(name)}; the tools are {', '.join((*_TABS, *_HELPERS))}.")
+        status = status_handler(self._engine)(job)
+        preview = status["job"].pop("preview") if status.get("job") else ""
+        preview_content = [_image_content(preview.partition(",")[2], "image/jpeg")] if preview else []
+        return [*preview_content, types.TextContent(type="text", text=json.dumps(status, ensure_ascii=False))]
 
 
 def _png_content(path: str) -> types.ImageContent:

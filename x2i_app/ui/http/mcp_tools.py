@@ -1,7 +1,7 @@
-"""The endpoints as an assistant sees them: what each is for, what it takes as JSON Schema, and how that is read.
+"""The MCP tools: their descriptions, their parameters as JSON Schema, and how the arguments of a call are read.
 
-Pictures, films and sounds are plain strings here: an upload's path, the address of a picture that was made here, or a
-data: URL, which is kept as an upload is.
+A file is a string in a tool call: the path of an upload, the address of an image that this app generated, or a data:
+URL, whose content is stored as an upload.
 """
 
 import base64
@@ -23,60 +23,60 @@ from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
 from x2i_app.ui.conversation import KINDS, as_file
 from x2i_app.ui.http.access import API, UPLOAD
-from x2i_app.ui.http.disk_space import check_room
+from x2i_app.ui.http.disk_space import check_disk_space
 from x2i_app.ui.http.payloads import is_inside
 from x2i_app.ui.http.uploads import clean_name
 from x2i_app.ui.i18n.texts import LABELS
 from x2i_app.ui.loras import LoraChoices, known_loras
 from x2i_app.ui.tabs import Tab
 
-_WHAT = {
-    "text": "Draw a picture of what is described, in any language.",
-    "image": "Draw a picture of what one or several given pictures show, in common or together.",
-    "image_text": "Change a picture as words say, paint a part of it anew, or extend it.",
-    "video": "Draw a picture of what a short film shows.",
-    "audio": "Draw a picture of what is heard: music, rain, a voice.",
-    "fusion": "Draw one picture from any mix of words, pictures, films and sounds.",
+_PURPOSES = {
+    "text": "Generate an image from a text in any language.",
+    "image": "Generate an image from one or several images.",
+    "image_text": "Change an image by an instruction, inpaint a part of it, or extend it.",
+    "video": "Generate an image from a short video.",
+    "audio": "Generate an image from audio: music, rain, a voice.",
+    "fusion": "Generate an image from any mix of text, images, videos and audio files.",
 }
-_ANSWER = "Answers with the picture, its address, its seed and what the model understood; progress names the job."
-_NEEDS = {"text": ["prompt"], "image": ["images"], "video": ["video"], "audio": ["audio"], "fusion": ["files"]}
+_RESULT = "Returns the image, its address, its seed and the model's answer. The progress messages contain the job's id."
+_REQUIRED = {"text": ["prompt"], "image": ["images"], "video": ["video"], "audio": ["audio"], "fusion": ["files"]}
 _SIDES = ("left", "top", "right", "bottom")
 _WHOLE = {"width", "height", "steps", "count", "seed", *_SIDES}
 
 _FILE = {
     "type": "string",
-    "description": f"the path that POST {UPLOAD} (multipart, field 'files') answered with, the address of a picture "
-    "that was made here, or a data: URL of up to 700 KB",
+    "description": f"the path that POST {UPLOAD} (multipart, field 'files') returned, the address of an image that "
+    "this app generated, or a data: URL of up to 700 KB",
 }
 _FILES = {"type": "array", "items": _FILE}
 
 
 def describe_tool(engine: Engine, tab: Tab) -> tuple[str, dict[str, Any]]:
-    """What a tab's tool is for, with the model that is loaded now, and the JSON Schema of what it takes."""
+    """The description of a tab's tool, which mentions the loaded model, and the JSON Schema of its parameters."""
     about = f" The model: {engine.preset.about}" if engine.preset else ""
-    taken = {name: _schema(name, engine) for name in parameters_of(tab)}
-    schema = {"type": "object", "properties": taken, "required": _NEEDS.get(tab.name, [])}
-    return f"{_WHAT[tab.name]} {_ANSWER}{about}", schema | {"additionalProperties": False}
+    properties = {name: _schema(name, engine) for name in parameters_of(tab)}
+    schema = {"type": "object", "properties": properties, "required": _REQUIRED.get(tab.name, [])}
+    return f"{_PURPOSES[tab.name]} {_RESULT}{about}", schema | {"additionalProperties": False}
 
 
 def parameters_of(tab: Tab) -> tuple[str, ...]:
-    """Names of what a tab's tool takes: those of the endpoint, with its one message taken apart."""
+    """Parameters of a tab's tool: those of the endpoint, with `prompt` and `files` in place of `message`."""
     own = ("prompt", "files") if tab.parameters == ("message",) else tab.parameters
     return (*own, *SETTINGS, "loras")
 
 
 def _schema(name: str, engine: Engine) -> dict[str, Any]:
     own = {
-        "prompt": {"type": "string", "description": "words, in any language"},
+        "prompt": {"type": "string", "description": "text in any language"},
         "reason": {"type": "boolean"},
         "images": _FILES | {"maxItems": LIMITS.images},
         "files": _FILES,
         **dict.fromkeys(("image", "video", "audio"), _FILE),
-        "mask": _FILE | {"description": f"white where it is painted; {_FILE['description']}"},
+        "mask": _FILE | {"description": f"an image, white where to inpaint; {_FILE['description']}"},
         "history": {
             "type": "array",
             "maxItems": LIMITS.turns,
-            "description": "the conversation before, oldest first; picture: what was drawn then",
+            "description": "earlier turns of the conversation, oldest first; picture: the image that was generated",
             "items": {
                 "type": "object",
                 "properties": {
@@ -90,7 +90,7 @@ def _schema(name: str, engine: Engine) -> dict[str, Any]:
         "loras": {
             "type": "array",
             "maxItems": LIMITS.loras,
-            "description": f"styles: {', '.join(known_loras(engine.settings)) or 'none here'}, or uploads",
+            "description": f"styles: {', '.join(known_loras(engine.settings)) or 'none'}, or uploads",
             "items": {
                 "type": "object",
                 "properties": {"file": {"type": "string"}, "weight": _number("lora_weight")},
@@ -111,13 +111,13 @@ def _number(name: str) -> dict[str, Any]:
 
 
 def values_of_call(tab: Tab, arguments: dict[str, Any], settings: Settings, keep: Callable[[str], None]) -> list[Any]:
-    """What an endpoint's handler takes, in its order, from a tool's arguments.
+    """The arguments of an endpoint's handler, in its order, from those of a tool call.
 
-    keep: told the path of each file that came inside the call. Raises InvalidRequestError.
+    keep: called with the path of each file that is stored from a data: URL. Raises InvalidRequestError.
     """
     known = parameters_of(tab)
-    if strange := next((name for name in arguments if name not in known), None):
-        raise InvalidRequestError(f"{tab.name} has no parameter {show_value(strange)}; it takes {', '.join(known)}.")
+    if unknown := next((name for name in arguments if name not in known), None):
+        raise InvalidRequestError(f"{tab.name} has no parameter {show_value(unknown)}; it takes {', '.join(known)}.")
     given = {name: value for name, value in arguments.items() if value is not None}
     for name in ("image", "mask", "video", "audio"):
         if name in given:
@@ -143,12 +143,12 @@ def _list(name: str, value: Any) -> list[Any]:
 
 
 def _file(name: str, value: Any, keep: Callable[[str], None]) -> str:
-    """The path of an uploaded file or of one that was made here."""
+    """The path of a file that was uploaded or generated here."""
     if not isinstance(value, str):
         raise InvalidRequestError(f"{name} is {show_value(value)}; it must be {_FILE['description']}.")
     folder = Path(get_upload_folder()).resolve()
     if value.startswith("data:"):
-        path = _unpack(name, value, folder)
+        path = _store_data_url(name, value, folder)
         keep(path)
         return path
     path = unquote(value.partition(f"{API}/file=")[2]) or value
@@ -157,15 +157,17 @@ def _file(name: str, value: Any, keep: Callable[[str], None]) -> str:
     return path
 
 
-def _unpack(name: str, address: str, folder: Path) -> str:
+def _store_data_url(name: str, address: str, folder: Path) -> str:
     head, _, body = address.partition(",")
     try:
         content = base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
     except binascii.Error:
         content = b""
     if not content:
-        raise InvalidRequestError(f"{name} is a data: URL that cannot be read; it must be base64 and not empty.")
-    check_room(folder, len(content))
+        raise InvalidRequestError(
+            f"{name} is a data: URL that cannot be read; its content must be base64 and not empty."
+        )
+    check_disk_space(folder, len(content))
     home = folder / secrets.token_hex(16)
     home.mkdir(parents=True)
     path = home / "file"
@@ -174,13 +176,13 @@ def _unpack(name: str, address: str, folder: Path) -> str:
 
 
 def _turn(turn: Any, keep: Callable[[str], None]) -> Any:
-    """As the thread of the page has it: files as objects."""
+    """The same turn with its files as objects, as in the page's conversation."""
     if not isinstance(turn, dict):
-        return turn  # whoever reads it says what is wrong with it
-    named = {k: [as_file(_file(k, file, keep)) for file in _list(k, turn[k])] for k in KINDS if turn.get(k)}
+        return turn  # the endpoint's handler refuses it
+    files = {k: [as_file(_file(k, file, keep)) for file in _list(k, turn[k])] for k in KINDS if turn.get(k)}
     if turn.get("picture"):
-        named["picture"] = as_file(_file("picture", turn["picture"], keep))
-    return turn | named
+        files["picture"] = as_file(_file("picture", turn["picture"], keep))
+    return turn | files
 
 
 def _loras(value: Any, settings: Settings, keep: Callable[[str], None]) -> LoraChoices:

@@ -1,4 +1,4 @@
-"""Uploads: received in bounds, kept under names of our own, and how far they have come for the page that sends them."""
+"""Uploads: files received within limits and stored under safe names, and their progress for the page."""
 
 import asyncio
 import json
@@ -17,57 +17,55 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from x2i_app.errors import EngineError, MediaError
-from x2i_app.media import CAPS, sniff
-from x2i_app.ui.http.disk_space import check_room
-from x2i_app.ui.http.payloads import Refusal
+from x2i_app.media import sniff
+from x2i_app.ui.http.disk_space import check_disk_space
+from x2i_app.ui.http.limits import HTTP_LIMITS, HttpLimits
+from x2i_app.ui.http.refusal import Refusal
 
-UPLOAD_BYTES = CAPS.file_bytes
-UPLOAD_FILES = 32
-_NAME_LETTERS = 60
-# Of one kind several containers: the extension is what other programs expect of it.
-_EXTENSIONS = {"WebM": "mkv", "JPEG": "jpg", "TIFF": "tif"}
-_MOST_WATCHERS = 32
-_START_SECONDS, _LOOK_SECONDS = 3.0, 0.2
+_NAME_LENGTH, _EXTENSION_LENGTH = 60, 12
+_EXTENSIONS = {"WebM": "mkv", "JPEG": "jpg", "TIFF": "tif"}  # of kinds whose usual extension is not their name
+_START_SECONDS, _POLL_SECONDS = 3.0, 0.2
 
-Note = Callable[[str, int], None]  # of a file with this name, so many bytes more have come
+OnBytes = Callable[[str, int], None]  # takes a file's name and how many more bytes of it have arrived
 
 
 @dataclass
 class _Upload:
-    """Bytes of its whole body, and how many of each file have come."""
+    """size: of the whole body in bytes. received: bytes of each file by its name."""
 
     size: int
-    come: Counter[str] = field(default_factory=Counter)
+    received: Counter[str] = field(default_factory=Counter)
 
 
-class Arrivals:
-    """How much has come of the uploads that are on their way. Used in the event loop alone."""
+class UploadProgress:
+    """The progress of all running uploads. Not thread-safe: use it only in the event loop."""
 
-    def __init__(self):
-        self._arriving: dict[str, _Upload] = {}
+    def __init__(self, limits: HttpLimits = HTTP_LIMITS):
+        self._limits = limits
+        self._uploads: dict[str, _Upload] = {}
         self._watchers = 0
 
     @contextmanager
-    def noting(self, upload_id: str, size: int) -> Iterator[Note]:
-        """What is told to the function inside the block, whoever knows the name of the upload may watch.
+    def track(self, upload_id: str, size: int) -> Iterator[OnBytes]:
+        """Show the progress that is reported inside the block to every client that knows `upload_id`.
 
-        The page makes that name up. A name that is no word of up to 64 letters, or is taken, is not watched.
+        The page makes the id up: up to 64 letters, digits, - and _. Any other id, and one in use, is not shown.
         """
         upload = _Upload(size)
-        is_named = re.fullmatch(r"[\w-]{1,64}", upload_id, re.ASCII) and upload_id not in self._arriving
-        if is_named:
-            self._arriving[upload_id] = upload
+        is_shown = re.fullmatch(r"[\w-]{1,64}", upload_id, re.ASCII) and upload_id not in self._uploads
+        if is_shown:
+            self._uploads[upload_id] = upload
         try:
-            yield lambda name, count: upload.come.update({name: count})
+            yield lambda name, count: upload.received.update({name: count})
         finally:
-            if is_named:
-                del self._arriving[upload_id]
+            if is_shown:
+                del self._uploads[upload_id]
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch in the block. Raises Refusal where too many do already."""
-        if self._watchers >= _MOST_WATCHERS:
-            raise Refusal(503, f"{self._watchers} uploads are watched, which is all there is room for; try later.")
+    def watch(self) -> Iterator[None]:
+        """Count a client as a watcher inside the block. Raises Refusal if there are too many."""
+        if self._watchers >= self._limits.watchers:
+            raise Refusal(503, f"{self._watchers} clients watch their uploads, which is the limit; try later.")
         self._watchers += 1
         try:
             yield
@@ -75,23 +73,23 @@ class Arrivals:
             self._watchers -= 1
 
     async def events(self, upload_id: str) -> AsyncIterator[str]:
-        """Server-sent events in the words that Gradio's page understands, until the upload has come or is given up."""
+        """Server-sent events in the format of Gradio's page, until the upload ends."""
         waited = 0.0
-        while upload_id not in self._arriving and waited < _START_SECONDS:  # the page asks before it sends
-            await asyncio.sleep(_LOOK_SECONDS)
-            waited += _LOOK_SECONDS
-        upload = self._arriving.get(upload_id, _Upload(0))
-        told: Counter[str] = Counter()
-        is_coming = True
-        while is_coming:
-            is_coming = self._arriving.get(upload_id) is upload
-            for name, count in (upload.come - told).items():
-                # The page's bar is `progress` of `size`, which Gradio's own events lack: there it stays empty.
-                bar = {"progress": upload.come.total(), "size": upload.size}
+        while upload_id not in self._uploads and waited < _START_SECONDS:  # the page asks before it sends
+            await asyncio.sleep(_POLL_SECONDS)
+            waited += _POLL_SECONDS
+        upload = self._uploads.get(upload_id, _Upload(0))
+        reported: Counter[str] = Counter()
+        is_running = True
+        while is_running:
+            is_running = self._uploads.get(upload_id) is upload
+            for name, count in (upload.received - reported).items():
+                # The page's progress bar needs `progress` and `size`, which Gradio's own events lack.
+                bar = {"progress": upload.received.total(), "size": upload.size}
                 yield _event(msg="update", orig_name=name, chunk_size=count, **bar)
-            told = upload.come.copy()
-            if is_coming:
-                await asyncio.sleep(_LOOK_SECONDS)
+            reported = upload.received.copy()
+            if is_running:
+                await asyncio.sleep(_POLL_SECONDS)
         yield _event(msg="done")
 
 
@@ -100,69 +98,81 @@ def _event(**message: Any) -> str:
 
 
 class _Parser(MultiPartParser):
-    """Starlette's, which also tells how much of a file has come."""
+    """Starlette's parser, which also reports the bytes of each file."""
 
-    note: Note
+    on_bytes: OnBytes
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         super().on_part_data(data, start, end)
         if file := self._current_part.file:
-            self.note(file.filename or "", end - start)
+            self.on_bytes(file.filename or "", end - start)
 
 
-async def receive_files(request: Request, folder: Path, note: Note) -> list[str]:
-    """Write the `files` of a multipart body into new folders under `folder`; the paths. note: hears what has come.
+async def receive_files(
+    request: Request, folder: Path, on_bytes: OnBytes, limits: HttpLimits = HTTP_LIMITS
+) -> list[str]:
+    """Store the `files` of a multipart body in `folder` and return their paths.
 
-    Each file lies in a folder whose name nobody can guess, under its own name cleaned, with the extension of what is
-    in it. A body that is cut leaves nothing behind: until it is whole it has no name on the disk.
+    Each file gets a folder with a random name. The file keeps its own name, cleaned, with the extension of its
+    content. The parser writes to files without a name, so an upload that is cut leaves nothing on the disk.
+    Raises Refusal if the body is malformed or the disk is full.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refusal(400, "An upload must be multipart/form-data; send the files in the field 'files'.")
-    parser = _Parser(request.headers, request.stream(), max_files=UPLOAD_FILES, max_fields=UPLOAD_FILES)
-    parser.note = note
+    parser = _Parser(request.headers, request.stream(), max_files=limits.upload_files, max_fields=limits.upload_files)
+    parser.on_bytes = on_bytes
     try:
         form = await parser.parse()
     except (MultiPartException, ValueError, LookupError) as error:  # also unknown charsets and broken boundaries
         what = f": {error.message.rstrip('.')}" if isinstance(error, MultiPartException) else ""
-        raise Refusal(400, f"The upload cannot be read{what}; send at most {UPLOAD_FILES} files at once.") from None
+        raise Refusal(
+            400, f"The upload cannot be read{what}; send at most {limits.upload_files} files at once."
+        ) from None
+    except OSError as error:
+        raise _cannot_store(error) from None
     try:
         files = [part for part in form.getlist("files") if not isinstance(part, str)]
         if not files:
             raise Refusal(400, "No file came; send it in the field 'files'.")
-        return await anyio.to_thread.run_sync(_keep_all, files, folder)
+        return await anyio.to_thread.run_sync(_store_all, files, folder, limits.upload_bytes)
     finally:
         await form.close()
 
 
-def _keep_all(files: list, folder: Path) -> list[str]:
-    folder.mkdir(parents=True, exist_ok=True)
+def _store_all(files: list, folder: Path, most_bytes: int) -> list[str]:
+    homes = [folder / secrets.token_hex(16) for _ in files]
     try:
-        check_room(folder, UPLOAD_BYTES)
+        folder.mkdir(parents=True, exist_ok=True)
+        check_disk_space(folder, most_bytes)
+        return [str(_store(each.file, each.filename or "", home)) for each, home in zip(files, homes, strict=True)]
     except EngineError as error:
         raise Refusal(507, str(error)) from None
-    return [str(_keep(file.file, file.filename or "", folder / secrets.token_hex(16))) for file in files]
+    except OSError as error:
+        for home in homes:
+            shutil.rmtree(home, ignore_errors=True)
+        raise _cannot_store(error) from None
 
 
-def _keep(source: Any, name: str, home: Path) -> Path:
+def _store(source: Any, name: str, home: Path) -> Path:
     home.mkdir()
     path = home / "file"
-    try:
-        with path.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
-        return path.rename(home / clean_name(name, path))
-    except OSError as error:
-        shutil.rmtree(home, ignore_errors=True)
-        raise Refusal(507, f"The upload cannot be kept ({error.strerror}); try again later.") from None
+    with path.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    return path.rename(home / clean_name(name, path))
+
+
+def _cannot_store(error: OSError) -> Refusal:
+    return Refusal(507, f"The upload cannot be stored ({error.strerror}); try again later.")
 
 
 def clean_name(name: str, path: Path) -> str:
-    """A name for the uploaded file `path`: the letters and digits of its own, and the extension of its content."""
+    """A safe name for the uploaded file `path`: letters and digits of `name`, and the extension of its content."""
     given = PurePath(name.replace("\\", "/"))
     stem = "".join(c if c.isalnum() else "-" for c in given.stem if c.isprintable())
-    stem = stem.encode(errors="ignore").decode()[:_NAME_LETTERS].strip("-") or "file"
+    stem = stem.encode(errors="ignore").decode()[:_NAME_LENGTH].strip("-") or "file"
     try:
         kind = sniff(path).name
         extension = _EXTENSIONS.get(kind, kind.lower())
-    except MediaError:  # whoever reads it says what is wrong with it
-        extension = re.sub(r"[^a-z0-9]", "", given.suffix.lower())[:12] or "bin"
+    except MediaError:  # the code that reads the file reports what is wrong with it
+        extension = re.sub(r"[^a-z0-9]", "", given.suffix.lower())[:_EXTENSION_LENGTH] or "bin"
     return f"{stem}.{extension}"

@@ -1,6 +1,6 @@
-"""The page about the HTTP endpoints, written from them: python -m x2i_app.ui.http.api_page docs/API.md
+"""Generates docs/API.md from the endpoints: python -m x2i_app.ui.http.api_docs docs/API.md
 
-The tests run every example on it against the real app.
+The tests run every example of that document against the real app.
 """
 
 import json
@@ -20,7 +20,7 @@ _ROCKET = "assets/examples/videos/rocket-at-night.mp4"
 _RAIN = "assets/examples/audios/rain-at-sea.wav"
 _FILE = {"meta": {"_type": "gradio.FileData"}}
 
-# What the examples send: files stand as Path. A gallery wants each picture with a caption, which may be empty.
+# Arguments of the examples; a Path is a file to upload. Each image of a gallery has a caption, which may be None.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "text": {"prompt": "a red house on snow at night"},
     "image": {"images": [{"image": Path(file), "caption": None} for file in (_BOAT, _CAT)]},
@@ -32,7 +32,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "loras": [{"file": "striped", "weight": 0.8}],
     },
 }
-_MORE = {"seed": 1, "steps": 4}
+_EXAMPLE_SETTINGS = {"seed": 1, "steps": 4}
 _COMMON = (*SETTINGS, "loras")
 
 _KINDS = {
@@ -40,7 +40,7 @@ _KINDS = {
     "Checkbox": "true or false",
     "Gallery": "list of files with captions",
     "Image": "file",
-    "Json": "list of turns: `prompt`, `images`, `answer`, and `picture`, which was drawn",
+    "Json": "list of turns: `prompt`, `images`, `answer`, and `picture`, the generated image",
     "Multimodaltextbox": "text and a list of files",
     "Number": "number",
     "Slider": "number",
@@ -50,27 +50,27 @@ _KINDS = {
 
 _HEAD = """# X2I over HTTP
 
-Each tab of the page is an endpoint. Every call waits in the same fair queue as the page's visitors, tells its progress
-while it goes on, and is stopped when its caller hangs up. With the app running (`python app.py`), every example below
-works as it stands from the project's folder; `Client(URL)` and `X2I=URL` say where the app is.
+Each tab of the page is an endpoint. All calls and the page's users share one fair queue. A call reports its progress
+while it runs, and its job stops when the client disconnects. Start the app (`python app.py`), then run the examples
+below in the project's folder as they are. `Client(URL)` and `X2I=URL` say where the app is.
 
-Every drawing endpoint takes these settings after its own inputs, each of them optional:
+Every endpoint that generates images takes these settings after its own inputs. All of them are optional:
 
 """
 
-_ANSWER = """
-A LoRA is one that the page offers, by its name, or a .safetensors file of yours:
+_RESULT = """
+A LoRA is the name of one that the page lists, or a .safetensors file that you upload:
 `loras=[{"file": "striped", "weight": 1}, {"file": handle_file("mine.safetensors"), "weight": 0.5}]`.
 
-It answers with six values: the pictures (PNG files), a sentence on how it went as HTML, what the model said in its own
-words, a report (seeds, size, steps, seconds of each phase), the job's id, and while it draws what the picture is going
-to be (a JPEG as a data: address; empty in the end). Bad values are refused in one sentence.
+The result has six values: the images (PNG files), the progress as HTML, the model's answer, a report (seeds, size,
+steps, seconds of each phase), the job's id, and a preview of the image while the job runs (a JPEG as a data: URL, empty
+at the end). An invalid value is refused in one sentence that says what is allowed.
 """
 
 _HELPERS = """## status and cancel
 
-`status` says how the engine is and, asked with a job's id, how that job is; `cancel` stops a job by its id, which every
-update of a running call carries.
+`status` returns the state of the model and, if you pass a job's id, of that job. `cancel` stops a job by its id. Every
+update of a running call contains the job's id.
 
 ```python
 from gradio_client import Client
@@ -90,13 +90,14 @@ EVENT=$(curl -s "$X2I/gradio_api/call/v2/status" -H "$JSON" -d '{}' | cut -d '"'
 curl -s "$X2I/gradio_api/call/status/$EVENT"
 ```
 
-## Assistants
+## Assistants (MCP)
 
-With `--mcp` (`X2I_MCP=1`) the same eight are tools of the [Model Context Protocol](https://modelcontextprotocol.io), at
-`/gradio_api/mcp` (streamable HTTP). It is an extra, which `pip install 'mcp>=1.30,<2'` adds, and off unless asked for;
-host, origin, login (send the cookie) and limits are as everywhere. A tool answers with the picture itself, its address
-and the report. Files are the path that an upload gave, the address of an earlier picture, or a `data:` URL of up to
-700 KB; `fusion` takes `prompt` and `files` in the place of `message`. Progress names the job; hanging up stops it.
+With `--mcp` (`X2I_MCP=1`), assistants can use the same eight endpoints as tools of the
+[Model Context Protocol](https://modelcontextprotocol.io) at `/gradio_api/mcp` (streamable HTTP). It is off by default
+and needs an extra package: `pip install 'mcp>=1.30,<2'`. The checks of host, origin, login (send the cookie) and limits
+are the same as for the other routes. A tool returns the image itself, its address and the report. A file is the path
+that an upload returned, the address of a generated image, or a `data:` URL of up to 700 KB. `fusion` takes `prompt` and
+`files` in place of `message`. The progress messages contain the job's id. The job stops when the client disconnects.
 
 ```json
 {"mcpServers": {"x2i": {"type": "http", "url": "http://127.0.0.1:7860/gradio_api/mcp"}}}
@@ -114,8 +115,8 @@ async def main():
         async with ClientSession(read, write) as session:
             await session.initialize()
             print([tool.name for tool in (await session.list_tools()).tools])
-            answer = await session.call_tool("text", {"prompt": "a red house on snow", "seed": 1, "steps": 4})
-            print(answer.content[0].mimeType, answer.content[-1].text)
+            result = await session.call_tool("text", {"prompt": "a red house on snow", "seed": 1, "steps": 4})
+            print(result.content[0].mimeType, result.content[-1].text)
 
 
 asyncio.run(main())
@@ -123,20 +124,20 @@ asyncio.run(main())
 """
 
 
-def write_page() -> str:
-    """The whole page, as Markdown."""
+def write_docs() -> str:
+    """The whole document, as Markdown."""
     endpoints = build_page(Engine(Settings())).get_api_info()["named_endpoints"]
-    first = {parameter["parameter_name"]: parameter for parameter in endpoints["/text"]["parameters"]}
+    shared = {parameter["parameter_name"]: parameter for parameter in endpoints["/text"]["parameters"]}
     settings = _table(
-        (f"`{name}`", texts.LABELS[name].en, _allowed(name, first[name]), _default(first[name])) for name in _COMMON
+        (f"`{name}`", texts.LABELS[name].en, _allowed(name, shared[name]), _default(shared[name])) for name in _COMMON
     )
-    drawing = [_section(tab.name, endpoints[f"/{tab.name}"]["parameters"]) for tab in TABS]
-    return "\n".join([_HEAD + settings + _ANSWER, *drawing, _HELPERS])
+    sections = [_section(tab.name, endpoints[f"/{tab.name}"]["parameters"]) for tab in TABS]
+    return "\n".join([_HEAD + settings + _RESULT, *sections, _HELPERS])
 
 
 def _table(rows) -> str:
-    lines = ["| parameter | what | allowed | default |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+    heading = ["| parameter | meaning | allowed | default |", "|---|---|---|---|"]
+    return "\n".join([*heading, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def _allowed(name: str, parameter: dict[str, Any]) -> str:
@@ -154,7 +155,7 @@ def _default(parameter: dict[str, Any]) -> str:
 def _section(name: str, parameters: list[dict[str, Any]]) -> str:
     own = [parameter for parameter in parameters if parameter["parameter_name"] not in _COMMON]
     rows = ((f"`{p['parameter_name']}`", p["label"], _allowed("", p), _default(p)) for p in own)
-    given = EXAMPLES[name] | _MORE
+    given = EXAMPLES[name] | _EXAMPLE_SETTINGS
     return f"## {name}\n\n{texts.HINTS[name].en}\n\n{_table(rows)}\n{_python(name, given)}\n{_curl(name, given)}"
 
 
@@ -167,10 +168,10 @@ def _python(name: str, given: dict[str, Any]) -> str:
 from gradio_client import Client{handled}
 
 client = Client("http://127.0.0.1:7860")
-{uploads}pictures, progress, words, report, job, preview = client.predict(
+{uploads}images, progress, answer, report, job, preview = client.predict(
 {arguments}    api_name="/{name}",
 )
-print(pictures[0]["image"], report["seeds"], words)
+print(images[0]["image"], report["seeds"], answer)
 ```
 """
 
@@ -200,7 +201,7 @@ JSON="Content-Type: application/json"
 END
 )
 curl -s "$X2I/gradio_api/call/{name}/$EVENT" > answer.txt
-curl -s "$(grep -o 'http[^"]*[.]png' answer.txt | tail -n 1)" > picture.png
+curl -s "$(grep -o 'http[^"]*[.]png' answer.txt | tail -n 1)" > image.png
 ```
 """
 
@@ -217,4 +218,4 @@ def _files(value: Any) -> list[Path]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(write_page(), encoding="utf-8")
+    Path(sys.argv[1]).write_text(write_docs(), encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from x2i_app.settings import ASSETS
-from x2i_app.ui.http.api_page import write_page
+from x2i_app.ui.http.api_docs import write_docs
 from x2i_app.ui.tabs import TABS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "API.md"
@@ -18,12 +18,12 @@ LANGUAGES = ("python", "bash")
 
 
 def test_the_page_is_what_the_endpoints_say():
-    words = "the endpoints changed: python -m x2i_app.ui.http.api_page docs/API.md"
-    assert PAGE.read_text(encoding="utf-8") == write_page(), words
+    words = "the endpoints changed: python -m x2i_app.ui.http.api_docs docs/API.md"
+    assert PAGE.read_text(encoding="utf-8") == write_docs(), words
 
 
 def test_every_tab_has_an_example_in_both_languages():
-    assert [name for name, _ in SECTIONS] == [*(tab.name for tab in TABS), "status and cancel", "Assistants"]
+    assert [name for name, _ in SECTIONS] == [*(tab.name for tab in TABS), "status and cancel", "Assistants (MCP)"]
     assert all(f"```{language}\n" in text for _, text in SECTIONS[:-1] for language in LANGUAGES)
 
 
@@ -44,12 +44,12 @@ def test_the_example_works_as_it_stands(server, tmp_path, monkeypatch, capfd, na
     else:
         subprocess.run(["bash", "-euo", "pipefail", "-c", example], timeout=240, check=True)
     said = capfd.readouterr().out
-    if name == "Assistants":
+    if name == "Assistants (MCP)":
         assert "image/png" in said
         return
     if name == "status and cancel":
         assert "x2i-tiny" in said
         return
-    file = tmp_path / "picture.png" if language == "bash" else re.search(r"^\S+\.png", said, re.MULTILINE)[0]
+    file = tmp_path / "image.png" if language == "bash" else re.search(r"^\S+\.png", said, re.MULTILINE)[0]
     with Image.open(file) as image:
         assert (image.format, image.size) == ("PNG", (128, 128))

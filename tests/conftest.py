@@ -1,4 +1,4 @@
-"""Fixtures that several folders share: tiny models and media, each made once a run."""
+"""Fixtures that several folders share: tiny models and media, each made once a process; and how the tests run."""
 
 import os
 import re
@@ -16,23 +16,68 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# All tests, and all that they start, have no other network than the loopback, where the system allows that.
-IS_ALONE = network.isolate()
-
-# The hub is never asked: whatever a test loads, it made itself.
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = ("tests/scale/", "tests/browser/", "tests/training/", "tests/miniature/")  # about two thirds of the time
+
+# OpenMP's threads sleep while they wait, here and in every child process: torch's would take a core from other tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# The tests, and all that they start, reach only the loopback, where the system allows that.
+network.isolate()
+
+# The hub is never asked: each test makes what it loads.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_report_header():
-    """What the run begins with."""
-    return f"network: {'the loopback alone' if IS_ALONE else 'not isolated, as the system does not allow it'}"
+    """The first rows of the run's output."""
+    return f"network: {'only the loopback' if network.is_isolated() else 'not isolated: the system does not allow it'}"
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    """With `-n auto`: several processes for all tests, none beside this one for chosen folders, files and tests.
+
+    There is one worker more than there are cores, as many tests wait for a server.
+    """
+    runs_all = ROOT / "tests" in {Path(argument).resolve() for argument in config.args}
+    return min((os.cpu_count() or 1) + 1, 8) if runs_all else 0
+
+
+def pytest_configure(config):
+    """Workers of pytest-xdist, and what they start, share the cores: torch's threads must not fight for them."""
+    workers = config.getoption("numprocesses", None)
+    if workers:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+
+def pytest_xdist_newgateway():
+    """A worker has just been started: the next one gets a network of its own, with its own ports and its own count."""
+    network.renew()
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """One file's tests run in one process, one after the other, and so do all tests of Ray: only one cluster at a time.
+
+    Long files start first, so that no worker ends long after the others.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "tests/scale" if nodeid.startswith("tests/scale/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Move the tests that take longest to the front, whatever the random order of the rest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_addoption(parser):
-    """Options of the test run."""
-    parser.addoption("--fuzz-long", action="store_true", help="bend ten times as many files in tests/safety")
+    """Add this project's options."""
+    parser.addoption("--fuzz-long", action="store_true", help="damage ten times as many files in tests/safety")
 
 
 @pytest.fixture(scope="module")

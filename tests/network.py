@@ -1,6 +1,6 @@
-"""A network for the tests that is the loopback alone, where Linux lets us have one; whoever tries to leave is counted.
+"""A network for the tests that is only the loopback, where Linux allows one; the kernel counts attempts to leave it.
 
-In a container without the right to it, or on another system, the app's own process is still watched, by `watched.py`.
+In a container without the right to it, or on another system, only the app's own process is watched, by `watched.py`.
 """
 
 import ctypes
@@ -12,34 +12,56 @@ from pathlib import Path
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1
+_VARIABLE = "X2I_TESTS_NETWORK"  # tells child processes, such as pytest-xdist's workers, in which network they are
+_ISOLATED, _SHARED = "isolated", "shared"
 
 
 def isolate() -> bool:
-    """Move this process, and all that it will start, into a namespace of its own; whether that was possible.
+    """Move this process, and all that it will start, into a namespace of its own; return whether that was possible.
 
-    To be called before there is a second thread.
+    A child of a process that has called this stays in its parent's namespace. Call this before a second thread exists.
     """
-    if not hasattr(os, "fork"):
-        return False
-    # Tried in a child first: some systems grant the namespace and then refuse to bring its loopback up.
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if _move() else 1)
-    return os.waitpid(child, 0)[1] == 0 and _move()
+    if _VARIABLE not in os.environ:
+        os.environ[_VARIABLE] = _ISOLATED if _can_move() and _move() else _SHARED
+    return is_isolated()
+
+
+def is_isolated() -> bool:
+    """Whether this process is in a network that is only the loopback."""
+    return os.environ.get(_VARIABLE) == _ISOLATED
+
+
+def renew() -> None:
+    """Give an isolated process, and all that it will start from now on, another network.
+
+    Processes that it has started before keep theirs.
+    """
+    if is_isolated() and not _move():
+        raise OSError("The system allowed one network of the tests' own, and then refused another one.")
 
 
 def attempts() -> int:
     """How often any process in the namespace found no way to an address since it was made; the kernel counts."""
-    names, values = (line.split() for line in Path("/proc/net/snmp").read_text().splitlines()[:2])
-    second = (line.split() for line in Path("/proc/net/snmp6").read_text().splitlines())
+    names, values = (row.split() for row in Path("/proc/net/snmp").read_text().splitlines()[:2])
+    second = (row.split() for row in Path("/proc/net/snmp6").read_text().splitlines())
     return int(values[names.index("OutNoRoutes")]) + sum(int(n) for name, n in second if name == "Ip6OutNoRoutes")
+
+
+def _can_move() -> bool:
+    """Tried in a child first: some systems grant the namespace and then refuse to start its loopback."""
+    if not hasattr(os, "fork"):
+        return False
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if _move() else 1)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _move() -> bool:
     user, group = os.getuid(), os.getgid()
     try:
         unshare = ctypes.CDLL(None).unshare
-        if unshare(_NEW_NETWORK):  # only root may; everybody else becomes one in a namespace of users
+        if unshare(_NEW_NETWORK):  # only root may do that; other users need a user namespace first
             if unshare(_NEW_USER | _NEW_NETWORK):
                 return False
             Path("/proc/self/setgroups").write_text("deny")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import network
 import pytest
-from conftest import IS_ALONE
 
 LEAVING = """
 import socket
@@ -42,7 +41,7 @@ def test_the_hook_hears_of_names_and_addresses_outside_and_of_no_others(tmp_path
 
 
 def test_the_kernel_counts_what_children_try_and_nobody_gets_out(tmp_path):
-    if not IS_ALONE:
+    if not network.is_isolated():
         pytest.skip("the system allows no network of our own; the hook alone watches")
     before = network.attempts()
     leave(tmp_path)

@@ -2,7 +2,6 @@
 
 import network
 import pytest
-from conftest import IS_ALONE
 from safety.wire import canary
 
 
@@ -11,13 +10,13 @@ def unharmed(app):
     """The model is loaded before, and the same process still draws after all of this; nothing tried to leave."""
     assert canary(app.url) == "complete"
     before = len(app.log.read_text())
-    left = network.attempts() if IS_ALONE else 0
+    left = network.attempts() if network.is_isolated() else 0
     yield
     assert canary(app.url) == "complete"
     assert app.process.poll() is None
     assert "Traceback" not in app.log.read_text()[before:]
     assert app.contacts.read_text() == ""  # the app tried to reach nobody outside,
-    assert not IS_ALONE or network.attempts() == left  # nor did anything that it started
+    assert not network.is_isolated() or network.attempts() == left  # nor did anything that it started
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does f
 
 from tests.benchmarks.side_by_side import compare, print_row
 from tests.conftest import run_app
-from tests.safety.wire import call
+from tests.safety.client import call
 
 BARE = """
 import gradio, torch

@@ -14,7 +14,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does for the tests
 
 from tests.conftest import App, run_app
-from tests.safety.wire import CALL, ask, call, canary, in_parallel
+from tests.safety.client import CALL, ask, call, canary, in_parallel
 
 USERS, JOBS, CROWD, SESSIONS, AT_ONCE = 50, 10, 100, 2000, 20
 

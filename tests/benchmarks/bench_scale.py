@@ -17,7 +17,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does for the tests
 
 from tests.conftest import App, run_app
-from tests.safety.wire import ask, call, in_parallel
+from tests.safety.client import ask, call, in_parallel
 
 IMAGES, RUNS, SIDE, STEPS = 8, 5, 128, 8
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import run_app
 from playwright.sync_api import Browser, expect
-from safety.wire import CALL, ask
+from safety.client import CALL, ask
 
 SECONDS_LONG = ["a red house", 512, 512, 50, None, 1, 4, False, []]
 ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"

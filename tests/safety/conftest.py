@@ -2,7 +2,7 @@
 
 import network
 import pytest
-from safety.wire import canary
+from safety.client import canary
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from safety.wire import CALL, SETTINGS, UNPAINTED, UPLOAD, ask, call, connect, upload
+from safety.client import CALL, SETTINGS, UNPAINTED, UPLOAD, ask, call, connect, upload
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import soundfile
 from PIL import Image
-from safety.mutation import mutate
+from safety.corruption import mutate
 
 from x2i_app.errors import MediaError
 from x2i_app.media import load_audio, load_image, load_video

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from safety.wire import CALL, SETTINGS, Answer, as_file, ask, upload
+from safety.client import CALL, SETTINGS, Answer, as_file, ask, upload
 
 from x2i_app.settings import ASSETS
 

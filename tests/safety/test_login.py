@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 from conftest import run_app
-from safety.wire import SETTINGS, ask, upload
+from safety.client import SETTINGS, ask, upload
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.settings import Settings

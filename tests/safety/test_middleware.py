@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from safety.wire import CALL, SETTINGS, UNPAINTED, as_file, ask, call, upload
+from safety.client import CALL, SETTINGS, UNPAINTED, as_file, ask, call, upload
 
 from x2i_app.settings import ASSETS
 

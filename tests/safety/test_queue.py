@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from safety.wire import CALL, ask, call, canary, completions, in_parallel
+from safety.client import CALL, ask, call, canary, completions, in_parallel
 
 from x2i_app.errors import EngineError
 from x2i_app.request import GenerationRequest

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import save, save_file
-from safety.mutation import mutate
+from safety.corruption import mutate
 
 from x2i_app.errors import CheckpointError, X2IError
 from x2i_app.loading import load_alignnet

@@ -9,7 +9,7 @@ import pytest
 from gradio_client import Client
 
 from tests.conftest import App
-from tests.safety.wire import ask
+from tests.safety.client import ask
 from tests.ui.test_endpoints import SETTINGS
 
 REPLICA = "ServeReplica"

@@ -19,7 +19,7 @@ from huggingface_hub import SpaceCard, SpaceHardware
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from PIL import Image
-from safety.wire import ask, call
+from safety.client import ask, call
 
 from x2i_app.errors import GenerationCancelledError
 from x2i_app.hosting import use_persistent_storage

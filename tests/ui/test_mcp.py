@@ -13,7 +13,7 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
-from safety.wire import ask, upload
+from safety.client import ask, upload
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.settings import ASSETS, Settings

@@ -7,7 +7,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
-from safety.wire import UPLOAD, ask, in_parallel, upload
+from safety.client import UPLOAD, ask, in_parallel, upload
 
 PIECE, PIECES = b"x" * 50_000, 6
 HEAD = b'--edge\r\nContent-Disposition: form-data; name="files"; filename="film \xe5\xa4\x9c.bin"\r\n\r\n'

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
-from safety.wire import CALL, SETTINGS, UNPAINTED, Answer, as_file, ask, completions, in_parallel, upload
+from safety.client import CALL, SETTINGS, UNPAINTED, Answer, as_file, ask, completions, in_parallel, upload
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 

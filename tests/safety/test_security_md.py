@@ -41,7 +41,7 @@ def test_every_row_names_tests_that_are_there(number):
 
 
 def test_the_check_itself_finds_what_is_not_there():
-    assert missing("`safety/test_promises.py::test_every_*`, `::test_the_check_itself_*`") == []
-    assert missing("`safety/test_promises.py`, `safety/nothing.py`") == ["safety/nothing.py"]
-    assert missing("`safety/test_promises.py::test_nothing`") == ["safety/test_promises.py::test_nothing"]
+    assert missing("`safety/test_security_md.py::test_every_*`, `::test_the_check_itself_*`") == []
+    assert missing("`safety/test_security_md.py`, `safety/nothing.py`") == ["safety/nothing.py"]
+    assert missing("`safety/test_security_md.py::test_nothing`") == ["safety/test_security_md.py::test_nothing"]
     assert missing("by hand") == ["no test"]

@@ -148,5 +148,5 @@ def test_numbers_and_sizes_that_do_not_fit_are_refused(pipeline, conditioning):
         bare(conditioning=conditioning, control_image=DRAWING, **SMALL)
     for config in ({"num_blocks": 3, "dim": 192}, {"num_blocks": 2, "dim": 64}):
         small = LightControl(**config, widths=(8, 8, 16), time_embed_dim=8)
-        with pytest.raises(CheckpointError, match="use the one trained for it"):
+        with pytest.raises(CheckpointError, match="use the LightControl trained for it"):
             X2IPipeline.from_encoder(pipeline.encoder, **parts, light_control=small)

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from x2i_app.cli import main
 from x2i_app.errors import InvalidRequestError
-from x2i_app.inpainting import choose_pipeline
-from x2i_app.media import load_painting, read_recipe
+from x2i_app.inpainting import choose_flux_pipeline
+from x2i_app.media import load_inpaint_source, read_recipe
 from x2i_app.media.hashing import path_hash
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import ASSETS
@@ -84,13 +84,13 @@ def test_a_image_of_its_own_is_painted_on_while_the_words_are_heard_alone(engine
 def test_a_fill_model_fills_and_says_so_where_there_is_nothing_to_fill(folder):
     small = {"attention_head_dim": 16, "num_attention_heads": 1, "joint_attention_dim": 8, "axes_dims_rope": (4, 6, 6)}
     fill = FluxTransformer2DModel(in_channels=384, out_channels=64, num_layers=1, num_single_layers=1, **small)
-    painting = load_painting(GenerationRequest("x", (folder / "picture.png",), mask=folder / "mask.png"))
-    cls, given = choose_pipeline(fill, painting, None)
+    painting = load_inpaint_source(GenerationRequest("x", (folder / "picture.png",), mask=folder / "mask.png"))
+    cls, given = choose_flux_pipeline(fill, painting, None)
     assert cls.__name__ == "FluxFillPipeline"
     assert given["mask_image"] is painting.mask
-    for nothing in (None, load_painting(GenerationRequest("x", (folder / "picture.png",), strength=0.5))):
-        with pytest.raises(InvalidRequestError, match="only fills parts"):
-            choose_pipeline(fill, nothing, None)
+    for nothing in (None, load_inpaint_source(GenerationRequest("x", (folder / "picture.png",), strength=0.5))):
+        with pytest.raises(InvalidRequestError, match="can only fill parts"):
+            choose_flux_pipeline(fill, nothing, None)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_what_cannot_be_painted_is_refused_in_one_sentence(fields, words):
 
 def test_a_black_mask_is_refused(folder):
     Image.new("L", (96, 64)).save(folder / "black.png")
-    with pytest.raises(InvalidRequestError, match="black all over"):
-        load_painting(GenerationRequest("x", (folder / "picture.png",), mask=folder / "black.png"))
+    with pytest.raises(InvalidRequestError, match="black everywhere"):
+        load_inpaint_source(GenerationRequest("x", (folder / "picture.png",), mask=folder / "black.png"))
 
 
 def test_the_command_line_and_rows_reach_all_of_it(folder, capsys, monkeypatch):

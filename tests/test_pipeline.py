@@ -159,10 +159,10 @@ def test_parts_of_ones_own_make_a_pipeline_with_sizes_from_the_files(qwen_vl_dir
     assert pipeline(conditioning=conditioning, **SMALL).images[0].size == (64, 96)
 
     AlignNet(5, 32, joint_dim=models.JOINT_DIM, pooled_dim=models.POOLED_DIM).save_pretrained(tmp_path / "deep")
-    with pytest.raises(CheckpointError, match="reads 5 states of width 32, but the MLLM gives 4 of width 32"):
+    with pytest.raises(CheckpointError, match="expects 5 states of width 32, but the MLLM has 4 of width 32"):
         load_pipeline("custom:qwen2.5-vl", **parts | {"alignnet": tmp_path / "deep"})
     AlignNet(4, 32, joint_dim=64, pooled_dim=models.POOLED_DIM).save_pretrained(tmp_path / "narrow")
-    with pytest.raises(CheckpointError, match="width 64 and 128, but FLUX reads 128 and 128"):
+    with pytest.raises(CheckpointError, match="width 64 and 128, but the FLUX model expects 128 and 128"):
         load_pipeline("custom:qwen2.5-vl", **parts | {"alignnet": tmp_path / "narrow"})
 
 
@@ -208,7 +208,7 @@ def test_what_cannot_be_loaded_is_said_in_one_sentence(arguments, error, words):
         ({"prompt": "a house", "num_images_per_prompt": 0}, "num_images_per_prompt is 0"),
         ({"images": "a.png"}, "images is 'a.png'; it must be a list"),
         ({"images": [None]}, "images contains an empty place"),
-        ({"prompt": "a house", "reason": "no"}, "reason 'no'"),
+        ({"prompt": "a house", "reason": "no"}, "reason is 'no'"),
         ({"prompt": "a house", "history": [{"words": "?"}]}, "each turn must be a Turn"),
         ({"prompt": "a house", "history": "before"}, "history contains 'b'"),
     ],

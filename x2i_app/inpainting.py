@@ -1,4 +1,4 @@
-"""Painting on a picture: which of diffusers' pipelines does it, and what keeps the rest as it was."""
+"""Image-to-image, inpainting and filling: which of diffusers' FLUX pipelines to use, and restoring unmasked pixels."""
 
 from typing import Any
 
@@ -13,35 +13,36 @@ from diffusers import (
 from PIL import Image, ImageChops, ImageFilter
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.media import Painting
+from x2i_app.media import InpaintSource
 
-_SEAM = 2  # pixels over which the new goes over into the old
+_SEAM_RADIUS = 2  # pixels; standard deviation of the transition from new to original pixels
 
 
-def choose_pipeline(
-    transformer: FluxTransformer2DModel, painting: Painting | None, strength: float | None
+def choose_flux_pipeline(
+    transformer: FluxTransformer2DModel, inpaint_source: InpaintSource | None, strength: float | None
 ) -> tuple[type[DiffusionPipeline], dict[str, Any]]:
-    """The pipeline that paints on such a picture with this transformer, and what it takes beside the usual.
+    """The FLUX pipeline for this transformer and source image, and its arguments for the image.
 
-    strength: 0 to 1; None is 1. Raises InvalidRequestError if the transformer is Fill's and there is nothing to fill.
+    strength: 0 to 1; None means 1. Raises InvalidRequestError if the transformer is FLUX.1 Fill's and there is no mask.
     """
-    fills = transformer.config.in_channels != transformer.out_channels  # it also reads the picture and the mask
-    if fills and not (painting and painting.mask):
+    is_fill = transformer.config.in_channels != transformer.out_channels  # its input includes the image and the mask
+    if is_fill and not (inpaint_source and inpaint_source.mask):
         raise InvalidRequestError(
-            "This FLUX model only fills parts of pictures; give a picture with a mask, or with room around it."
+            "This FLUX model can only fill parts of an image; add an image with a mask, or extend an image."
         )
-    if painting is None:
+    if inpaint_source is None:
         return FluxPipeline, {}
-    given = {"image": painting.image, "strength": 1.0 if strength is None else strength}
-    if painting.mask is None:
-        return FluxImg2ImgPipeline, given
-    return FluxFillPipeline if fills else FluxInpaintPipeline, given | {"mask_image": painting.mask}
+    arguments = {"image": inpaint_source.image, "strength": 1.0 if strength is None else strength}
+    if inpaint_source.mask is None:
+        return FluxImg2ImgPipeline, arguments
+    return FluxFillPipeline if is_fill else FluxInpaintPipeline, arguments | {"mask_image": inpaint_source.mask}
 
 
-def keep_the_rest(drawn: Image.Image, painting: Painting) -> Image.Image:
-    """`drawn` where the mask is white, with a soft seam inside of it, and the old picture to the pixel elsewhere.
+def restore_unmasked(generated: Image.Image, inpaint_source: InpaintSource) -> Image.Image:
+    """`generated` where the mask is white, with a soft seam inside it, and the exact original pixels elsewhere.
 
-    The VAE alone would change also what is to be left alone, a little.
+    Without this, encoding and decoding by the VAE would slightly change unmasked pixels.
     """
-    soft = ImageChops.darker(painting.mask, painting.mask.filter(ImageFilter.GaussianBlur(_SEAM)))
-    return Image.composite(drawn, painting.image, soft)
+    mask = inpaint_source.mask
+    soft_mask = ImageChops.darker(mask, mask.filter(ImageFilter.GaussianBlur(_SEAM_RADIUS)))
+    return Image.composite(generated, inpaint_source.image, soft_mask)

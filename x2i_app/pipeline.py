@@ -1,4 +1,4 @@
-"""X2IPipeline: anything in, a picture out. Encode, align, denoise with diffusers' own FLUX pipeline."""
+"""X2IPipeline: text, images, videos and audio in, images out, with one of diffusers' FLUX pipelines."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,15 +20,15 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from x2i_app.encoders import HiddenStates, MLLMEncoder, encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
-from x2i_app.inpainting import choose_pipeline, keep_the_rest
+from x2i_app.inpainting import choose_flux_pipeline, restore_unmasked
 from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
-from x2i_app.media import Painting, load_image
+from x2i_app.media import InpaintSource, load_image
 from x2i_app.models import AlignNet, LightControl, controlled
 from x2i_app.presets import get_family
 from x2i_app.request import NO_LIGHT_CONTROL, Turn
 from x2i_app.specs import EncodingSpec
 
-# What diffusers would round, or fail on, without a word.
+# Checked here, because diffusers would round sizes silently, or fail late.
 _ALLOWED = {
     "width": Range(16, 8192, 16),
     "height": Range(16, 8192, 16),
@@ -39,10 +39,10 @@ _ALLOWED = {
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What FLUX.1 reads instead of T5's and CLIP's output.
+    """The embeddings that FLUX.1 reads instead of the outputs of T5 and CLIP.
 
-    prompt_embeds: (B, S, joint). pooled_prompt_embeds: (B, pooled). answer: what the MLLM said, if it was asked.
-    notes: sentences that the user should read.
+    prompt_embeds: (B, S, joint_dim). pooled_prompt_embeds: (B, pooled_dim). answer: what the MLLM answered, None if it
+    was not asked. notes: sentences to show to the user.
     """
 
     prompt_embeds: torch.Tensor
@@ -52,13 +52,13 @@ class Conditioning:
 
     @property
     def embeds(self) -> dict[str, torch.Tensor]:
-        """The two embeddings under the names by which every FLUX pipeline of diffusers takes them."""
+        """The two embeddings as keyword arguments of diffusers' FLUX pipelines."""
         return {"prompt_embeds": self.prompt_embeds, "pooled_prompt_embeds": self.pooled_prompt_embeds}
 
 
 @dataclass
 class X2IPipelineOutput(BaseOutput):
-    """images: list of PIL images (or what `output_type` asked for). answer, notes: as in Conditioning."""
+    """images: PIL images, or the type given by `output_type`. answer, notes: as in Conditioning."""
 
     images: list[Image.Image]
     answer: str | None = None
@@ -66,18 +66,18 @@ class X2IPipelineOutput(BaseOutput):
 
 
 class X2IPipeline(DiffusionPipeline):
-    """A text-to-image FLUX.1 that reads text, images, video and sound through a multimodal LLM.
+    """FLUX.1 with a multimodal LLM as its text encoder, so that it reads text, images, videos and audio.
 
     transformer, vae, scheduler: of any FLUX.1 model. align_net: trained for `mllm`. mllm, processor: a transformers
-    model of `family` and its processor. encoding: how it is fed, an EncodingSpec's fields; None takes the family's.
-    light_control: keeps what an instruction leaves alone of a picture; None where none is trained for this FLUX.
+    model of `family` and its processor. encoding: fields of an EncodingSpec; None uses the family's.
+    light_control: keeps generated images close to a source image; None if none was trained for this FLUX model.
 
-    T5 and CLIP have no place here. Raises CheckpointError if AlignNet or LightControl do not fit the MLLM or FLUX.
+    T5 and CLIP are not used. Raises CheckpointError if AlignNet or LightControl do not match the MLLM or FLUX.
     """
 
     model_cpu_offload_seq = "mllm->align_net->transformer->vae"
     _optional_components = ["light_control"]  # noqa: RUF012 (diffusers' own name and kind)
-    _exclude_from_cpu_offload = ["light_control"]  # noqa: RUF012 (small, and every step needs it)
+    _exclude_from_cpu_offload = ["light_control"]  # noqa: RUF012 (small, and used in every step)
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class X2IPipeline(DiffusionPipeline):
         spec = EncodingSpec.from_dict(encoding) if encoding else get_family(family)
         self.register_to_config(family=family, encoding=asdict(spec))
         self._encoder = encoder_class(family)(mllm, processor, spec)
-        self._check_fit()
+        self._check_sizes()
 
     @classmethod
     def from_encoder(
@@ -116,7 +116,7 @@ class X2IPipeline(DiffusionPipeline):
         scheduler: FlowMatchEulerDiscreteScheduler,
         light_control: LightControl | None = None,
     ) -> "X2IPipeline":
-        """From parts as they are loaded one by one."""
+        """Build a pipeline from an encoder and the other components."""
         return cls(
             transformer=transformer,
             vae=vae,
@@ -135,15 +135,15 @@ class X2IPipeline(DiffusionPipeline):
         return self._encoder
 
     def drawing_pipeline(self, cls: type[DiffusionPipeline] = FluxPipeline, **components: Any) -> DiffusionPipeline:
-        """One of diffusers' FLUX pipelines over the same transformer, VAE and scheduler, without text encoders.
+        """One of diffusers' FLUX pipelines with the same transformer, VAE and scheduler, without text encoders.
 
         cls: FluxPipeline, FluxImg2ImgPipeline, FluxInpaintPipeline, FluxFillPipeline, FluxControlNetPipeline ...
-        components: what else it needs (controlnet=...), or has of its own (Fill's transformer=...).
-        Conditioning goes into any of them: `fill(**conditioning.embeds, image=picture, mask_image=mask)`.
+        components: further components (controlnet=...), or replacements (transformer=... of FLUX.1 Fill).
+        All of them accept a Conditioning: `fill(**conditioning.embeds, image=image, mask_image=mask)`.
         """
         shared = {"transformer": self.transformer, "vae": self.vae, "scheduler": self.scheduler}
-        nothing = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
-        pipeline = cls(**shared | nothing | components)
+        text_encoders = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+        pipeline = cls(**shared | text_encoders | components)
         pipeline.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
         return pipeline
 
@@ -157,17 +157,17 @@ class X2IPipeline(DiffusionPipeline):
         history: Sequence[Turn] = (),
         reason: bool = False,
     ) -> Conditioning:
-        """What FLUX.1 will read of a conversation (B = 1). Inputs as in GenerationRequest; errors as in MLLMEncoder."""
+        """Encode a conversation for FLUX.1 (B = 1). Inputs as in GenerationRequest, errors as in MLLMEncoder.encode."""
         if isinstance(hook := getattr(self.mllm, "_hf_hook", None), CpuOffload):
-            hook.pre_forward(self.mllm)  # whole: an encoder calls parts of it, which have no hooks
+            hook.pre_forward(self.mllm)  # the encoder may call submodules, which have no hooks of their own
         states = self._encoder.encode(prompt, images, videos, audios, history, reason=reason)
         if self._encoder.model is not self.mllm:
-            self._follow_head()
+            self._replace_mllm()
         return self.align(states)
 
     @torch.no_grad()
     def align(self, states: HiddenStates) -> Conditioning:
-        """What FLUX.1 will read of the MLLM's states (B, L, S, H)."""
+        """Project the MLLM's hidden states (B, L, S, H) to FLUX.1's embeddings with AlignNet."""
         hidden_states = states.hidden_states.to(self._execution_device, self.align_net.dtype)
         prompt_embeds, pooled_prompt_embeds = self.align_net(hidden_states)
         dtype = self.transformer.dtype
@@ -197,20 +197,24 @@ class X2IPipeline(DiffusionPipeline):
         control_strength: float = 1.0,
         control_start: float = 0.0,
         control_end: float = 1.0,
-        painting: Painting | None = None,
+        inpaint_source: InpaintSource | None = None,
         strength: float | None = None,
     ) -> X2IPipelineOutput:
-        """Draw.
+        """Generate images.
 
-        conditioning: of an earlier `encode`; the conversation is then not looked at again.
-        width, height: pixels, multiples of 16; None takes the model's own. num_images_per_prompt: pictures drawn as one
-        batch. control_image: what LightControl keeps to; the other three as in `control`.
-        painting: a picture to paint on, cut to width and height; what its mask leaves alone stays as it is to the pixel
-        where PIL images come out. strength: how much of it is drawn anew, 0 to 1; None: all that is painted.
-        The rest is as in diffusers' FluxPipeline; a callback that raises stops within the step, undecoded.
+        prompt, images, videos, audios, history, reason: the conversation, as in GenerationRequest.
+        conditioning: result of an earlier `encode`; the conversation is then ignored.
+        width, height: pixels, multiples of 16; None uses the FLUX model's own size, or that of `inpaint_source`.
+        num_images_per_prompt: images generated as one batch.
+        control_image: the image that LightControl stays close to; control_strength, control_start, control_end: as
+        `strength`, `start` and `end` of `control`.
+        inpaint_source: an image to change, cropped to the aspect ratio of width and height; pixels where its mask is 0
+        stay exactly as they are if the output is PIL. strength: how much it changes, 0 to 1; None means 1.
+        The other arguments are as in diffusers' FluxPipeline. If a callback raises, denoising stops after that step
+        and nothing is decoded.
         Raises InvalidRequestError for a number that is not allowed, and what `encode` raises.
         """
-        # 1. Check
+        # 1. Check the arguments
         numbers = (width, height, num_inference_steps, num_images_per_prompt)
         for (name, allowed), value in zip(_ALLOWED.items(), numbers, strict=True):
             if value is not None:
@@ -218,54 +222,59 @@ class X2IPipeline(DiffusionPipeline):
         control = nullcontext()
         if control_image is not None:
             control = self.control(control_image, control_strength, control_start, control_end)
-        # 2. Understand
+        # 2. Encode the conversation
         if conditioning is None:
             conditioning = self.encode(prompt, images, videos, audios, history, reason)
-        # 3. Denoise and decode
-        if painting:
-            width, height = width or painting.image.width, height or painting.image.height
-            painting = painting.fitted(width, height)
-        pipeline_class, more = choose_pipeline(self.transformer, painting, strength)
-        with control:
-            output = self.drawing_pipeline(pipeline_class)(
-                **more,
-                prompt_embeds=conditioning.prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
-                pooled_prompt_embeds=conditioning.pooled_prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
-                width=width,
-                height=height,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                generator=generator,
-                latents=latents,
-                output_type=output_type,
-                callback_on_step_end=callback_on_step_end,
-                callback_on_step_end_tensor_inputs=list(callback_on_step_end_tensor_inputs),
-            )
-        self.maybe_free_model_hooks()
-        if painting and painting.mask and output_type == "pil":
-            output.images = [keep_the_rest(image, painting) for image in output.images]
+        prompt_embeds, pooled_prompt_embeds = (
+            embeds.repeat_interleave(num_images_per_prompt, dim=0) for embeds in conditioning.embeds.values()
+        )
+        # 3. Choose the FLUX pipeline
+        if inpaint_source:
+            width, height = width or inpaint_source.image.width, height or inpaint_source.image.height
+            inpaint_source = inpaint_source.fitted(width, height)
+        flux_class, image_arguments = choose_flux_pipeline(self.transformer, inpaint_source, strength)
+        # 4. Denoise and decode
+        try:
+            with control:
+                output = self.drawing_pipeline(flux_class)(
+                    **image_arguments,
+                    prompt_embeds=prompt_embeds,
+                    pooled_prompt_embeds=pooled_prompt_embeds,
+                    width=width,
+                    height=height,
+                    num_inference_steps=num_inference_steps,
+                    guidance_scale=guidance_scale,
+                    generator=generator,
+                    latents=latents,
+                    output_type=output_type,
+                    callback_on_step_end=callback_on_step_end,
+                    callback_on_step_end_tensor_inputs=list(callback_on_step_end_tensor_inputs),
+                )
+        finally:
+            self.maybe_free_model_hooks()
+        # 5. Restore the pixels outside the mask
+        if inpaint_source and inpaint_source.mask and output_type == "pil":
+            output.images = [restore_unmasked(image, inpaint_source) for image in output.images]
         return X2IPipelineOutput(images=output.images, answer=conditioning.answer, notes=conditioning.notes)
 
     def control(
         self, image: Any, strength: float = 1.0, start: float = 0.0, end: float = 1.0
     ) -> AbstractContextManager[None]:
-        """A `with` block in which LightControl keeps any pipeline over this transformer to a picture.
+        """Context manager in which LightControl keeps every pipeline with this transformer close to an image.
 
-        image: as in GenerationRequest; cut around its middle to the shape of what is drawn. strength: 0 to 2; 0 changes
-        nothing, 1 is as trained. start, end: the part of the steps, 0 to 1, in which it speaks.
-        Raises InvalidRequestError for a number that is not allowed, and where there is no LightControl.
+        image: as in GenerationRequest; center-cropped to the aspect ratio of the output. strength: 0 to 2; 0 has no
+        effect, 1 is as trained. start, end: the part of the steps, 0 to 1, in which it is active.
+        Raises InvalidRequestError for a number that is not allowed, or if the pipeline has no LightControl.
         """
         if self.light_control is None:
             raise InvalidRequestError(NO_LIGHT_CONTROL)
         validate_number("control_strength", strength, LIMITS.control_strength)
-        part = [validate_number(name, value, Range(0, 1)) for name, value in (("start", start), ("end", end))]
-        return controlled(self.transformer, self.scheduler, self.light_control, load_image(image), strength, *part)
+        for name, value in (("control_start", start), ("control_end", end)):
+            validate_number(name, value, Range(0, 1))
+        return controlled(self.transformer, self.scheduler, self.light_control, load_image(image), strength, start, end)
 
-    def _follow_head(self):
-        """The encoder puts a head on the MLLM when an answer is first asked for; the component follows.
-
-        So does what brings it to the card and takes it away.
-        """
+    def _replace_mllm(self):
+        """Register the encoder's new model, which got a head for its first answer, and move the offload hook to it."""
         hook = getattr(self.mllm, "_hf_hook", None)
         if hook:
             remove_hook_from_module(self.mllm)
@@ -273,21 +282,21 @@ class X2IPipeline(DiffusionPipeline):
             self.align_net._hf_hook.prev_module_hook.model = self._encoder.model
         self.register_modules(mllm=self._encoder.model)
 
-    def _check_fit(self):
+    def _check_sizes(self):
         align_net, encoder, flux = self.align_net.config, self._encoder, self.transformer.config
         if (align_net.num_states, align_net.hidden_size) != (encoder.num_states, encoder.hidden_size):
             raise CheckpointError(
-                f"This AlignNet reads {align_net.num_states} states of width {align_net.hidden_size}, but the MLLM "
-                f"gives {encoder.num_states} of width {encoder.hidden_size}; use the AlignNet trained for it."
+                f"This AlignNet expects {align_net.num_states} states of width {align_net.hidden_size}, but the MLLM "
+                f"has {encoder.num_states} of width {encoder.hidden_size}; use the AlignNet trained for this MLLM."
             )
         if (align_net.joint_dim, align_net.pooled_dim) != (flux.joint_attention_dim, flux.pooled_projection_dim):
             raise CheckpointError(
-                f"This AlignNet writes embeddings of width {align_net.joint_dim} and {align_net.pooled_dim}, but FLUX "
-                f"reads {flux.joint_attention_dim} and {flux.pooled_projection_dim}; use parts of one size."
+                f"This AlignNet outputs embeddings of width {align_net.joint_dim} and {align_net.pooled_dim}, but "
+                f"the FLUX model expects {flux.joint_attention_dim} and {flux.pooled_projection_dim}; use matching parts."
             )
         control, blocks = self.light_control and self.light_control.config, len(self.transformer.transformer_blocks)
         if control and (control.dim != self.transformer.inner_dim or control.num_blocks > blocks):
             raise CheckpointError(
-                f"This LightControl is for {control.num_blocks} double blocks of width {control.dim}, but FLUX has "
-                f"{blocks} of width {self.transformer.inner_dim}; use the one trained for it."
+                f"This LightControl is for {control.num_blocks} double blocks of width {control.dim}, but the FLUX "
+                f"model has {blocks} of width {self.transformer.inner_dim}; use the LightControl trained for it."
             )

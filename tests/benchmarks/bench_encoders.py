@@ -47,7 +47,7 @@ def main() -> None:
         directory = save_qwen_vl(Path(folder), **SIZE)
         encoder = load_encoder("qwen2.5-vl", directory, dtype=torch.float32)
         complete = Qwen2_5_VLForConditionalGeneration.from_pretrained(directory, dtype=torch.float32).eval()
-    inputs = encoder._tokenize(encoder._converse([Turn(PROMPT)]))
+    inputs = encoder._tokenize(encoder._build_conversation([Turn(PROMPT)]))
     length = inputs["input_ids"].shape[1]
     millions = sum(p.numel() for p in complete.parameters()) / 1e6
     print(f"{millions:.0f} million parameters, {length} tokens, {torch.get_num_threads()} threads")

@@ -82,7 +82,7 @@ def test_answers_together_are_what_they_are_alone_and_end_where_each_of_them_end
     encoder.add_head()
     said = Counter()
     for turns in conversations:
-        inputs = encoder._tokenize(encoder._converse(turns))
+        inputs = encoder._tokenize(encoder._build_conversation(turns))
         new = encoder.model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         said.update(set(new[2:9].tolist()))
     encoder.model.generation_config.eos_token_id = [token for token, _ in said.most_common(4)]
@@ -98,7 +98,7 @@ def test_answers_together_are_what_they_are_alone_and_end_where_each_of_them_end
 
 def test_a_silent_conversation_among_others_gives_its_prompt(encoder):
     alone = [encoder.encode(text, reason=True) for text in TEXTS]
-    prompts = [encoder._tokenize(encoder._converse([Turn(text)])) for text in TEXTS]
+    prompts = [encoder._tokenize(encoder._build_conversation([Turn(text)])) for text in TEXTS]
     first = [encoder.model.generate(**ids, max_new_tokens=1, do_sample=False)[0, -1].item() for ids in prompts]
     # Let the rarest first word end an answer: some conversations have nothing to say, the others have.
     end = min(first, key=first.count)

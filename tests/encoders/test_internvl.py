@@ -46,7 +46,7 @@ def inputs_of(encoder, given):
     given = dict(given)
     history = given.pop("history", [])
     turn = Turn(**{key: value if key == "prompt" else tuple(value) for key, value in given.items()})
-    return encoder._tokenize(encoder._converse([*history, turn]))
+    return encoder._tokenize(encoder._build_conversation([*history, turn]))
 
 
 def words_of(encoder, given):
@@ -195,7 +195,7 @@ def test_the_head_is_loaded_only_when_an_answer_is_asked_for(tmp_path, tied):
 
 
 def test_audio_is_refused_by_name_with_presets_that_can(encoder, tone):
-    with pytest.raises(UnsupportedModalityError, match=r"internvl2.5 cannot take audio.*x2i-tiny.*minicpm-o-2.6"):
+    with pytest.raises(UnsupportedModalityError, match=r"internvl2.5 does not support audio.*x2i-tiny.*minicpm-o-2.6"):
         encoder.encode(prompt="listen", audios=[tone])
 
 

@@ -66,7 +66,7 @@ def test_tokens_are_those_of_the_references_tokenizer(encoder, name):
     history = given.pop("history", [])
     del given["padding"]
     turn = Turn(**{key: value if key == "prompt" else tuple(value) for key, value in given.items()})
-    tokens = encoder._tokenize(encoder._converse([*history, turn]))["input_ids"][0]
+    tokens = encoder._tokenize(encoder._build_conversation([*history, turn]))["input_ids"][0]
     expected = EXPECTED[f"{name}.input_ids"].long()
     real = int(EXPECTED[f"{name}.real"])
     assert torch.equal(tokens, expected[:real])

@@ -38,7 +38,7 @@ def load(directory):
 
 
 def inputs_of(encoder, **given):
-    return encoder._tokenize(encoder._converse([Turn(**given)]))
+    return encoder._tokenize(encoder._build_conversation([Turn(**given)]))
 
 
 def template_rows(encoder):
@@ -168,7 +168,7 @@ def test_a_frame_of_audio_does_not_hear_the_next_second(encoder):
 
 
 def test_a_audio_of_no_length_is_refused_with_the_least_there_is(encoder):
-    with pytest.raises(MediaError, match=r"lasts 20 ms, too short for MiniCPM-o; send one of 21 ms or more"):
+    with pytest.raises(MediaError, match=r"lasts 20 ms, which is too short for MiniCPM-o; use one of at least 21 ms"):
         encoder.encode(audios=[(audio(0.02, 1), 16_000)])
     assert encoder.encode(audios=[(audio(0.021, 1), 16_000)]).mask.all()
 

@@ -60,7 +60,7 @@ def test_the_files_number_type_is_kept_unless_another_is_asked_for(copy):
 )
 def test_a_lost_weight_is_never_made_up(copy, lost):
     change_weights(copy, lambda weights: weights.pop(lost, None))
-    with pytest.raises(CheckpointError, match=rf"lacks 1 weights, among them {lost}"):
+    with pytest.raises(CheckpointError, match=rf"lacks 1 weights, such as {lost}"):
         load_encoder("minicpm-o", copy)
 
 
@@ -68,14 +68,14 @@ def test_a_lost_head_is_missed_when_an_answer_is_asked_for(copy):
     change_weights(copy, lambda weights: weights.pop(HEAD, None))
     encoder = load_encoder("minicpm-o", copy)
     assert encoder.encode("a red house").mask.all()
-    with pytest.raises(CheckpointError, match=rf"has no {HEAD}, which answering needs"):
+    with pytest.raises(CheckpointError, match=rf"has no {HEAD}, which is needed to answer"):
         encoder.encode("a red house", reason=True)
 
 
 @pytest.mark.parametrize("more", ["vpm.encoder.layers.3.mlp.fc1.weight", "vpm.head.probe", "ttsx.weight"])
 def test_a_weight_without_a_place_is_refused(copy, more):
     change_weights(copy, lambda weights: weights.update({more: torch.zeros(3)} if HEAD in weights else {}))
-    with pytest.raises(CheckpointError, match=rf"1 weights that minicpm-o has no place for, among them {more}"):
+    with pytest.raises(CheckpointError, match=rf"1 weights that are unknown to minicpm-o, such as {more}"):
         load_encoder("minicpm-o", copy)
 
 
@@ -93,7 +93,7 @@ def test_a_weight_of_another_shape_is_refused(copy, key):
             weights[key] = weights[key][:-1].contiguous()
 
     change_weights(copy, shorten)
-    with pytest.raises(CheckpointError, match=rf"{key}.* has the shape \(\d+, 256\).* \(\d+, 256\)"):
+    with pytest.raises(CheckpointError, match=rf"{key}.* has shape \(\d+, 256\).* \(\d+, 256\)"):
         load_encoder("minicpm-o", copy).encode("a red house", reason=True)
 
 
@@ -114,12 +114,12 @@ def edit(path, **changes):
         ("config.json", {"audio_pool_step": 3}, "audio_pool_step is 3; it must be 2"),
         ("config.json", {"vision_config": 3}, r"no readable config\.json of minicpm-o"),
         ("config.json", {"hidden_size": "wide"}, r"no readable config\.json of minicpm-o"),
-        ("config.json", {"query_num": 64}, f"makes {QUERIES} tokens an image; the model expects 64"),
-        ("config.json", {"vocab_size": 100}, "embeddings for 100 tokens, but its tokenizer counts up to"),
+        ("config.json", {"query_num": 64}, f"produces {QUERIES} tokens per image; the model expects 64"),
+        ("config.json", {"vocab_size": 100}, "embeddings for 100 tokens, but its tokenizer has ids up to"),
         ("config.json", {"num_hidden_layers": 3}, "lacks 12 weights"),
-        ("config.json", {"num_hidden_layers": 1}, "12 weights that minicpm-o has no place for"),
-        ("preprocessor_config.json", {"patch_size": 16}, "makes 16 pixels a patch; the model expects 14"),
-        ("preprocessor_config.json", {"feature_size": 128}, "makes 128 mel bins; the model expects 80"),
+        ("config.json", {"num_hidden_layers": 1}, "12 weights that are unknown to minicpm-o"),
+        ("preprocessor_config.json", {"patch_size": 16}, "produces 16 pixels per patch; the model expects 14"),
+        ("preprocessor_config.json", {"feature_size": 128}, "produces 128 mel bins; the model expects 80"),
         ("tokenizer_config.json", {"chat_template": None}, "has no chat template"),
     ],
 )

@@ -73,7 +73,7 @@ def test_hidden_states_of_all_layers_are_the_references(encoder, reference, name
 
 @pytest.mark.parametrize("name", CASES)
 def test_token_ids_are_the_references(encoder, reference, name):
-    ids = encoder._tokenize(encoder._converse(turns_of(name)))["input_ids"]
+    ids = encoder._tokenize(encoder._build_conversation(turns_of(name)))["input_ids"]
     assert ids[0].tolist() == reference[f"{name}.ids"].tolist()
 
 

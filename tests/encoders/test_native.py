@@ -62,7 +62,7 @@ def conversations(family, image, video, tone):
 def reference(family, directory, encoder, given, max_new_tokens=1):
     """transformers' own way: the complete model, its `generate`, hidden states of every step."""
     model = FAMILIES[family].from_pretrained(directory, dtype=torch.float32).eval()
-    inputs = encoder._tokenize(encoder._converse([turn_of(given)]))
+    inputs = encoder._tokenize(encoder._build_conversation([turn_of(given)]))
     output = model.generate(
         **inputs,
         max_new_tokens=max_new_tokens,
@@ -91,7 +91,7 @@ def test_states_of_every_input_equal_those_of_generate(family, directory, encode
 def test_padded_rows_equal_a_prefill_of_all_512_with_the_references_positions(encoder, conversations):
     for name, given in conversations.items():
         padded = encoder.encode(**given, padding="padded")
-        inputs = encoder._tokenize(encoder._converse([turn_of(given)]))
+        inputs = encoder._tokenize(encoder._build_conversation([turn_of(given)]))
         length = inputs["input_ids"].shape[1]
         pads = 512 - length
         position_ids = torch.nn.functional.pad(encoder._position_ids(inputs), (0, pads), value=1)
@@ -190,7 +190,7 @@ def test_prompt_and_answer_together_are_the_one_after_the_other(family, director
 
 def test_what_a_family_cannot_take_is_refused_by_name_with_presets_that_can(qwen_vl_directory, tone):
     encoder = load_encoder("qwen2.5-vl", qwen_vl_directory)
-    with pytest.raises(UnsupportedModalityError, match=r"qwen2.5-vl cannot take audio.*x2i-tiny.*minicpm-o-2.6"):
+    with pytest.raises(UnsupportedModalityError, match=r"qwen2.5-vl does not support audio.*x2i-tiny.*minicpm-o-2.6"):
         encoder.encode(prompt="listen", audios=[tone])
 
 

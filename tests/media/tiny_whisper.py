@@ -15,7 +15,7 @@ from whisper.model import ModelDimensions, TextDecoder, Whisper
 from whisper.tokenizer import get_tokenizer
 
 from x2i_app.errors import CheckpointError
-from x2i_app.media.speech import Transcriber, Transcript
+from x2i_app.media.transcription import Transcriber, Transcript
 
 RATE = 16_000
 DIMS = {"n_mels": 80, "n_vocab": 51_865, "n_audio_ctx": 1500, "n_text_ctx": 448}

@@ -79,7 +79,7 @@ def test_training_reads_what_the_encoder_reads(encoder, kind):
     features = [hear(encoder.processor.feature_extractor, media(s)[0]) for s in shown if s.kind == "sound"]
     trained = collate(encoder.processor, SPEC, [dialogue], images, videos, features)
     asked = [*said[:-1], Turn(said[-1].prompt, said[-1].images, said[-1].videos, said[-1].audios)]
-    read = encoder._tokenize(encoder._converse(asked))
+    read = encoder._tokenize(encoder._build_conversation(asked))
     length = read["input_ids"].shape[1]
     assert torch.equal(trained["input_ids"][:, :length], read["input_ids"])
     for name in ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "video_second_per_grid"):

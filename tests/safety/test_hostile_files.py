@@ -4,8 +4,8 @@ import re
 
 import psutil
 import pytest
-from safety.hostile_files import CANARY, corpus
 from safety.client import SETTINGS, UNPAINTED, as_file, call, canary, upload
+from safety.hostile_files import CANARY, corpus
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 

@@ -154,7 +154,7 @@ def test_what_cannot_be_found_fails_while_the_old_model_goes_on(engine):
 def test_a_model_that_cannot_be_built_brings_the_old_one_back(engine, parts, tmp_path):
     before = draw(engine)
     AlignNet(9, 32, joint_dim=128, pooled_dim=128).save_pretrained(tmp_path / "other")
-    with pytest.raises(CheckpointError, match="This AlignNet reads 9 states of width 32, but the MLLM gives 4"):
+    with pytest.raises(CheckpointError, match="This AlignNet expects 9 states of width 32, but the MLLM has 4"):
         engine.switch(replace(engine.settings, alignnet=str(tmp_path / "other"))).result(PATIENCE)
     assert engine.status.state == "ready"
     assert engine.settings.alignnet == parts["alignnet"]

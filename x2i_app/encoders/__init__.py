@@ -1,4 +1,4 @@
-"""MLLM families as encoders; `load_encoder` finds the right one."""
+"""MLLM families as encoders; `load_encoder` chooses the class."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +10,7 @@ from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.encoders.internvl import InternVLEncoder
 from x2i_app.encoders.minicpm_o import MiniCPMOEncoder
 from x2i_app.encoders.native import NativeEncoder
-from x2i_app.encoders.qwen_omni import QwenOmniEncoder
-from x2i_app.encoders.qwen_vl import QwenVLEncoder
+from x2i_app.encoders.qwen import QwenOmniEncoder, QwenVLEncoder
 from x2i_app.errors import UnknownPresetError
 from x2i_app.load_lock import one_at_a_time
 from x2i_app.presets import get_family
@@ -25,10 +24,8 @@ _CLASSES: dict[str, type[MLLMEncoder]] = {
 
 
 def encoder_class(family: str) -> type[MLLMEncoder]:
-    """The class of an MLLM family. Raises UnknownPresetError, which lists those that can be read."""
+    """The encoder class of an MLLM family. Raises UnknownPresetError, which lists the families."""
     get_family(family)
-    if family not in _CLASSES:
-        raise UnknownPresetError(f"{family} models cannot be read by this version; choose {' or '.join(_CLASSES)}.")
     return _CLASSES[family]
 
 
@@ -42,10 +39,10 @@ def load_encoder(
     expected: MLLMSpec | None = None,
     dtype: torch.dtype | str = "auto",
 ) -> MLLMEncoder:
-    """The encoder of a folder in the family's own on-disk format, on the CPU.
+    """Load an encoder from a folder in the family's own on-disk format, onto the CPU.
 
-    template: wording of the prompt, one of specs.Template; None takes the spec's. spec: how to feed it; None takes
-    the family's own. expected: depth and width to insist on.
+    template: format of the prompt, one of specs.Template; None uses the spec's. spec: how inputs are prepared; None
+    uses the family's own. expected: depth and width that the model must have. dtype: "auto" keeps the file's.
     Raises UnknownPresetError or CheckpointError.
     """
     cls = encoder_class(family)

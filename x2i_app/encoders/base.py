@@ -1,4 +1,4 @@
-"""One protocol for every MLLM family: a conversation of text and media in, hidden states of all layers out."""
+"""One interface for every MLLM family: a conversation of text and media in, the hidden states of all layers out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from PIL import Image
 
 from x2i_app.errors import InvalidRequestError, UnsupportedModalityError
 from x2i_app.media import VideoClip, load_audio, load_image, load_video
-from x2i_app.media.speech import Transcriber
+from x2i_app.media.images import fit_size
+from x2i_app.media.transcription import Transcriber
 from x2i_app.notes import CUT_AUDIO, HEARD, NOTHING_SAID, SILENT_VIDEO, WRITTEN_DOWN, Note
 from x2i_app.presets import presets_that_take
 from x2i_app.request import NOTHING, Turn, as_turn, validate_text
@@ -21,11 +22,11 @@ from x2i_app.specs import EncodingSpec, MLLMSpec, Padding, Template
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """What an MLLM made of a conversation.
+    """Hidden states of a conversation.
 
-    hidden_states: (B, L, S, H), the embedding output first, the last layer after the final norm.
-    mask: (B, S) bool, False where a row belongs to padding.
-    answer: what the MLLM said, if it was asked. notes: sentences that the user should read.
+    hidden_states: (B, L, S, H); the embedding output first, the last layer after the final norm.
+    mask: (B, S) bool, False for padding.
+    answer: what the MLLM answered, None if it was not asked. notes: sentences to show to the user.
     """
 
     hidden_states: torch.Tensor
@@ -36,10 +37,10 @@ class HiddenStates:
 
 @dataclass
 class Conversation:
-    """Chat messages in the form that chat templates take, and their media in the order in which they appear.
+    """Chat messages in the format of chat templates, and their media in order of appearance.
 
-    images: PIL, RGB. videos: clips of RGB frames. audios: mono float32 samples at the family's own rate.
-    notes: sentences about what became of the media that the user should read.
+    images: PIL, RGB. videos: clips of RGB frames. audios: (N,) float32, mono, at the family's own sampling rate.
+    notes: sentences to show to the user about how the media are used.
     """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -50,11 +51,11 @@ class Conversation:
 
 
 class MLLMEncoder(ABC):
-    """An MLLM as an encoder. Subclasses know one family's model, processor and chat format.
+    """An MLLM as an encoder. A subclass implements the model, processor and chat format of one family.
 
     model: the family's transformers model. processor: its tokenizer and media processors.
-    spec: what it takes and how it is fed. transcriber: writes down what is said, for an MLLM that cannot hear; None
-    refuses sounds instead.
+    spec: supported modalities, and how inputs are prepared. transcriber: turns speech into text for an MLLM without
+    audio input; with None, such an MLLM refuses audio.
     """
 
     family: ClassVar[str]
@@ -75,16 +76,16 @@ class MLLMEncoder(ABC):
         expected: MLLMSpec | None = None,
         dtype: torch.dtype | str = "auto",
     ) -> "MLLMEncoder":
-        """From a folder in the family's own on-disk format, on the CPU.
+        """Load the encoder from a folder in the family's own on-disk format, onto the CPU.
 
-        expected: depth and width that the configuration must have. dtype: "auto" keeps the file's.
-        Raises CheckpointError if the folder is not of this family, not of that size, or not complete.
+        expected: depth and width that the configuration must have. dtype: "auto" keeps the dtype of the file.
+        Raises CheckpointError if the folder is of another family or size, or incomplete.
         """
 
     @property
     @abstractmethod
     def num_states(self) -> int:
-        """L: hidden states a token, one per layer and the embedding output."""
+        """L: hidden states per token, one for each layer and one for the embedding output."""
 
     @property
     @abstractmethod
@@ -93,11 +94,11 @@ class MLLMEncoder(ABC):
 
     @abstractmethod
     def _prefill(self, conversations: Sequence[Conversation], padding: Padding) -> list[HiddenStates]:
-        """States of each conversation's own tokens by a forward pass, without the language-model head."""
+        """States of each conversation's own tokens: one forward pass without the language-model head."""
 
     @abstractmethod
     def _answer(self, conversations: Sequence[Conversation]) -> list[HiddenStates]:
-        """Let the MLLM answer each conversation; of the states of a prompt and its answer, what `_choose` chooses."""
+        """Generate an answer to each conversation, and return the states that `_select_states` selects."""
 
     @torch.no_grad()
     def encode(
@@ -110,13 +111,13 @@ class MLLMEncoder(ABC):
         padding: Padding | None = None,
         reason: bool = False,
     ) -> HiddenStates:
-        """Hidden states of a conversation whose last turn is `prompt` with its media.
+        """Hidden states of a conversation whose last turn is `prompt` with its media; B = 1.
 
-        images, videos, audios, history: as in GenerationRequest. padding: "padded" fills the prompt's rows up to the
-        reference's length, "compact" keeps real rows only; None takes the spec's. An answer's rows are never padded.
-        reason: answer first, and return the answer's states; a spec may ask for that by itself.
+        images, videos, audios, history: as in GenerationRequest. padding: "padded" extends the prompt to `pad_length`
+        tokens as the reference does, "compact" returns real tokens only; None uses the spec's. Answers are never
+        padded. reason: generate an answer first and return its states; the spec can also ask for this.
 
-        Raises UnsupportedModalityError, MediaError, or InvalidRequestError for text that the MLLM reserves.
+        Raises UnsupportedModalityError, MediaError, or InvalidRequestError for text with tokens reserved by the MLLM.
         """
         return self.encode_batch([[*history, Turn(prompt, images, videos, audios)]], padding, reason)[0]
 
@@ -124,29 +125,30 @@ class MLLMEncoder(ABC):
     def encode_batch(
         self, turns_lists: Sequence[Sequence[Turn]], padding: Padding | None = None, reason: bool = False
     ) -> list[HiddenStates]:
-        """Hidden states of many conversations; item i is what `encode` makes of the turns i (B = 1), and as exact.
+        """Hidden states of many conversations; item i equals what `encode` returns for conversation i (B = 1).
 
-        turns_lists: the turns of each conversation, the present one last. padding, reason, errors: as in `encode`.
+        turns_lists: the turns of each conversation, oldest first. padding, reason, errors: as in `encode`.
 
-        Nothing is padded to make a batch: conversations of one length in tokens, with media of one size, run together,
-        every other one alone. All results are in memory at the end; give a long list in pieces.
+        No padding is added to form batches: conversations with equal numbers of tokens and equal media sizes run
+        together, others run one by one. All results stay in memory; split a long list into parts.
         """
         if padding not in (None, *get_args(Padding)) or not isinstance(reason, bool):
             raise InvalidRequestError(
-                f"padding is {padding!r} and reason {reason!r}; allowed are padded, compact or None, and true or false."
+                f"padding is {padding!r} and reason is {reason!r}; padding must be padded, compact or None, "
+                "and reason true or false."
             )
-        conversations = [self._read(list(map(as_turn, turns))) for turns in turns_lists]
+        conversations = [self._prepare(list(map(as_turn, turns))) for turns in turns_lists]
         encoded = self._encode(conversations, padding, reason)
         return [
             replace(states, notes=(*conversation.notes, *states.notes))
             for conversation, states in zip(conversations, encoded, strict=True)
         ]
 
-    def _read(self, turns: Sequence[Turn]) -> Conversation:
+    def _prepare(self, turns: Sequence[Turn]) -> Conversation:
         if not any(turn.modalities for turn in turns):
             raise InvalidRequestError(NOTHING)
         self.check_modalities(turns)
-        return self._converse(turns)
+        return self._build_conversation(turns)
 
     def _encode(
         self, conversations: Sequence[Conversation], padding: Padding | None, reason: bool
@@ -155,29 +157,32 @@ class MLLMEncoder(ABC):
             return self._prefill(conversations, padding or self.spec.padding)
         return self._answer(conversations)
 
-    def _choose(self, asked: HiddenStates, answered: HiddenStates) -> HiddenStates:
-        """Of the states of a prompt and its answer, those that feed AlignNet."""
-        if answered.hidden_states.shape[2] == 0:
-            return HiddenStates(asked.hidden_states, asked.mask, answered.answer, (Note(NOTHING_SAID),))
+    def _select_states(self, prompt: HiddenStates, answer: HiddenStates) -> HiddenStates:
+        """Select the states for AlignNet from those of a prompt and its answer, as the spec says."""
+        if answer.hidden_states.shape[2] == 0:
+            return HiddenStates(prompt.hidden_states, prompt.mask, answer.answer, (Note(NOTHING_SAID),))
         if self.spec.states == "prompt+answer":
             return HiddenStates(
-                torch.cat((asked.hidden_states, answered.hidden_states), dim=2),
-                torch.cat((asked.mask, answered.mask), dim=1),
-                answered.answer,
+                torch.cat((prompt.hidden_states, answer.hidden_states), dim=2),
+                torch.cat((prompt.mask, answer.mask), dim=1),
+                answer.answer,
             )
-        return answered
+        return answer
 
     def check_modalities(self, turns: Sequence[Turn]) -> None:
-        """Raise UnsupportedModalityError if a turn has something that this MLLM cannot take; name presets that can."""
+        """Raise UnsupportedModalityError if any turn has a modality that this MLLM does not support.
+
+        The message names presets that do.
+        """
         for modality in dict.fromkeys(m for turn in turns for m in turn.modalities):
-            heard = modality == "audio" and self.transcriber is not None
-            if modality not in self.spec.modalities and not heard:
+            is_transcribed = modality == "audio" and self.transcriber is not None
+            if modality not in self.spec.modalities and not is_transcribed:
                 raise UnsupportedModalityError(
-                    f"{self.family} cannot take {modality}, only {', '.join(self.spec.modalities)}; "
-                    f"presets that can: {', '.join(presets_that_take(modality))}."
+                    f"{self.family} does not support {modality}, only {', '.join(self.spec.modalities)}; "
+                    f"presets that do: {', '.join(presets_that_take(modality))}."
                 )
 
-    def _converse(self, turns: Sequence[Turn]) -> Conversation:
+    def _build_conversation(self, turns: Sequence[Turn]) -> Conversation:
         conversation = Conversation()
         for turn in turns:
             content = []
@@ -190,14 +195,14 @@ class MLLMEncoder(ABC):
                 content.append({"type": "video"})
                 if clip.has_audio:
                     conversation.notes.append(Note(SILENT_VIDEO))
-            words = [turn.prompt]
+            texts = [turn.prompt]
             for source in turn.audios:
                 if self.spec.audio_rate:
                     conversation.audios.append(self._load_audio(source, conversation))
                     content.append({"type": "audio"})
                 else:
-                    words.append(self._write_down(source, conversation))
-            prompt = "\n".join(filter(None, words))
+                    texts.append(self._transcribe(source, conversation))
+            prompt = "\n".join(filter(None, texts))
             if text := fill_template(self.spec.template, prompt, has_image=bool(turn.images)):
                 content.append({"type": "text", "text": text})
             conversation.messages.append({"role": "user", "content": content})
@@ -207,41 +212,37 @@ class MLLMEncoder(ABC):
         return conversation
 
     @property
-    def _most_samples(self) -> int | None:
-        """How much of a sound the MLLM hears, in samples; None: all of it."""
+    def _max_samples(self) -> int | None:
+        """Longest audio that the MLLM accepts, in samples; None for no limit."""
         return None
 
     def _load_audio(self, source: Any, conversation: Conversation) -> np.ndarray:
         rate = self.spec.audio_rate
         samples = load_audio(source, rate).samples
-        heard = samples[: self._most_samples]
-        if len(heard) < len(samples):
-            seconds = {"seconds": f"{len(samples) / rate:.0f}", "heard": f"{len(heard) / rate:.0f}"}
+        used = samples[: self._max_samples]
+        if len(used) < len(samples):
+            seconds = {"seconds": f"{len(samples) / rate:.0f}", "heard": f"{len(used) / rate:.0f}"}
             conversation.notes.append(Note(CUT_AUDIO, **seconds))
         else:
             conversation.notes.append(Note(HEARD, seconds=f"{len(samples) / rate:.1f}"))
-        return heard
+        return used
 
-    def _write_down(self, source: Any, conversation: Conversation) -> str:
-        """What is said in a sound, for an MLLM that reads but cannot hear."""
-        heard = self.transcriber.transcribe(source)
-        if not heard.text:
+    def _transcribe(self, source: Any, conversation: Conversation) -> str:
+        """The text spoken in an audio file, for an MLLM without audio input."""
+        transcript = self.transcriber.transcribe(source)
+        if not transcript.text:
             raise UnsupportedModalityError(
-                f"No speech was found in the sound, and {self.family} can only read what is said; "
-                f"presets that hear sounds: {', '.join(presets_that_take('audio'))}."
+                f"No speech was found in the audio, and {self.family} can only use the text that is spoken; "
+                f"presets that support any audio: {', '.join(presets_that_take('audio'))}."
             )
-        conversation.notes.append(Note(WRITTEN_DOWN, family=self.family, spoken=heard.language, said=repr(heard.text)))
-        return validate_text("What is said in the sound", heard.text)
+        said = {"spoken": transcript.language, "said": repr(transcript.text)}
+        conversation.notes.append(Note(WRITTEN_DOWN, family=self.family, **said))
+        return validate_text("The text spoken in the audio", transcript.text)
 
     def _load_image(self, source: Any) -> Image.Image:
         image = load_image(source)
-        if self.spec.image_size:
-            return image.resize(self.spec.image_size)
-        area = image.width * image.height
-        if area > self.spec.max_image_pixels:
-            scale = (self.spec.max_image_pixels / area) ** 0.5
-            image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
-        return image
+        size = self.spec.image_size or fit_size(*image.size, self.spec.max_image_pixels)
+        return image if size == image.size else image.resize(size)
 
     def _load_video(self, source: Any) -> VideoClip:
         spec = self.spec
@@ -251,13 +252,13 @@ class MLLMEncoder(ABC):
 
 
 def fill_template(template: Template, prompt: str, has_image: bool) -> str:
-    """The user's words as the MLLM reads them: plain, or as the instruction dictionary of X2I's training.
+    """The prompt as the MLLM reads it: unchanged, or inside the instruction dictionary of X2I's training.
 
-    The dictionaries stand also where the user only shows something; so the reference does it.
+    The reference uses the dictionary for empty prompts too, so that media without a prompt get it as well.
     """
     if template == "plain":
         return prompt
     if template == "short-instruction":
         return str({"Text input": prompt or None, "Instruction editing description": "no"})
-    words = {"Text input": prompt, "Instruction editing description": "no", "image input": "yes" if has_image else "no"}
-    return str(words)
+    image_input = "yes" if has_image else "no"
+    return str({"Text input": prompt, "Instruction editing description": "no", "image input": image_input})

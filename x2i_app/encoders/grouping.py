@@ -1,4 +1,4 @@
-"""Inputs of one shape through a model together, without any padding."""
+"""Batches of inputs with equal shapes, so that no padding is needed."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -12,38 +12,38 @@ T = TypeVar("T")
 def run_in_groups(
     inputs: Iterable[BatchFeature], run: Callable[[BatchFeature], list[T]], max_group_size: int
 ) -> list[T]:
-    """`run` over inputs stacked by shape; result i belongs to input i.
+    """Run a function on inputs stacked by shape; result i belongs to input i.
 
-    inputs: of one conversation each, B = 1. They are read one by one and wait until `max_group_size` of a shape have
-    come, or all have, so that few of them are in memory at a time. run: the results of a stack, in its order.
+    inputs: one conversation each, B = 1. They are consumed one by one; a group runs when it has `max_group_size`
+    members or the inputs end, so that few inputs are in memory at a time. run: returns one result per member, in order.
     """
     results: dict[int, T] = {}
-    waiting: dict[tuple, list[tuple[int, BatchFeature]]] = {}
+    pending: dict[tuple, list[tuple[int, BatchFeature]]] = {}
 
     def flush(shape: tuple) -> None:
-        places, group = zip(*waiting.pop(shape), strict=True)
-        results.update(zip(places, run(stack(group)), strict=True))
+        indices, group = zip(*pending.pop(shape), strict=True)
+        results.update(zip(indices, run(stack(group)), strict=True))
 
-    for place, item in enumerate(inputs):
+    for index, item in enumerate(inputs):
         shape = shape_of(item)
-        waiting.setdefault(shape, []).append((place, item))
-        if len(waiting[shape]) == max_group_size:
+        pending.setdefault(shape, []).append((index, item))
+        if len(pending[shape]) == max_group_size:
             flush(shape)
-    for shape in list(waiting):
+    for shape in list(pending):
         flush(shape)
-    return [results[place] for place in range(len(results))]
+    return [results[index] for index in range(len(results))]
 
 
 def shape_of(inputs: BatchFeature) -> tuple:
-    """What must be equal for inputs to be stacked: the length in tokens, and the number and the sizes of media."""
+    """What must be equal for inputs to be stacked: the number of tokens, and the number and sizes of media."""
     return tuple(sorted((name, tuple(v.shape) if torch.is_tensor(v) else len(v)) for name, v in inputs.items()))
 
 
 def stack(group: Iterable[BatchFeature]) -> BatchFeature:
     """Conversations of one shape as a batch.
 
-    Everything is joined along its first dimension: rows of tokens one a conversation, and patches, grids and sounds,
-    which processors lay out one medium after the other, in the order in which the rows show them.
+    Everything is concatenated along its first dimension: token rows, one per conversation, and the patches, grids and
+    audio features, which processors return for one medium after the other in order of appearance.
     """
     group = list(group)
     return BatchFeature({name: _join([inputs[name] for inputs in group]) for name in group[0]})

@@ -1,4 +1,4 @@
-"""InternVL 2.5: text, images, and video as a row of frames."""
+"""InternVL 2.5: text, images, and videos as sequences of frames."""
 
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from x2i_app.encoders.internvl_checkpoint import HEAD_KEY, load_model, load_proc
 from x2i_app.encoders.native import NativeEncoder
 from x2i_app.specs import Padding
 
-# What the template `internvl2_5` of the public release tells every InternVL 2.5 about itself.
+# The system prompt of the template `internvl2_5` in the public release.
 SYSTEM_PROMPT = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 )
 
-# ChatML with that system turn. An image takes a line of its own, with a label in front where there are several.
+# ChatML with that system prompt. Each image is on its own line, after a label if there are several.
 CHAT_TEMPLATE = (
     "<|im_start|>system\n"
     + SYSTEM_PROMPT
@@ -43,16 +43,16 @@ CHAT_TEMPLATE = (
 class InternVLEncoder(NativeEncoder):
     """InternVL 2.5 1B and 4B in OpenGVLab's own on-disk format, and any checkpoint of that architecture.
 
-    Every image and every frame is one tile (448 px, 256 tokens), as X2I shows them; larger images are not cut up.
+    As in X2I, every image and every frame is one tile (448 x 448 pixels, 256 tokens); large images are not split.
     """
 
     family = "internvl2.5"
     base_class = InternVLModel
     answering_class = InternVLForConditionalGeneration
     processor_class = InternVLProcessor
-    # OpenGVLab's name, and the name that a saved pipeline has.
+    # OpenGVLab's key, and the key in a saved pipeline.
     head_keys = (HEAD_KEY, "lm_head.weight")
-    # It stops at the end of its turn, whatever the file of the Qwen2 that it grew from says.
+    # Answers end with the end of a turn, whatever the file, which comes from the underlying Qwen2, says.
     generation_fields = tuple(name for name in NativeEncoder.generation_fields if not name.endswith("_token_id"))
 
     _read_config = staticmethod(read_config)
@@ -63,35 +63,35 @@ class InternVLEncoder(NativeEncoder):
         return load_processor(directory, config, CHAT_TEMPLATE)
 
     def _tokenize(self, conversation: Conversation) -> BatchFeature:
-        return super()._tokenize(self._lay_out(conversation))
+        return super()._tokenize(self._as_tiles(conversation))
 
-    def _lay_out(self, conversation: Conversation) -> Conversation:
-        """The same conversation with films as rows of frames, and every picture a labelled tile.
+    def _as_tiles(self, conversation: Conversation) -> Conversation:
+        """The conversation with every image and every video frame as a labelled tile.
 
-        Labels are InternVL's own: "Image-1: " counts through the whole conversation where it has several images,
-        "Frame1: " through a film.
+        The labels are InternVL's own: "Image-1: " counts the images of the whole conversation if there are several,
+        "Frame1: " counts the frames of a video.
         """
         images, videos = iter(conversation.images), iter(conversation.videos)
-        laid_out = Conversation()
-        shown = 0
+        tiled = Conversation()
+        count = 0
         for message in conversation.messages:
             content = []
             for part in message["content"]:
                 if part["type"] == "image":
-                    shown += 1
-                    labelled = {f"Image-{shown}: " if len(conversation.images) > 1 else "": next(images)}
+                    count += 1
+                    labelled = {f"Image-{count}: " if len(conversation.images) > 1 else "": next(images)}
                 elif part["type"] == "video":
                     labelled = {f"Frame{i}: ": Image.fromarray(f) for i, f in enumerate(next(videos).frames, start=1)}
                 else:
                     content.append(part)
                     continue
                 content += [{"type": "image", "label": label} for label in labelled]
-                laid_out.images += [self._tile(tile) for tile in labelled.values()]
-            laid_out.messages.append(message | {"content": content})
-        return laid_out
+                tiled.images += [self._resize(image) for image in labelled.values()]
+            tiled.messages.append(message | {"content": content})
+        return tiled
 
-    def _tile(self, image: Image.Image) -> Image.Image:
-        # Pillow's bicubic filter is the reference's; the processor's own differs by up to two levels of 255.
+    def _resize(self, image: Image.Image) -> Image.Image:
+        # The reference uses Pillow's bicubic filter; the processor's own differs by up to 2 of 255 levels.
         size = self.processor.image_processor.size
         return image.resize((size["width"], size["height"]), Image.Resampling.BICUBIC)
 
@@ -101,13 +101,13 @@ class InternVLEncoder(NativeEncoder):
         return {"images": conversation.images, "images_kwargs": {"crop_to_patches": False}}
 
     def _position_ids(self, inputs: BatchFeature) -> torch.Tensor:
-        """(B, S): InternVL counts on through images and padding alike."""
+        """(B, S): InternVL counts positions through text, images and padding alike."""
         count, length = inputs["input_ids"].shape
         return torch.arange(length, device=inputs["input_ids"].device).expand(count, -1)
 
     def _prefill_group(self, inputs: BatchFeature, padding: Padding) -> list[HiddenStates]:
         if padding == "padded":
-            # Each pad row has a position of its own and differs from the others, so all are computed.
+            # Every pad token has its own position and state, so all of them are computed.
             inputs = self._append_pads(inputs, max(0, self.spec.pad_length - inputs["input_ids"].shape[1]))
         output = self.base(
             **inputs, position_ids=self._position_ids(inputs), output_hidden_states=True, use_cache=False

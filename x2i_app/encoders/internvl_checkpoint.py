@@ -1,8 +1,8 @@
-"""OpenGVLab's own InternVL 2.5 checkpoints, read into transformers' native InternVLModel without running their code.
+"""Loads OpenGVLab's own InternVL 2.5 checkpoints into transformers' InternVLModel, without running their code.
 
-Their config.json (`internvl_chat`), their names of weights and their tokenizer files are facts of the public release
-(github.com/OpenGVLab/InternVL); transformers names the same weights differently and keeps queries, keys and values of
-the vision tower apart. Names are compared before a single weight is read: each must be known, and none may be missing.
+The config.json (`internvl_chat`), keys and tokenizer files are those of the public release
+(github.com/OpenGVLab/InternVL). transformers uses other keys, and separate weights for queries, keys and values of the
+vision tower. All keys and shapes are compared before any weight is read.
 """
 
 import json
@@ -25,12 +25,12 @@ from transformers import (
 from x2i_app.encoders.weights import refuse_differences
 from x2i_app.errors import CheckpointError
 
-# Left out of the base model; read when an answer is first asked for.
+# Not part of the base model; read for the first answer.
 HEAD_KEY = "language_model.lm_head.weight"
 
 _PAD_TOKEN, _END_OF_TURN = "<|endoftext|>", "<|im_end|>"
-# What transformers' processor calls the tokens around an image. It also wants one for films, whose frames are images
-# here: any that no text contains.
+# Names of the image tokens in transformers' processor. It also requires a video token, which is unused because frames
+# are images here: any token that cannot occur in a text.
 _IMAGE_TOKENS = {
     "start_image_token": "<img>",
     "end_image_token": "</img>",
@@ -40,10 +40,10 @@ _IMAGE_TOKENS = {
 _TEMPLATE = "internvl2_5"
 _TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
-# Mean and deviation of ImageNet's colours, to which the vision tower was trained.
+# Mean and standard deviation of ImageNet's colours, with which the vision tower was trained.
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
-# transformers' name, OpenGVLab's name, and what the latter's code takes where a configuration does not say.
+# transformers' name, OpenGVLab's name, and the default in OpenGVLab's code.
 _VISION_FIELDS = (
     ("hidden_size", "hidden_size", 3200),
     ("intermediate_size", "intermediate_size", 12_800),
@@ -58,7 +58,7 @@ _VISION_FIELDS = (
     ("attention_bias", "qkv_bias", False),
     ("use_qk_norm", "qk_normalization", True),
 )
-# Of the language model's configuration, what a Qwen2 is built from; the rest is how it was trained and saved.
+# Fields of the language model's configuration that define its architecture.
 _TEXT_FIELDS = [
     "vocab_size",
     "hidden_size",
@@ -76,7 +76,7 @@ _TEXT_FIELDS = [
     "max_window_layers",
 ]
 
-# In transformers' names, from, in OpenGVLab's names, to. Applied in this order.
+# Replacements from transformers' keys to OpenGVLab's keys, applied in this order.
 _RENAMES = (
     ("vision_tower.embeddings.cls_token", "vision_model.embeddings.class_embedding"),
     ("vision_tower.embeddings.position_embeddings", "vision_model.embeddings.position_embedding"),
@@ -96,50 +96,50 @@ _FUSED = (".attn.q_proj.", ".attn.k_proj.", ".attn.v_proj.")
 
 
 def read_config(directory: Path) -> InternVLConfig:
-    """transformers' configuration of the model in `directory`. Raises CheckpointError for what is not InternVL 2.5."""
+    """Read the model's configuration. Raises CheckpointError if the folder has no InternVL 2.5 with a Qwen2."""
     try:
-        stated = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        vision, text = stated["vision_config"], stated["llm_config"]
-        _refuse_other_kinds(directory, stated)
-        tile = stated.get("force_image_size") or vision.get("image_size", 224)
-        ratio = stated.get("downsample_ratio", 0.5)
+        original = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        vision, text = original["vision_config"], original["llm_config"]
+        _check_architecture(directory, original)
+        tile = original.get("force_image_size") or vision.get("image_size", 224)
+        ratio = original.get("downsample_ratio", 0.5)
         config = InternVLConfig(
             vision_config={ours: vision.get(theirs, default) for ours, theirs, default in _VISION_FIELDS},
             text_config={"model_type": "qwen2"} | {key: text[key] for key in _TEXT_FIELDS if key in text},
             downsample_ratio=ratio,
-            vision_feature_layer=stated.get("select_layer", -1),
+            vision_feature_layer=original.get("select_layer", -1),
             image_seq_length=int((tile // vision.get("patch_size", 14) * ratio) ** 2),
             tie_word_embeddings=text.get("tie_word_embeddings", False),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
         raise CheckpointError(
-            f"{directory} holds no readable config.json of internvl2.5 ({type(error).__name__}); "
-            "give the folder of such a model in OpenGVLab's own format."
+            f"{directory} has no readable config.json of internvl2.5 ({type(error).__name__}); "
+            "choose a folder with an internvl2.5 model in OpenGVLab's own format."
         ) from error
     config.name_or_path = str(directory)
     return config
 
 
-def _refuse_other_kinds(directory: Path, stated: dict[str, Any]) -> None:
-    if (kind := stated.get("model_type")) != "internvl_chat":
-        raise CheckpointError(f"{directory.name} holds a model of the type {kind!r}, not internvl2.5.")
-    language = stated["llm_config"]
-    kind = (language.get("architectures") or [language.get("model_type")])[0]
-    if kind not in ("Qwen2ForCausalLM", "qwen2"):
+def _check_architecture(directory: Path, original: dict[str, Any]) -> None:
+    if (model_type := original.get("model_type")) != "internvl_chat":
+        raise CheckpointError(f"{directory.name} contains a model of type {model_type!r}, not internvl2.5.")
+    language = original["llm_config"]
+    architecture = (language.get("architectures") or [language.get("model_type")])[0]
+    if architecture not in ("Qwen2ForCausalLM", "qwen2"):
         raise CheckpointError(
-            f"{directory.name} has a language model of the kind {kind!r}; internvl2.5 is read with "
-            "'Qwen2ForCausalLM', so choose the 1B or 4B."
+            f"The language model of {directory.name} is {architecture!r}; only 'Qwen2ForCausalLM' is supported, "
+            "so choose the 1B or 4B."
         )
-    # Version 1 of the pixel shuffle leaves the picture transposed; other templates go with other tokens.
+    # Version 1 of the pixel shuffle transposes the image; other templates use other tokens.
     for key, default, expected in (("ps_version", "v1", "v2"), ("template", _TEMPLATE, _TEMPLATE)):
-        if (got := stated.get(key, default)) != expected:
+        if (got := original.get(key, default)) != expected:
             raise CheckpointError(
-                f"{directory.name} says {key} is {got!r}; expected {expected!r}, so choose an InternVL 2.5."
+                f"{key} of {directory.name} is {got!r}; expected {expected!r}, so choose an InternVL 2.5."
             )
 
 
 def original_key(name: str) -> tuple[str, int | None]:
-    """OpenGVLab's key of a weight of InternVLModel, and which third of it along the first axis, if not all of it."""
+    """OpenGVLab's key of an InternVLModel weight, and its index among the thirds of a fused weight, else None."""
     for ours, theirs in _RENAMES:
         name = name.replace(ours, theirs)
     for third, fused in enumerate(_FUSED):
@@ -149,7 +149,7 @@ def original_key(name: str) -> tuple[str, int | None]:
 
 
 def original_shapes(model: InternVLModel) -> dict[str, tuple[int, ...]]:
-    """OpenGVLab's key and shape of every weight that fills `model`, without the head."""
+    """OpenGVLab's key and shape of every weight of `model`, without the head."""
     shapes = {}
     for name, value in model.state_dict().items():
         key, third = original_key(name)
@@ -158,40 +158,42 @@ def original_shapes(model: InternVLModel) -> dict[str, tuple[int, ...]]:
 
 
 def load_model(directory: Path, config: InternVLConfig, dtype: torch.dtype | str) -> InternVLModel:
-    """The model without its head, on the CPU. dtype: "auto" keeps the files'.
+    """Load the model without its head onto the CPU. dtype: "auto" keeps the files' dtype.
 
-    Raises CheckpointError, naming a key, if the files and the configuration do not agree on every weight and shape.
+    Raises CheckpointError, naming a key, if the files and the configuration disagree on any weight or shape.
     """
     with init_empty_weights():
         model = InternVLModel(config)
     found = _find_weights(directory)
     _check_weights(directory, model, {key: shape for key, (_, shape) in found.items()})
-    places: dict[str, list[tuple[str, int | None]]] = {}
+    targets: dict[str, list[tuple[str, int | None]]] = {}
     for name in model.state_dict():
         key, third = original_key(name)
-        places.setdefault(key, []).append((name, third))
+        targets.setdefault(key, []).append((name, third))
     state = {}
     for file in sorted({file for file, _ in found.values()}):
         with safe_open(file, framework="pt") as weights:
-            for key in places.keys() & set(weights.keys()):
+            for key in targets.keys() & set(weights.keys()):
                 tensor = weights.get_tensor(key)
                 tensor = tensor if dtype == "auto" else tensor.to(dtype)
-                for name, third in places[key]:
-                    # A copy, so that no two weights share memory, which safetensors refuses to save.
+                for name, third in targets[key]:
+                    # A copy: safetensors refuses to save weights that share memory.
                     state[name] = tensor if third is None else tensor.chunk(3)[third].clone()
     model.load_state_dict(state, assign=True)
     return model
 
 
 def _find_weights(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
-    """File and shape of every weight in the folder."""
+    """File and shape of every weight in the folder. Raises CheckpointError if there are none, or one twice."""
     found: dict[str, tuple[Path, tuple[int, ...]]] = {}
     for file in sorted(directory.glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt") as weights:
                 for key in weights.keys():  # noqa: SIM118 (not a dict)
                     if key in found:
-                        raise CheckpointError(f"{directory.name} has {key} in {found[key][0].name} and {file.name}.")
+                        raise CheckpointError(
+                            f"{directory.name} has {key} in both {found[key][0].name} and {file.name}; delete one."
+                        )
                     found[key] = file, tuple(weights.get_slice(key).get_shape())
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{file.name} of {directory.name} is damaged; download it again.") from error
@@ -213,20 +215,20 @@ def _check_weights(directory: Path, model: InternVLModel, found: dict[str, tuple
 
 
 def load_processor(directory: Path, config: InternVLConfig, chat_template: str) -> InternVLProcessor:
-    """transformers' own processor around the folder's tokenizer; tells `config` which tokens stand for what.
+    """Build transformers' processor with the folder's tokenizer; sets the token ids of `config`.
 
-    Raises CheckpointError if the tokenizer is not there, or knows more words than the model has embeddings.
+    Raises CheckpointError if the tokenizer is missing or damaged, or has more tokens than the model has embeddings.
     """
     tokenizer = _load_tokenizer(directory)
     rows = config.text_config.vocab_size
     if (highest := max(tokenizer.get_vocab().values())) >= rows:
         raise CheckpointError(
-            f"{directory.name} has embeddings for {rows} tokens, but its tokenizer counts up to {highest}; "
-            "take both from one model."
+            f"{directory.name} has embeddings for {rows} tokens, but its tokenizer has ids up to {highest}; "
+            "use both from the same model."
         )
     config.image_token_id = tokenizer.context_image_token_id
     config.text_config.pad_token_id = tokenizer.pad_token_id
-    # InternVL stops at the end of its turn, whatever the Qwen2 it grew from did.
+    # InternVL ends an answer with the end of a turn, unlike the underlying Qwen2.
     config.text_config.eos_token_id = tokenizer.convert_tokens_to_ids(_END_OF_TURN)
     side = round(config.image_seq_length**0.5 / config.downsample_ratio) * config.vision_config.patch_size[0]
     looks = {"size": {"height": side, "width": side}, "image_mean": _MEAN, "image_std": _STD}
@@ -240,12 +242,12 @@ def load_processor(directory: Path, config: InternVLConfig, chat_template: str) 
 
 
 def _load_tokenizer(directory: Path) -> Qwen2Tokenizer:
-    # transformers makes an empty tokenizer of no files, and adds tokens that it is told of and does not find.
-    whole = any(all((directory / name).is_file() for name in names) for names in _TOKENIZER_FILES)
-    known = _read_tokenizer(directory).get_vocab() if whole else {}
-    if lost := sorted({_END_OF_TURN, *_IMAGE_TOKENS.values()} - known.keys()):
+    # Without files, transformers creates an empty tokenizer, and it adds every named token that it does not find.
+    is_complete = any(all((directory / name).is_file() for name in names) for names in _TOKENIZER_FILES)
+    known = _read_tokenizer(directory).get_vocab() if is_complete else {}
+    if missing := sorted({_END_OF_TURN, *_IMAGE_TOKENS.values()} - known.keys()):
         raise CheckpointError(
-            f"{directory.name} has no tokenizer that knows {lost[0]}; use the complete model, with vocab.json, "
+            f"{directory.name} has no tokenizer with {missing[0]}; use the complete model, with vocab.json, "
             "merges.txt, added_tokens.json and tokenizer_config.json."
         )
     return _read_tokenizer(directory, pad_token=_PAD_TOKEN, extra_special_tokens=_IMAGE_TOKENS)
@@ -254,5 +256,5 @@ def _load_tokenizer(directory: Path) -> Qwen2Tokenizer:
 def _read_tokenizer(directory: Path, **options: Any) -> Qwen2Tokenizer:
     try:
         return Qwen2Tokenizer.from_pretrained(directory, local_files_only=True, **options)
-    except Exception as error:  # tokenizers reports what it cannot parse as just that
+    except Exception as error:  # tokenizers raises a bare Exception for files that it cannot parse
         raise CheckpointError(f"{directory.name} has a damaged tokenizer; download it again.") from error

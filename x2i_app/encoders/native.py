@@ -1,4 +1,4 @@
-"""Families for which transformers has both a model and a processor of its own."""
+"""Prefill and answers for families whose model and processor are classes like those of transformers."""
 
 import json
 import unicodedata
@@ -13,37 +13,37 @@ from transformers import BatchFeature, GenerationConfig, PreTrainedConfig, PreTr
 
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.encoders.grouping import run_in_groups
-from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly, read_head
+from x2i_app.encoders.weights import LOADING_ERRORS, load_strictly, read_head, short_message
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.load_lock import one_at_a_time
 from x2i_app.request import Turn
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
 
-# Position that the reference's transformers (4.49) gave to every padding row, on all three rotary axes.
+# Position id of every padding token in the reference's transformers (4.49), on all three rotary axes.
 _PAD_POSITION = 1
 
-_SHAPING = ("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "min_new_tokens")
+_ANSWER_FIELDS = ("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "min_new_tokens")
 
 
 class NativeEncoder(MLLMEncoder):
-    """Prefill and answers with transformers' own classes.
+    """Runs a family's model for prefills and answers.
 
-    base_class: the model without a language-model head, all that a prefill needs.
-    answering_class: the same with the head, which is built around the loaded base when an answer is first asked for.
-    processor_class: never asked of the folder, which might name code of its own.
+    base_class: the model without its language-model head, which is enough for a prefill.
+    answering_class: the model with the head; it is built around the loaded base for the first answer.
+    processor_class: fixed here and never read from the folder, which could name its own code.
     """
 
     base_class: ClassVar[type[PreTrainedModel]]
     answering_class: ClassVar[type[PreTrainedModel]]
     processor_class: ClassVar[type[ProcessorMixin]]
-    # Where the head's weights may be in a checkpoint.
+    # Possible keys of the head's weight in a checkpoint.
     head_keys: ClassVar[tuple[str, ...]] = ("lm_head.weight",)
-    # How the names of weights begin that a checkpoint may have beside the model's and the head's.
+    # Prefixes of further weights that a checkpoint may contain; they are not loaded.
     left_out: ClassVar[tuple[str, ...]] = ()
-    # What of a folder's generation_config.json shapes an answer; how it is sampled does not, as no answer is.
-    generation_fields: ClassVar[tuple[str, ...]] = ("bos_token_id", "eos_token_id", "pad_token_id", *_SHAPING)
+    # Fields of generation_config.json that are used. Sampling options are not: answers are generated greedily.
+    generation_fields: ClassVar[tuple[str, ...]] = ("bos_token_id", "eos_token_id", "pad_token_id", *_ANSWER_FIELDS)
 
-    # Conversations of one shape that run together.
+    # Largest number of conversations of one shape that run together.
     max_group_size: ClassVar[int] = 32
 
     @classmethod
@@ -71,26 +71,26 @@ class NativeEncoder(MLLMEncoder):
     @classmethod
     def _read_config(cls, directory: Path) -> PreTrainedConfig:
         try:
-            stated = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type", "")
-            if not stated.startswith(cls.family.replace("-", "_").replace(".", "_")):
-                raise CheckpointError(f"{directory.name} holds a model of the type {stated!r}, not {cls.family}.")
+            model_type = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+            if not model_type.startswith(cls.family.replace("-", "_").replace(".", "_")):
+                raise CheckpointError(f"{directory.name} contains a model of type {model_type!r}, not {cls.family}.")
             return cls.base_class.config_class.from_pretrained(directory, local_files_only=True)
         except LOADING_ERRORS as error:
             raise CheckpointError(
-                f"{directory} holds no readable config.json of {cls.family} ({first_line(error)}); "
-                "give the folder of such a model."
+                f"{directory} has no readable config.json of {cls.family} ({short_message(error)}); "
+                f"choose a folder with a {cls.family} model."
             ) from error
 
     @classmethod
     def _load_processor(cls, directory: Path, config: PreTrainedConfig) -> ProcessorMixin:
         try:
-            # The class reads its parts by what the folder calls them, so the prohibition is theirs too.
+            # The processor loads its parts by the class names in the folder, so remote code must be off for them too.
             return cls.processor_class.from_pretrained(
                 processor_directory(directory), local_files_only=True, trust_remote_code=False
             )
         except LOADING_ERRORS as error:
             raise CheckpointError(
-                f"{directory.name} has no readable processor of {cls.family}: {first_line(error)}"
+                f"{directory.name} has no readable {cls.family} processor: {short_message(error)}"
             ) from error
 
     @classmethod
@@ -114,41 +114,40 @@ class NativeEncoder(MLLMEncoder):
 
     @abstractmethod
     def _media_inputs(self, conversation: Conversation) -> dict[str, Any]:
-        """Arguments of the processor for the conversation's media."""
+        """Keyword arguments of the processor for the conversation's media."""
 
     @abstractmethod
     def _position_ids(self, inputs: BatchFeature) -> torch.Tensor:
-        """(3, B, S): time, height and width position of every token."""
+        """(3, B, S): temporal, height and width position of every token."""
 
     def _tokenize(self, conversation: Conversation) -> BatchFeature:
-        self._refuse_reserved_words(conversation)
+        self._check_reserved_tokens(conversation)
         text = self.processor.apply_chat_template(conversation.messages, tokenize=False, add_generation_prompt=True)
         inputs = self.processor(text=[text], return_tensors="pt", **self._media_inputs(conversation))
         return inputs.to(self.model.device)
 
     def count_tokens(self, turns: Sequence[Turn]) -> int:
-        """How many tokens a conversation has, without running the model. Errors as in `encode`."""
-        return self._tokenize(self._read(turns))["input_ids"].shape[1]
+        """Number of tokens of a conversation, without running the model. Errors as in `encode`."""
+        return self._tokenize(self._prepare(turns))["input_ids"].shape[1]
 
-    def _refuse_reserved_words(self, conversation: Conversation) -> None:
-        reserved = set(self.processor.tokenizer.get_added_vocab())
+    def _check_reserved_tokens(self, conversation: Conversation) -> None:
         texts = [part["text"] for m in conversation.messages for part in m["content"] if part["type"] == "text"]
-        for word in reserved:
-            if any(word in text for text in texts):
-                raise InvalidRequestError(f"The text contains {word}, which the MLLM reserves for itself; remove it.")
+        for token in self.processor.tokenizer.get_added_vocab():
+            if any(token in text for text in texts):
+                raise InvalidRequestError(f"The text contains {token}, which the MLLM reserves for itself; remove it.")
 
     def _prefill(self, conversations: Sequence[Conversation], padding: Padding) -> list[HiddenStates]:
         inputs = map(self._tokenize, conversations)
         return run_in_groups(inputs, lambda group: self._prefill_group(group, padding), self.max_group_size)
 
     def _prefill_group(self, inputs: BatchFeature, padding: Padding) -> list[HiddenStates]:
-        """States of conversations of one length."""
+        """States of conversations of equal length."""
         count, length = inputs["input_ids"].shape
         position_ids = self._position_ids(inputs)
         pads = max(0, self.spec.pad_length - length) if padding == "padded" else 0
         if pads:
-            # All pad rows of a right-padded prompt see the same keys from the same position, so they are equal:
-            # compute one and repeat it.
+            # With right padding, every pad token attends to the same keys from the same position, so all pad rows are
+            # equal: compute one and repeat it.
             inputs = self._append_pads(inputs, 1)
             position_ids = torch.nn.functional.pad(position_ids, (0, 1), value=_PAD_POSITION)
         output = self.base(**inputs, position_ids=position_ids, output_hidden_states=True, use_cache=False)
@@ -172,7 +171,7 @@ class NativeEncoder(MLLMEncoder):
         return run_in_groups(map(self._tokenize, conversations), self._answer_group, self.max_group_size)
 
     def _answer_group(self, inputs: BatchFeature) -> list[HiddenStates]:
-        """Answers to prompts of one length, each as long as it is."""
+        """Answers to prompts of equal length; each result has its answer's own length."""
         output = self.model.generate(
             **inputs,
             max_new_tokens=self.spec.max_new_tokens,
@@ -181,37 +180,42 @@ class NativeEncoder(MLLMEncoder):
             output_hidden_states=True,
             return_dict_in_generate=True,
         )
-        # Step 0 is the prompt; step i feeds the answer's token i - 1. The last token is never fed.
+        # Step 0 processes the prompt, step i the answer's token i - 1. The last token is never processed.
         steps = [torch.stack(step, dim=1) for step in output.hidden_states]
         prompts = steps[0]
         answers = torch.cat(steps[1:], dim=2) if len(steps) > 1 else prompts[:, :, :0]
-        said = output.sequences[:, inputs["input_ids"].shape[1] :].tolist()
+        answer_ids = output.sequences[:, inputs["input_ids"].shape[1] :].tolist()
         return [
-            self._settle(prompt, answer, self._cut(ids))
-            for prompt, answer, ids in zip(prompts.split(1), answers.split(1), said, strict=True)
+            self._pair_states(prompt, answer, self._cut_at_eos(ids))
+            for prompt, answer, ids in zip(prompts.split(1), answers.split(1), answer_ids, strict=True)
         ]
 
-    def _cut(self, answer_ids: list[int]) -> list[int]:
-        """An answer up to the token that ends it. What follows only fills it up to the longest answer of its group."""
+    def _cut_at_eos(self, answer_ids: list[int]) -> list[int]:
+        """An answer up to and including its end token; `generate` pads shorter answers of a batch after it."""
         eos = self.model.generation_config.eos_token_id
         ends = {eos} if isinstance(eos, int) else set(eos)
-        end = next((place for place, token in enumerate(answer_ids) if token in ends), len(answer_ids) - 1)
+        end = next((index for index, token in enumerate(answer_ids) if token in ends), len(answer_ids) - 1)
         return answer_ids[: end + 1]
 
-    def _settle(self, prompt: torch.Tensor, answer: torch.Tensor, answer_ids: list[int]) -> HiddenStates:
-        """prompt, answer: states (1, L, S, H); of the answer one row for each token but the last, and maybe more."""
+    def _pair_states(self, prompt: torch.Tensor, answer: torch.Tensor, answer_ids: list[int]) -> HiddenStates:
+        """Select from the states of a prompt and its answer, both (1, L, S, H).
+
+        answer: at least one row for each token of answer_ids except the last.
+        """
         text = clean_answer(self.processor.tokenizer.decode(answer_ids, skip_special_tokens=True))
-        asked, answered = (
-            HiddenStates(states, torch.ones(1, states.shape[2], dtype=torch.bool, device=states.device), text)
-            for states in (prompt, answer[:, :, : len(answer_ids) - 1])
+        return self._select_states(
+            *(
+                HiddenStates(states, torch.ones(1, states.shape[2], dtype=torch.bool, device=states.device), text)
+                for states in (prompt, answer[:, :, : len(answer_ids) - 1])
+            )
         )
-        return self._choose(asked, answered)
 
     @one_at_a_time
     def add_head(self) -> None:
-        """Put the language-model head on the model, if it is not there yet; nothing that is loaded is copied.
+        """Add the language-model head to the model if it has none; loaded weights are shared, not copied.
 
-        The head is the embedding's transpose where the configuration ties them, else it is read from the checkpoint.
+        A tied head is the embedding; another one is read from the checkpoint. Raises CheckpointError if the checkpoint
+        has no head of the right shape, or an unreadable generation_config.json.
         """
         if isinstance(self.model, self.answering_class):
             return
@@ -224,30 +228,30 @@ class NativeEncoder(MLLMEncoder):
             model.lm_head.weight = embedding
         else:
             model.lm_head.weight = read_head(Path(base.config.name_or_path), self.head_keys, embedding)
-        self._settle_generation(model.generation_config, Path(base.config.name_or_path))
+        self._configure_answers(model.generation_config, Path(base.config.name_or_path))
         self.model = model.eval()
 
-    def _settle_generation(self, config: GenerationConfig, directory: Path) -> None:
-        """What the folder says about answers, over what follows from the model's configuration."""
+    def _configure_answers(self, config: GenerationConfig, directory: Path) -> None:
+        """Apply the folder's generation_config.json to `config`, which transformers derived from the model's."""
         if (directory / "generation_config.json").is_file():
             try:
-                stated = GenerationConfig.from_pretrained(directory, local_files_only=True)
-                values = {name: getattr(stated, name) for name in self.generation_fields}
+                saved = GenerationConfig.from_pretrained(directory, local_files_only=True)
+                values = {name: getattr(saved, name) for name in self.generation_fields}
                 config.update(**{name: value for name, value in values.items() if value is not None})
             except LOADING_ERRORS as error:
                 raise CheckpointError(
-                    f"generation_config.json of {directory.name} cannot be read: {first_line(error)}"
+                    f"generation_config.json of {directory.name} cannot be read: {short_message(error)}"
                 ) from error
         if config.eos_token_id is None:
             config.eos_token_id = self.processor.tokenizer.eos_token_id
 
 
 def clean_answer(text: str) -> str:
-    """An answer as it can be shown and asked about: without control characters other than tabs and line breaks."""
+    """An answer without control characters except tabs and line breaks, so that it can be shown and sent again."""
     return "".join(c for c in text if c in "\t\n\r" or unicodedata.category(c) != "Cc").strip()
 
 
 def processor_directory(directory: Path) -> Path:
-    """Where the tokenizer lies: with the model, or in a diffusers pipeline's `processor` folder beside it."""
-    beside = directory.parent / "processor"
-    return beside if not (directory / "tokenizer_config.json").is_file() and beside.is_dir() else directory
+    """The folder with the tokenizer: the model's own, or the sibling folder `processor` of a diffusers pipeline."""
+    sibling = directory.parent / "processor"
+    return sibling if not (directory / "tokenizer_config.json").is_file() and sibling.is_dir() else directory

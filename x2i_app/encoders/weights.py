@@ -1,4 +1,4 @@
-"""Weights of an MLLM: never code, each of them known, none missing, none made up, and all as the model wants them."""
+"""Strict loading of MLLM weights: safetensors only, and every key and shape must match the model."""
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from x2i_app.errors import CheckpointError
 
-# What transformers and its helpers raise of files that are not as they should be.
+# What transformers and its helpers raise for damaged or unsuitable files.
 LOADING_ERRORS = (
     OSError,
     ValueError,
@@ -34,9 +34,10 @@ def load_strictly(
     dtype: torch.dtype | str,
     left_out: tuple[str, ...],
 ) -> PreTrainedModel:
-    """A model from a folder's safetensors, on the CPU. left_out: how the names begin of weights that it has no use for.
+    """Load a model from a folder's safetensors files onto the CPU.
 
-    Raises CheckpointError, naming a key, if the files and the configuration do not agree on every weight and shape.
+    left_out: prefixes of weights that are ignored. Raises CheckpointError, naming a key, if the files and the
+    configuration disagree on any weight or shape.
     """
     try:
         with quiet_loading():
@@ -50,8 +51,8 @@ def load_strictly(
                 output_loading_info=True,
             )
     except LOADING_ERRORS as error:
-        raise CheckpointError(f"{directory.name} cannot be loaded as {family}: {first_line(error)}") from error
-    # transformers only warns of these, and makes weights up.
+        raise CheckpointError(f"{directory.name} cannot be loaded as {family}: {short_message(error)}") from error
+    # transformers only warns about these, and fills missing weights with random values.
     unknown = [key for key in report["unexpected_keys"] if not key.startswith(left_out)]
     refuse_differences(directory, family, report["missing_keys"], unknown, report["mismatched_keys"])
     return model
@@ -64,23 +65,24 @@ def refuse_differences(
     unknown: Collection[str],
     shapes: Iterable[tuple[str, tuple[int, ...], tuple[int, ...]]],
 ) -> None:
-    """Raise CheckpointError about the first of what differs. shapes: key, shape got, shape expected."""
+    """Raise CheckpointError for the first difference. shapes: (key, shape in the file, shape expected)."""
     if missing:
         raise CheckpointError(
-            f"{directory.name} lacks {len(missing)} weights, among them {min(missing)}; use the complete model."
+            f"{directory.name} lacks {len(missing)} weights, such as {min(missing)}; use the complete model."
         )
     if unknown:
         raise CheckpointError(
-            f"{directory.name} has {len(unknown)} weights that {family} has no place for, among them {min(unknown)}."
+            f"{directory.name} has {len(unknown)} weights that are unknown to {family}, such as {min(unknown)}; "
+            f"choose a {family} model."
         )
     for key, got, expected in shapes:
         if tuple(got) != tuple(expected):
-            raise CheckpointError(f"{key} of {directory.name} has the shape {tuple(got)}; expected {tuple(expected)}.")
+            raise CheckpointError(f"{key} of {directory.name} has shape {tuple(got)}; expected {tuple(expected)}.")
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """No report that the head is left out on purpose; what is missing is checked here."""
+    """Silence transformers' report about weights; the head is left out on purpose, and the rest is checked here."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -90,8 +92,9 @@ def quiet_loading() -> Iterator[None]:
 
 
 def read_head(directory: Path, keys: tuple[str, ...], embedding: torch.Tensor) -> torch.nn.Parameter:
-    """The head's weight, which is shaped as the embedding: the first of these keys that the folder's safetensors hold.
+    """Read the language-model head from a folder's safetensors: the first of `keys` that is found.
 
+    embedding: the head must have its shape, and gets its dtype and device.
     Raises CheckpointError if there is none, or one of another shape.
     """
     for file in sorted(directory.glob("*.safetensors")):
@@ -105,13 +108,14 @@ def read_head(directory: Path, keys: tuple[str, ...], embedding: torch.Tensor) -
             refuse_differences(directory, "", (), (), [(key, weight.shape, embedding.shape)])
             return torch.nn.Parameter(weight.to(embedding), requires_grad=False)
     raise CheckpointError(
-        f"{directory.name} has no {' or '.join(keys)}, which answering needs; use the complete model, or do not reason."
+        f"{directory.name} has no {' or '.join(keys)}, which is needed to answer; "
+        "use the complete model, or turn reasoning off."
     )
 
 
-def first_line(error: Exception) -> str:
-    """What an exception says, short enough for a sentence."""
-    # A strict dataclass says on its first line only that something is wrong, and on the next what.
+def short_message(error: Exception) -> str:
+    """The message of an exception, shortened to be part of a sentence."""
+    # The first row of a StrictDataclassError only says that something is wrong; the second says what.
     count = 2 if isinstance(error, StrictDataclassError) else 1
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-    return " ".join(lines[:count])[:300] or type(error).__name__
+    rows = [row.strip() for row in str(error).split("\n") if row.strip()]
+    return " ".join(rows[:count])[:300] or type(error).__name__

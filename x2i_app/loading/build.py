@@ -15,7 +15,7 @@ from x2i_app.loading.memory import best_device, choose_for_computer, choose_plac
 from x2i_app.loading.plan import Planner
 from x2i_app.loading.skeletons import build_skeleton
 from x2i_app.loading.sources import Sources, find_sources
-from x2i_app.media.speech import Transcriber
+from x2i_app.media.transcription import Transcriber
 from x2i_app.models import AlignNet
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import get_preset

@@ -1,18 +1,24 @@
 """Untrusted files and arrays -> clean images, video frames and sounds; every failure is a MediaError."""
 
 from x2i_app.media.audio import AudioClip, load_audio
-from x2i_app.media.canvas import Painting, load_painting, outpaint_canvas, source_arguments, with_own_size
 from x2i_app.media.guard import CAPS, MediaCaps, is_path, sniff
 from x2i_app.media.hashing import file_hash, request_hash
 from x2i_app.media.images import is_animation, load_image
+from x2i_app.media.inpaint_source import (
+    InpaintSource,
+    load_inpaint_source,
+    outpaint_canvas,
+    source_arguments,
+    with_own_size,
+)
 from x2i_app.media.metadata import Recipe, describe, read_recipe, save_png, with_metadata
 from x2i_app.media.video import VideoClip, load_video
 
 __all__ = [
     "CAPS",
     "AudioClip",
+    "InpaintSource",
     "MediaCaps",
-    "Painting",
     "Recipe",
     "VideoClip",
     "describe",
@@ -21,7 +27,7 @@ __all__ = [
     "is_path",
     "load_audio",
     "load_image",
-    "load_painting",
+    "load_inpaint_source",
     "load_video",
     "outpaint_canvas",
     "read_recipe",

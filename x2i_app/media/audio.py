@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from x2i_app.errors import MediaError
+from x2i_app.media.ffmpeg import decode, remux
 from x2i_app.media.guard import CAPS, MediaCaps, check_duration, is_path, show_name, show_value, sniff
-from x2i_app.media.remux import decode, remux
 
 _MIN_RATE, _MAX_RATE = 1_000, 384_000  # Hz
 _BLOCK = 2**20  # values decoded at once, over all channels

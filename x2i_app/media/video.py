@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from x2i_app.errors import MediaError
+from x2i_app.media.ffmpeg import CleanStream, decode, remux
 from x2i_app.media.guard import CAPS, MediaCaps, check_duration, check_size, is_path, show_name, show_value, sniff
 from x2i_app.media.images import fit_size, load_image, open_image, to_rgb
-from x2i_app.media.remux import CleanStream, decode, remux
 
 _VIDEO_FPS = 10  # of the film that moviepy reads: a whole number, so that its frames are hit exactly
 _GIF_FRAME = 0.1  # seconds that a frame without a duration is shown, as in browsers

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from torch.utils.data import Dataset
 from transformers import Qwen2_5OmniProcessor
 
-from x2i_app.encoders.qwen_vl import frame_options
+from x2i_app.encoders.qwen import frame_options
 from x2i_app.miniature.audio_pool import AudioPool
 from x2i_app.miniature.conversations import (
     BASICS,

@@ -1,4 +1,4 @@
-"""What X2I adds to FLUX.1 and the MLLM."""
+"""The modules that X2I trains: AlignNet and LightControl."""
 
 from x2i_app.models.alignnet import AlignNet
 from x2i_app.models.control_hook import controlled

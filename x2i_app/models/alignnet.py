@@ -1,7 +1,7 @@
-"""AlignNet, the bridge from all hidden states of an MLLM to the two embeddings that FLUX.1 reads.
+"""AlignNet: projects the hidden states of all layers of an MLLM to FLUX.1's two text embeddings.
 
-Source: arXiv 2503.06134, section 3, and the released weights, whose state-dict keys the parameters here keep, so that a
-released file loads as it is.
+Source: arXiv 2503.06134, section 3, and the released weights. Parameters have the same keys, so that a released file
+loads unchanged.
 """
 
 import torch
@@ -13,14 +13,14 @@ _LAYER_NORM_EPS = 1e-6  # of the released weights
 
 
 class AlignNet(ModelMixin, ConfigMixin):
-    """Merge an MLLM's layers, then project every token.
+    """Fuses the MLLM's layers, then projects every token.
 
-    num_states: L, hidden states a token (the MLLM's layers + 1). hidden_size: H, the MLLM's width.
-    fusion: how the L states become one: "conv", a convolution over the (tokens, channels) map with the states as its
-    input channels; "scale", the mean of the states times a learned weight each.
-    kernel_size: odd side of that convolution. joint_dim: width of `prompt_embeds`. pooled_dim: of the pooled embedding.
+    num_states: L, hidden states per token (the MLLM's layers + 1). hidden_size: H, the MLLM's width.
+    fusion: how the L states are fused: "conv", a convolution over the (tokens, channels) map with the states as input
+    channels; "scale", the mean over the states, each times a learned weight.
+    kernel_size: odd side of the convolution. joint_dim: width of `prompt_embeds`. pooled_dim: of the pooled embedding.
 
-    Raises ValueError for another fusion or an even kernel.
+    Raises ValueError for another fusion or an even kernel size.
     """
 
     @register_to_config
@@ -36,7 +36,7 @@ class AlignNet(ModelMixin, ConfigMixin):
         super().__init__()
         if fusion == "conv":
             if kernel_size % 2 == 0:
-                raise ValueError(f"kernel_size is {kernel_size}; it must be odd, so that every token keeps its place.")
+                raise ValueError(f"kernel_size is {kernel_size}; it must be odd, to keep the number of tokens.")
             self.conv = nn.Conv2d(num_states, 1, kernel_size, padding=kernel_size // 2)
         elif fusion == "scale":
             self.cha_scale = nn.Parameter(torch.empty(1, num_states, 1, 1))
@@ -46,25 +46,24 @@ class AlignNet(ModelMixin, ConfigMixin):
         self.mlp = TokenProjector(hidden_size, joint_dim, pooled_dim)
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, L, S, H) -> prompt_embeds (B, S, joint_dim), pooled_prompt_embeds (B, pooled_dim).
+        """hidden_states (B, L, S, H) -> prompt_embeds (B, S, joint_dim), pooled_prompt_embeds (B, pooled_dim).
 
-        Raises ValueError if L or H are not those of the configuration.
+        Raises ValueError if L or H differ from the configuration.
         """
         expected = (self.config.num_states, self.config.hidden_size)
         if hidden_states.ndim != 4 or (hidden_states.shape[1], hidden_states.shape[3]) != expected:
             raise ValueError(
-                f"hidden_states have the shape {tuple(hidden_states.shape)}; "
-                f"expected (B, {expected[0]}, S, {expected[1]})."
+                f"hidden_states has shape {tuple(hidden_states.shape)}; expected (B, {expected[0]}, S, {expected[1]})."
             )
         if self.config.fusion == "conv":
-            merged = self.conv(hidden_states).squeeze(1)
+            fused = self.conv(hidden_states).squeeze(1)
         else:
-            merged = (hidden_states * self.cha_scale).mean(dim=1)
-        return self.mlp(merged)
+            fused = (hidden_states * self.cha_scale).mean(dim=1)
+        return self.mlp(fused)
 
 
 class TokenProjector(nn.Module):
-    """LayerNorm and a two-layer projection of every token, and the mean over tokens of a third one."""
+    """LayerNorm and a two-layer projection of every token; the pooled embedding is the mean of a third projection."""
 
     def __init__(self, hidden_size: int, joint_dim: int, pooled_dim: int):
         super().__init__()

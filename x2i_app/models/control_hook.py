@@ -1,6 +1,6 @@
-"""How LightControl gets into a FLUX transformer: by a pre-forward hook, as the transformer's own ControlNet residuals.
+"""Runs LightControl inside a FLUX transformer: a pre-forward hook that adds ControlNet residuals.
 
-It therefore works under every pipeline that calls a FluxTransformer2DModel, and is gone when the block ends.
+It works with every pipeline that calls a FluxTransformer2DModel, and is removed at the end of the block.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from PIL import Image, ImageOps
 
-from x2i_app.models.light_control import PIXELS, LightControl
+from x2i_app.models.light_control import TOKEN_SIDE, LightControl
 
 
 @contextmanager
@@ -26,13 +26,13 @@ def controlled(
     start: float = 0.0,
     end: float = 1.0,
 ) -> Iterator[None]:
-    """Inside the block `transformer` is told what `image` looks like.
+    """Inside the block, LightControl keeps what `transformer` generates close to `image`.
 
-    image: RGB; cut around its middle to the shape of the picture that is drawn. strength: 0 changes nothing, 1 is as
-    trained. start, end: the part of the scheduler's steps that are told, from 0 to 1, as in diffusers' ControlNets.
+    image: RGB; center-cropped to the aspect ratio of the output. strength: 0 has no effect, 1 is as trained.
+    start, end: the part of the scheduler's steps, 0 to 1, in which it is active, as in diffusers' ControlNet pipelines.
     """
     hook = LightControlHook(light_control, scheduler, image, strength, start, end)
-    # Of torch's own kind: diffusers' and accelerate's replace `forward`, and memory offload removes theirs on the way.
+    # A hook of torch: those of diffusers and accelerate replace `forward`, and offloading can remove them meanwhile.
     handle = transformer.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
@@ -41,7 +41,7 @@ def controlled(
 
 
 class LightControlHook:
-    """Puts `controlnet_block_samples` into each call; the stems are computed at the first and kept."""
+    """Adds `controlnet_block_samples` to each call. The stems are computed in the first call and reused."""
 
     def __init__(
         self,
@@ -57,56 +57,60 @@ class LightControlHook:
         self.stems: list[torch.Tensor] | None = None
 
     @torch.no_grad()
-    def __call__(self, transformer: FluxTransformer2DModel, arguments: tuple, named: dict[str, Any]):
-        """As torch calls it; every pipeline of diffusers names the arguments."""
-        timestep = 1000 * named["timestep"][:1].float()  # of a whole batch, as pictures are drawn in step
-        if not self.strength or not self._is_told(timestep):
+    def __call__(self, transformer: FluxTransformer2DModel, args: tuple, kwargs: dict[str, Any]):
+        """Called by torch before each forward; diffusers' pipelines pass all arguments by keyword."""
+        timestep = 1000 * kwargs["timestep"][:1].float()  # equal for the whole batch
+        if not self.strength or not self._is_active(timestep):
             return None
-        drawn, size = _drawn_tokens(named["img_ids"])
-        hidden_states, net = named["hidden_states"], self.light_control
+        is_generated, size = _generated_tokens(kwargs["img_ids"])
+        hidden_states, net = kwargs["hidden_states"], self.light_control
         if self.stems is None:
             self.stems = net.stems(_to_tensor(self.image, size).to(net.device, net.dtype))
         residuals = net.residuals(self.stems, timestep.to(net.device))
-        for block, one in enumerate(residuals):  # one by one, as all of them twice would be 1 GiB
-            residuals[block] = _place(self.strength * one.to(hidden_states), drawn)
-        count = len(transformer.transformer_blocks)
-        # Blocks that have no net are told nothing.
-        residuals += [torch.zeros_like(residuals[0])] * (count - len(residuals))
-        for block, other in enumerate(_others(named, count)):
-            residuals[block] = residuals[block] + other
-        return arguments, named | {"controlnet_block_samples": residuals, "controlnet_blocks_repeat": False}
+        for block, residual in enumerate(residuals):  # in place, as a second copy of all residuals would be 1 GiB
+            residuals[block] = _expand(self.strength * residual.to(hidden_states), is_generated)
+        num_blocks = len(transformer.transformer_blocks)
+        # Blocks without a net get zeros.
+        residuals += [torch.zeros_like(residuals[0])] * (num_blocks - len(residuals))
+        for block, sample in enumerate(_controlnet_samples(kwargs, num_blocks)):
+            residuals[block] = residuals[block] + sample
+        return args, kwargs | {"controlnet_block_samples": residuals, "controlnet_blocks_repeat": False}
 
-    def _is_told(self, timestep: torch.Tensor) -> bool:
+    def _is_active(self, timestep: torch.Tensor) -> bool:
         if self.start <= 0 and self.end >= 1:
             return True
         timesteps = self.scheduler.timesteps.to(timestep)
-        step, count = int((timesteps - timestep).abs().argmin()), len(timesteps)
-        return step / count >= self.start and (step + 1) / count <= self.end
+        step, num_steps = int((timesteps - timestep).abs().argmin()), len(timesteps)
+        return step / num_steps >= self.start and (step + 1) / num_steps <= self.end
 
 
-def _drawn_tokens(img_ids: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Which tokens (T,) are of the picture being drawn, not of one beside it as Kontext has; and its size in pixels."""
-    drawn = img_ids[:, 0] == 0
-    height, width = (PIXELS * (int(img_ids[drawn, axis].max()) + 1) for axis in (1, 2))
-    return drawn, (width, height)
+def _generated_tokens(img_ids: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+    """A mask (T,) of the tokens of the generated image, and its (width, height) in pixels.
+
+    Other tokens belong to a reference image, as FLUX.1 Kontext has; their first position id is not 0.
+    """
+    is_generated = img_ids[:, 0] == 0
+    height, width = (TOKEN_SIDE * (int(img_ids[is_generated, axis].max()) + 1) for axis in (1, 2))
+    return is_generated, (width, height)
 
 
-def _place(residual: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-    if residual.shape[1] == len(drawn):
+def _expand(residual: torch.Tensor, is_generated: torch.Tensor) -> torch.Tensor:
+    """A residual of the generated tokens as one of all tokens, with zeros for the others."""
+    if residual.shape[1] == len(is_generated):
         return residual
-    placed = residual.new_zeros(len(residual), len(drawn), residual.shape[2])
-    placed[:, drawn] = residual
-    return placed
+    expanded = residual.new_zeros(len(residual), len(is_generated), residual.shape[2])
+    expanded[:, is_generated] = residual
+    return expanded
 
 
-def _others(named: dict[str, Any], count: int) -> Sequence[torch.Tensor]:
-    """What a ControlNet beside adds after each of the `count` blocks, told as FluxTransformer2DModel shares it out."""
-    samples = named.get("controlnet_block_samples")
+def _controlnet_samples(kwargs: dict[str, Any], num_blocks: int) -> Sequence[torch.Tensor]:
+    """The samples of a ControlNet that runs as well, one per block, distributed as FluxTransformer2DModel does."""
+    samples = kwargs.get("controlnet_block_samples")
     if not samples:
         return ()
-    if named.get("controlnet_blocks_repeat"):
-        return [samples[block % len(samples)] for block in range(count)]
-    return [samples[block // ceil(count / len(samples))] for block in range(count)]
+    if kwargs.get("controlnet_blocks_repeat"):
+        return [samples[block % len(samples)] for block in range(num_blocks)]
+    return [samples[block // ceil(num_blocks / len(samples))] for block in range(num_blocks)]
 
 
 def _to_tensor(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:

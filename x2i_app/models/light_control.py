@@ -1,7 +1,7 @@
-"""LightControl: a source picture's details, put into FLUX.1 by a small convolutional net for every double block.
+"""LightControl: feeds details of a source image into FLUX.1, with a small convolutional net per double block.
 
-Source: arXiv 2503.06134, section 3.3, and its public training code (lightcontrol/lightcontrol_flux.py). State-dict
-keys, group counts and activations are kept, so that weights trained there load as they are.
+Source: arXiv 2503.06134, section 3.3, and its public training code (lightcontrol/lightcontrol_flux.py). Keys, numbers
+of groups and activations are the same, so that weights trained with that code load unchanged.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import Downsample2D, ResnetBlock2D
 from torch import nn
 
-PIXELS = 16  # of a side that one token stands for
+TOKEN_SIDE = 16  # pixels; FLUX has one token per 16 x 16 pixels
 _TIME_CHANNELS = 128
 _STEM_GROUPS, _DOWN_GROUPS, _LAST_GROUPS = 2, (4, 8), 8
 
 
 class LightControl(ModelMixin, ConfigMixin):
-    """One net for each of the DiT's first `num_blocks` double blocks; what it says is added to the image stream.
+    """One net for each of the DiT's first `num_blocks` double blocks; its output is added to the image stream.
 
-    dim: width of that stream. widths: channels of the stem, after it and at the end; the defaults are the published
-    ones, for FLUX.1's 19 double blocks. time_embed_dim: width of the timestep's embedding.
+    dim: width of the image stream. widths: channels of the stem, of the first and of the second residual block; the
+    defaults are the published ones, for FLUX.1's 19 double blocks. time_embed_dim: width of the timestep embedding.
 
-    A fresh one changes nothing: its last convolutions are zero.
+    An untrained LightControl has no effect: its last convolutions are zero.
     """
 
     @register_to_config
@@ -36,7 +36,7 @@ class LightControl(ModelMixin, ConfigMixin):
         time_embed_dim: int = 256,
     ):
         super().__init__()
-        for block in range(num_blocks):  # the weights' names begin with the block's number
+        for block in range(num_blocks):  # keys start with the number of the block
             self.add_module(str(block), BlockControl(dim, widths, time_embed_dim))
 
     @property
@@ -45,27 +45,31 @@ class LightControl(ModelMixin, ConfigMixin):
         return list(self.children())
 
     def stems(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 3, H, W) in [-1, 1] -> what each net makes of the picture before it is told the timestep.
+        """The part of each net that does not depend on the timestep: compute it once per image.
 
-        It stays the same for a whole picture. Raises ValueError for another shape, or sides that 16 does not divide.
+        image: (B, 3, H, W) in [-1, 1]. Returns (B, widths[1], H/2, W/2) for each net.
+        Raises ValueError for another shape, or sides that are not multiples of 16.
         """
-        if image.ndim != 4 or image.shape[1] != 3 or any(side % PIXELS or not side for side in image.shape[2:]):
+        if image.ndim != 4 or image.shape[1] != 3 or any(side % TOKEN_SIDE or not side for side in image.shape[2:]):
             raise ValueError(
-                f"image has the shape {tuple(image.shape)}; expected (B, 3, H, W), H and W multiples of {PIXELS}."
+                f"image has shape {tuple(image.shape)}; expected (B, 3, H, W) with H and W multiples of {TOKEN_SIDE}."
             )
         return [net.embedding(image) for net in self.nets]
 
     def residuals(self, stems: Sequence[torch.Tensor], timestep: torch.Tensor) -> list[torch.Tensor]:
-        """What is added after each block, (B, H/16 * W/16, dim). timestep: (B,) in 0..1000."""
+        """The residuals to add after each block, (B, H/16 * W/16, dim). timestep: (B,) in 0..1000."""
         return [net(stem, timestep) for net, stem in zip(self.nets, stems, strict=True)]
 
     def forward(self, image: torch.Tensor, timestep: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 3, H, W) in [-1, 1] and (B,) in 0..1000 -> for each block (B, H/16 * W/16, dim)."""
+        """image (B, 3, H, W) in [-1, 1], timestep (B,) in 0..1000 -> for each block (B, H/16 * W/16, dim)."""
         return self.residuals(self.stems(image), timestep)
 
 
 class BlockControl(nn.Module):
-    """The net of one block: a stem at half the picture's size, two residual blocks downwards, three convolutions."""
+    """The net of one block: a stem at half the image's size, two residual blocks with downsampling, three convolutions.
+
+    Arguments as in LightControl.
+    """
 
     def __init__(self, dim: int, widths: Sequence[int], time_embed_dim: int):
         super().__init__()
@@ -93,12 +97,12 @@ class BlockControl(nn.Module):
         self.mid_convs = nn.ModuleList((pair, to_tokens))
 
     def forward(self, stem: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """(B, middle, H/2, W/2) of `embedding` and (B,) in 0..1000 -> (B, H/16 * W/16, dim)."""
+        """stem (B, widths[1], H/2, W/2) from `embedding`, timestep (B,) in 0..1000 -> (B, H/16 * W/16, dim)."""
         pair, to_tokens = self.mid_convs
         time = self.time_embedding(self.time_proj(timestep).to(stem.dtype))
         features = stem
-        for block, shrink in zip(self.down_res, self.down_sample, strict=True):
-            features = shrink(block(features, time))
+        for block, downsample in zip(self.down_res, self.down_sample, strict=True):
+            features = downsample(block(features, time))
         features = features + pair(features)
         return to_tokens(features).flatten(2).transpose(1, 2)
 

@@ -7,7 +7,7 @@ import torch
 from diffusers import FluxPipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
-from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly
+from x2i_app.encoders.weights import LOADING_ERRORS, load_strictly, short_message
 from x2i_app.errors import CheckpointError
 
 _BATCH_SIZE = 32
@@ -86,7 +86,7 @@ def _read(cls, directory, **options):
         return cls.from_pretrained(directory, local_files_only=True, **options)
     except LOADING_ERRORS as error:
         raise CheckpointError(
-            f"{directory} holds no readable {cls.__name__} ({first_line(error)}); give the folder of a FLUX.1 model "
+            f"{directory} holds no readable {cls.__name__} ({short_message(error)}); give the folder of a FLUX.1 model "
             "in diffusers layout, text encoders included."
         ) from error
 

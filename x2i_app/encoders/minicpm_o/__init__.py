@@ -1,4 +1,4 @@
-"""MiniCPM-o 2.6, the MLLM that hears: the understanding half, from transformers' own parts."""
+"""MiniCPM-o 2.6 without speech output, built from modules of transformers."""
 
 from x2i_app.encoders.minicpm_o.encoder import MiniCPMOEncoder
 

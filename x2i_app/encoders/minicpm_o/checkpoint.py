@@ -1,4 +1,4 @@
-"""openbmb's own MiniCPM-o 2.6 checkpoints, read without running their code; each weight must be known, none missing."""
+"""Loads openbmb's own MiniCPM-o 2.6 checkpoints without running their code; every key and shape must match."""
 
 import json
 from pathlib import Path
@@ -7,31 +7,31 @@ import torch
 
 from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
 from x2i_app.encoders.minicpm_o.modeling import HEAD_KEY, SPEECH_PREFIX, MiniCPMOModel
-from x2i_app.encoders.minicpm_o.processing import NEEDED_TOKENS, MiniCPMOProcessor
+from x2i_app.encoders.minicpm_o.processing import REQUIRED_TOKENS, MiniCPMOProcessor
 from x2i_app.encoders.native import processor_directory
-from x2i_app.encoders.weights import LOADING_ERRORS, first_line, load_strictly
+from x2i_app.encoders.weights import LOADING_ERRORS, load_strictly, short_message
 from x2i_app.errors import CheckpointError
 
 
 def read_config(directory: Path) -> MiniCPMOConfig:
-    """The configuration of the model in `directory`. Raises CheckpointError for what is not MiniCPM-o."""
+    """Read the model's configuration. Raises CheckpointError if the folder has no MiniCPM-o."""
     try:
-        stated = json.loads((directory / "config.json").read_text(encoding="utf-8"))["model_type"]
-        if stated != MiniCPMOConfig.model_type:
-            raise CheckpointError(f"{directory.name} holds a model of the type {stated!r}, not minicpm-o.")
+        model_type = json.loads((directory / "config.json").read_text(encoding="utf-8"))["model_type"]
+        if model_type != MiniCPMOConfig.model_type:
+            raise CheckpointError(f"{directory.name} contains a model of type {model_type!r}, not minicpm-o.")
         return MiniCPMOConfig.from_pretrained(directory, local_files_only=True)
     except LOADING_ERRORS as error:
         raise CheckpointError(
-            f"{directory} holds no readable config.json of minicpm-o ({first_line(error)}); "
-            "give the folder of such a model."
+            f"{directory} has no readable config.json of minicpm-o ({short_message(error)}); "
+            "choose a folder with a minicpm-o model."
         ) from error
 
 
 def load_model(directory: Path, config: MiniCPMOConfig, dtype: torch.dtype | str) -> MiniCPMOModel:
-    """The model without its head, on the CPU. dtype: "auto" keeps the files'.
+    """Load the model without its head onto the CPU. dtype: "auto" keeps the files' dtype.
 
-    Left out by name: the head, speech output, and a last vision layer that the configuration drops and a file has.
-    Raises CheckpointError, naming a key, if the files and the configuration do not agree on every weight and shape.
+    Not loaded: the head, speech output, and the last vision layer if the configuration drops it.
+    Raises CheckpointError, naming a key, if the files and the configuration disagree on any weight or shape.
     """
     left_out = (HEAD_KEY, SPEECH_PREFIX)
     if config.drop_vision_last_layer:
@@ -40,34 +40,34 @@ def load_model(directory: Path, config: MiniCPMOConfig, dtype: torch.dtype | str
 
 
 def load_processor(directory: Path, config: MiniCPMOConfig) -> MiniCPMOProcessor:
-    """The folder's tokenizer and media processors. Raises CheckpointError if they are incomplete or do not fit."""
+    """Load the tokenizer and media processors. Raises CheckpointError if they are incomplete or do not match."""
     try:
         processor = MiniCPMOProcessor.from_pretrained(processor_directory(directory), local_files_only=True)
     except LOADING_ERRORS as error:
         raise CheckpointError(
-            f"{directory.name} has no readable tokenizer or preprocessor_config.json ({first_line(error)}); "
+            f"{directory.name} has no readable tokenizer or preprocessor_config.json ({short_message(error)}); "
             "use the complete model."
         ) from error
     vocabulary = processor.tokenizer.get_vocab()
-    lacking = [f"token {token}" for token in NEEDED_TOKENS if token not in vocabulary]
+    missing = [f"token {token}" for token in REQUIRED_TOKENS if token not in vocabulary]
     if not processor.tokenizer.chat_template:
-        lacking.append("chat template")
-    if lacking:
-        raise CheckpointError(f"The tokenizer of {directory.name} has no {lacking[0]}; use the complete model.")
+        missing.append("chat template")
+    if missing:
+        raise CheckpointError(f"The tokenizer of {directory.name} has no {missing[0]}; use the complete model.")
     if (highest := max(vocabulary.values())) >= config.vocab_size:
         raise CheckpointError(
-            f"{directory.name} has embeddings for {config.vocab_size} tokens, but its tokenizer counts up to "
-            f"{highest}; take both from one model."
+            f"{directory.name} has embeddings for {config.vocab_size} tokens, but its tokenizer has ids up to "
+            f"{highest}; use both from the same model."
         )
     image_processor, vision = processor.image_processor, config.vision_config
     for what, got, expected in (
-        ("tokens an image", image_processor.image_feature_size, config.query_num),
-        ("pixels a patch", image_processor.patch_size, vision.patch_size),
+        ("tokens per image", image_processor.image_feature_size, config.query_num),
+        ("pixels per patch", image_processor.patch_size, vision.patch_size),
         ("mel bins", processor.feature_extractor.feature_size, config.audio_config.num_mel_bins),
     ):
         if got != expected:
             raise CheckpointError(
-                f"The processor of {directory.name} makes {got} {what}; the model expects {expected}, "
-                "so take both from one model."
+                f"The processor of {directory.name} produces {got} {what}; the model expects {expected}, "
+                "so use both from the same model."
             )
     return processor

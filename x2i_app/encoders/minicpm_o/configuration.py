@@ -1,11 +1,11 @@
-"""The original config.json of MiniCPM-o 2.6: Qwen2's fields at the top, vision and audio beneath, speech ignored."""
+"""The original config.json of MiniCPM-o 2.6: Qwen2's fields at the top level, vision and audio below."""
 
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig, Qwen2Config, SiglipVisionConfig, WhisperConfig
 
-# What the original's configuration class takes for granted (SigLIP so400m at 980 px, Whisper medium).
+# Defaults of the original configuration class: SigLIP so400m at 980 px.
 _VISION = {
     "hidden_size": 1152,
     "image_size": 980,
@@ -14,19 +14,19 @@ _VISION = {
     "num_hidden_layers": 27,
     "patch_size": 14,
 }
-POOL_STEP = 2  # the processor of the original writes placeholders for this step, whatever the file says
+POOL_STEP = 2  # the original processor inserts placeholders for this step, whatever the file says
 
 
 @strict
 class MiniCPMOConfig(Qwen2Config):
-    """Sizes of MiniCPM-o's language model (this class itself), eyes (`vision_config`) and ears (`audio_config`).
+    """Configuration of the language model (the fields of this class), `vision_config` and `audio_config`.
 
-    query_num: tokens that the resampler makes of an image. drop_vision_last_layer: the last vision layer is neither
-    built nor in the checkpoint. vision_batch_size: images that go through the vision tower at once.
-    audio_chunk_length: seconds; a sound frame sees its own chunk and earlier ones; 0 or less lets it see everything.
-    audio_pool_step: encoded sound frames that are averaged into one token, always 2.
+    query_num: tokens per image after the resampler. drop_vision_last_layer: the last vision layer is not built.
+    vision_batch_size: largest number of images in one pass of the vision tower.
+    audio_chunk_length: seconds; an audio frame attends to its own chunk and earlier ones; 0 or less turns chunks off.
+    audio_pool_step: encoded audio frames averaged into one token; only 2 is supported.
 
-    Raises ValueError for another pooling step. Fields that only speech output uses are kept, and mean nothing here.
+    Fields for speech output are kept but unused. Raises ValueError for another pooling step.
     """
 
     model_type = "minicpmo"
@@ -52,10 +52,10 @@ class MiniCPMOConfig(Qwen2Config):
 
     @property
     def num_vision_layers(self) -> int:
-        """Vision layers that are built."""
+        """Number of vision layers that are built."""
         return self.vision_config.num_hidden_layers - int(self.drop_vision_last_layer)
 
 
 def _without_type(values: dict[str, Any] | None) -> dict[str, Any]:
-    # The files name the whole SigLIP or Whisper there.
+    # The file's model_type is that of a complete SigLIP or Whisper.
     return {key: value for key, value in (values or {}).items() if key != "model_type"}

@@ -1,6 +1,6 @@
-"""The understanding half of MiniCPM-o 2.6 (openbmb/MiniCPM-o-2_6): no speech output, and no remote code.
+"""MiniCPM-o 2.6 (openbmb/MiniCPM-o-2_6) without speech output and without remote code.
 
-Module names are those of the original checkpoint, so that its weights load as they are.
+Module names match the keys of the original checkpoint, so that it loads unchanged.
 """
 
 import re
@@ -19,12 +19,12 @@ from x2i_app.encoders.minicpm_o.vision import CrossAttention, Resampler, VisionT
 from x2i_app.encoders.weights import read_head
 from x2i_app.load_lock import one_at_a_time
 
-SPEECH_PREFIX = "tts."  # speech output, which is in the checkpoint and of no use here
+SPEECH_PREFIX = "tts."  # speech output, which is in the checkpoint but not used here
 HEAD_KEY = "llm.lm_head.weight"
 
 
 class LanguageModel(nn.Module):
-    """Qwen2.5, and its head once somebody wants an answer."""
+    """Qwen2.5, and its head after `MiniCPMOModel.add_head`."""
 
     def __init__(self, config: MiniCPMOConfig):
         super().__init__()
@@ -33,7 +33,7 @@ class LanguageModel(nn.Module):
 
 
 class MiniCPMOModel(PreTrainedModel):
-    """Text, images and sounds to the language model's hidden states; with `add_head`, to the next token too."""
+    """Text, images and audio to the language model's hidden states and, after `add_head`, next-token logits."""
 
     config_class = MiniCPMOConfig
     config: MiniCPMOConfig
@@ -45,7 +45,7 @@ class MiniCPMOModel(PreTrainedModel):
     def __init__(self, config: MiniCPMOConfig):
         super().__init__(config)
         vision, audio = config.vision_config, config.audio_config
-        # transformers settles this for whole models only, and the vision tower is made of parts.
+        # transformers sets this for complete models only, and the vision tower is built from parts of one.
         vision._attn_implementation = config._attn_implementation
         self.llm = LanguageModel(config)
         self.vpm = VisionTower(vision, config.num_vision_layers)
@@ -73,15 +73,15 @@ class MiniCPMOModel(PreTrainedModel):
         past_key_values: Cache | None = None,
         use_cache: bool = False,
         output_hidden_states: bool = True,
-        want_logits: bool = False,
+        output_logits: bool = False,
     ) -> CausalLMOutputWithPast:
-        """Hidden states (1, S, hidden_size) of all layers, the embeddings first, the last after the final norm.
+        """Hidden states (1, S, hidden_size) of all layers: embeddings first, the last layer after the final norm.
 
-        input_ids: (1, S). image_mask, audio_mask: (1, S) bool, the places that images and sounds fill.
-        pixel_values: (3, H, W) each, normalised, sides of whole patches. audio_features: (N, mels, T) log-mel of up to
-        30 s each, zeros after audio_lengths (N,).
+        input_ids: (1, S). image_mask, audio_mask: (1, S) bool, True at image and audio tokens.
+        pixel_values: (3, H, W) each, normalised, sides multiples of the patch size. audio_features: (N, mels, T)
+        log-mel spectrograms of up to 30 s, zero after audio_lengths (N,) frames.
         position_ids (1, S), past_key_values, use_cache, output_hidden_states: as in transformers.
-        want_logits: also (1, 1, vocabulary) for the token that comes next, which needs `add_head`.
+        output_logits: also return logits (1, 1, vocabulary) of the next token; requires `add_head`.
         """
         embeds = self.get_input_embeddings()(input_ids)
         if pixel_values:
@@ -98,23 +98,23 @@ class MiniCPMOModel(PreTrainedModel):
             output_hidden_states=output_hidden_states,
         )
         return CausalLMOutputWithPast(
-            logits=self.llm.lm_head(output.last_hidden_state[:, -1:]) if want_logits else None,
+            logits=self.llm.lm_head(output.last_hidden_state[:, -1:]) if output_logits else None,
             past_key_values=output.past_key_values,
             hidden_states=output.hidden_states,
         )
 
     def embed_images(self, pixel_values: list[torch.Tensor]) -> torch.Tensor:
-        """(images * query_num, hidden_size) of images (3, H, W), in their order."""
+        """Embed images (3, H, W) to (images * query_num, hidden_size), in order."""
         patch = self.config.vision_config.patch_size
         embedded = []
-        for batch in _alike(pixel_values, self.config.vision_batch_size):
+        for batch in _batches_of_one_size(pixel_values, self.config.vision_batch_size):
             images = torch.stack(batch)
             rows, columns = (side // patch for side in images.shape[-2:])
             embedded.append(self.resampler(self.vpm(images), rows, columns).flatten(0, 1))
         return torch.cat(embedded)
 
     def embed_audios(self, audio_features: torch.Tensor, audio_lengths: torch.Tensor) -> torch.Tensor:
-        """(tokens, hidden_size) of all sounds, one after the other; arguments as in `forward`."""
+        """Embed audio to (tokens, hidden_size), all clips concatenated; arguments as in `forward`."""
         frames = self.audio_projection_layer(self.apm(audio_features, audio_lengths))
         tokens = self.audio_avg_pooler(frames.transpose(1, 2)).transpose(1, 2)
         counts = [count_tokens(length, self.config.audio_pool_step) for length in audio_lengths.tolist()]
@@ -122,9 +122,9 @@ class MiniCPMOModel(PreTrainedModel):
 
     @one_at_a_time
     def add_head(self) -> None:
-        """Read the language-model head from the checkpoint that this model was loaded from, if it is not there yet.
+        """Read the language-model head from the model's own checkpoint, if it is not loaded yet.
 
-        Raises CheckpointError if the checkpoint has none that fits.
+        Raises CheckpointError if the checkpoint has no head of the right shape.
         """
         if self.llm.lm_head is not None:
             return
@@ -146,11 +146,11 @@ class MiniCPMOModel(PreTrainedModel):
             init.zeros_(module.in_proj_bias)
 
 
-def _alike(images: list[torch.Tensor], most: int) -> list[list[torch.Tensor]]:
-    """Neighbours of one shape together, up to `most`: a batch without padding needs no mask."""
+def _batches_of_one_size(images: list[torch.Tensor], max_size: int) -> list[list[torch.Tensor]]:
+    """Group neighbouring images of equal shape into batches of up to `max_size`, which need no padding and no mask."""
     batches: list[list[torch.Tensor]] = []
     for image in images:
-        if batches and len(batches[-1]) < most and batches[-1][0].shape == image.shape:
+        if batches and len(batches[-1]) < max_size and batches[-1][0].shape == image.shape:
             batches[-1].append(image)
         else:
             batches.append([image])

@@ -1,7 +1,7 @@
-"""MiniCPM-o's eyes: SigLIP over patch grids of any shape, and a resampler that makes a fixed number of tokens of each.
+"""MiniCPM-o's vision: SigLIP for images of any aspect ratio, and a resampler to a fixed number of tokens.
 
-Positions are NaViT's (arXiv 2307.06304) in the form of SigLIP-NaViT: where a patch lies, as a fraction of its image,
-picks one of the learned positions of a square grid. The resampler is a perceiver (arXiv 2204.14198) with sin-cos keys.
+Positions follow SigLIP-NaViT (arXiv 2307.06304): the relative position of a patch in its image selects one of the
+learned positions of a square grid. The resampler is a perceiver (arXiv 2204.14198) with sine-cosine keys.
 """
 
 from functools import lru_cache
@@ -11,13 +11,13 @@ from torch import nn
 from transformers import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipEncoder
 
-_RESAMPLER_HEAD = 128  # channels an attention head of the resampler
+_RESAMPLER_HEAD = 128  # channels per attention head of the resampler
 _RESAMPLER_EPS = 1e-6
-_LONGEST_PERIOD = 10_000  # of the sin-cos positions, divided by 2 pi
+_LONGEST_PERIOD = 10_000  # of the sine-cosine positions, divided by 2 pi
 
 
 class VisionTower(nn.Module):
-    """SigLIP without its pooling head. num_layers: of config.num_hidden_layers, those that are built."""
+    """SigLIP without its pooling head. num_layers: number of layers that are built, from the first."""
 
     def __init__(self, config: SiglipVisionConfig, num_layers: int):
         super().__init__()
@@ -27,12 +27,12 @@ class VisionTower(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(B, 3, rows * patch, columns * patch), normalised, to (B, rows * columns, hidden), row by row."""
+        """Encode normalised (B, 3, rows * patch, columns * patch) to (B, rows * columns, hidden), row by row."""
         return self.post_layernorm(self.encoder(self.embeddings(pixel_values)).last_hidden_state)
 
 
 class PatchEmbeddings(nn.Module):
-    """Patches to vectors, each with the learned position that is nearest to its place in the image."""
+    """Patch embeddings plus the learned position nearest to each patch's relative position."""
 
     def __init__(self, config: SiglipVisionConfig):
         super().__init__()
@@ -42,16 +42,16 @@ class PatchEmbeddings(nn.Module):
         self.position_embedding = nn.Embedding(self.side**2, config.hidden_size)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """As VisionTower's."""
+        """Shapes as in VisionTower."""
         patches = self.patch_embedding(pixel_values)
         positions = bucket_positions(*patches.shape[-2:], self.side).to(patches.device)
         return patches.flatten(2).transpose(1, 2) + self.position_embedding(positions)
 
 
 class Resampler(nn.Module):
-    """Learned queries read an image's patches.
+    """Learned queries that attend to an image's patches.
 
-    num_queries: tokens an image becomes. hidden_size: their width, a multiple of 128. vision_size: of the patches.
+    num_queries: tokens per image. hidden_size: their width, a multiple of 128. vision_size: width of the patches.
     """
 
     def __init__(self, num_queries: int, hidden_size: int, vision_size: int):
@@ -66,15 +66,15 @@ class Resampler(nn.Module):
         self.ln_post = nn.LayerNorm(hidden_size, eps=_RESAMPLER_EPS)
 
     def forward(self, patches: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-        """(B, rows * columns, vision_size) to (B, num_queries, hidden_size)."""
+        """Resample (B, rows * columns, vision_size) to (B, num_queries, hidden_size)."""
         values = self.ln_kv(self.kv_proj(patches))
-        places = sin_cos_positions(rows, columns, values.shape[-1]).to(values)
+        positions = sin_cos_positions(rows, columns, values.shape[-1]).to(values)
         query = self.ln_q(self.query).expand(len(values), -1, -1)
-        return self.ln_post(self.attn(query, values + places, values)) @ self.proj
+        return self.ln_post(self.attn(query, values + positions, values)) @ self.proj
 
 
 class CrossAttention(nn.Module):
-    """torch's MultiheadAttention in its own names of weights, of layers that can be quantised and offloaded."""
+    """torch.nn.MultiheadAttention with the same keys, built from layers that can be quantised and offloaded."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
@@ -83,24 +83,24 @@ class CrossAttention(nn.Module):
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """(B, Q, hidden_size), (B, K, hidden_size) and (B, K, hidden_size) to (B, Q, hidden_size)."""
+        """Attend from query (B, Q, hidden_size) to key and value (B, K, hidden_size); returns (B, Q, hidden_size)."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         projected = (
             nn.functional.linear(states, weight, bias).unflatten(2, (-1, _RESAMPLER_HEAD)).transpose(1, 2)
             for states, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
-        read = nn.functional.scaled_dot_product_attention(*projected)
-        return self.out_proj(read.transpose(1, 2).flatten(2))
+        attended = nn.functional.scaled_dot_product_attention(*projected)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
 @lru_cache(maxsize=64)
 def bucket_positions(rows: int, columns: int, side: int) -> torch.Tensor:
-    """(rows * columns,) indices into a learned grid of `side` x `side`, for patches row by row."""
+    """Indices (rows * columns,) into a learned grid of `side` x `side` positions, for patches row by row."""
     edges = torch.arange(1 / side, 1.0, 1 / side, dtype=torch.float32)
 
     def buckets(count):
-        # A fraction may fall exactly on an edge (33 patches' 11th on a third), where only the original's rounding,
-        # a step in single precision, gives the original's bucket.
+        # A fraction can be exactly at an edge (patch 11 of 33 at one third). There, only the original's rounding in
+        # single precision gives the original's bucket.
         step = 1 / torch.tensor(count, dtype=torch.int32)
         return torch.bucketize(torch.arange(0, 1 - 1e-6, step, dtype=torch.float32), edges, right=True)
 

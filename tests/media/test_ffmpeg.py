@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from x2i_app.media import CAPS, load_audio, load_video
-from x2i_app.media.remux import remux
+from x2i_app.media.ffmpeg import remux
 
 ONE_SECOND = replace(CAPS, child_seconds=1)
 

@@ -7,7 +7,7 @@ from media.tiny_whisper import ENGLISH, HISS, LOW, RATE, trained_checkpoint
 
 from x2i_app.encoders import load_encoder
 from x2i_app.errors import UnsupportedModalityError
-from x2i_app.media.speech import Transcriber
+from x2i_app.media.transcription import Transcriber
 from x2i_app.notes import SILENT_VIDEO
 from x2i_app.settings import ASSETS
 
@@ -41,7 +41,9 @@ def test_speech_alone_is_enough(encoder):
 
 @pytest.mark.parametrize("audio", [HISS, np.zeros(RATE, np.float32)], ids=["hiss", "silence"])
 def test_where_nobody_speaks_presets_that_hear_audios_are_named(encoder, audio):
-    with pytest.raises(UnsupportedModalityError, match=r"No speech was found.*presets that hear sounds: x2i-tiny"):
+    with pytest.raises(
+        UnsupportedModalityError, match=r"No speech was found.*presets that support any audio: x2i-tiny"
+    ):
         encoder.encode(prompt="draw it", audios=[(audio, RATE)])
 
 

@@ -33,7 +33,7 @@ from media.tiny_whisper import (
 from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import get_tokenizer
 
-from x2i_app.media.speech import Transcriber, Transcript
+from x2i_app.media.transcription import Transcriber, Transcript
 
 NOBODY = Transcript("", None, 1.0)
 
@@ -149,7 +149,7 @@ def test_loading_is_lazy_and_unloading_gives_back(checkpoint):
 
 
 def test_importing_and_choosing_is_cheap():
-    code = "import sys; from x2i_app.media.speech import Transcriber; Transcriber('small')"
+    code = "import sys; from x2i_app.media.transcription import Transcriber; Transcriber('small')"
     code += "; print(*{'torch', 'whisper', 'numba'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout.split(), run.stderr) == (0, [], "")

@@ -291,8 +291,8 @@ class X2IPipeline(DiffusionPipeline):
             )
         if (align_net.joint_dim, align_net.pooled_dim) != (flux.joint_attention_dim, flux.pooled_projection_dim):
             raise CheckpointError(
-                f"This AlignNet outputs embeddings of width {align_net.joint_dim} and {align_net.pooled_dim}, but "
-                f"the FLUX model expects {flux.joint_attention_dim} and {flux.pooled_projection_dim}; use matching parts."
+                f"This AlignNet outputs embeddings of width {align_net.joint_dim} and {align_net.pooled_dim}, but the "
+                f"FLUX model expects {flux.joint_attention_dim} and {flux.pooled_projection_dim}; use matching parts."
             )
         control, blocks = self.light_control and self.light_control.config, len(self.transformer.transformer_blocks)
         if control and (control.dim != self.transformer.inner_dim or control.num_blocks > blocks):

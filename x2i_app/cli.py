@@ -165,9 +165,9 @@ def _request(namespace: argparse.Namespace) -> GenerationRequest:
     given |= {"prompt": namespace.prompt, "history": read_history(namespace.history) if namespace.history else None}
     given = {field: value for field, value in given.items() if value is not None}
     loras = tuple(namespace.loras or ())
-    if namespace.from_image is None:
+    if namespace.from_picture is None:
         return GenerationRequest(**files, **given, loras=loras)
-    recipe = read_recipe(namespace.from_image)
+    recipe = read_recipe(namespace.from_picture)
     if recipe.preset and recipe.preset != namespace.preset:
         print(f"x2i: {recipe.preset} drew it; --preset {recipe.preset} would again.", file=sys.stderr)
     return replace(recipe.with_files(loras=loras, **files), **given)

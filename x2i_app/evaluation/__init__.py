@@ -1,1 +1,1 @@
-"""Judged by numbers: what a model draws from every kind of input, read by a classifier of the cartoon world."""
+"""Statistics that evaluations share. The judge of x2i-tiny's cartoon world is in `x2i_app.miniature.evaluation`."""

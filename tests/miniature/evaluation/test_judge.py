@@ -1,4 +1,4 @@
-"""The judge learns, and the bundled one has learnt: at least 99 % on renders that it has never seen."""
+"""The judge can be trained, and the bundled one reads at least 99 % of fresh renders correctly."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from x2i_app.errors import CheckpointError
-from x2i_app.miniature.evaluation.attributes import Seen, Tally, compare
+from x2i_app.miniature.evaluation.attributes import Reading, Tally, compare
 from x2i_app.miniature.evaluation.command import JUDGE
 from x2i_app.miniature.evaluation.judge import Judge
 from x2i_app.miniature.evaluation.judge_training import (
@@ -26,7 +26,7 @@ from x2i_app.miniature.world import Scene, Thing, draw_scene
 
 
 def fresh(count: int, split: str | None, seed: int = 8_001) -> ImagePool:
-    """Renders that no training has seen."""
+    """Renders on which nothing was trained."""
     drawn = [pool_image(index, split, seed) for index in range(count)]
     images = [draw_scene(scene, 128, moment, seed) for scene, moment, seed in drawn]
     return ImagePool([scene for scene, *_ in drawn], np.stack([np.asarray(image) for image in images]))
@@ -38,61 +38,61 @@ def judge() -> Judge:
 
 
 @pytest.mark.parametrize("split", [None, "test"], ids=["any pair", "held-out pairs"])
-def test_the_bundled_judge_reads_99_of_100_attributes_right(judge, split):
+def test_the_bundled_judge_is_99_percent_right(judge, split):
     found = accuracies(judge, fresh(300, split))
     assert list(found) == list(CONDITIONS)
     for condition, tally in found.items():
         assert min(tally.accuracy, *tally.by_attribute.values()) >= 0.99, condition
 
 
-def test_the_judge_looks_at_images_of_any_size(judge):
+def test_images_of_any_size(judge):
     pool = fresh(20, None)
     for size in (96, 256):
         drawn = to_tensor([draw_scene(scene, size, seed=index) for index, scene in enumerate(pool.scenes)])
         assert sum(map(compare, judge.read(drawn), pool.scenes), Tally()).accuracy >= 0.98
 
 
-def test_what_the_judge_reads_is_a_value(judge):
+def test_reading_one_image(judge):
     scene = Scene("rain", "sea", (Thing("boat", "yellow", "left", "small"), Thing("star", "white", "right")))
-    assert judge.read(to_tensor([draw_scene(scene, 128)])) == [Seen(scene.sky, scene.ground, scene.things)]
+    assert judge.read(to_tensor([draw_scene(scene, 128)])) == [Reading(scene.sky, scene.ground, scene.things)]
 
 
-def test_the_bundle_is_small():
+def test_the_bundled_judge_is_small():
     assert sum(file.stat().st_size for file in JUDGE.iterdir()) < 1_500_000
 
 
-def test_a_few_steps_of_real_training_lower_the_loss(tmp_path):
+def test_training_lowers_the_loss(tmp_path):
     torch.manual_seed(0)
     untrained = Judge()
     trained = train_judge(tmp_path, steps=16, images=250)
     batch = JudgeBatches(fresh(48, None), batch_size=48)[0]
     with torch.no_grad():
-        before, after = (float(sum(compute_loss(one, batch).values())) for one in (untrained, trained))
-    assert after < 0.8 * before
+        first, last = (float(sum(compute_loss(one, batch).values())) for one in (untrained, trained))
+    assert last < 0.8 * first
     assert train_judge(tmp_path, steps=16, images=250).state_dict()["trunk.0.weight"].isfinite().all(), "resumed"
 
 
-def test_batches_are_a_function_of_the_step_and_softened_images_keep_their_labels(judge):
+def test_training_batches(judge):
+    """A batch is a function of the step, and degraded, mirrored images fit their labels."""
     pool = fresh(64, None)
     batches = JudgeBatches(pool, batch_size=32)
     (images, wanted), (again, _), (others, _) = batches[3], batches[3], batches[4]
     assert torch.equal(images, again)
     assert not torch.equal(images, others)
     assert images.shape == (32, 3, 128, 128)
-    # Mirrored or not, who knows the world reads from the picture what the labels say.
-    read = torch.stack([batches[step][1] for step in range(6)]).flatten(0, 1)
-    seen = [found for step in range(6) for found in judge.read(batches[step][0])]
-    right = [labels([Scene(s.sky, s.ground, s.things)])[0].equal(row) for s, row in zip(seen, read, strict=True)]
+    wanteds = torch.stack([batches[step][1] for step in range(6)]).flatten(0, 1)
+    readings = [found for step in range(6) for found in judge.read(batches[step][0])]
+    right = [labels([Scene(r.sky, r.ground, r.things)])[0].equal(row) for r, row in zip(readings, wanteds, strict=True)]
     assert np.mean(right) > 0.95
     assert wanted.shape == (32, 11)
 
 
-def test_labels_of_a_scene_by_hand():
+def test_labels_of_a_scene():
     scene = Scene("night", "street", (Thing("tree", "blue", "left", "small"), Thing("house", "red", "right", "large")))
     assert labels([scene]).tolist() == [[1, 4, 1, 12, 0, 4, -100, 0, 0, -100, 1]]
 
 
-def test_blur_is_gaussian_and_each_image_has_its_own():
+def test_blur_is_gaussian():
     image = torch.zeros(2, 3, 41, 41)
     image[:, :, 20, 20] = 1.0
     soft = blur(image, torch.tensor([0.0, 1.2]))
@@ -103,14 +103,14 @@ def test_blur_is_gaussian_and_each_image_has_its_own():
     assert float((across * offsets**2).sum()) ** 0.5 == pytest.approx(1.2, abs=0.02)
 
 
-def test_saving_and_loading_again_reads_the_same(judge, tmp_path):
+def test_saving_and_loading(judge, tmp_path):
     judge.save(tmp_path)
     images = to_tensor(fresh(8, None).images)
     assert Judge.load(tmp_path).read(images) == judge.read(images)
 
 
 @pytest.mark.parametrize("damage", ["config", "width", "weights", "key"])
-def test_a_folder_that_is_no_judge_is_refused_by_name(judge, tmp_path, damage):
+def test_a_damaged_folder_is_refused(judge, tmp_path, damage):
     judge.save(tmp_path)
     if damage == "config":
         (tmp_path / "config.json").write_text("{}x", encoding="utf-8")
@@ -125,7 +125,7 @@ def test_a_folder_that_is_no_judge_is_refused_by_name(judge, tmp_path, damage):
         Judge.load(tmp_path)
 
 
-def test_the_command_needs_a_folder(capsys):
+def test_the_command_needs_an_output(capsys):
     with pytest.raises(SystemExit):
         main([])
     assert "--output" in capsys.readouterr().err
@@ -133,14 +133,20 @@ def test_the_command_needs_a_folder(capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--steps", "0"], "--steps is 0"), (["--pictures", "-5"], "--pictures is -5"), ([], "no readable config.json")],
+    [
+        (["--steps", "0"], "--steps is 0"),
+        (["--images", "-5"], "--images is -5"),
+        (["--pictures", "0"], "--images is 0"),
+        ([], "no readable config.json"),
+    ],
     ids=" ".join,
 )
-def test_the_command_refuses_what_it_cannot_do_and_leaves_other_models_alone(tmp_path, capsys, arguments, said):
+def test_the_command_refuses_bad_input(tmp_path, capsys, arguments, said):
+    """It also never overwrites another model's folder."""
     (tmp_path / "config.json").write_text('{"model_type": "another"}')
     with pytest.raises(SystemExit) as stopped:
         main([*arguments, "--output", str(tmp_path), "--work", str(tmp_path / "work")])
-    (line,) = capsys.readouterr().err.splitlines()
+    (message,) = capsys.readouterr().err.splitlines()
     assert stopped.value.code == 2
-    assert said in line
+    assert said in message
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

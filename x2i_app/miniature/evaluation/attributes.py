@@ -1,20 +1,21 @@
-"""What can be seen in a picture, and how much of it is as it was wanted."""
+"""The attributes of a scene, and how many of them an image shows correctly."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from x2i_app.evaluation.interval import interval
 from x2i_app.miniature.world import PLACES, VOICED_KINDS, Heard, Scene, Thing
 
 ATTRIBUTES = ("sky", "ground", "kind", "colour", "size")
-NOTHING = "nothing"  # the kind that a free place has
+NOTHING = "nothing"  # the kind at a free place
 
-# An attribute of a picture by its name and where it is: a place, or None for the sky and the ground.
+# One attribute: its name, and its place, which is None for the sky and the ground.
 Key = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a picture shows. Unlike a Scene it may have no thing at all; things are kept from left to right."""
+class Reading:
+    """What the judge reads from an image. Unlike a Scene it may have no things; they are kept from left to right."""
 
     sky: str
     ground: str
@@ -23,7 +24,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many attributes of each kind were right, of how many."""
+    """For each kind of attribute, how many were right and how many there were."""
 
     right: Mapping[str, int] = field(default_factory=dict)
     total: Mapping[str, int] = field(default_factory=dict)
@@ -32,10 +33,15 @@ class Tally:
         return Tally(*(_sum(getattr(self, name), getattr(other, name)) for name in ("right", "total")))
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """The number of right attributes and the number of attributes, all kinds together."""
+        return sum(self.right.values()), sum(self.total.values())
+
+    @property
     def accuracy(self) -> float:
-        """Share of all attributes that were right, 0 to 1; 1 where there were none."""
-        count = sum(self.total.values())
-        return sum(self.right.values()) / count if count else 1.0
+        """Share of all attributes that were right, 0 to 1; 1 without attributes."""
+        right, total = self.counts
+        return right / total if total else 1.0
 
     @property
     def by_attribute(self) -> dict[str, float]:
@@ -43,8 +49,13 @@ class Tally:
         return {name: self.right[name] / self.total[name] for name in ATTRIBUTES if self.total.get(name)}
 
 
-def attributes(scene: Scene | Seen) -> dict[Key, str]:
-    """Sky, ground, the kind at every place ("nothing" where it is free), and colour and size of every thing."""
+def tally_interval(tallies: Sequence[Tally]) -> tuple[float, float] | None:
+    """The 95 % interval of the accuracy of all tallies, of one image each; None without attributes."""
+    return interval([tally.counts for tally in tallies])
+
+
+def attributes(scene: Scene | Reading) -> dict[Key, str]:
+    """Sky, ground, the kind at every place ("nothing" at a free one), and colour and size of every thing."""
     found: dict[Key, str] = {("sky", None): scene.sky, ("ground", None): scene.ground}
     found |= {("kind", place): NOTHING for place in PLACES}
     for thing in scene.things:
@@ -52,23 +63,24 @@ def attributes(scene: Scene | Seen) -> dict[Key, str]:
     return found
 
 
-def compare(seen: Seen, wanted: Scene | Heard, keys: Collection[Key] | None = None) -> Tally:
-    """The attributes of a picture that are as wanted.
+def compare(reading: Reading, wanted: Scene | Heard, keys: Collection[Key] | None = None) -> Tally:
+    """How many of the wanted attributes an image shows.
 
-    A wanted thing that is missing has all of its attributes wrong; a thing where nothing was wanted is one wrong kind.
-    keys: count only these attributes of a wanted scene.
-    wanted: of a sound only what it tells counts, its sky, its ground, and its voiced kinds, wherever they stand. A
-    voiced kind that is drawn but was not heard is one wrong kind; silent kinds a sound neither tells nor denies.
+    If a wanted thing is missing, all of its attributes are wrong. A thing at a place that should be free is one wrong
+    kind. keys: count only these attributes of a wanted scene.
+
+    For a wanted audio (Heard) only what can be heard counts: sky, ground, and the kinds with a voice, at any place. A
+    kind with a voice that is drawn but was not heard is one wrong kind; silent kinds do not count.
     """
     if isinstance(wanted, Heard):
-        return _compare_heard(seen, wanted)
-    have, want = attributes(seen), attributes(wanted)
-    return _count((key[0], have.get(key) == value) for key, value in want.items() if keys is None or key in keys)
+        return _compare_heard(reading, wanted)
+    found, expected = attributes(reading), attributes(wanted)
+    return _count((key[0], found.get(key) == value) for key, value in expected.items() if keys is None or key in keys)
 
 
-def _compare_heard(seen, heard):
-    drawn = {thing.kind for thing in seen.things if thing.kind in VOICED_KINDS}
-    checks = [("sky", seen.sky == heard.sky), ("ground", seen.ground == heard.ground)]
+def _compare_heard(reading, heard):
+    drawn = {thing.kind for thing in reading.things if thing.kind in VOICED_KINDS}
+    checks = [("sky", reading.sky == heard.sky), ("ground", reading.ground == heard.ground)]
     checks += [("kind", kind in drawn and kind in heard.kinds) for kind in drawn | set(heard.kinds)]
     return _count(checks)
 

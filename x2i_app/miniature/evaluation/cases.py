@@ -1,7 +1,7 @@
-"""What the evaluation asks: for each kind of input the same fresh scenes, said, drawn, filmed, played or changed.
+"""The inputs of the evaluation: for each kind of input, conversations about the same fresh scenes.
 
-The kinds are those of `miniature/conversations.py`, which the MLLM trains on; here their randomness comes from seeds
-that training never uses, and every third scene has a pair of kind and colour that training never shows.
+The kinds of input are those of `miniature/conversations.py`, on which the MLLM is trained. Here the seeds are ones that
+training never uses, and every third scene has a pair of kind and colour that training never shows.
 """
 
 import random
@@ -20,7 +20,7 @@ from x2i_app.miniature.world import HELD_OUT, Heard, Scene, audio, draw_scene, s
 from x2i_app.request import Turn
 from x2i_app.specs import Modality
 
-SCENES = 500  # what the goals are about
+SCENES = 500  # the goals hold for this many
 _HELD_OUT_EVERY = 3
 _IMAGE_SIZE, _VIDEO_SIZE = 256, 128  # pixels
 _VIDEO_SECONDS, _VIDEO_FPS = 4, 2
@@ -29,11 +29,12 @@ _AUDIO_SECONDS, _AUDIO_RATE = 4.0, 16_000
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of input. title: for people. make: its conversation, of a source of scenes and a generator.
+    """One kind of input.
 
-    factor: the share of the teacher's accuracy that is the goal: for English the paper's "less than 1 %", for
-    the rest our own choice. modalities: what an MLLM
-    must take. is_edit: whether words or a sound change something that is shown, so that the rest must stay.
+    title: its name in tables. make: makes a conversation from a source of scenes and a random generator.
+    factor: the goal, as a share of the teacher's accuracy: for English the paper's "less than 1 %" loss, for other
+    inputs this project's choice. modalities: what the MLLM must accept. is_edit: whether the input changes a scene that
+    it shows, so that the rest of that scene must stay.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Case:
-    """One conversation to be judged. index: its number, which also seeds the noise that its picture begins with."""
+    """One conversation to judge. index: its number, which also gives the seed of its image."""
 
     index: int
     dialogue: Dialogue
@@ -54,7 +55,7 @@ class Case:
 
     @property
     def wanted(self) -> Scene | Heard:
-        """What the picture must show; of a sound alone only what it tells."""
+        """What the image must show; for an input that is only audio, what can be heard."""
         last = self.dialogue[-1]
         if not last.words and all(shown.kind == "sound" for shown in last.shown):
             return sounding(last.shown[0].scene)
@@ -62,36 +63,36 @@ class Case:
 
     @property
     def answer(self) -> str:
-        """The canonical sentence that the MLLM should say."""
+        """The canonical sentence that the MLLM should answer."""
         return self.dialogue[-1].answer
 
     @property
     def shown(self) -> Scene | None:
-        """The scene that is to be changed; None where nothing is."""
+        """The scene that an edit changes; None if the case is no edit."""
         if not self.is_edit:
             return None
         return self.dialogue[-2].wanted if len(self.dialogue) > 1 else self.dialogue[-1].shown[0].scene
 
     @property
     def unchanged(self) -> frozenset[Key]:
-        """The attributes that an edit leaves as they were shown."""
+        """The attributes that an edit does not change."""
         if self.shown is None:
             return frozenset()
-        before = attributes(self.shown)
-        return frozenset(key for key, value in attributes(self.wanted).items() if before.get(key) == value)
+        original = attributes(self.shown)
+        return frozenset(key for key, value in attributes(self.wanted).items() if original.get(key) == value)
 
     @property
     def untrained(self) -> frozenset[Key]:
-        """Kind and colour of every wanted thing whose pair never occurs in training."""
+        """Kind and colour of every wanted thing whose pair of the two never occurs in training."""
         if isinstance(self.wanted, Heard):
             return frozenset()
         places = [thing.place for thing in self.wanted.things if (thing.kind, thing.colour) in HELD_OUT]
         return frozenset((name, place) for name in ("kind", "colour") for place in places)
 
     def turns(self) -> list[Turn]:
-        """The conversation as `X2IPipeline.encode` takes it: PIL pictures, films and sounds as arrays with their rates.
+        """The conversation as `X2IPipeline.encode` takes it: PIL images, and videos and audios as arrays with rates.
 
-        Earlier turns have no answers yet: they are what the MLLM under test will say.
+        Earlier turns have no answers yet: the MLLM under test will give them.
         """
         return [
             Turn(
@@ -122,27 +123,37 @@ ROWS: dict[str, Row] = {
         _language("fr", "French"),
         _language("ja", "Japanese"),
         _language("vi", "Vietnamese"),
-        Row("picture", "picture", 0.97, conversations.image, ("image",)),
-        Row("pictures", "several pictures", 0.95, conversations.images, ("image",)),
-        Row("film", "film", 0.95, conversations.video, ("video",)),
-        Row("sound", "sound", 0.95, conversations.audio, ("audio",)),
+        Row("image", "image", 0.97, conversations.image, ("image",)),
+        Row("images", "several images", 0.95, conversations.images, ("image",)),
+        Row("video", "video", 0.95, conversations.video, ("video",)),
+        Row("audio", "audio", 0.95, conversations.audio, ("audio",)),
         Row("screenshot", "screenshot of text", 0.95, conversations.typed, ("image",)),
-        _mix("instruction", "picture + instruction", conversations.instruction, "text", "image"),
-        _mix("picture+sound", "picture + sound", conversations.image_and_audio, "image", "audio"),
-        _mix("film+text", "film + text", conversations.video_and_words, "text", "video"),
-        _mix("picture+text+sound", "picture + text + sound", image_audio_and_words, "text", "image", "audio"),
+        _mix("instruction", "image + instruction", conversations.instruction, "text", "image"),
+        _mix("image+audio", "image + audio", conversations.image_and_audio, "image", "audio"),
+        _mix("video+text", "video + text", conversations.video_and_words, "text", "video"),
+        _mix("image+text+audio", "image + text + audio", image_audio_and_words, "text", "image", "audio"),
         _mix("dialogue", "dialogue of three turns", conversations.dialogue, "text", "image"),
     )
+}
+_FORMER_NAMES = {
+    "picture": "image",
+    "pictures": "images",
+    "film": "video",
+    "sound": "audio",
+    "picture+sound": "image+audio",
+    "film+text": "video+text",
+    "picture+text+sound": "image+text+audio",
 }
 
 
 def cases(row: Row, count: int = SCENES) -> list[Case]:
-    """The first `count` conversations of a kind, always the same. Rows that begin with a scene share that scene."""
+    """The first `count` conversations of a row, always the same. Case i of every row begins with the same scene."""
     return [Case(index, _dialogue(row, index), row.is_edit) for index in range(count)]
 
 
 def find_rows(names: Sequence[str]) -> list[Row]:
-    """Rows by name, in the order of ROWS; all for no name. Raises InvalidRequestError for a name that is none."""
+    """Rows by name, in the order of ROWS; all rows for no names. Raises InvalidRequestError for an unknown name."""
+    names = [_FORMER_NAMES.get(name, name) for name in names]
     for name in names:
         if name not in ROWS:
             raise InvalidRequestError(f"There is no row called {name[:80]!r}; choose from {', '.join(ROWS)}.")
@@ -159,7 +170,7 @@ def _media(shown: Sequence[Shown], modality: Modality) -> tuple[Any, ...]:
 
 
 def render(medium: Shown) -> Any:
-    """A recipe as a medium: a PIL picture, (frames (T, H, W, 3) uint8, frames/s), or (samples (N,) float32, Hz)."""
+    """The medium of a recipe: a PIL image, (frames (T, H, W, 3) uint8, frames/s) or (samples (N,) float32, Hz)."""
     if medium.kind == "screenshot":
         return screenshot(medium.text, _IMAGE_SIZE, medium.seed)
     if medium.kind == "picture":

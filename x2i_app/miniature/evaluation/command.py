@@ -1,4 +1,4 @@
-"""What `python -m x2i_app evaluate` does: checks what was asked, loads the models, evaluates, prints the table."""
+"""`python -m x2i_app evaluate`: check the options, load the models, evaluate, print the table."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, Range, validate_integer
 from x2i_app.loading import load_pipeline
 from x2i_app.miniature.evaluation.cases import find_rows
+from x2i_app.miniature.evaluation.evaluate import Models, evaluate
 from x2i_app.miniature.evaluation.judge import Judge
-from x2i_app.miniature.evaluation.report import Models, evaluate
 from x2i_app.miniature.evaluation.sampling import Sampling
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import PRESETS, known_flux
@@ -19,16 +19,16 @@ from x2i_app.training.teacher import TeacherText
 
 JUDGE = ASSETS / "judge"
 SCENES_RANGE = Range(1, 100_000)
-_RESOLUTION, _STEPS = 1024, 4  # of a FLUX model that the registry does not know
-_TEXT_LENGTH = 512  # the longest that FLUX.1 reads
+_RESOLUTION, _STEPS = 1024, 4  # for FLUX models that are not in the registry
+_TEXT_LENGTH = 512  # tokens: the most that FLUX.1 reads
 _TEXT_ENCODERS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
 
 def run(settings: Settings, output: Path, scenes: float, rows: str, steps: float | None) -> None:
-    """Evaluate the model of `settings` and write into the folder `output`; numbers may come as they were typed.
+    """Evaluate the model of `settings` and write a report to the folder `output`.
 
-    rows: names with commas between them; empty for all. steps: None takes the FLUX model's own.
-    Raises X2IError's kinds.
+    scenes, steps: numbers, or strings as the user typed them; without steps, the FLUX model's default is used.
+    rows: names separated by commas; empty for all. Raises X2IError.
     """
     # 1. Check
     scenes = validate_integer("scenes", scenes, SCENES_RANGE)
@@ -39,7 +39,7 @@ def run(settings: Settings, output: Path, scenes: float, rows: str, steps: float
         steps = flux.num_inference_steps if flux else _STEPS
     steps = validate_integer("steps", steps, LIMITS.num_inference_steps)
     if not next(path for path in (output, *output.absolute().parents) if path.exists()).is_dir():
-        raise InvalidRequestError(f"--output {str(output)!r} is, or lies below, a file; give the name of a folder.")
+        raise InvalidRequestError(f"--output {str(output)!r} is a file or lies below one; choose a folder.")
     # 2. Load
     pipeline = load_pipeline(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
     directory = ASSETS / flux.directory if flux and flux.directory else Path(name)
@@ -49,11 +49,11 @@ def run(settings: Settings, output: Path, scenes: float, rows: str, steps: float
     results = evaluate(models, output, preset=settings.preset, scenes=scenes, rows=chosen, sampling=sampling)
     console = Console()
     console.print(results.as_table(console.width))
-    console.print(f"Written to {output}: report.json, report.md, contact-sheet.png")
+    console.print(f"Wrote report.json, report.md and contact-sheet.png to {output}")
 
 
 def load_models(pipeline: X2IPipeline, flux_directory: Path) -> Models:
-    """The pipeline with its judge, and with its teacher where text encoders lie beside the FLUX model."""
+    """The pipeline with its judge, and with its teacher if the FLUX model's folder also has its text encoders."""
     judge = Judge.load(JUDGE)
     if not all((flux_directory / name).is_dir() for name in _TEXT_ENCODERS):
         return Models(pipeline, None, judge)

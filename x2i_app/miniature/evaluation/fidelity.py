@@ -1,11 +1,11 @@
-"""What LightControl is good for: pictures changed by an instruction, drawn with it and without, from the same noise.
+"""Measure what LightControl keeps: images edited by an instruction, with and without it, from the same noise.
 
 python -m x2i_app.miniature.evaluation.fidelity [--scenes 200] [--strength 1] [--output artifacts/fidelity]
 
-Judged are the attributes that the instruction changes, those that it leaves alone, and the pixels that it leaves alone:
-their peak signal-to-noise ratio to the world's own drawing of the edited scene. Each share comes with its 95 % interval
-(see `interval`), the ratio with its standard error. Every third scene has a pair of kind and colour that training never
-showed.
+Three numbers: the share of attributes that the instruction asks to change and that changed, the share of the other
+attributes that stayed, and, for the pixels outside the edit, the peak signal-to-noise ratio to the render of the edited
+scene. Shares come with their 95 % interval, the ratio with its standard error. Every third scene has a pair of kind and
+colour that training never shows.
 """
 
 import argparse
@@ -24,12 +24,11 @@ from x2i_app.errors import X2IError
 from x2i_app.limits import LIMITS, validate_integer, validate_number
 from x2i_app.loading import load_pipeline
 from x2i_app.loading.report import table
-from x2i_app.miniature.evaluation.attributes import Tally, attributes, compare
+from x2i_app.miniature.evaluation.attributes import Tally, attributes, compare, tally_interval
 from x2i_app.miniature.evaluation.cases import ROWS, Case, cases
 from x2i_app.miniature.evaluation.command import SCENES_RANGE, load_models
-from x2i_app.miniature.evaluation.interval import interval
+from x2i_app.miniature.evaluation.evaluate import Models
 from x2i_app.miniature.evaluation.judge import Judge
-from x2i_app.miniature.evaluation.report import Models
 from x2i_app.miniature.evaluation.results import show_interval
 from x2i_app.miniature.evaluation.sampling import FIRST_SEED, encode, teach
 from x2i_app.miniature.pixels import to_tensor
@@ -38,18 +37,19 @@ from x2i_app.pipeline import Conditioning
 from x2i_app.settings import ASSETS
 
 _SIZE = 128
-_SAME = 3  # of 255: drawings that differ by no more are the same there
-_MARGIN = 9  # pixels, odd: what is so near to an edit counts to it, as antialiasing and ripples reach out
-_LEAST = 1 / 12  # mean square of what rounding to 8 bits takes: equal pictures have 58.9 dB, not infinity
+_SAME = 3  # of 255: pixels of two renders that differ by at most this are equal
+_MARGIN = 9  # pixels, odd: the neighbourhood of an edit that belongs to it, because of antialiasing and ripples
+_LEAST = 1 / 12  # mean square error of rounding to 8 bits: equal images have 58.9 dB, not infinity
 _STEPS = 8
-_SHOWN = 8  # rows of the sheet
+_SHEET_ROWS = 8
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How one way of drawing edits went. asked, kept: of each picture. ratios: of each outside of its edit, in dB;
+    """The result for one strength of LightControl.
 
-    of those that leave enough.
+    asked, kept: for each image, the tally of the attributes that should change and of those that should stay.
+    ratios: PSNR in dB of the pixels outside the edit, for images in which enough of them are left.
     """
 
     title: str
@@ -58,20 +58,20 @@ class Fidelity:
     ratios: Sequence[float]
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON; shares from 0 to 1; None for the ratio, or its standard error, where too few have one."""
+        """All numbers, ready for JSON; shares from 0 to 1; None if too few images have a ratio."""
         count = len(self.ratios)
         return {
             "title": self.title,
             "asked": sum(self.asked, Tally()).accuracy,
-            "asked_interval_95": interval(self.asked),
+            "asked_interval_95": tally_interval(self.asked),
             "kept": sum(self.kept, Tally()).accuracy,
-            "kept_interval_95": interval(self.kept),
+            "kept_interval_95": tally_interval(self.kept),
             "psnr_db": float(np.mean(self.ratios)) if count else None,
             "psnr_standard_error_db": float(np.std(self.ratios, ddof=1) / count**0.5) if count > 1 else None,
         }
 
     def as_cells(self) -> tuple[str, ...]:
-        """A row of the table."""
+        """The numbers as a row of the table."""
         found = self.as_dict()
         shares = (
             text
@@ -82,12 +82,12 @@ class Fidelity:
         return (self.title, *shares, *("" if each is None else f"{each:.1f}" for each in (ratio, error)))
 
 
-_HEADINGS = ("drawn with", "asked", "95% within", "kept", "95% within", "dB outside", "+-")
+_HEADINGS = ("generated with", "asked", "95% within", "kept", "95% within", "dB outside", "+-")
 
 
 @dataclass(frozen=True)
 class Edited:
-    """A case with what is shown, what should come out, and where the two are the same, (H, W) of bool."""
+    """A case with its source image, the wanted result, and a mask (H, W) of the pixels in which they are equal."""
 
     case: Case
     source: Image.Image
@@ -103,7 +103,7 @@ class Edited:
         return cls(case, source, target, np.asarray(near) == 0)
 
     def psnr(self, image: Image.Image) -> float | None:
-        """Of the pixels that stay; None where hardly any do, as when the sky changes."""
+        """PSNR in dB of the pixels outside the edit; None if these are less than 5 %, as when the sky changes."""
         if self.same.mean() < 0.05:
             return None
         error = (np.asarray(image, float) - np.asarray(self.target, float))[self.same]
@@ -113,44 +113,45 @@ class Edited:
 def measure(
     models: Models, scenes: int, strengths: Sequence[float], *, by_teacher: bool = False
 ) -> tuple[list[Fidelity], Image.Image]:
-    """Each strength of LightControl over the same cases, and a sheet: shown, drawn at each strength, wanted.
+    """Results for each strength of LightControl over the same cases, and a sheet: source, each strength, wanted.
 
-    by_teacher: the transformer reads T5's and CLIP's words for the wanted scene, not the MLLM's, which may mistake it.
+    by_teacher: use T5's and CLIP's embeddings of the wanted scene instead of the MLLM's, which may misread the input.
     """
     pipeline = models.pipeline
-    edited = [Edited.of(case) for case in cases(ROWS["instruction"], scenes)]
+    edits = [Edited.of(case) for case in cases(ROWS["instruction"], scenes)]
     if by_teacher:
-        embeds = teach(models.teacher, [one.case.answer for one in edited], models.text_length)
+        embeds = teach(models.teacher, [edit.case.answer for edit in edits], models.text_length)
     else:
-        embeds = [found for found, _ in encode(pipeline, [one.case for one in edited], lambda count: None)]
-    results, columns = [], [[one.source for one in edited[:_SHOWN]]]
+        embeds = [found for found, _ in encode(pipeline, [edit.case for edit in edits], lambda count: None)]
+    results, columns = [], [[edit.source for edit in edits[:_SHEET_ROWS]]]
     for strength in strengths:
         drawn = []
-        for one, conditioning in zip(tqdm(edited, desc=f"strength {strength:g}"), embeds, strict=True):
+        for edit, conditioning in zip(tqdm(edits, desc=f"strength {strength:g}"), embeds, strict=True):
             output = pipeline(
                 conditioning=Conditioning(*conditioning),
-                control_image=one.source,
+                control_image=edit.source,
                 control_strength=strength,
                 width=_SIZE,
                 height=_SIZE,
                 num_inference_steps=_STEPS,
-                generator=torch.Generator().manual_seed(FIRST_SEED + one.case.index),
+                generator=torch.Generator().manual_seed(FIRST_SEED + edit.case.index),
             )
             drawn.append(output.images[0])
-        results.append(judge(models.judge, f"LightControl {strength:g}", edited, drawn))
-        columns.append(drawn[:_SHOWN])
-    columns.append([one.target for one in edited[:_SHOWN]])
+        results.append(judge(models.judge, f"LightControl {strength:g}", edits, drawn))
+        columns.append(drawn[:_SHEET_ROWS])
+    columns.append([edit.target for edit in edits[:_SHEET_ROWS]])
     return results, _sheet(columns)
 
 
-def judge(reader: Judge, title: str, edited: Sequence[Edited], drawn: Sequence[Image.Image]) -> Fidelity:
-    """Pictures of 128 x 128, one of each edit, as the judge reads them, and their pixels."""
-    pairs = list(zip(edited, reader.read(to_tensor(drawn)), strict=True))
+def judge(reader: Judge, title: str, edits: Sequence[Edited], drawn: Sequence[Image.Image]) -> Fidelity:
+    """Judge images of 128 x 128 pixels, one for each edit."""
+    pairs = list(zip(edits, reader.read(to_tensor(drawn)), strict=True))
     asked = [
-        compare(seen, one.case.wanted, attributes(one.case.wanted).keys() - one.case.unchanged) for one, seen in pairs
+        compare(reading, edit.case.wanted, attributes(edit.case.wanted).keys() - edit.case.unchanged)
+        for edit, reading in pairs
     ]
-    kept = [compare(seen, one.case.wanted, one.case.unchanged) for one, seen in pairs]
-    ratios = [one.psnr(image) for one, image in zip(edited, drawn, strict=True)]
+    kept = [compare(reading, edit.case.wanted, edit.case.unchanged) for edit, reading in pairs]
+    ratios = [edit.psnr(image) for edit, image in zip(edits, drawn, strict=True)]
     return Fidelity(title, asked, kept, [ratio for ratio in ratios if ratio is not None])
 
 
@@ -167,11 +168,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m x2i_app.miniature.evaluation.fidelity", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--light-control", type=Path, help="another than the bundled one")
-    parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--strength", type=float, action="append", help="to compare with 0; may be repeated")
-    parser.add_argument("--by-teacher", action="store_true", help="read T5's and CLIP's words instead of the MLLM's")
-    parser.add_argument("--output", type=Path, default=Path("artifacts/fidelity"))
+    parser.add_argument("--light-control", type=Path, help="folder or file of a LightControl (the bundled one)")
+    parser.add_argument("--scenes", type=int, default=200, help="images for each strength (200)")
+    parser.add_argument(
+        "--strength", type=float, action="append", help="strength to compare with 0 (1.0); may be repeated"
+    )
+    parser.add_argument(
+        "--by-teacher", action="store_true", help="use T5's and CLIP's embeddings instead of the MLLM's"
+    )
+    parser.add_argument("--output", type=Path, default=Path("artifacts/fidelity"), help="folder for the results")
     options = parser.parse_args(arguments)
     strengths = [0.0, *(options.strength or [1.0])]
     try:
@@ -183,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except X2IError as error:
         parser.exit(2, f"x2i: {error}\n")
     except OSError as error:
-        parser.exit(2, f"x2i: --output {str(options.output)!r} cannot be made ({error.strerror}).\n")
+        parser.exit(2, f"x2i: --output {str(options.output)!r} cannot be created ({error.strerror}).\n")
     pipeline.set_progress_bar_config(disable=True)
     models = load_models(pipeline, ASSETS / "x2i-tiny")
     results, sheet = measure(models, options.scenes, strengths, by_teacher=options.by_teacher)

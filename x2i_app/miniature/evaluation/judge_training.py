@@ -1,4 +1,4 @@
-"""How the judge learns: renders of the cartoon world, made as soft and as noisy as pictures from a VAE may be."""
+"""Train the judge on renders of the cartoon world that are blurred and noisy, as images from a VAE may be."""
 
 import argparse
 from collections.abc import Sequence
@@ -19,23 +19,23 @@ from x2i_app.miniature.pool import ImagePool, image_pool
 from x2i_app.miniature.world import COLOURS, GROUNDS, PLACES, SIZES, SKIES, Scene
 from x2i_app.training.loop import LoopOptions, train
 
-POOL_SEED = 7_001  # nobody else's, so that the judge has never seen a picture of the evaluation
+POOL_SEED = 7_001  # used nowhere else, so that no render of the evaluation is trained on
 FRESH_SEED = 7_002
 STEPS = 2000
 BATCH_SIZE = 64
 _STEPS, _IMAGES = Range(1, 1_000_000), Range(1, 1_000_000)
 
-_IGNORED = -100  # cross_entropy's word for "no answer here": the colour of nothing
-_RADIUS = 5  # pixels of the blurring kernel to each side
-_BLUR, _NOISE = 1.6, 0.07  # strongest sigma in training: pixels, and of values in [-1, 1]
+_IGNORED = -100  # cross_entropy's label for "does not count": a free place has no colour and no size
+_RADIUS = 5  # pixels: half the width of the blurring kernel
+_BLUR, _NOISE = 1.6, 0.07  # largest sigma in training: in pixels, and for values in [-1, 1]
 
-# What the judge must withstand: sigma of a blur in pixels, sigma of noise on values in [-1, 1].
+# The judge must read images with a blur of this sigma (pixels) and noise of this sigma (for values in [-1, 1]).
 CONDITIONS = {"clean": (0.0, 0.0), "blurred": (1.2, 0.0), "noisy": (0.0, 0.05), "blurred and noisy": (1.2, 0.05)}
 
 
 @dataclass(frozen=True)
 class JudgeBatches(Dataset):
-    """Softened pictures (B, 3, H, W) of a pool and their labels (B, 11), as a function of the step."""
+    """Degraded images (B, 3, H, W) of a pool and their labels (B, 11); a function of the step."""
 
     pool: ImagePool
     batch_size: int = BATCH_SIZE
@@ -46,9 +46,9 @@ class JudgeBatches(Dataset):
         chosen = rng.integers(len(self.pool.scenes), size=self.batch_size)
         images = to_tensor(self.pool.images[chosen])
         wanted = labels([self.pool.scenes[index] for index in chosen])
-        if rng.random() < 0.5:  # a mirrored world is as good a world
+        if rng.random() < 0.5:  # a mirrored scene is a valid scene
             images, wanted = images.flip(-1), _mirrored(wanted)
-        return _worn(images, rng), wanted
+        return _degraded(images, rng), wanted
 
 
 def labels(scenes: Sequence[Scene]) -> torch.Tensor:
@@ -57,7 +57,7 @@ def labels(scenes: Sequence[Scene]) -> torch.Tensor:
 
 
 def compute_loss(judge: Judge, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Cross-entropy of every attribute; colour and size count only where there is a thing."""
+    """Cross-entropy of every attribute; colour and size count only at places with a thing."""
     images, wanted = batch
     logits = judge(images)
     sky, ground, things = wanted[:, 0], wanted[:, 1], wanted[:, 2:].unflatten(1, (3, len(PLACES)))
@@ -72,7 +72,7 @@ def compute_loss(judge: Judge, batch: tuple[torch.Tensor, torch.Tensor]) -> dict
 
 
 def blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """Gaussian blur of pictures (B, 3, H, W), each with its own sigma (B,) in pixels; 0 leaves it as it is."""
+    """Blur images (B, 3, H, W), each with its own Gaussian sigma (B,) in pixels; 0 changes nothing."""
     offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float32)
     kernels = torch.exp(-0.5 * (offsets / sigma.clamp(min=0.05)[:, None]) ** 2)
     kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)[:, None]
@@ -82,7 +82,7 @@ def blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 
 def accuracies(judge: Judge, pool: ImagePool) -> dict[str, Tally]:
-    """What the judge reads right of a pool's pictures, under each of CONDITIONS."""
+    """How much of a pool's images the judge reads correctly under each of CONDITIONS."""
     rng = torch.Generator().manual_seed(0)
     found = {}
     for name, (sigma, noise) in CONDITIONS.items():
@@ -96,7 +96,7 @@ def accuracies(judge: Judge, pool: ImagePool) -> dict[str, Tally]:
 
 
 def train_judge(work: Path, steps: int = STEPS, images: int = 20_000) -> Judge:
-    """A judge trained on `pictures` renders of any pair; a killed run goes on where it was in the folder `work`."""
+    """Train a judge on `images` renders, held-out pairs included; a run that was stopped resumes from folder `work`."""
     torch.manual_seed(0)
     judge = Judge()
     pool = image_pool(work / "pool", images, split=None, seed=POOL_SEED)
@@ -108,22 +108,23 @@ def train_judge(work: Path, steps: int = STEPS, images: int = 20_000) -> Judge:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Entry point of the command."""
     parser = argparse.ArgumentParser(prog="python -m x2i_app.miniature.evaluation.judge", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder for the weights")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"of {BATCH_SIZE} pictures")
-    parser.add_argument("--pictures", type=int, default=20_000, help="how many to draw and learn from")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps of {BATCH_SIZE} images ({STEPS})")
+    parser.add_argument("--images", type=int, default=20_000, help="renders to train on (20000)")
+    parser.add_argument("--pictures", type=int, dest="images", help=argparse.SUPPRESS)  # the flag's former name
     parser.add_argument("--work", type=Path, default=Path("runs/judge"), help="folder for renders and checkpoints")
     namespace = parser.parse_args(arguments)
     try:
         validate_integer("--steps", namespace.steps, _STEPS)
-        validate_integer("--pictures", namespace.images, _IMAGES)
+        validate_integer("--images", namespace.images, _IMAGES)
         if (namespace.output / CONFIG_NAME).exists():
-            Judge.load(namespace.output)  # of which a new one may take the place, but of nothing else
+            Judge.load(namespace.output)  # a judge may be overwritten, another model's folder may not
     except X2IError as error:
         parser.exit(2, f"x2i: {error}\n")
     train_judge(namespace.work, namespace.steps, namespace.images).save(namespace.output)
-    judge = Judge.load(namespace.output)  # what others will get, in half precision
+    judge = Judge.load(namespace.output)  # as users will load it, in half precision
     for split in (None, "test"):
         pool = image_pool(namespace.work / "pool", 1000, split=split, seed=FRESH_SEED)
         print("1000 fresh renders" if split is None else "1000 fresh renders, each with a held-out pair")
@@ -134,23 +135,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _labels(scene):
     things = {thing.place: thing for thing in scene.things}
-    there = [things.get(place) for place in PLACES]
+    at_places = [things.get(place) for place in PLACES]
     return [
         SKIES.index(scene.sky),
         GROUNDS.index(scene.ground),
-        *(KINDS_OR_NOTHING.index(thing.kind if thing else NOTHING) for thing in there),
-        *(COLOURS.index(thing.colour) if thing else _IGNORED for thing in there),
-        *(SIZES.index(thing.size) if thing else _IGNORED for thing in there),
+        *(KINDS_OR_NOTHING.index(thing.kind if thing else NOTHING) for thing in at_places),
+        *(COLOURS.index(thing.colour) if thing else _IGNORED for thing in at_places),
+        *(SIZES.index(thing.size) if thing else _IGNORED for thing in at_places),
     ]
 
 
 def _mirrored(wanted):
-    """The labels of pictures whose left is the right."""
+    """Labels of the same images, mirrored."""
     return torch.cat((wanted[:, :2], wanted[:, 2:].unflatten(1, (3, len(PLACES))).flip(-1).flatten(1)), dim=1)
 
 
-def _worn(images, rng):
-    """Pictures as a VAE may return them: blurred, with the coarse colours of a JPEG, brighter or darker, noisy."""
+def _degraded(images, rng):
+    """Images as a VAE may return them: blurred, with coarse colours, brighter or darker, and noisy."""
     count = len(images)
 
     def each(low, high):

@@ -11,18 +11,18 @@ from x2i_app.miniature.evaluation.attributes import ATTRIBUTES, Tally
 
 TEACHER_GOAL = 0.97
 PSNR_GOAL = 32.0  # dB
-# Letters a line from which the single attributes are shown, and the part of the teacher's accuracy.
+# Widths of a terminal, in characters, from which the table has columns for single attributes and for "x teacher".
 _WIDE, _MIDDLE = 120, 90
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """How one kind of input was drawn.
+    """The result for one kind of input.
 
-    tally: of all attributes. between: the 95 % interval of its share, from 0 to 1 (see `interval`). unchanged: of those
-    that an edit had to leave; untrained: of kind and colour of things whose pair never trains; both empty where there
-    are none. exact: share of the MLLM's answers that are the canonical sentence to the letter, 0 to 1; None without
-    answers. goal: accuracy to reach, 0 to 1; None without a teacher.
+    tally: all attributes. between: the 95 % interval of its accuracy, from 0 to 1. unchanged: the attributes that an
+    edit must not change; untrained: kind and colour of things whose pair is never trained; both may be empty.
+    exact: share of the MLLM's answers that are exactly the canonical sentence, 0 to 1; None without answers.
+    goal: accuracy to reach, 0 to 1; None without a teacher.
     """
 
     name: str
@@ -38,7 +38,7 @@ class RowResult:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is; None without one."""
+        """Whether the goal is reached; None without a goal."""
         return None if self.goal is None else self.tally.accuracy >= self.goal
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,10 +63,10 @@ class RowResult:
 
 @dataclass(frozen=True)
 class Results:
-    """All rows of one evaluation. teacher: None where its text encoders are not there. psnr: of the VAE, in dB.
+    """All rows of one evaluation.
 
-    judge, chance: shares of attributes that the judge finds as wanted in the world's own drawings, 0 to 1: of the
-    wanted scene, and of another one.
+    teacher: None without its text encoders. psnr: of the VAE's reconstructions, in dB. judge, chance: shares of
+    attributes, 0 to 1, that the judge finds as wanted in renders of the wanted scene and in renders of another scene.
     """
 
     preset: str
@@ -95,28 +95,28 @@ class Results:
         }
 
     def as_table(self, width: int = 80) -> Table:
-        """For a terminal of that many letters a line; the single attributes stand in it where there is room."""
+        """A table for a terminal of `width` characters; columns for single attributes only if they fit."""
         needs = dict.fromkeys(ATTRIBUTES, _WIDE) | {"x teacher": _MIDDLE}
-        shown = [i for i, name in enumerate(_HEADINGS) if width >= needs.get(name, 0)]
+        columns = [i for i, name in enumerate(_HEADINGS) if width >= needs.get(name, 0)]
         table = Table(title=self.title, caption=self._caption, box=None, padding=(0, 1, 0, 0), pad_edge=False)
-        for place in shown:
-            table.add_column(_HEADINGS[place], justify="right" if place else "left", no_wrap=True)
+        for column in columns:
+            table.add_column(_HEADINGS[column], justify="right" if column else "left", no_wrap=True)
         for row in self._all:
             style = {True: "green", False: "red", None: ""}[row.reached]
             cells = [Text(cell) for cell in self._cells(row)]
             cells[1].stylize(style)
-            table.add_row(*(cells[place] for place in shown))
+            table.add_row(*(cells[column] for column in columns))
         return table
 
     def as_markdown(self) -> str:
         """The same table as Markdown."""
-        lines = [_HEADINGS, ("---", *["---:"] * (len(_HEADINGS) - 1)), *map(self._cells, self._all)]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        rows = [_HEADINGS, ("---", *["---:"] * (len(_HEADINGS) - 1)), *map(self._cells, self._all)]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
         return f"# {self.title}\n\n{table}\n\n{self._caption}\n"
 
     @property
     def title(self) -> str:
-        """What was evaluated and how, in a line."""
+        """The preset and the settings of the evaluation."""
         return f"{self.preset}: {self.scenes} fresh scenes a row, {self.steps} steps, {self.size} px"
 
     @property
@@ -127,10 +127,10 @@ class Results:
     def _caption(self):
         reached = "reached" if self.psnr >= PSNR_GOAL else "missed"
         return (
-            f"VAE reconstruction {self.psnr:.1f} dB (goal {PSNR_GOAL:g} dB: {reached}). Shares of attributes that the "
-            f"judge finds as wanted: in the world's own drawings {self.judge:.1%}, in those of another scene "
-            f"{self.chance:.1%}; unseen: kind and colour of things whose pair never trains; kept: what an edit "
-            "had to leave; answers: the MLLM's, right to the letter."
+            f"VAE reconstruction: {self.psnr:.1f} dB (goal {PSNR_GOAL:g} dB: {reached}). Attributes that the judge "
+            f"finds as wanted in renders of the wanted scene: {self.judge:.1%}, of another scene: {self.chance:.1%}. "
+            "untrained: kind and colour of things whose pair is never trained. kept: attributes that an edit must not "
+            "change. answers: the MLLM's answers that are exactly right."
         )
 
     def _cells(self, row):
@@ -153,7 +153,7 @@ class Results:
 _HEADINGS = (
     *("input", "accuracy", "95% within", "x teacher", "goal", "reached"),
     *ATTRIBUTES,
-    *("unseen", "kept", "answers"),
+    *("untrained", "kept", "answers"),
 )
 
 
@@ -162,7 +162,7 @@ def _share(tally):
 
 
 def show_interval(between: tuple[float, float] | None) -> str:
-    """An interval of shares from 0 to 1, in percent."""
+    """An interval of shares, from 0 to 1, in percent; empty for None."""
     return "" if between is None else f"{100 * between[0]:.1f}-{100 * between[1]:.1f}"
 
 

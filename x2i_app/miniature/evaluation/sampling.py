@@ -1,4 +1,4 @@
-"""Cases through a pipeline in batches: what the MLLM answers, what FLUX.1 reads, what it draws."""
+"""Run cases through a pipeline in batches: the MLLM's answers, FLUX.1's conditioning, and the images."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from x2i_app.miniature.evaluation.judge import fit
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training.teacher import TeacherText
 
-FIRST_SEED = 40_000  # of the noise of case 0; case i has the next i-th, whoever draws
-_ENCODED_TOGETHER = 64  # conversations: enough to find some of one length, few enough for their media to fit memory
+FIRST_SEED = 40_000  # the seed of case 0; case i has FIRST_SEED + i, for every model
+_ENCODED_TOGETHER = 64  # conversations: enough to find some of equal length, few enough for their media to fit memory
 
 
 class Embeds(NamedTuple):
-    """What FLUX.1 reads for one picture: prompt_embeds (1, S, joint), pooled_prompt_embeds (1, pooled)."""
+    """FLUX.1's conditioning for one image: prompt_embeds (1, S, joint), pooled_prompt_embeds (1, pooled)."""
 
     prompt_embeds: torch.Tensor
     pooled_prompt_embeds: torch.Tensor
@@ -25,7 +25,7 @@ class Embeds(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn. size: pixels of a side."""
+    """How images are generated. size: width and height in pixels."""
 
     steps: int = 8
     size: int = 128
@@ -33,7 +33,7 @@ class Sampling:
 
     @property
     def batch_size(self) -> int:
-        """Pictures at a time: fifty of the miniature's, so many fewer as they are larger."""
+        """Images at a time: 50 of 128 x 128 pixels, in inverse proportion to the area for larger ones."""
         return max(1, 50 * 128**2 // self.size**2)
 
 
@@ -41,12 +41,13 @@ class Sampling:
 def encode(
     pipeline: X2IPipeline, cases: Sequence[Case], advance: Callable[[int], None]
 ) -> list[tuple[Embeds, str | None]]:
-    """For each case what FLUX.1 reads, and the MLLM's answer if it gives one.
+    """For each case FLUX.1's conditioning, and the MLLM's answer if it gives one.
 
-    A dialogue goes turn by turn, and what the MLLM answers stays in it. advance: told how many cases are done.
+    Dialogues are encoded turn by turn; the MLLM's answers become their history.
+    advance: called with the number of cases that were done.
     """
     encoded = {}
-    # Conversations of one length run together, so neighbours should be about equally long.
+    # The encoder batches conversations of equal length, so neighbours should be about equally long.
     order = sorted(range(len(cases)), key=lambda index: sum(len(turn.words) for turn in cases[index].dialogue))
     for start in range(0, len(cases), _ENCODED_TOGETHER):
         chosen = order[start : start + _ENCODED_TOGETHER]
@@ -71,7 +72,7 @@ def _encode_together(pipeline, cases):
 
 
 def teach(teacher: TeacherText, captions: Sequence[str], length: int) -> list[Embeds]:
-    """What FLUX.1 reads of each caption without X2I. length: of prompt_embeds, in tokens."""
+    """The teacher's conditioning for each caption. length: of prompt_embeds, in tokens."""
     prompt_embeds, pooled = teacher.encode(captions, length)
     return list(map(Embeds, prompt_embeds.split(1), pooled.split(1)))
 
@@ -84,10 +85,10 @@ def draw(
     sampling: Sampling,
     advance: Callable[[int], None],
 ) -> torch.Tensor:
-    """Pictures (B, 3, 128, 128) in [-1, 1] on the CPU; picture i begins with the noise of seed i.
+    """Generate images (B, 3, 128, 128) in [-1, 1], on the CPU; image i starts from the noise of `seeds[i]`.
 
-    Those whose embeddings have one length are drawn together, as nothing is padded. Larger ones than the judge looks at
-    are made as small.
+    Images whose conditioning has the same length are generated together, as nothing is padded. Larger images are
+    resized to the judge's input.
     """
     flux = pipeline.drawing_pipeline()
     flux.set_progress_bar_config(disable=True)

@@ -11,19 +11,19 @@ from x2i_app.cli import main
 from x2i_app.loading import load_pipeline
 from x2i_app.miniature.evaluation.attributes import Tally
 from x2i_app.miniature.evaluation.cases import ROWS, cases, find_rows
+from x2i_app.miniature.evaluation.evaluate import Models, evaluate, fresh_images, judge_bounds
 from x2i_app.miniature.evaluation.judge import Judge
-from x2i_app.miniature.evaluation.report import Models, evaluate, fresh_images, judge_bounds
 from x2i_app.miniature.evaluation.results import Results, RowResult
 from x2i_app.miniature.evaluation.sampling import Embeds, Sampling, draw, encode
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
 
-ROWS_DRAWN = ("english", "pictures", "sound", "film+text", "dialogue")
+ROWS_DRAWN = ("english", "images", "audio", "video+text", "dialogue")
 
 
-def nobody(count: int) -> None:
-    """Is not told how far the work is."""
+def ignore(count: int) -> None:
+    """Shows no progress."""
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,14 @@ def pipeline() -> X2IPipeline:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """The folder that an evaluation of four scenes wrote."""
+    """The output folder of an evaluation of four scenes."""
     output = tmp_path_factory.mktemp("evaluation") / "new" / "folder"
     arguments = ["evaluate", "--device", "cpu", "--scenes", "4", "--steps", "2", "--rows", ",".join(ROWS_DRAWN)]
     assert main([*arguments, "--output", str(output)]) == 0
     return output
 
 
-def test_the_report_has_all_numbers(report):
+def test_report_json(report):
     results = json.loads((report / "report.json").read_text(encoding="utf-8"))
     assert (results["preset"], results["scenes"], results["steps"], results["size"]) == ("x2i-tiny", 4, 2, 128)
     assert 0 < results["vae_psnr_db"] < 60
@@ -54,12 +54,12 @@ def test_the_report_has_all_numbers(report):
         assert row["goal"] == pytest.approx(ROWS[row["name"]].factor * results["teacher"]["accuracy"])
         assert row["reached"] == (row["accuracy"] >= row["goal"])
         assert 0 <= row["exact_answers"] <= 1
-        assert (row["unchanged_attributes"] is not None) == (row["name"] in ("film+text", "dialogue"))
+        assert (row["unchanged_attributes"] is not None) == (row["name"] in ("video+text", "dialogue"))
     assert results["rows"][0]["untrained_pairs"] is not None
-    assert results["rows"][2]["total"]["colour"] == 0, "a sound tells no colour"
+    assert results["rows"][2]["total"]["colour"] == 0, "an audio has no colours"
 
 
-def test_the_table_and_the_contact_sheet_are_there(report):
+def test_table_and_contact_sheet(report):
     table = (report / "report.md").read_text(encoding="utf-8")
     assert table.startswith("# x2i-tiny: 4 fresh scenes a row, 2 steps, 128 px\n")
     for title in ("teacher, English", *(ROWS[name].title for name in ROWS_DRAWN)):
@@ -81,12 +81,12 @@ def test_the_table_and_the_contact_sheet_are_there(report):
         (["--rows", "english,smell"], "no row called 'smell'"),
         (["--preset", "gpt-9"], "no preset called 'gpt-9'"),
         (["--light-control", "nowhere.bin"], "nowhere.bin"),
-        (["--output", "taken.txt"], "is, or lies below, a file"),
-        (["--output", "taken.txt/below"], "is, or lies below, a file"),
+        (["--output", "taken.txt"], "is a file or lies below one"),
+        (["--output", "taken.txt/below"], "is a file or lies below one"),
     ],
     ids=" ".join,
 )
-def test_bad_input_is_one_line_and_exit_status_2(tmp_path, monkeypatch, capsys, arguments, said):
+def test_bad_input(tmp_path, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken.txt").write_text("here already\n", encoding="utf-8")
     try:
@@ -99,17 +99,17 @@ def test_bad_input_is_one_line_and_exit_status_2(tmp_path, monkeypatch, capsys, 
     assert [path.name for path in tmp_path.iterdir()] == ["taken.txt"]
 
 
-def test_rows_that_a_model_cannot_take_are_named(tmp_path, capsys):
+def test_rows_that_a_model_does_not_accept(tmp_path, capsys):
     deaf = load_pipeline("x2i-tiny", device="cpu")
     deaf.encoder.spec = replace(deaf.encoder.spec, modalities=("text", "image", "video"))
-    models, rows = Models(deaf, None, Judge.load(ASSETS / "judge")), find_rows(["english", "sound", "picture+sound"])
+    models, rows = Models(deaf, None, Judge.load(ASSETS / "judge")), find_rows(["english", "audio", "image+audio"])
     results = evaluate(models, tmp_path, scenes=1, rows=rows, sampling=Sampling(steps=1))
     assert [row.name for row in results.rows] == ["english"]
     said = " ".join(capsys.readouterr().err.split())
-    assert "Left out, as x2i-tiny takes only text, image, video: sound, picture+sound." in said
+    assert "x2i-tiny accepts text, image, video; rows left out: audio, image+audio." in said
 
 
-def test_embeddings_of_different_lengths_are_drawn_as_if_alone(pipeline):
+def test_batches_give_the_same_images_as_single_runs(pipeline):
     generator = torch.Generator().manual_seed(0)
     config = pipeline.transformer.config
     embeds = [
@@ -120,17 +120,17 @@ def test_embeddings_of_different_lengths_are_drawn_as_if_alone(pipeline):
         for length in (5, 9, 5)
     ]
     sampling = Sampling(steps=2, size=64)
-    together = draw(pipeline, embeds, (1, 2, 3), sampling, nobody)
+    together = draw(pipeline, embeds, (1, 2, 3), sampling, ignore)
     assert together.shape == (3, 3, 128, 128)
     assert together.abs().max() <= 1
     for index in range(3):
-        alone = draw(pipeline, embeds[index : index + 1], (index + 1,), sampling, nobody)
-        assert torch.allclose(alone[0], together[index], atol=0.02)
+        single = draw(pipeline, embeds[index : index + 1], (index + 1,), sampling, ignore)
+        assert torch.allclose(single[0], together[index], atol=0.02)
 
 
-def test_what_the_mllm_answers_stays_in_a_dialogue(pipeline):
+def test_answers_become_the_history_of_a_dialogue(pipeline):
     case = cases(ROWS["dialogue"], 1)[0]
-    ((embeds, answer),) = encode(pipeline, [case], nobody)
+    ((embeds, answer),) = encode(pipeline, [case], ignore)
     history = []
     for turn in case.turns():
         states = pipeline.encoder.encode(turn.prompt, turn.images, turn.videos, turn.audios, history)
@@ -139,7 +139,7 @@ def test_what_the_mllm_answers_stays_in_a_dialogue(pipeline):
     assert torch.allclose(embeds.prompt_embeds, pipeline.align_net(states.hidden_states)[0], atol=1e-4)
 
 
-def test_many_cases_are_encoded_as_one_by_one_and_in_order(pipeline):
+def test_cases_encoded_together(pipeline):
     asked = cases(ROWS["english"], 5)
     done = []
     encoded = encode(pipeline, asked, done.append)
@@ -151,7 +151,7 @@ def test_many_cases_are_encoded_as_one_by_one_and_in_order(pipeline):
 
 
 def result(accuracy: float, **values) -> RowResult:
-    """A row of 20 kinds and one sky, of which so many are right that the accuracy is about as asked for."""
+    """A row of 20 kinds and one sky, with about the given accuracy."""
     right = {"kind": round(accuracy * 20 * 21 / 20) - 1, "sky": 1}
     defaults = {
         "scenes": 4,
@@ -165,12 +165,12 @@ def result(accuracy: float, **values) -> RowResult:
     return RowResult(tally=Tally(right, {"kind": 20, "sky": 1}), **defaults | values)
 
 
-def test_goals_are_shares_of_the_teacher_and_misses_are_reported_as_they_are():
+def test_goals_and_misses():
     teacher = result(1.0, name="teacher", title="teacher, English", goal=0.97)
     row = result(
         0.9,
-        name="picture",
-        title="picture",
+        name="image",
+        title="image",
         goal=0.97 * teacher.tally.accuracy,
         untrained=Tally({"kind": 1}, {"kind": 2}),
         exact=0.75,
@@ -178,19 +178,19 @@ def test_goals_are_shares_of_the_teacher_and_misses_are_reported_as_they_are():
     assert teacher.reached
     assert not row.reached
     table = Results("x2i-tiny", 4, 8, 128, 31.9, 0.999, 0.4, teacher, [row]).as_markdown()
-    assert "| picture | 90.5% | 78.1-100.0 | 0.905 | 97.0% | no | 100.0% |  | 90.0% |  |  | 50.0% |  | 75.0% |" in table
+    assert "| image | 90.5% | 78.1-100.0 | 0.905 | 97.0% | no | 100.0% |  | 90.0% |  |  | 50.0% |  | 75.0% |" in table
     assert "31.9 dB (goal 32 dB: missed)" in table
-    assert "in the world's own drawings 99.9%, in those of another scene 40.0%" in table
+    assert "in renders of the wanted scene: 99.9%, of another scene: 40.0%" in table
 
 
-def test_the_bundled_judge_reads_drawings_and_is_not_pleased_by_those_of_another_scene():
+def test_bounds_of_the_judge():
     own, other = judge_bounds(Judge.load(ASSETS / "judge"), *fresh_images(100))
     assert own > 0.99
     assert 0.1 < other < 0.3
 
 
-def test_without_a_teacher_there_are_numbers_but_no_goals():
-    results = Results("qwen2.5-vl-7b", 4, 4, 1024, 40.0, 1.0, 0.4, None, [result(0.9, name="picture", title="picture")])
-    assert "| picture | 90.5% | 78.1-100.0 |  |  |  | 100.0% |" in results.as_markdown()
+def test_without_a_teacher_there_are_no_goals():
+    results = Results("qwen2.5-vl-7b", 4, 4, 1024, 40.0, 1.0, 0.4, None, [result(0.9, name="image", title="image")])
+    assert "| image | 90.5% | 78.1-100.0 |  |  |  | 100.0% |" in results.as_markdown()
     assert results.as_dict()["rows"][0]["reached"] is None
     assert results.as_dict()["teacher"] is None

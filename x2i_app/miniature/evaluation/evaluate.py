@@ -1,6 +1,6 @@
-"""The evaluation: every kind of input is drawn and judged; a table, a JSON file and a contact sheet come out.
+"""Generate and judge images for every kind of input; write a table, a JSON file and a contact sheet.
 
-python -m x2i_app evaluate --preset x2i-tiny [--scenes 500] [--rows english,picture] [--output artifacts/evaluation]
+python -m x2i_app evaluate --preset x2i-tiny [--scenes 500] [--rows english,image] [--output artifacts/evaluation]
 """
 
 import json
@@ -17,30 +17,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from x2i_app.errors import EngineError, InvalidRequestError
 from x2i_app.miniature.autoencoder import reconstruction_psnr
-from x2i_app.miniature.evaluation.attributes import Tally, compare
+from x2i_app.miniature.evaluation.attributes import Tally, compare, tally_interval
 from x2i_app.miniature.evaluation.cases import ROWS, SCENES, Case, Row, cases
-from x2i_app.miniature.evaluation.interval import interval
+from x2i_app.miniature.evaluation.contact_sheet import Example, Section, contact_sheet
 from x2i_app.miniature.evaluation.judge import Judge
 from x2i_app.miniature.evaluation.results import TEACHER_GOAL, Results, RowResult
 from x2i_app.miniature.evaluation.sampling import FIRST_SEED, Embeds, Sampling, draw, encode, teach
-from x2i_app.miniature.evaluation.sheet import Example, Section, contact_sheet
 from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import pool_image
 from x2i_app.miniature.world import Scene, draw_scene
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training.teacher import TeacherText
 
-EXAMPLES = 3  # of each row on the contact sheet: the first ones, not the best
-_FRESH = 250  # pictures
+EXAMPLES = 3  # cases of each row on the contact sheet: the first ones, not the best
+_FRESH = 250  # renders for measuring the judge and the VAE
 _FRESH_SEED = 7_003
 _DEFAULT = Sampling()
 
 
 @dataclass(frozen=True)
 class Models:
-    """What is evaluated, and by whom.
+    """The pipeline under test, its teacher, and the judge.
 
-    teacher: None where there is none; the rows then have no goals. text_length: tokens that the teacher reads, padded.
+    teacher: None if there is none; the rows then have no goals. text_length: tokens to which the teacher pads.
     """
 
     pipeline: X2IPipeline
@@ -58,28 +57,28 @@ def evaluate(
     rows: Sequence[Row] = tuple(ROWS.values()),
     sampling: Sampling = _DEFAULT,
 ) -> Results:
-    """Draw and judge `scenes` cases of each row that the MLLM can take, with a bar for what is going on.
+    """Generate and judge `scenes` images for each row that the MLLM accepts, with a progress bar.
 
-    Rows that it cannot take are named on standard error. Writes report.json, report.md and contact-sheet.png into the
-    folder `output`, again after every row.
-    Raises InvalidRequestError if the MLLM can take none of the rows, EngineError if the folder cannot be made.
+    Prints the rows that it does not accept to standard error. Writes report.json, report.md and contact-sheet.png to
+    the folder `output` after every row.
+    Raises InvalidRequestError if the MLLM accepts none of the rows, EngineError if the folder cannot be created.
     """
-    takes = models.pipeline.encoder.spec.modalities
-    left_out = [row.name for row in rows if not set(row.modalities) <= set(takes)]
+    accepted = models.pipeline.encoder.spec.modalities
+    left_out = [row.name for row in rows if not set(row.modalities) <= set(accepted)]
     rows = [row for row in rows if row.name not in left_out]
     if not rows:
-        raise InvalidRequestError(f"{preset} takes only {', '.join(takes)}, and no row that came is made of these.")
+        raise InvalidRequestError(f"{preset} accepts {', '.join(accepted)}; each of the given --rows needs more.")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EngineError(f"{str(output)!r} cannot be made ({error.strerror}); choose another --output.") from error
+        raise EngineError(f"{str(output)!r} cannot be created ({error.strerror}); choose another --output.") from error
     done: list[RowResult] = []
     sections: list[Section] = []
     with _progress() as progress:
         if left_out:
-            progress.console.print(f"Left out, as {preset} takes only {', '.join(takes)}: {', '.join(left_out)}.")
+            progress.console.print(f"{preset} accepts {', '.join(accepted)}; rows left out: {', '.join(left_out)}.")
         fresh, images = fresh_images(min(scenes, _FRESH))
-        # Offloaded, the VAE comes to that device only when it is called.
+        # With offloading, the VAE moves to that device when it is called.
         psnr = reconstruction_psnr(models.pipeline.vae, images, device=models.pipeline._execution_device)
         bounds = judge_bounds(models.judge, fresh, images)
         teacher = _judge_teacher(models, scenes, sampling, progress) if models.teacher else None
@@ -93,32 +92,32 @@ def evaluate(
 
 
 def fresh_images(count: int) -> tuple[list[Scene], np.ndarray]:
-    """`count` scenes whose renders no training has seen, and these, uint8 (N, 128, 128, 3)."""
+    """`count` scenes, and renders of them, uint8 (N, 128, 128, 3), on which nothing was trained."""
     drawn = [pool_image(index, None, _FRESH_SEED) for index in range(count)]
     images = [draw_scene(scene, 128, moment, seed) for scene, moment, seed in drawn]
     return [scene for scene, *_ in drawn], np.stack([np.asarray(image) for image in images])
 
 
 def judge_bounds(judge: Judge, scenes: Sequence[Scene], images: np.ndarray) -> tuple[float, float]:
-    """Shares of attributes, 0 to 1, that are right in the world's own drawings, and by luck in those of another."""
-    seen = judge.read(to_tensor(images))
+    """Shares of attributes, 0 to 1, that the judge finds in renders of the same scenes, and of other scenes."""
+    readings = judge.read(to_tensor(images))
     others = [*scenes[1:], scenes[0]]
-    own, other = (sum(map(compare, seen, wanted), Tally()) for wanted in (scenes, others))
+    own, other = (sum(map(compare, readings, wanted), Tally()) for wanted in (scenes, others))
     return own.accuracy, other.accuracy
 
 
 def _judge_teacher(models, scenes, sampling, progress):
-    """The English row as T5 and CLIP read it, by which all goals are measured."""
-    began = time.monotonic()
+    """The English row with T5's and CLIP's embeddings; all goals are relative to its accuracy."""
+    start = time.monotonic()
     asked = cases(ROWS["english"], scenes)
     embeds = teach(models.teacher, [case.dialogue[-1].words for case in asked], models.text_length)
     images = _draw(models, "teacher", embeds, sampling, progress)
     tallies = _tallies(asked, models.judge, images)
-    return RowResult("teacher", "teacher, English", scenes, *tallies, None, TEACHER_GOAL, time.monotonic() - began)
+    return RowResult("teacher", "teacher, English", scenes, *tallies, None, TEACHER_GOAL, time.monotonic() - start)
 
 
 def _judge_row(models, row, scenes, sampling, teacher, progress):
-    began = time.monotonic()
+    start = time.monotonic()
     asked = cases(row, scenes)
     with _bar(progress, f"{row.title}: reading", scenes) as advance:
         encoded = encode(models.pipeline, asked, advance)
@@ -132,7 +131,7 @@ def _judge_row(models, row, scenes, sampling, teacher, progress):
         *_tallies(asked, models.judge, images),
         exact=None if None in answers else exact,
         goal=row.factor * teacher.tally.accuracy if teacher else None,
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - start,
     )
     return result, _examples(models, asked[:EXAMPLES], images, sampling, progress)
 
@@ -145,14 +144,14 @@ def _draw(models, title: str, embeds: Sequence[Embeds], sampling: Sampling, prog
 def _tallies(
     asked: Sequence[Case], judge: Judge, images: torch.Tensor
 ) -> tuple[Tally, tuple[float, float] | None, Tally, Tally]:
-    """Of all attributes, with the interval of their share, of the unchanged ones, and of untrained pairs."""
+    """The tally of all attributes, the interval of its accuracy, and the tallies of unchanged and untrained ones."""
     pairs = list(zip(asked, judge.read(images), strict=True))
-    found = [compare(seen, case.wanted) for case, seen in pairs]
+    found = [compare(reading, case.wanted) for case, reading in pairs]
     return (
         sum(found, Tally()),
-        interval(found),
-        sum((compare(seen, case.wanted, case.unchanged) for case, seen in pairs if case.shown), Tally()),
-        sum((compare(seen, case.wanted, case.untrained) for case, seen in pairs if case.untrained), Tally()),
+        tally_interval(found),
+        sum((compare(reading, case.wanted, case.unchanged) for case, reading in pairs if case.shown), Tally()),
+        sum((compare(reading, case.wanted, case.untrained) for case, reading in pairs if case.untrained), Tally()),
     )
 
 
@@ -182,7 +181,7 @@ def _progress() -> Progress:
 
 @contextmanager
 def _bar(progress: Progress, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar for one piece of work; call what it gives with the number of things that are done."""
+    """A progress bar for one task; call the yielded function with the number of steps that were done."""
     task = progress.add_task(title, total=total)
     try:
         yield lambda count: progress.advance(task, count)

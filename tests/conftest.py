@@ -154,7 +154,7 @@ def run_app(folder: Path, *arguments: str, watch: bool = False, **environment: s
     log, contacts = folder / "app.log", folder / "contacts.log"
     watcher = [str(ROOT / "tests/watched.py"), str(contacts)] if watch else []
     command = [sys.executable, *watcher, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu", *arguments]
-    with log.open("w") as output:
+    with log.open("a") as output:
         process = subprocess.Popen(
             command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment
         )

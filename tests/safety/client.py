@@ -1,4 +1,4 @@
-"""Plain HTTP to the running app, as no well-behaved client would speak it."""
+"""A plain HTTP client for the running app, which also sends what no well-behaved client would send."""
 
 import html
 import http.client
@@ -13,25 +13,25 @@ from urllib.parse import urlsplit
 
 CALL = "/gradio_api/call"
 UPLOAD = "/gradio_api/upload"
-# width, height, steps, guidance, seed, count, reason, loras: the smallest picture
+# width, height, steps, guidance, seed, count, reason, loras: of the smallest image
 SETTINGS = [64, 64, 1, None, 7, 1, False, []]
-UNPAINTED = [None, 1, 0, 0, 0, 0]  # mask, strength and margins of a picture that is not painted on
+NO_INPAINTING = [None, 1, 0, 0, 0, 0]  # mask, strength, and margins on the left, top, right and bottom
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """A response: its status, its headers with names in lower case, and its body as text."""
 
     status: int
     headers: dict[str, str]
     text: str
 
     def json(self) -> Any:
-        """The body, parsed."""
+        """The body as JSON."""
         return json.loads(self.text)
 
 
 def ask(url: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-    """One request, exactly as given; a body that is no bytes goes as JSON."""
+    """Send one request exactly as given. A body that is not bytes is sent as JSON."""
     given = dict(headers or {})
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode()
@@ -49,7 +49,7 @@ def ask(url: str, method: str, path: str, body: Any = None, headers: dict[str, s
 
 
 def call(url: str, endpoint: str, data: Any) -> str:
-    """What an endpoint says in the end: "complete" or "error" and its words, or the refusal of the request itself."""
+    """The last event of an endpoint, "complete" or "error" with its data, or "refused" with the status and sentence."""
     body = data if isinstance(data, bytes) else {"data": data}
     joined = ask(url, "POST", f"{CALL}/{endpoint}", body)
     if joined.status != 200:
@@ -59,24 +59,24 @@ def call(url: str, endpoint: str, data: Any) -> str:
 
 
 def canary(url: str) -> str:
-    """The smallest good job; "complete" if all is well."""
+    """Run the smallest valid job; "complete" if the app works."""
     return call(url, "text", ["a red house", *SETTINGS]).partition("\n")[0]
 
 
 def completions(server: str, session: str) -> Iterator[tuple[bool, str]]:
-    """Of each of a session's events, when it ends: whether it gave a picture, and what was said."""
-    with urllib.request.urlopen(f"{server}/gradio_api/queue/data?session_hash={session}", timeout=300) as lines:
-        for line in lines:
-            if line.startswith(b"data:"):
-                message = json.loads(line[5:])
+    """Whether each event of a session succeeded, and its output as JSON, as soon as it ends."""
+    with urllib.request.urlopen(f"{server}/gradio_api/queue/data?session_hash={session}", timeout=300) as stream:
+        for row in stream:
+            if row.startswith(b"data:"):
+                message = json.loads(row[5:])
                 if message["msg"] == "process_completed":
                     yield message["success"], json.dumps(message["output"])
                 if message["msg"] == "close_stream":
                     return
 
 
-def upload(url: str, *files: tuple[str, bytes], headers: dict[str, str] | None = None) -> Answer:
-    """A multipart upload; names go as they are, quoted as badly as they may be."""
+def upload(url: str, *files: tuple[str, bytes], headers: dict[str, str] | None = None, query: str = "") -> Answer:
+    """A multipart upload. File names are sent as they are, without escaping."""
     boundary = secrets.token_hex(8)
     body = b"".join(
         b'--%s\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n\r\n%s\r\n'
@@ -84,22 +84,22 @@ def upload(url: str, *files: tuple[str, bytes], headers: dict[str, str] | None =
         for name, content in files
     )
     kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    return ask(url, "POST", UPLOAD, body + f"--{boundary}--\r\n".encode(), kind | (headers or {}))
+    return ask(url, "POST", UPLOAD + query, body + f"--{boundary}--\r\n".encode(), kind | (headers or {}))
 
 
 def as_file(path: str) -> dict[str, Any]:
-    """How the page hands an uploaded file over."""
+    """An uploaded file as the page sends it."""
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def connect(url: str) -> socket.socket:
-    """A bare connection."""
+    """A TCP connection to the app."""
     parts = urlsplit(url)
     return socket.create_connection((parts.hostname, parts.port), timeout=30)
 
 
 def in_parallel(function: Callable, arguments: Iterable) -> list:
-    """What a function gives for each argument, all called at once, a thread each."""
+    """The results of a function for each argument, all called at once, each in a thread."""
     results = {}
     threads = [
         threading.Thread(target=lambda i=i, a=a: results.update({i: function(a)})) for i, a in enumerate(arguments)
@@ -109,3 +109,33 @@ def in_parallel(function: Callable, arguments: Iterable) -> list:
     for thread in threads:
         thread.join(300)
     return [results[i] for i in range(len(threads))]
+
+
+def begin_post(url: str, path: str, length: int | None, content_type: str = "application/json") -> socket.socket:
+    """Send only the head of a POST request; the body may follow on the connection. length: None is a chunked body."""
+    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    connection = connect(url)
+    head = (f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {content_type}", size)
+    connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n")
+    return connection
+
+
+def read_status(connection: socket.socket) -> int:
+    """The status of the response that comes next; 0 if the server closes the connection instead."""
+    try:
+        row = connection.recv(4096).partition(b"\r\n")[0]
+    except ConnectionResetError:
+        return 0
+    return int(row.split()[1]) if row else 0
+
+
+MULTIPART = "multipart/form-data; boundary=B"
+FIELD = b'--B\r\nContent-Disposition: form-data; name="files"\r\n\r\n'  # without a file name
+FILE = b'--B\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+END = b"\r\n--B--\r\n"
+
+
+def watch_upload(url: str, upload_id: str) -> Iterator[dict[str, Any]]:
+    """The progress events of an upload, which may begin later."""
+    stream = urllib.request.urlopen(f"{url}{UPLOAD}_progress?upload_id={upload_id}", timeout=60)
+    return (json.loads(row.removeprefix(b"data:")) for row in stream if row.startswith(b"data:"))

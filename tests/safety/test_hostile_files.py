@@ -4,7 +4,7 @@ import re
 
 import psutil
 import pytest
-from safety.client import SETTINGS, UNPAINTED, as_file, call, canary, upload
+from safety.client import NO_INPAINTING, SETTINGS, as_file, call, canary, upload
 from safety.hostile_files import CANARY, corpus
 
 pytestmark = pytest.mark.usefixtures("unharmed")
@@ -14,7 +14,7 @@ def send(server: str, endpoint: str, path: str) -> str:
     file = as_file(path)
     values = {
         "image": [[{"image": file, "caption": None}]],
-        "image_text": [file, "words", 1, None, *UNPAINTED],
+        "image_text": [file, "words", 1, None, *NO_INPAINTING],
         "video": [file, ""],
         "audio": [file, ""],
         "fusion": [{"text": "", "files": [file]}],

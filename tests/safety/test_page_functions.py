@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
-from safety.client import CALL, SETTINGS, UNPAINTED, Answer, as_file, ask, completions, in_parallel, upload
+from safety.client import CALL, NO_INPAINTING, SETTINGS, Answer, as_file, ask, completions, in_parallel, upload
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -85,10 +85,10 @@ def test_t11_a_page_that_was_updated_takes_no_other_files_than_a_fresh_one(serve
     image = as_file(upload(server, ("a.png", file.getvalue())).json()[0])
     by_name = {function["api_name"]: function for function in functions}
     assert run(server, by_name["load_example_2"], [0]).status == 200
-    good, said = join(server, by_name["image_text"], [image, "words", 1, None, *UNPAINTED, *SETTINGS])
+    good, said = join(server, by_name["image_text"], [image, "words", 1, None, *NO_INPAINTING, *SETTINGS])
     assert not good
     assert "is of an unknown kind" in said
-    good, said = join(server, by_name["image_text"], [None, "words", 1, None, *UNPAINTED, "64", *SETTINGS[1:]])
+    good, said = join(server, by_name["image_text"], [None, "words", 1, None, *NO_INPAINTING, "64", *SETTINGS[1:]])
     assert not good
     assert "width is &#x27;64&#x27;" in said  # and what is no number is not made one
     assert run(server, by_name["add_known"], [None, None]).status == 200  # which changes nothing, yet is an update

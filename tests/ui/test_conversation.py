@@ -7,7 +7,7 @@ from x2i_app.ui.conversation import as_thread, extend, read_thread, show
 from x2i_app.ui.restore import values_of
 from x2i_app.ui.tabs import IMAGE_TEXT
 
-UNPAINTED = (None, 1, 0, 0, 0, 0)
+NO_INPAINTING = (None, 1, 0, 0, 0, 0)
 TURNS = [(Turn("make it night", ("boat.png",), answer="a boat at night"), "night.png"), (Turn("add a fish"), None)]
 
 
@@ -26,10 +26,10 @@ def test_a_result_ends_the_thread_that_it_came_from():
 
 def test_words_alone_are_about_the_last_image_and_a_new_image_is_about_itself():
     thread = as_thread(TURNS[:1])
-    assert IMAGE_TEXT.fill(None, "on", 1, thread, *UNPAINTED)["source_image"] == "night.png"
-    assert IMAGE_TEXT.fill(None, "on", 1, thread, *UNPAINTED)["control_strength"] == 1
-    assert "source_image" not in IMAGE_TEXT.fill("new.png", "on", 1, thread, *UNPAINTED)
-    assert "control_strength" not in IMAGE_TEXT.fill(None, "on", 1, as_thread(TURNS), *UNPAINTED)
+    assert IMAGE_TEXT.fill(None, "on", 1, thread, *NO_INPAINTING)["source_image"] == "night.png"
+    assert IMAGE_TEXT.fill(None, "on", 1, thread, *NO_INPAINTING)["control_strength"] == 1
+    assert "source_image" not in IMAGE_TEXT.fill("new.png", "on", 1, thread, *NO_INPAINTING)
+    assert "control_strength" not in IMAGE_TEXT.fill(None, "on", 1, as_thread(TURNS), *NO_INPAINTING)
 
 
 def test_what_people_and_models_say_is_text_in_it():

@@ -21,12 +21,12 @@ VIDEO = handle_file(EXAMPLES / "videos/rocket-at-night.mp4")
 AUDIO = handle_file(EXAMPLES / "audios/rain-at-sea.wav")
 SETTINGS = {"width": 64, "height": 96, "steps": 2, "guidance": 3.5, "seed": 9, "count": 1, "reason": False, "loras": []}
 
-UNPAINTED = {"mask": None, "strength": 1, "left": 0, "top": 0, "right": 0, "bottom": 0}
+NO_INPAINTING = {"mask": None, "strength": 1, "left": 0, "top": 0, "right": 0, "bottom": 0}
 
 INPUTS = {
     "text": {"prompt": "雪地上的红房子"},
     "image": {"images": [{"image": DRAWING, "caption": None}]},
-    "image_text": {"image": DRAWING, "prompt": "make it night", "control": 1, "history": None, **UNPAINTED},
+    "image_text": {"image": DRAWING, "prompt": "make it night", "control": 1, "history": None, **NO_INPAINTING},
     "video": {"video": VIDEO, "prompt": ""},
     "audio": {"audio": AUDIO, "prompt": "with a boat"},
     "fusion": {"message": {"text": "all", "files": [DRAWING, VIDEO, AUDIO]}},

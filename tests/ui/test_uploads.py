@@ -1,67 +1,81 @@
-"""How far an upload has come, told while it comes."""
-
-import json
-import threading
-import time
-from http.client import HTTPConnection
-from urllib.parse import urlsplit
+"""The progress of uploads, which the page shows while it sends a file."""
 
 import pytest
-from safety.client import UPLOAD, ask, in_parallel, upload
+from safety.client import END, MULTIPART, UPLOAD, ask, begin_post, read_status, upload, watch_upload
+from safety.local_app import local_app
 
-PIECE, PIECES = b"x" * 50_000, 6
-HEAD = b'--edge\r\nContent-Disposition: form-data; name="files"; filename="film \xe5\xa4\x9c.bin"\r\n\r\n'
+from x2i_app.ui.http.limits import HttpLimits
 
-
-def watch(url: str, upload_id: str) -> list[dict]:
-    """All that is told of an upload, in order."""
-    told = ask(url, "GET", f"{UPLOAD}_progress?upload_id={upload_id}")
-    assert told.headers["content-type"].startswith("text/event-stream")
-    return [json.loads(line.removeprefix("data: ")) for line in told.text.splitlines() if line]
+HEAD = b'--B\r\nContent-Disposition: form-data; name="files"; filename="video \xe5\xa4\x9c.bin"\r\n\r\n'
+PIECE, PIECES = b"x" * 50_000, 3
+LENGTH = len(HEAD) + PIECES * len(PIECE) + len(END)
 
 
-def send_slowly(url: str, upload_id: str, pieces: int = PIECES) -> None:
-    """Upload a file in pieces, half a second apart; the connection is closed in the middle if pieces are missing."""
-    parts = urlsplit(url)
-    connection = HTTPConnection(parts.hostname, parts.port, timeout=60)
-    connection.putrequest("POST", f"{UPLOAD}?upload_id={upload_id}")
-    connection.putheader("Content-Type", "multipart/form-data; boundary=edge")
-    tail = b"\r\n--edge--\r\n"
-    connection.putheader("Content-Length", str(len(HEAD) + len(PIECE) * PIECES + len(tail)))
-    connection.endheaders(HEAD)
-    for _ in range(pieces):
-        connection.send(PIECE)
-        time.sleep(0.5)
-    if pieces == PIECES:
-        connection.send(tail)
-        assert connection.getresponse().status == 200
-    connection.close()
+@pytest.fixture(scope="module")
+def url():
+    with local_app(HttpLimits(watchers=3, watch_seconds=0.5)) as app:
+        yield app.url
 
 
-@pytest.mark.parametrize("pieces", [PIECES, 2], ids=["whole", "given up"])
-def test_it_is_told_piece_by_piece_to_whoever_knows_its_name(server, pieces):
-    name = f"slow{pieces}"
-    sender = threading.Thread(target=send_slowly, args=(server, name, pieces))
-    sender.start()
-    *updates, last = watch(server, name)
-    sender.join()
-    assert last == {"msg": "done"}
-    assert len(updates) > 1, "not all of it at once"
-    assert {(update["msg"], update["orig_name"]) for update in updates} == {("update", "film 夜.bin")}
-    assert sum(update["chunk_size"] for update in updates) == len(PIECE) * pieces
+def send(connection, events, number: int) -> None:
+    """Send a piece, the `number`th of its file, and read events until they report all of it."""
+    connection.sendall(PIECE)
+    left = len(PIECE)
+    while left > 0:
+        event = next(events)
+        left -= event["chunk_size"]
+        assert (event["msg"], event["orig_name"], event["size"]) == ("update", "video 夜.bin", LENGTH)
+        assert event["progress"] == number * len(PIECE) - left
+    assert left == 0
 
 
-def test_of_one_that_nobody_sends_the_end_is_told_soon(server):
-    start = time.monotonic()
-    assert watch(server, "nobody") == watch(server, "../../etc") == [{"msg": "done"}]
-    assert time.monotonic() - start < 30
-    assert upload(server, ("a.png", b"short")).status == 200, "an upload without a name is none that is watched"
+@pytest.mark.parametrize("pieces", [PIECES, 2], ids=["whole", "cut"])
+def test_progress_is_reported_while_a_file_arrives(url, pieces):
+    events = watch_upload(url, "slow")
+    with begin_post(url, f"{UPLOAD}?upload_id=slow", LENGTH, MULTIPART) as connection:
+        connection.sendall(HEAD)
+        for number in range(1, pieces + 1):
+            send(connection, events, number)
+        if pieces == PIECES:
+            connection.sendall(END)
+            assert read_status(connection) == 200
+    assert list(events) == [{"msg": "done"}]
 
 
-def test_watchers_are_counted_also_when_they_come_at_once(server):
+def test_events_end_if_no_upload_starts(url):
+    assert list(watch_upload(url, "nobody")) == [{"msg": "done"}]
+
+
+@pytest.mark.parametrize("upload_id", ["", "../../etc", "a" * 65, "a%0A"])
+def test_a_malformed_id_is_not_watched(url, upload_id):
+    with begin_post(url, f"{UPLOAD}?upload_id={upload_id}", LENGTH, MULTIPART) as connection:
+        connection.sendall(HEAD + PIECE)
+        assert list(watch_upload(url, upload_id)) == [{"msg": "done"}]
+
+
+def test_an_id_in_use_belongs_to_the_first_upload(url):
+    """A second upload with the same id neither reports to the watchers of the first nor ends its events."""
+    events = watch_upload(url, "same")
+    with begin_post(url, f"{UPLOAD}?upload_id=same", LENGTH, MULTIPART) as connection:
+        connection.sendall(HEAD)
+        send(connection, events, 1)
+        assert upload(url, ("other.png", b"short"), query="?upload_id=same").status == 200
+        send(connection, events, 2)
+    assert list(events) == [{"msg": "done"}]
+    assert list(watch_upload(url, "same")) == [{"msg": "done"}]
+
+
+def test_watchers_are_limited(url):
+    """One more than the limit is refused, and those that end make room."""
     path = f"{UPLOAD}_progress?upload_id=crowd"
-    answers = in_parallel(lambda _: ask(server, "GET", path), range(80))
-    refused = [answer for answer in answers if answer.status == 503]
-    assert len(refused) == 48
-    assert all("32 clients watch their uploads" in answer.text for answer in refused)
-    assert watch(server, "crowd") == [{"msg": "done"}], "and those who watched make room"
+    watching = [watch_upload(url, "crowd") for _ in range(3)]
+    refused = ask(url, "GET", path)
+    assert (refused.status, "3 clients watch their uploads" in refused.text) == (503, True)
+    assert [list(events) for events in watching] == [[{"msg": "done"}]] * 3
+    assert ask(url, "GET", path).status == 200
+
+
+def test_the_events_are_a_stream(url):
+    headers = ask(url, "GET", f"{UPLOAD}_progress?upload_id=x").headers
+    assert headers["content-type"].startswith("text/event-stream")
+    assert headers["cache-control"] == "no-cache"

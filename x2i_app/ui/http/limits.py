@@ -10,6 +10,7 @@ class HttpLimits:
     """Sizes are in bytes, times in seconds.
 
     uploads: how many the app receives at once. watchers: how many clients follow the progress of an upload at once.
+    watch_seconds: how long they wait for it to start.
     logins: wrong ones within `login_seconds`, counted over all clients.
     """
 
@@ -22,6 +23,7 @@ class HttpLimits:
     upload_seconds: float = 600
     uploads: int = 8
     watchers: int = 32
+    watch_seconds: float = 3
     logins: int = 10
     login_seconds: float = 60
 

@@ -102,7 +102,8 @@ class RequestGuard:
         if scope["type"] != "http":  # Gradio needs no websocket
             await send({"type": "websocket.close", "code": 1008})
             return
-        request = Request(scope, receive)
+        receiver = _Receiver(receive)
+        request = Request(scope, receiver)
         path = scope["path"].rstrip("/") or "/"
         sender = _Sender(send, _FILE_POLICY if path.startswith(FILE) else self._policy)
         try:
@@ -112,7 +113,7 @@ class RequestGuard:
             response = _refuse(refusal, path)
             if refusal.status == 413:
                 allowed = self._limits.upload_bytes if path == UPLOAD else self._limits.json_bytes
-                await _drain(receive, _DRAIN_FACTOR * allowed)
+                await _drain(receiver, _DRAIN_FACTOR * allowed)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -120,7 +121,7 @@ class RequestGuard:
                 raise
             response = _refuse(_explain(error, path), path)
         if response is not None:
-            await response(scope, receive, sender)
+            await response(scope, receiver, sender)
 
     async def _serve(self, request: Request, path: str, sender: "_Sender") -> Response | None:
         """The response, or None if it has been sent already."""
@@ -238,6 +239,19 @@ class RequestGuard:
         return JSONResponse(paths)
 
 
+class _Receiver:
+    """`receive` that remembers whether the whole body has arrived."""
+
+    def __init__(self, receive: Receive):
+        self._receive = receive
+        self.is_complete = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.is_complete = not message.get("more_body")
+        return message
+
+
 class _Sender:
     """`send` that adds our headers and remembers the status, 0 before the response starts."""
 
@@ -281,15 +295,13 @@ def _too_large(size: int, allowed: int) -> Refusal:
     return Refusal(413, sentence, {"Connection": "close"})
 
 
-async def _drain(receive: Receive, most: int) -> None:
+async def _drain(receiver: _Receiver, most: int) -> None:
     """Receive and drop the rest of a body, up to `most` bytes."""
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while most > 0:
-                message = await receive()
+            while most > 0 and not receiver.is_complete:
+                message = await receiver()
                 most -= len(message.get("body", b""))
-                if not message.get("more_body"):
-                    return
     except TimeoutError:
         pass  # the response closes the connection
 

@@ -24,7 +24,7 @@ from x2i_app.ui.http.refusal import Refusal
 
 _NAME_LENGTH, _EXTENSION_LENGTH = 60, 12
 _EXTENSIONS = {"WebM": "mkv", "JPEG": "jpg", "TIFF": "tif"}  # of kinds whose usual extension is not their name
-_START_SECONDS, _POLL_SECONDS = 3.0, 0.2
+_POLL_SECONDS = 0.2
 
 OnBytes = Callable[[str, int], None]  # takes a file's name and how many more bytes of it have arrived
 
@@ -75,7 +75,7 @@ class UploadProgress:
     async def events(self, upload_id: str) -> AsyncIterator[str]:
         """Server-sent events in the format of Gradio's page, until the upload ends."""
         waited = 0.0
-        while upload_id not in self._uploads and waited < _START_SECONDS:  # the page asks before it sends
+        while upload_id not in self._uploads and waited < self._limits.watch_seconds:  # the page asks before it sends
             await asyncio.sleep(_POLL_SECONDS)
             waited += _POLL_SECONDS
         upload = self._uploads.get(upload_id, _Upload(0))

@@ -1,0 +1,33 @@
+"""The app's server in the test's own process, with limits that a test chooses. Its model is never loaded."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from x2i_app.serving.engine import Engine
+from x2i_app.settings import Settings
+from x2i_app.ui.http.limits import HttpLimits
+from x2i_app.ui.layout import build_page
+from x2i_app.ui.page import Page
+from x2i_app.ui.server import launch
+
+
+class LocalApp(NamedTuple):
+    """A running server, its page, and its engine, which has not started."""
+
+    url: str
+    page: Page
+    engine: Engine
+
+
+@contextmanager
+def local_app(limits: HttpLimits, **settings) -> Iterator[LocalApp]:
+    """Start the server for the block. It takes about a second."""
+    engine = Engine(Settings(port=0, **settings))
+    page = build_page(engine)
+    url, _ = launch(page, engine, limits)
+    try:
+        yield LocalApp(url.rstrip("/"), page, engine)
+    finally:
+        page.close(verbose=False)
+        engine.close()

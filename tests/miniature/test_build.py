@@ -1,4 +1,4 @@
-"""The build, stage by stage, for real and in short: losses fall, kills do no harm, and a bundle comes out."""
+"""A short build with real training in every stage: losses fall, kills do no harm, and the bundle works."""
 
 import json
 import os
@@ -31,22 +31,22 @@ STEPS = 30
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A whole build of a few steps a stage: the work folder and the bundle."""
+    """A build with a few steps for each stage: the work folder and the bundle."""
     root = tmp_path_factory.mktemp("build")
     build.main(["--output", str(root / "bundle"), "--work", str(root / "work"), "--short", str(STEPS)])
     return root / "work", root / "bundle"
 
 
 @pytest.mark.parametrize("stage", ["vae", "mllm", "teacher", "align"])
-def test_losses_of_every_stage_fall(built, stage):
-    lines = [json.loads(line) for line in (built[0] / stage / "history.jsonl").read_text().splitlines()]
-    terms = [name for name in lines[0] if name not in ("step", "learning_rate", "seconds_per_step")]
-    totals = [sum(line[name] for name in terms) for line in lines]
+def test_losses_fall(built, stage):
+    rows = [json.loads(row) for row in (built[0] / stage / "history.jsonl").read_text().splitlines()]
+    terms = [name for name in rows[0] if name not in ("step", "learning_rate", "seconds_per_step")]
+    totals = [sum(row[name] for name in terms) for row in rows]
     assert totals[-1] < 0.97 * totals[0]
     assert (built[0] / stage / "loss.png").is_file()
 
 
-def test_the_bundle_draws_and_answers(built):
+def test_the_bundle_works(built):
     pipeline = X2IPipeline.from_pretrained(built[1])
     pipeline.set_progress_bar_config(disable=True)
     output = pipeline(prompt="a red house on snow at night", num_inference_steps=2, width=128, height=128)
@@ -62,32 +62,33 @@ def test_the_bundle_draws_and_answers(built):
         assert any((built[1] / name).iterdir())
 
 
-def test_only_align_net_differs_from_the_pipeline_that_was_distilled(built):
+def test_distillation_changes_only_align_net(built):
     for path in sorted((built[0] / "pipeline" / "final").rglob("*.safetensors")):
         name = path.relative_to(built[0] / "pipeline" / "final")
         same = path.read_bytes() == (built[1] / name).read_bytes()
         assert same == (name.parts[0] != "align_net"), name
 
 
-def test_the_tokenizers_that_a_stage_began_with_are_those_it_ends_with(built):
+def test_tokenizers_stay_the_same(built):
     for kept, used in (
         ("mllm/tokenizer/final", "mllm/final"),
         ("teacher/tokenizers/final/tokenizer", "pipeline/final/tokenizer"),
         ("teacher/tokenizers/final/tokenizer_2", "pipeline/final/tokenizer_2"),
     ):
-        words = [json.loads((built[0] / folder / "tokenizer.json").read_text())["model"] for folder in (kept, used)]
-        assert words[0] == words[1], used
-        assert len(words[0]["vocab"]) > 100
+        models = [json.loads((built[0] / folder / "tokenizer.json").read_text())["model"] for folder in (kept, used)]
+        assert models[0] == models[1], used
+        assert len(models[0]["vocab"]) > 100
 
 
-def test_a_build_that_is_done_does_nothing_again(built, tmp_path):
+def test_a_finished_build_is_not_repeated(built, tmp_path):
     started = time.monotonic()
     build.main(["--output", str(tmp_path / "again"), "--work", str(built[0]), "--short", str(STEPS)])
     assert time.monotonic() - started < 30
     assert sorted(p.name for p in (tmp_path / "again").iterdir()) == sorted(p.name for p in built[1].iterdir())
 
 
-def test_a_stage_killed_twice_ends_as_one_that_was_not(built, tmp_path):
+def test_a_killed_stage_resumes(built, tmp_path):
+    """A stage that is killed twice gives the same bytes as one that is not."""
     script = (
         "import sys\nfrom dataclasses import replace\nfrom pathlib import Path\nfrom x2i_app.miniature import build\n"
         f"recipe = build.RECIPE.shortened({STEPS})\n"
@@ -110,7 +111,8 @@ def test_a_stage_killed_twice_ends_as_one_that_was_not(built, tmp_path):
     assert ours == (built[0] / "vae" / "final" / "diffusion_pytorch_model.safetensors").read_bytes()
 
 
-def test_pools_are_repeatable_grow_and_keep_to_their_split(tmp_path):
+def test_image_pools(tmp_path):
+    """A pool is reproducible, a larger one starts with the smaller one, and it has only scenes of its split."""
     small = image_pool(tmp_path, 10, split="train", size=32, processes=1)
     large = image_pool(tmp_path, 300, split="train", size=32, processes=2)
     assert large.scenes[:10] == small.scenes
@@ -120,32 +122,32 @@ def test_pools_are_repeatable_grow_and_keep_to_their_split(tmp_path):
     assert pool_scene(5, "train", 0)[0] == large.scenes[5] != pool_scene(5, "train", 1)[0]
 
 
-def test_an_edited_pool_has_the_same_images_but_for_one_edit_each(tmp_path):
-    before, after = (
-        image_pool(tmp_path, 40, split="train", size=64, edited=edited, processes=1) for edited in (False, True)
+def test_pools_of_edits(tmp_path):
+    """Two pools differ by one edit in each image, and the shard for `train light-control` is lossless."""
+    original, edited = (
+        image_pool(tmp_path, 40, split="train", size=64, edited=edit, processes=1) for edit in (False, True)
     )
-    assert all(one != other for one, other in zip(before.scenes, after.scenes, strict=True))
-    assert not any(scene.held_out for scene in after.scenes)
-    changed = (before.images != after.images).any(axis=3).mean(axis=(1, 2))
-    one_thing = [b.sky == a.sky and b.ground == a.ground for b, a in zip(before.scenes, after.scenes, strict=True)]
+    assert all(one != other for one, other in zip(original.scenes, edited.scenes, strict=True))
+    assert not any(scene.held_out for scene in edited.scenes)
+    changed = (original.images != edited.images).any(axis=3).mean(axis=(1, 2))
+    one_thing = [o.sky == e.sky and o.ground == e.ground for o, e in zip(original.scenes, edited.scenes, strict=True)]
     assert (changed > 0).all()
     assert max(share for share, is_thing in zip(changed, one_thing, strict=True) if is_thing) < 0.5
-    write_edits((before, after), tmp_path / "edits.tar", seed=0)
+    write_edits((original, edited), tmp_path / "edits.tar", seed=0)
     samples = read_images([tmp_path / "edits.tar"], "caption", Broken(0), with_source=True)
     assert len(samples) == 80
     for index, sample in enumerate(samples):
         pair, side = divmod(index, 2)
-        sides = (before.images[pair], after.images[pair])
-        # Nothing is lost, and what is shown is the other side of what is wanted.
+        sides = (original.images[pair], edited.images[pair])
         assert (np.asarray(sample.image(sample.target)) == sides[side]).all()
         assert (np.asarray(sample.image(sample.source)) == sides[1 - side]).all()
-    canonical = [sample.words == describe((before, after)[i % 2].scenes[i // 2]) for i, sample in enumerate(samples)]
+    canonical = [sample.words == describe((original, edited)[i % 2].scenes[i // 2]) for i, sample in enumerate(samples)]
     assert 0.6 < sum(canonical) / len(canonical) < 1
 
 
-def test_latents_have_mean_zero_and_deviation_one_and_psnr_counts_decibels(built):
+def test_latents_and_psnr(built):
     vae = build.Builder(built[0], replace(build.RECIPE.shortened(STEPS))).vae()
-    images = image_pool(built[0] / "pictures", 250, split="train").images
+    images = image_pool(built[0] / "images", 250, split="train").images
     latents = encode_images(vae, images)
     assert latents.shape == (250, 16, 16, 16)
     assert latents.mean().item() == pytest.approx(0, abs=0.02)
@@ -156,7 +158,7 @@ def test_latents_have_mean_zero_and_deviation_one_and_psnr_counts_decibels(built
     assert reconstruction_psnr(vae, images[:1]) == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_command_says_what_is_missing(capsys):
+def test_the_command_needs_an_output(capsys):
     with pytest.raises(SystemExit) as stopped:
         build.main([])
     assert stopped.value.code == 2
@@ -164,15 +166,15 @@ def test_the_command_says_what_is_missing(capsys):
 
 
 def refusal(capsys, *arguments) -> str:
-    """What the command says, in one line, of what it does not begin."""
+    """The message, in one row, with which the command refuses its arguments."""
     with pytest.raises(SystemExit) as stopped:
         build.main([*map(str, arguments), "--short", str(STEPS)])
     assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+    (message,) = capsys.readouterr().err.splitlines()
+    return message
 
 
-def test_what_is_no_bundle_is_not_replaced(built, tmp_path, capsys):
+def test_only_a_bundle_is_replaced(built, tmp_path, capsys):
     work, _ = built
     bundle = shutil.copytree(built[1], tmp_path / "bundle")
     others = tmp_path / "others"
@@ -182,10 +184,10 @@ def test_what_is_no_bundle_is_not_replaced(built, tmp_path, capsys):
     noted = shutil.copytree(bundle, tmp_path / "noted")
     (noted / "notes.txt").write_text("mine")
     for output in (tmp_path, others, noted, others / "model_index.json"):
-        assert "is there, and not just a bundle" in refusal(capsys, "--output", output, "--work", work)
+        assert "exists and is no bundle" in refusal(capsys, "--output", output, "--work", work)
     assert "cannot be written" in refusal(capsys, "--output", "/proc/bundle", "--work", work)
     for output, busy in ((bundle, tmp_path / "link" / "work"), (work / "align" / "new", work)):
-        assert "lie in one another" in refusal(capsys, "--output", output, "--work", busy)
+        assert "overlap" in refusal(capsys, "--output", output, "--work", busy)
     assert (noted / "notes.txt").read_text() == "mine"
     (tmp_path / "bundle.tmp").write_text("mine")
     (bundle / "vae" / "old.txt").write_text("of an earlier build")
@@ -195,7 +197,7 @@ def test_what_is_no_bundle_is_not_replaced(built, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "bundle.tmp", "others", "link", "noted"}
 
 
-def test_a_work_folder_is_of_one_recipe_and_seed(built, tmp_path, capsys):
+def test_a_work_folder_has_one_recipe_and_seed(built, tmp_path, capsys):
     output = ("--output", tmp_path / "new")
     assert "of this recipe and seed" in refusal(capsys, *output, "--work", built[0], "--seed", 1)
     with pytest.raises(SystemExit):
@@ -216,7 +218,7 @@ def test_a_work_folder_is_of_one_recipe_and_seed(built, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"work"}
 
 
-def test_two_processes_that_want_one_stage_make_it_once(tmp_path):
+def test_two_processes_run_a_stage_once(tmp_path):
     script = (
         "import sys\nfrom pathlib import Path\nfrom x2i_app.miniature import build\n"
         "builder = build.Builder(Path(sys.argv[1]), build.RECIPE.shortened(1))\n"
@@ -229,10 +231,11 @@ def test_two_processes_that_want_one_stage_make_it_once(tmp_path):
     assert not (tmp_path / "teacher" / "tokenizers" / "tmp-final").exists()
 
 
-def test_who_draws_ends_with_the_one_for_whom_it_draws(tmp_path):
+def test_rendering_processes_end_with_their_parent(tmp_path):
+    """Even if the parent is killed."""
     script = (
-        "import sys\nfrom pathlib import Path\nfrom x2i_app.miniature.pool import picture_pool\n"
-        "if __name__ == '__main__':\n    picture_pool(Path(sys.argv[1]), 100_000)\n"
+        "import sys\nfrom pathlib import Path\nfrom x2i_app.miniature.pool import image_pool\n"
+        "if __name__ == '__main__':\n    image_pool(Path(sys.argv[1]), 100_000)\n"
     )
     (tmp_path / "drawing.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(Path(build.__file__).parents[2])}
@@ -253,7 +256,7 @@ def test_who_draws_ends_with_the_one_for_whom_it_draws(tmp_path):
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """Not only waiting for somebody to ask how it ended, as in a container nobody may."""
+    """Whether the process runs; a zombie, whose parent has not asked for its exit status, does not."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

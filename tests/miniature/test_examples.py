@@ -1,4 +1,4 @@
-"""Screenshots, the tokenizer's corpus and the app's example files say what they should."""
+"""Screenshots, the corpus for tokenizers, and the app's example files."""
 
 import json
 import random
@@ -35,26 +35,26 @@ def test_screenshots_show_every_sentence(code):
         assert len(image.getcolors(1 << 16)) > 1, "there is ink on the paper"
 
 
-def test_screenshots_tell_letters_apart_even_by_their_accents():
+def test_accents_differ_in_screenshots():
     images = {screenshot(f"{letter}b", seed=1).tobytes() for letter in "eéèêëeaàâäuùûüoôöcçssßiîï"}
     assert len(images) == len(set("eéèêëaàâäuùûüoôöcçsßiîï"))
 
 
 @pytest.mark.parametrize("text", ["红色的房子", "赤い家", "một ngôi nhà lớn", "кот", "😀"])
-def test_screenshots_refuse_letters_they_cannot_draw(text):
+def test_screenshots_refuse_unknown_letters(text):
     with pytest.raises(InvalidRequestError, match="its font covers en, de, fr"):
         screenshot(text)
 
 
-def test_screenshots_refuse_nothing_and_too_much():
-    for text, message in ((" ", "no text"), ("word " * 500, "shorten"), ("w" * 300, "shorten")):
+def test_screenshots_refuse_empty_and_long_text():
+    for text, message in ((" ", "text of the screenshot is empty"), ("word " * 500, "shorten"), ("w" * 300, "shorten")):
         with pytest.raises(InvalidRequestError, match=message):
             screenshot(text)
     with pytest.raises(InvalidRequestError, match="128 to 1024"):
         screenshot("a", 8)
 
 
-def test_corpus_is_repeatable_and_in_six_languages():
+def test_corpus():
     texts = list(corpus(600, seed=1))
     assert texts == list(corpus(600, seed=1))
     assert texts != list(corpus(600, seed=2))
@@ -66,7 +66,7 @@ def test_corpus_is_repeatable_and_in_six_languages():
 # --- examples
 
 
-def test_examples_are_what_they_say(tmp_path):
+def test_example_files(tmp_path):
     examples.main(["--output", str(tmp_path)])
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 1_500_000
     assert {prompt["language"] for prompt in json.loads((tmp_path / "prompts.json").read_text())} == set(LANGUAGES)
@@ -89,7 +89,7 @@ def test_examples_are_what_they_say(tmp_path):
         )
 
 
-def test_example_videos_have_images_and_audio(tmp_path):
+def test_example_videos(tmp_path):
     examples.main(["--output", str(tmp_path)])
     for path in (tmp_path / "videos").iterdir():
         reader = imageio_ffmpeg.read_frames(str(path))

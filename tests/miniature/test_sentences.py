@@ -241,7 +241,7 @@ def test_what_cannot_be_edited_is_refused():
         random_edit(alone, random.Random(0), actions=("remove",))
     with pytest.raises(InvalidRequestError, match="the scene has only"):
         Edit("remove", target=Thing("car", "red")).apply(alone)
-    with pytest.raises(InvalidRequestError, match="each may be taken once"):
+    with pytest.raises(InvalidRequestError, match="two things cannot have the same place"):
         Edit("add", addition=Thing("car", "red")).apply(alone)
     for wrong in ({"action": "explode"}, {"action": "sky", "value": "fog"}, {"action": "remove"}, {"action": "add"}):
         with pytest.raises(InvalidRequestError):

@@ -1,4 +1,4 @@
-"""What the teacher's text encoders learn to tell of a caption is what the caption says."""
+"""The training batches of the teacher: each caption fits its attributes and its latents."""
 
 import random
 
@@ -23,7 +23,7 @@ from x2i_app.miniature.world import (
 UNTOLD = -100
 
 
-def test_captions_attributes_and_latents_belong_together():
+def test_captions_attributes_and_latents_fit():
     rng = random.Random(2)
     scenes = [random_scene(rng) for _ in range(40)]
     latents = torch.arange(40.0).reshape(40, 1, 1, 1).expand(40, 16, 16, 16)
@@ -37,7 +37,6 @@ def test_captions_attributes_and_latents_belong_together():
         caption = tokenizer.decode(ids, skip_special_tokens=True)
         assert [SKIES[attributes[0]], GROUNDS[attributes[1]]] == [scene.sky, scene.ground]
         if set(attributes[2:]) == {UNTOLD}:
-            # Which says that nothing with a voice is there.
             assert caption == audio_sentence(scene)
             assert not sounding(scene).kinds
             settings += 1
@@ -52,7 +51,7 @@ def test_captions_attributes_and_latents_belong_together():
         if caption.startswith(("a large", "a small")) and caption.count("on the") + caption.count("in the"):
             try:
                 canonical += parse_canonical(caption) == scene
-            except InvalidRequestError:  # worded freely
+            except InvalidRequestError:  # not canonical
                 continue
     assert canonical >= 40
     assert 3 <= settings <= 30

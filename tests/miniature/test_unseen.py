@@ -1,4 +1,4 @@
-"""What training never shows is neither taught nor taught against."""
+"""The loss of answers neither teaches pairs that training never shows, nor teaches against them."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def token(word):
 
 
 def named(pairs, text):
-    """Of each word of a text that has one, the word that would make an unseen pair."""
+    """For each word of a text, the word that would make an untrained pair with its neighbour, if there is one."""
     tokens = TOKENIZER(text, return_tensors="pt")["input_ids"]
     beside = pairs.beside(tokens)
     assert beside.shape == tokens.shape
@@ -33,7 +33,7 @@ def named(pairs, text):
     }
 
 
-def test_each_word_of_a_pair_is_told_what_its_neighbour_is_never_seen_with(pairs):
+def test_untrained_pairs_of_a_text(pairs):
     for kind in KINDS:
         for colour in COLOURS:
             if (kind, colour) in HELD_OUT:
@@ -47,7 +47,7 @@ def test_each_word_of_a_pair_is_told_what_its_neighbour_is_never_seen_with(pairs
     assert named(pairs, "snow and night, red") == {}
 
 
-def test_an_unseen_word_is_not_among_those_to_choose_from(pairs):
+def test_an_untrained_word_is_no_choice(pairs):
     tokens = torch.tensor([token("umbrella"), token("on")])
     beside = torch.tensor([token("tree"), -1])
     logits = torch.randn(2, len(TOKENIZER), generator=torch.Generator().manual_seed(0))
@@ -55,12 +55,12 @@ def test_an_unseen_word_is_not_among_those_to_choose_from(pairs):
     logits[0, token("tree")] = 50
     second, less = pairs.losses(logits, tokens, beside)
     assert first == second
-    assert less == 0, "it may be as likely as it likes"
+    assert less == 0, "it is not made less likely"
     logits[0, token("car")] = 50
-    assert pairs.losses(logits, tokens, beside)[0] > 10, "a kind that is seen so is wrong"
+    assert pairs.losses(logits, tokens, beside)[0] > 10, "a kind that is trained in this colour is wrong"
 
 
-def test_an_unseen_word_is_raised_to_the_other_wrong_ones_and_no_further(pairs):
+def test_an_untrained_word_becomes_as_likely_as_other_wrong_ones(pairs):
     tokens, beside = torch.tensor([token("umbrella")]), torch.tensor([token("tree")])
     logits = torch.zeros(1, len(TOKENIZER))
     logits[0, token("umbrella")], logits[0, token("tree")] = 9, -4
@@ -75,7 +75,7 @@ def test_an_unseen_word_is_raised_to_the_other_wrong_ones_and_no_further(pairs):
     assert pairs.losses(logits, tokens, beside)[1] == 0
 
 
-def test_where_nothing_is_unseen_it_is_the_cross_entropy(pairs):
+def test_without_untrained_pairs_it_is_the_cross_entropy(pairs):
     tokens, logits = torch.tensor([3, 5]), torch.randn(2, len(TOKENIZER))
     loss, less = pairs.losses(logits, tokens, torch.tensor([-1, -1]))
     assert loss == torch.nn.functional.cross_entropy(logits, tokens)

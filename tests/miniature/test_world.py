@@ -1,4 +1,4 @@
-"""Scenes and what can be seen and heard of them."""
+"""Scenes, and their images, videos and audios."""
 
 import itertools
 import random
@@ -46,7 +46,7 @@ def pixels(scene, size=128, **options):
 # --- scenes
 
 
-def test_equal_scenes_are_one_value():
+def test_scenes_are_values():
     scene = Scene("night", "snow", (TREE, HOUSE))
     assert scene == Scene("night", "snow", [HOUSE, TREE])
     assert len({scene, Scene("night", "snow", (HOUSE, TREE))}) == 1
@@ -59,7 +59,7 @@ def test_equal_scenes_are_one_value():
         (lambda: Scene("fog", "snow", (HOUSE,)), "sky is 'fog'; it must be one of day, night"),
         (lambda: Scene("day", "moon", (HOUSE,)), "ground is 'moon'"),
         (lambda: Scene("day", "snow", ()), "0 things"),
-        (lambda: Scene("day", "snow", (HOUSE, Thing("cat", "red", "left"))), "each may be taken once"),
+        (lambda: Scene("day", "snow", (HOUSE, Thing("cat", "red", "left"))), "two things cannot have the same place"),
         (lambda: Scene("day", "snow", ("house",)), "must be a Thing"),
         (lambda: Thing("dog", "red"), "kind is 'dog'"),
         (lambda: Thing("cat", "grey"), "colour is 'grey'"),
@@ -68,12 +68,12 @@ def test_equal_scenes_are_one_value():
         (lambda: random_scene(random.Random(0), split="validation"), "split is 'validation'"),
     ],
 )
-def test_words_the_world_does_not_know_are_refused(make, message):
+def test_unknown_values_are_refused(make, message):
     with pytest.raises(X2IError, match=message):
         make()
 
 
-def test_random_scenes_reach_every_attribute_evenly():
+def test_random_scenes_are_uniform():
     drawn = scenes(3000)
     things = [thing for scene in drawn for thing in scene.things]
     for counts, expected in (
@@ -89,19 +89,19 @@ def test_random_scenes_reach_every_attribute_evenly():
         assert max(counts.values()) < 1.5 * min(counts.values())
 
 
-def test_held_out_pairs_never_train_and_always_test():
+def test_splits():
     assert not any(scene.held_out for scene in scenes(2000, split="train"))
     assert all(scene.held_out for scene in scenes(500, split="test"))
-    assert any(scene.held_out for scene in scenes(100)), "without a split everything occurs"
+    assert any(scene.held_out for scene in scenes(100)), "without a split every pair occurs"
     trained = {(t.kind, t.colour) for s in scenes(4000, split="train") for t in s.things}
     assert trained == set(itertools.product(KINDS, COLOURS)) - HELD_OUT
     assert Counter(colour for _, colour in HELD_OUT) == Counter(COLOURS)
 
 
-# --- pictures
+# --- images
 
 
-def test_a_image_is_a_function_of_scene_size_time_and_seed():
+def test_images_are_reproducible():
     for scene in scenes(12):
         image = draw_scene(scene, 96, 1.3, seed=5)
         assert image.mode == "RGB"
@@ -110,7 +110,7 @@ def test_a_image_is_a_function_of_scene_size_time_and_seed():
         assert image.tobytes() != draw_scene(scene, 96, 1.3, seed=6).tobytes()
 
 
-def test_every_single_attribute_changes_the_image():
+def test_every_attribute_changes_the_image():
     scene = Scene("day", "grass", (HOUSE, TREE))
     others = [Scene(sky, "grass", (HOUSE, TREE)) for sky in SKIES[1:]]
     others += [Scene("day", ground, (HOUSE, TREE)) for ground in GROUNDS[1:]]
@@ -125,8 +125,8 @@ def test_every_single_attribute_changes_the_image():
 
 @pytest.mark.parametrize("sky", SKIES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_colours_are_told_apart_under_every_sky(sky, kind):
-    """The thing differs from the same thing in any other colour, and shows more of its own paint than the other did."""
+def test_colours_differ_under_every_sky(sky, kind):
+    """Each of two differently coloured things has more pixels of its own colour than the other one has."""
     images = {c: pixels(Scene(sky, "grass", (Thing(kind, c, size="small"),))) for c in COLOURS}
 
     def share(image, where, colour):
@@ -138,7 +138,7 @@ def test_colours_are_told_apart_under_every_sky(sky, kind):
         assert share(images[a], changed, a) > share(images[b], changed, a), (a, b)
 
 
-def test_things_stay_in_their_third():
+def test_places():
     for kind, place in itertools.product(KINDS, PLACES):
         scene = Scene("day", "grass", (Thing(kind, "purple", place),))
         empty = pixels(Scene("day", "grass", (Thing(kind, "purple", PLACES[PLACES.index(place) - 1], "small"),)))
@@ -154,10 +154,10 @@ def test_a_size_out_of_range_is_refused():
             draw_scene(Scene("day", "grass", (HOUSE,)), size)
 
 
-# --- films
+# --- videos
 
 
-def test_videos_begin_with_the_image_move_and_return():
+def test_videos_move_and_loop():
     for scene in scenes(15, seed=1):
         frames, fps = video(scene, seconds=4, fps=4, size=64, seed=2)
         assert fps == 4
@@ -168,7 +168,7 @@ def test_videos_begin_with_the_image_move_and_return():
         assert (np.abs(frames - frames[0].astype(int)).max(axis=(1, 2, 3))[1:] > 8).any()
 
 
-def test_things_keep_their_place_and_colour_in_every_frame():
+def test_things_keep_place_and_colour_in_every_frame():
     for kind in KINDS:
         frames, _ = video(Scene("day", "street", (Thing(kind, "purple", "middle"),)), 4, 8, 64)
         paint = np.abs(frames.astype(int) - PAINTS["purple"]).max(-1) < 45
@@ -178,17 +178,17 @@ def test_things_keep_their_place_and_colour_in_every_frame():
         assert max(abs(centre - 0.5) for centre in centres) < 0.09
 
 
-def test_videos_without_a_frame_or_without_an_end_are_refused():
+def test_videos_of_no_or_too_many_frames_are_refused():
     for seconds, fps in ((0, 8), (4, 0), (1e6, 8)):
         with pytest.raises(InvalidRequestError, match="1 to 512 frames"):
             video(Scene("day", "grass", (HOUSE,)), seconds, fps)
 
 
-# --- sounds
+# --- audio
 
 
 def heard_bands(samples):
-    """Mean, and loud moments, of the energy in 40 bands of equal ratio, as an ear roughly hears them: (80,)."""
+    """Mean and 90th percentile of the energy in 40 bands of equal ratio, (80,)."""
     windows = np.lib.stride_tricks.sliding_window_view(samples, 512)[::256] * np.hanning(512)
     power = np.abs(np.fft.rfft(windows)) ** 2
     edges = np.unique(np.geomspace(2, 257, 40).astype(int))
@@ -196,7 +196,7 @@ def heard_bands(samples):
     return np.concatenate([bands.mean(0), np.quantile(bands, 0.9, axis=0)])
 
 
-def test_audios_are_finite_in_range_and_repeatable():
+def test_audio_is_reproducible_and_in_range():
     for seed, scene in enumerate(scenes(20, seed=3)):
         samples = audio(scene, seed=seed)
         assert samples.dtype == np.float32
@@ -208,28 +208,28 @@ def test_audios_are_finite_in_range_and_repeatable():
         assert not np.array_equal(samples, audio(scene, seed=seed + 1))
 
 
-def test_every_sky_ground_and_voice_can_be_told_by_ear():
-    """Fresh sounds are nearest to what other sounds of the same scene have in common."""
+def test_every_sky_ground_and_voice_is_distinct():
+    """Fresh audio is nearest to the mean of other audio of the same scene."""
     silent = Thing("flower", "red")
     known = [Scene(sky, "grass", (silent,)) for sky in SKIES]
     known += [Scene("day", ground, (silent,)) for ground in GROUNDS if ground != "grass"]
     known += [Scene("day", "grass", (Thing(kind, "pink"),)) for kind in VOICED_KINDS]
-    learnt = [np.mean([heard_bands(audio(scene, seed=seed)) for seed in range(4)], axis=0) for scene in known]
+    means = [np.mean([heard_bands(audio(scene, seed=seed)) for seed in range(4)], axis=0) for scene in known]
     for index, scene in enumerate(known):
         for seed in (10, 11):
             fresh = heard_bands(audio(scene, seed=seed))
-            distances = [np.abs(fresh - one).mean() for one in learnt]
+            distances = [np.abs(fresh - one).mean() for one in means]
             assert int(np.argmin(distances)) == index, (scene, known[int(np.argmin(distances))])
 
 
-def test_a_audio_tells_skies_grounds_and_voices_only():
+def test_audio_has_only_sky_ground_and_voices():
     assert sorted((*VOICED_KINDS, *SILENT_KINDS)) == sorted(KINDS)
     scene = Scene("rain", "sea", (Thing("cat", "red", "left"), Thing("umbrella", "blue"), Thing("cat", "red", "right")))
     heard = sounding(scene)
     assert (heard.sky, heard.ground, heard.kinds) == ("rain", "sea", ("cat",))
     assert imagined(heard) == Scene("rain", "sea", (Thing("cat", "orange", "middle"),))
     repainted = Scene("rain", "sea", (Thing("cat", "blue", "middle", "small"), Thing("cat", "pink", "right")))
-    assert np.array_equal(audio(scene), audio(repainted)), "colours, sizes and places are not heard"
+    assert np.array_equal(audio(scene), audio(repainted)), "colours, sizes and places cannot be heard"
     assert imagined(sounding(Scene("day", "sand", (Thing("flower", "red"),)))) is None
 
 

@@ -1,1 +1,1 @@
-"""The miniature: a cartoon world, and the training of x2i-tiny on it. Nothing that serves a picture imports this."""
+"""The miniature: a cartoon world, and the training of x2i-tiny on it. The app does not import this package."""

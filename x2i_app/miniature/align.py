@@ -1,4 +1,4 @@
-"""Last stage of x2i-tiny: AlignNet, by attention distillation from English sentences alone, as at full size."""
+"""Fifth stage of x2i-tiny: AlignNet, by attention distillation from English text only, as at full size."""
 
 import json
 import random
@@ -19,21 +19,21 @@ from x2i_app.training.options import write_settings
 
 @dataclass(frozen=True)
 class AlignOptions:
-    """captions: how many English prompts. distill, loop: what is compared, and how it is trained."""
+    """captions: number of English prompts. distill, loop: options of the distillation and of the training loop."""
 
     captions: int
     distill: DistillOptions
     loop: LoopOptions
 
     def shortened(self, **few: Any) -> "AlignOptions":
-        """A few steps on a few captions."""
+        """The same options for a few steps on a few captions."""
         return replace(self, captions=8, distill=replace(self.distill, batch_size=4), loop=replace(self.loop, **few))
 
 
 def english_prompts(count: int, seed: int) -> tuple[list[str], list[str]]:
-    """`count` English prompts, and for each the canonical sentence of the scene that it wants, as the MLLM answers.
+    """`count` English prompts, and for each the canonical sentence of its scene, which is the MLLM's answer.
 
-    Every second prompt is that sentence itself, the others are worded freely. No scene has a pair of HELD_OUT.
+    Every second prompt is the canonical sentence itself, the others vary in wording. No scene has a pair of HELD_OUT.
     """
     rng, source = random.Random(f"distillation {seed}"), Source("train")
     asked = []
@@ -45,17 +45,17 @@ def english_prompts(count: int, seed: int) -> tuple[list[str], list[str]]:
 
 
 def write_prompts(path: Path, count: int, seed: int) -> None:
-    """These prompts as a JSONL file, `caption` and `meant`, as `train distill` reads them."""
+    """Write prompts and sentences as a JSONL file with the fields `caption` and `meant`, for `train distill`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     prompts, meant = english_prompts(count, seed)
-    lines = [json.dumps({"caption": asked, "meant": wanted}) for asked, wanted in zip(prompts, meant, strict=True)]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    rows = [json.dumps({"caption": asked, "meant": wanted}) for asked, wanted in zip(prompts, meant, strict=True)]
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def distill_align_net(bundle: Path, directory: Path, options: AlignOptions, seed: int) -> AlignNet:
-    """The trained AlignNet for the pipeline in the folder `bundle`, whose T5 and CLIP teach it.
+    """Train an AlignNet for the pipeline in the folder `bundle`, with that folder's T5 and CLIP as the teacher.
 
-    It is what `python -m x2i_app train distill` makes of the captions and settings that are left in `directory`.
+    `python -m x2i_app train distill` gives the same AlignNet with the captions and settings that stay in `directory`.
     """
     job = align_job(bundle, directory, options, seed)
     write_prompts(Path(job.captions[0]), options.captions, seed)
@@ -64,7 +64,7 @@ def distill_align_net(bundle: Path, directory: Path, options: AlignOptions, seed
 
 
 def align_job(bundle: Path, directory: Path, options: AlignOptions, seed: int) -> DistillJob:
-    """The training of AlignNet as a job of the command."""
+    """The training of AlignNet as a job of `train distill`."""
     return DistillJob(
         output=directory,
         captions=(str(directory / "captions.jsonl"),),

@@ -1,8 +1,8 @@
-"""A scene as a sound: what is heard of its sky and its ground, and the things that have a voice.
+"""Audio of a scene: the ambience of its sky and its ground, and the things that have a voice.
 
-Every sky and every ground has its ambience. Nine kinds have a voice: house (door bell), tree (woodpecker), car, boat,
-cat, fish (bubbles), star (glitter), ball, rocket; balloon, flower and umbrella are silent. A sound tells no colour,
-size or place.
+Every sky and every ground has its own ambience. Nine kinds have a voice: house (door bell), tree (woodpecker), car,
+boat, cat, fish (bubbles), star (glitter), ball and rocket. Balloon, flower and umbrella are silent. Audio does not
+contain colours, sizes or places.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _VOICE_PEAK = 0.42
 
 @dataclass(frozen=True)
 class Heard:
-    """What a sound tells of a scene: its sky, its ground, and its voiced kinds, each once, in the order of KINDS."""
+    """What audio tells about a scene: sky, ground, and the kinds with a voice, each once, in the order of KINDS."""
 
     sky: str
     ground: str
@@ -31,13 +31,13 @@ class Heard:
 
 
 def sounding(scene: Scene) -> Heard:
-    """The attributes that `sound(scene)` tells."""
+    """The attributes that can be heard in `audio(scene)`."""
     present = {thing.kind for thing in scene.things}
     return Heard(scene.sky, scene.ground, tuple(kind for kind in VOICED_KINDS if kind in present))
 
 
 def imagined(heard: Heard) -> Scene | None:
-    """The scene to draw for a sound: large things of natural colours at the usual places; None without a voice."""
+    """The scene to draw for audio: large things in natural colours at the usual places; None without a voice."""
     if not heard.kinds:
         return None
     places = usual_places(len(heard.kinds))
@@ -46,10 +46,10 @@ def imagined(heard: Heard) -> Scene | None:
 
 
 def audio(scene: Scene, seconds: float = 4.0, rate: int = 16000, seed: int = 0) -> np.ndarray:
-    """The scene's sound, mono float32 (round(seconds x rate),) within [-1, 1].
+    """Audio of the scene, mono float32 (round(seconds x rate),) within [-1, 1].
 
-    seconds: 0.5 to 60. rate: samples/s, 16,000 to 48,000. seed: varies pitch and timing, never what is heard. The
-    voices take turns, in an order that says nothing about places, so that each is heard at least once.
+    seconds: 0.5 to 60. rate: samples/s, 16,000 to 48,000. seed: varies pitch and timing, never the attributes. The
+    voices take turns, so that each is heard at least once; their order is independent of the places.
     Raises InvalidRequestError for a duration or a rate out of range.
     """
     if not 0.5 <= seconds <= 60:
@@ -70,7 +70,7 @@ def audio(scene: Scene, seconds: float = 4.0, rate: int = 16000, seed: int = 0) 
 
 
 def _add_voices(mix, speakers, seconds, rate, rng):
-    # About one turn a second; a thing that speaks alone leaves every other turn to the ambience.
+    # About one turn a second; if there is only one voice, every other turn is only ambience.
     turns = max(len(speakers), round(seconds))
     for turn in range(turns):
         if len(speakers) == 1 and turn % 2 == 1:

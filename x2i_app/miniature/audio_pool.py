@@ -1,4 +1,4 @@
-"""Many sounds as the miniature's MLLM hears them, on disk: a sound takes longer to make than to learn from."""
+"""A pool of audio features on disk: to synthesise audio takes longer than to train on it."""
 
 import random
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _VOICED_SHARE = 0.75
 
 @dataclass(frozen=True)
 class AudioPool:
-    """recipes: N sounds. features: float16 (N, mel bins, frames), what the feature extractor makes of each."""
+    """recipes: of N audios. features: float16 (N, mel bins, frames), from the feature extractor."""
 
     recipes: list[Shown]
     features: np.ndarray
 
     @property
     def by_voice(self) -> tuple[tuple[Shown, ...], tuple[Shown, ...]]:
-        """The recipes in which something has a voice, and those of a setting alone."""
+        """The recipes with at least one voice, and those with only a sky and a ground."""
         voiced = [bool(sounding(recipe.scene).kinds) for recipe in self.recipes]
         return (
             tuple(recipe for recipe, has in zip(self.recipes, voiced, strict=True) if has),
@@ -36,7 +36,7 @@ class AudioPool:
 
 
 def hear(extractor: WhisperFeatureExtractor, samples: np.ndarray) -> np.ndarray:
-    """Samples (N,) at 16 kHz -> float16 (mel bins, frames): the features without the padding to the full length."""
+    """Samples (N,) at 16 kHz -> float16 (mel bins, frames): features without the padding to the full length."""
     heard = extractor(
         samples, sampling_rate=RATE, padding="max_length", return_attention_mask=True, return_tensors="np"
     )
@@ -52,9 +52,9 @@ def audio_pool(
     seed: int = 0,
     processes: int = 2,
 ) -> AudioPool:
-    """`count` random sounds of 4 seconds, three in four with a voice; made in parallel, kept in `directory`.
+    """`count` random audios of 4 seconds, three in four with a voice; made in parallel and cached in `directory`.
 
-    A killed run goes on after the last complete chunk; the same arguments give the same pool.
+    A run that was stopped resumes after its last complete chunk. The same arguments give the same pool.
     """
     directory.mkdir(parents=True, exist_ok=True)
     starts = range(0, count, _CHUNK)
@@ -62,7 +62,7 @@ def audio_pool(
     tasks = list(zip(paths, starts, strict=True))
     missing = [(path, start, extractor, split, seed) for path, start in tasks if not path.exists()]
     if missing:
-        run_in_processes(_make, missing, processes, title="sounds", unit=f"x{_CHUNK}")
+        run_in_processes(_make, missing, processes, title="audio", unit=f"x{_CHUNK}")
     features = np.concatenate([np.load(path) for path in paths])[:count]
     return AudioPool([_recipe(index, split, seed) for index in range(count)], features)
 

@@ -1,4 +1,4 @@
-"""First stage of x2i-tiny: the VAE learns to shrink drawings and to draw them again."""
+"""First stage of x2i-tiny: the VAE learns to encode and decode renders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import ImagePool
 from x2i_app.training.loop import LoopOptions, train
 
-# The squared error decides; a little absolute error sharpens edges, and a little KL keeps latents smooth and small.
+# Mostly squared error; a little absolute error sharpens edges, a little KL divergence keeps latents smooth and small.
 _ABSOLUTE_WEIGHT = 0.05
 _KL_WEIGHT = 1e-4
 
 
 @dataclass(frozen=True)
 class ImageBatches(Dataset):
-    """Random pictures of a pool, float (B, 3, H, W) in [-1, 1], as a function of the step."""
+    """Random images of a pool, float (B, 3, H, W) in [-1, 1]; a function of the step."""
 
     pool: ImagePool
     batch_size: int
@@ -31,7 +31,7 @@ class ImageBatches(Dataset):
 
 
 def train_vae(vae: AutoencoderKL, pool: ImagePool, directory: Path, options: LoopOptions, batch_size: int) -> None:
-    """Train in place, then set the shift and the scale that make latents of this world of mean 0 and deviation 1."""
+    """Train in place, then set shift and scale so that latents have mean 0 and standard deviation 1."""
     train(vae, ImageBatches(pool, batch_size, options.seed), _loss, directory, options, title="VAE")
     latents = encode_images(vae, pool.images[:1000])
     vae.register_to_config(shift_factor=0.0, scaling_factor=1.0)
@@ -43,7 +43,7 @@ def _loss(vae, images):
     posterior = vae.encode(images).latent_dist
     drawn = vae.decode(posterior.sample()).sample.float()
     error = drawn - images
-    # Kullback-Leibler divergence from the unit normal, a latent value's mean.
+    # Kullback-Leibler divergence from the unit normal distribution, averaged over latent values.
     kl = 0.5 * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float()).mean()
     return {
         "squared": error.square().mean(),
@@ -54,7 +54,7 @@ def _loss(vae, images):
 
 @torch.no_grad()
 def encode_images(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 32) -> torch.Tensor:
-    """uint8 (N, H, W, 3) -> latents (N, C, H/8, W/8) as the DiT sees them: the posterior's mean, shifted and scaled."""
+    """uint8 (N, H, W, 3) -> latents (N, C, H/8, W/8) for the DiT: the posterior's mean, shifted and scaled."""
     config = vae.config
     parts = []
     for start in range(0, len(images), batch_size):
@@ -67,15 +67,15 @@ def encode_images(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 32) 
 def reconstruction_psnr(
     vae: AutoencoderKL, images: np.ndarray, batch_size: int = 32, device: torch.device | None = None
 ) -> float:
-    """Mean peak signal-to-noise ratio in dB of uint8 (N, H, W, 3) pictures after a trip through the VAE.
+    """Mean peak signal-to-noise ratio in dB of images, uint8 (N, H, W, 3), that the VAE encodes and decodes.
 
-    device: where it computes, if it waits somewhere else until it is called.
+    device: where the VAE computes, if it is offloaded to another device until it is called.
     """
     ratios = []
     for start in range(0, len(images), batch_size):
         batch = to_tensor(images[start : start + batch_size])
         latents = vae.encode(batch.to(device or vae.device, vae.dtype)).latent_dist.mean
         drawn = vae.decode(latents).sample.float().cpu().clamp(-1, 1)
-        # Pixels range over 2, so the peak's square is 4.
+        # Pixel values have a range of 2, so the squared peak is 4.
         ratios.append(10 * torch.log10(4 / (drawn - batch).square().mean(dim=(1, 2, 3))))
     return torch.cat(ratios).mean().item()

@@ -1,4 +1,4 @@
-"""What the miniature's MLLM trains on, step by step."""
+"""Training batches of the miniature's MLLM."""
 
 import random
 from dataclasses import dataclass, field
@@ -29,23 +29,24 @@ from x2i_app.miniature.reading import reading
 from x2i_app.miniature.screenshot import screenshot
 from x2i_app.specs import EncodingSpec
 
-_VIDEO_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at one a second
+_VIDEO_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at 1 frame/s
 
 
 @dataclass(frozen=True)
 class ConversationBatches(Dataset):
-    """The batches of a step as a function of it: in words alone, of screenshots, and of another kind of conversation.
+    """The batches of a step, as a function of the step: one of text, one of screenshots, and one with other media.
 
-    processor, spec: of the MLLM. sounds: what it may hear. words_size, media_size: conversations in the batch of words
-    alone, and in the one of another kind; screenshots are a quarter of the latter.
-    reading_steps: so many come first, in which the eyes learn to read: three times `media_size` of screenshots and
-    nothing else. basic_steps: over so many more, 1 or more, the other kind goes from the basic ones to all.
+    processor, spec: of the MLLM. audios: the pool to take audio from. text_size, media_size: conversations in the batch
+    of text and in the one with other media; the batch of screenshots has a quarter of the latter.
+    reading_steps: number of first steps, in which the vision encoder learns to read: one batch of three times
+    `media_size` screenshots. basic_steps: number of following steps, at least 1, over which the batch with other media
+    changes from BASICS to all kinds.
     """
 
     processor: Qwen2_5OmniProcessor
     spec: EncodingSpec
     audios: AudioPool
-    words_size: int
+    text_size: int
     media_size: int
     reading_steps: int
     basic_steps: int
@@ -59,22 +60,22 @@ class ConversationBatches(Dataset):
         object.__setattr__(self, "_source", Source("train", self.audios.by_voice))
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
-        """The batches: in words alone, of screenshots (with `letters` and `tokens`, see `reading`), of another kind.
+        """The batches of text, of screenshots (with `letters` and `tokens`, see `reading`), and with other media.
 
-        Each has in `plain` a batch of the same last answers, asked for in the answers' own words.
+        Each contains as `plain` a batch with the same last answers, in which the answer itself is the prompt.
         """
         rng = random.Random(f"conversations {self.seed} {step}")
         if step < self.reading_steps:
             return [self._screenshots(3 * self.media_size, rng)]
         beginner = 1 - (step - self.reading_steps) / self.basic_steps
         return [
-            self._alike(TOLD, self.words_size, rng),
+            self._alike(TOLD, self.text_size, rng),
             self._screenshots(max(1, self.media_size // 4), rng),
             self._alike(BASICS if rng.random() < beginner else SHOWN, self.media_size, rng),
         ]
 
     def _alike(self, kinds, count, rng):
-        """All of one kind: nothing is padded to the length of a kind that is longer."""
+        """A batch of one kind of conversation, so that nothing is padded to the length of a longer kind."""
         kind = draw(kinds, rng)
         return self._batch([kind(self._source, rng) for _ in range(count)], rng)
 
@@ -102,10 +103,10 @@ def collate(
     videos: list[np.ndarray],
     features: list[np.ndarray],
 ) -> dict[str, torch.Tensor]:
-    """Arguments of the MLLM's forward pass, padded on the right, and `answer_mask` (B, S): True at an answer's tokens.
+    """Arguments of the MLLM's forward pass, padded on the right, and `answer_mask` (B, S): True for answer tokens.
 
-    images, films (T, H, W, 3) at one frame a second, features (mel bins, frames): the media in order of appearance. The
-    same as the processor itself makes of a conversation, without making a sound's features again.
+    images, videos (T, H, W, 3) at 1 frame/s, features (mel bins, frames): the media in order of appearance. The result
+    equals the processor's own, but the features of audio are not computed again.
     """
     inputs, counts = {}, {"image": [], "video": [], "audio": []}
     merged = processor.image_processor.merge_size**2
@@ -146,7 +147,7 @@ def collate(
 def _messages(dialogue: tuple[Exchange, ...]) -> list[dict[str, Any]]:
     messages = []
     for exchange in dialogue:
-        # As MLLMEncoder shows them: pictures, then films, then sounds, then words.
+        # The order of MLLMEncoder: images, then videos, then audios, then text.
         kinds = [MODALITIES[medium.kind] for medium in exchange.shown]
         content = [{"type": kind} for kind in sorted(kinds, key=("image", "video", "audio").index)]
         if exchange.words:
@@ -157,7 +158,7 @@ def _messages(dialogue: tuple[Exchange, ...]) -> list[dict[str, Any]]:
 
 
 def _expand(texts, token, counts):
-    """Every placeholder as often as its medium has tokens."""
+    """Repeat every placeholder as often as its medium has tokens."""
     counts = iter(counts)
     pieces = [text.split(token) for text in texts]
     return ["".join(p + token * next(counts) for p in parts[:-1]) + parts[-1] for parts in pieces]
@@ -174,7 +175,7 @@ def _answer_mask(row, tokenizer):
 
 
 def render(medium: Shown, size: tuple[int, int], rng: random.Random) -> Image.Image:
-    """A picture or a screenshot as it arrives: drawn at its size or larger; a picture at times a little soft."""
+    """Render a drawing or a screenshot, at its size or larger; drawings are sometimes blurred a little."""
     drawn = size[0] * rng.choice((1, 1, 1, 2))
     if medium.kind == "screenshot":
         image = screenshot(medium.text, drawn, medium.seed)
@@ -187,7 +188,7 @@ def render(medium: Shown, size: tuple[int, int], rng: random.Random) -> Image.Im
 
 
 def shoot(medium: Shown, frames: int, spec: EncodingSpec, rng: random.Random) -> np.ndarray:
-    """So many pictures (T, H, W, 3) of a film, one a second."""
+    """`frames` frames (T, H, W, 3) of a video, at 1 frame/s."""
     side = int(spec.max_video_pixels**0.5)
     drawn = side * rng.choice((1, 1, 2))
     images = [draw_scene(medium.scene, drawn, medium.time + second, medium.seed) for second in range(frames)]

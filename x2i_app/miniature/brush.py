@@ -1,4 +1,4 @@
-"""A small picture-book paint box: colours, smooth outlines as point arrays, and a canvas that shades what it fills.
+"""Drawing primitives: colours, smooth outlines as point arrays, and a canvas that shades what it fills.
 
 Shapes are float arrays (N, 2) of x to the right and y down, in units of the canvas' height.
 """
@@ -20,7 +20,7 @@ PAINTS: dict[str, Colour] = {
     "white": (252, 250, 246),
     "black": (44, 42, 50),
 }
-INK = (58, 40, 62)  # a warm plum instead of black: gentler outlines
+INK = (58, 40, 62)  # a warm plum instead of black, for softer outlines
 CREAM = (255, 246, 226)
 GLASS = (190, 228, 246)
 LAMP = (255, 226, 120)
@@ -34,7 +34,7 @@ def mix(a: Colour, b: Colour, share: float) -> Colour:
 
 
 def lighter(colour: Colour, share: float = 0.35) -> Colour:
-    """The sunny side of a colour. White has no lighter side: it stays."""
+    """The sunny side of a colour; white stays nearly white."""
     return mix(colour, (255, 252, 240), share if sum(colour) > 200 else share * 0.6)
 
 
@@ -44,7 +44,7 @@ def darker(colour: Colour, share: float = 0.22) -> Colour:
 
 
 def tone(colour: Colour) -> Colour:
-    """A second tone of the same colour that stays that colour: for stripes and panels."""
+    """A second tone that is still the same colour, for stripes and panels."""
     if sum(colour) > 690:
         return (222, 226, 236)
     if sum(colour) < 200:
@@ -52,8 +52,8 @@ def tone(colour: Colour) -> Colour:
     return mix(colour, (255, 250, 235), 0.3)
 
 
-def line_colour(colour: Colour) -> Colour:
-    """A gentle outline for an area of that colour."""
+def outline_colour(colour: Colour) -> Colour:
+    """The colour of the outline around an area of that colour."""
     if sum(colour) > 690:
         return mix(colour, (84, 86, 122), 0.78)
     return mix(colour, (34, 20, 40), 0.5 if sum(colour) > 200 else 0.7)
@@ -79,10 +79,10 @@ def box(x0: float, y0: float, x1: float, y1: float, radius: float = 0.0) -> np.n
 
 
 def curve(*points: tuple[float, float], closed: bool = True) -> np.ndarray:
-    """A smooth line (Catmull-Rom) through the points; closed, it is a blob."""
+    """A smooth curve (Catmull-Rom) through the points; if closed, a blob."""
     p = np.asarray(points, float)
-    before, after = (p[-1:], p[:2]) if closed else (2 * p[:1] - p[1:2], 2 * p[-1:] - p[-2:-1])
-    p = np.concatenate([before, p, after])
+    head, tail = (p[-1:], p[:2]) if closed else (2 * p[:1] - p[1:2], 2 * p[-1:] - p[-2:-1])
+    p = np.concatenate([head, p, tail])
     t = np.linspace(0, 1, 12, endpoint=False)[:, None]
     pieces = [
         0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
@@ -96,15 +96,15 @@ def polygon(*points: tuple[float, float], radius: float = 0.04) -> np.ndarray:
     p = np.asarray(points, float)
     t = np.linspace(0, 1, 7)[:, None]
     pieces = []
-    for before, corner, after in zip(np.roll(p, 1, 0), p, np.roll(p, -1, 0), strict=True):
-        a = corner + (before - corner) * min(0.5, radius / np.linalg.norm(before - corner))
-        b = corner + (after - corner) * min(0.5, radius / np.linalg.norm(after - corner))
+    for previous, corner, following in zip(np.roll(p, 1, 0), p, np.roll(p, -1, 0), strict=True):
+        a = corner + (previous - corner) * min(0.5, radius / np.linalg.norm(previous - corner))
+        b = corner + (following - corner) * min(0.5, radius / np.linalg.norm(following - corner))
         pieces.append(a * (1 - t) ** 2 + corner * 2 * t * (1 - t) + b * t**2)
     return np.concatenate(pieces)
 
 
 class Canvas:
-    """A transparent sprite, `height` pixels high and `aspect` times as wide, on which parts are painted in order."""
+    """A transparent sprite, `height` pixels high and `aspect` times as wide, painted part by part."""
 
     def __init__(self, height: int, aspect: float):
         self.height = height
@@ -114,7 +114,7 @@ class Canvas:
     def fill(self, shape: np.ndarray, colour: Colour, *, outline: float = 1.0, puff: float = 0.0):
         """Fill a shape: lighter at its top, darker at its bottom.
 
-        outline: strength of the line around it, 0 for none. puff: width of a soft shadow inside its edge, in canvas
+        outline: strength of the outline, 0 for none. puff: width of a soft shadow inside its edge, in canvas
         heights; it makes a flat area look round.
         """
         pixels = shape * self.height
@@ -130,16 +130,16 @@ class Canvas:
         area = Image.composite(Image.new("RGB", size, dark), Image.new("RGB", size, light), _ramp(size))
         if puff:
             blur = mask.filter(ImageFilter.GaussianBlur(puff * self.height))
-            # Moved up and to the left, the blurred mask leaves the lower right edge in the shade.
+            # Move the blurred mask up and to the left, so that the lower right edge is in the shade.
             shift = max(1, round(puff * self.height * 0.5))
             lit = ImageChops.offset(blur, -shift, -shift).point([min(255, int(v * 1.15)) for v in range(256)])
             area = Image.composite(area, Image.new("RGB", size, darker(colour, 0.38)), lit)
         self.image.paste(area, tuple(low.tolist()), mask)
         if outline:
-            self.line(shape, line_colour(colour), 0.016 * outline, closed=True)
+            self.stroke(shape, outline_colour(colour), 0.016 * outline, closed=True)
 
-    def line(self, points: np.ndarray, colour: Colour, width: float = 0.016, *, closed: bool = False):
-        """A line along the points, `width` in canvas heights, with round ends."""
+    def stroke(self, points: np.ndarray, colour: Colour, width: float = 0.016, *, closed: bool = False):
+        """Draw a line along the points, `width` in canvas heights, with round ends."""
         pixels = points * self.height
         if closed:
             pixels = np.concatenate([pixels, pixels[:2]])
@@ -152,7 +152,7 @@ class Canvas:
                 draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
 
     def shine(self, shape: np.ndarray, strength: float = 0.5):
-        """A soft white highlight, kept inside what is already painted."""
+        """Paint a soft white highlight inside what is already painted."""
         mask = Image.new("L", self.image.size)
         ImageDraw.Draw(mask).polygon([tuple(p) for p in (shape * self.height).tolist()], fill=round(255 * strength))
         mask = mask.filter(ImageFilter.GaussianBlur(0.012 * self.height))
@@ -169,7 +169,7 @@ def face(canvas: Canvas, x: float, y: float, size: float, colour: Colour = INK):
             ellipse(x + side * 0.68 * size, y + 0.22 * size, 0.15 * size, 0.1 * size), (255, 140, 140), outline=0
         )
     t = np.radians(np.linspace(25, 155, 9))
-    canvas.line(np.stack([x + 0.3 * size * np.cos(t), y + 0.26 * size * np.sin(t)], 1), colour, 0.11 * size)
+    canvas.stroke(np.stack([x + 0.3 * size * np.cos(t), y + 0.26 * size * np.sin(t)], 1), colour, 0.11 * size)
 
 
 def _ramp(size):

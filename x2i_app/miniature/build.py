@@ -1,10 +1,10 @@
-"""Make the bundle x2i-tiny from nothing: python -m x2i_app.miniature.build --output DIR [--work runs/miniature]
+"""Train x2i-tiny from scratch: python -m x2i_app.miniature.build --output DIR [--work runs/miniature]
 
-Stage by stage: pools of drawings and sounds; the VAE; the MLLM; the teacher, a FLUX.1 with T5 and CLIP; AlignNet,
-distilled from English text alone; and LightControl, from pairs of drawings. Each stage keeps its progress in the work
-folder, so that the command, started again after any interruption, goes on where it was; a stage that is done is not
-repeated. A folder holds one build: that of another recipe or seed wants another one. `--stage vae` and so on stop after
-that stage (and what it needs): the MLLM and the teacher can so be trained at the same time, in two processes.
+Stages: pools of renders and audio; the VAE; the MLLM; the teacher, a FLUX.1 with T5 and CLIP; AlignNet, distilled from
+English text only; and LightControl, trained on pairs of renders. Each stage keeps its progress in the work folder.
+After an interruption the same command resumes; finished stages are not repeated. A work folder belongs to one recipe
+and seed. `--stage vae` and so on run only that stage and the stages that it needs, so that the MLLM and the teacher can
+be trained at the same time in two processes.
 """
 
 import argparse
@@ -49,9 +49,9 @@ PRESET = PRESETS["x2i-tiny"]
 
 
 class Builder:
-    """The stages of a build. work: folder of everything that is in progress. seed: of weights and data.
+    """The stages of a build. work: folder for everything in progress. seed: of weights and data.
 
-    Raises InvalidRequestError for a folder with a build of another recipe or seed: its stages would be taken for ours.
+    Raises InvalidRequestError for a folder with a build of another recipe or seed.
     """
 
     def __init__(self, work: Path, recipe: Recipe, seed: int = 0):
@@ -75,7 +75,7 @@ class Builder:
         def make(directory: Path) -> None:
             tokenizer = Qwen2Tokenizer.from_pretrained(self._stage("mllm/tokenizer", self._mllm_tokenizer))
             processor = models.build_processor(tokenizer)
-            audios = audio_pool(self.work / "sounds", self.recipe.audios, processor.feature_extractor, seed=self.seed)
+            audios = audio_pool(self.work / "audio", self.recipe.audios, processor.feature_extractor, seed=self.seed)
             mllm = self._fresh(models.build_mllm, tokenizer)
             recipe = self.recipe
             sizes = (recipe.sentences, recipe.shown, recipe.reading_steps, recipe.basic_steps)
@@ -109,9 +109,9 @@ class Builder:
         return self._stage("teacher", make)
 
     def pipeline(self) -> Path:
-        """The folder of the whole pipeline with an untrained AlignNet, weights in bfloat16, the teacher's parts beside.
+        """The folder of the whole pipeline with an untrained AlignNet, weights in bfloat16, and the teacher's parts.
 
-        What is distilled is then the rounded model that is bundled, not the one before rounding.
+        Distillation then uses the rounded weights that are bundled.
         """
 
         def make(directory: Path) -> None:
@@ -146,11 +146,11 @@ class Builder:
         return self._stage("align", make)
 
     def control(self) -> Path:
-        """The folder of the finished bundle: with its LightControl."""
+        """The folder of the finished bundle, with its LightControl."""
 
         def make(directory: Path) -> None:
             source, options = self.align(), self.recipe.control
-            pools = edit_pools(self.work / "pictures", options.pairs, self.seed)
+            pools = edit_pools(self.work / "images", options.pairs, self.seed)
             light_control = make_light_control(source, pools, self.work / "control", options, self.seed)
             shutil.copytree(source, directory, dirs_exist_ok=True)
             add_to_bundle(light_control, directory)
@@ -158,10 +158,10 @@ class Builder:
         return self._stage("control", make)
 
     def _stage(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The folder of what a stage made; made now if it is not there. A half-written one never has that name."""
+        """The folder with a stage's result; runs the stage if there is none. Only complete results get this name."""
         final = self.work / name / "final"
         final.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(final.with_name("lock")):  # of another process that makes the same
+        with FileLock(final.with_name("lock")):  # another process may run the same stage
             if not final.is_dir():
                 temporary = final.with_name("tmp-final")
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -170,8 +170,8 @@ class Builder:
                 temporary.replace(final)
         return final
 
-    # Two trainings of a tokenizer need not number the words alike: it is kept, so that a model that goes on after an
-    # interruption still reads what it learnt.
+    # Two trainings of a tokenizer may number its tokens differently. Each tokenizer is a stage of its own, so that a
+    # model that resumes after an interruption still has the tokenizer that it started with.
     def _mllm_tokenizer(self, directory: Path) -> None:
         tokenizers.mllm_tokenizer(self.seed).save_pretrained(directory)
 
@@ -187,7 +187,7 @@ class Builder:
         return replace(options, seed=self.seed)
 
     def _images(self) -> ImagePool:
-        return image_pool(self.work / "pictures", self.recipe.scenes, split="train", seed=self.seed)
+        return image_pool(self.work / "images", self.recipe.scenes, split="train", seed=self.seed)
 
     def _latents(self, vae: AutoencoderKL, pool: ImagePool, path: Path) -> torch.Tensor:
         if not path.is_file():
@@ -206,17 +206,17 @@ STAGES = ("vae", "mllm", "teacher", "pipeline", "align", "control")
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command."""
     parser = argparse.ArgumentParser(prog="python -m x2i_app.miniature.build", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="folder to write the bundle into")
-    words = "folder of what is in progress; default: runs/miniature, with --short runs/miniature-short"
-    parser.add_argument("--work", type=Path, help=words)
-    parser.add_argument("--seed", type=int, default=0, help="of weights and data")
+    parser.add_argument("--output", type=Path, help="folder for the finished bundle")
+    default = "runs/miniature, or runs/miniature-short with --short"
+    parser.add_argument("--work", type=Path, help=f"folder for everything in progress ({default})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and data (0)")
     parser.add_argument("--stage", choices=STAGES, default=STAGES[-1], help="stop after this stage")
-    parser.add_argument("--short", type=int, metavar="STEPS", help="only so many steps a stage, to see that it works")
+    parser.add_argument("--short", type=int, metavar="STEPS", help="train each stage for so few steps, as a trial")
     options = parser.parse_args(arguments)
     if options.output is None and options.stage == STAGES[-1]:
-        parser.error("--output is missing; say where the bundle goes.")
+        parser.error("--output is missing; name the folder for the bundle.")
     if options.output and options.stage != STAGES[-1]:
-        parser.error("--output comes with the last stage only; leave it or --stage out.")
+        parser.error("--output needs the last stage; omit --output or --stage.")
     is_short = options.short is not None
     work = options.work or Path("runs/miniature-short" if is_short else "runs/miniature")
     try:

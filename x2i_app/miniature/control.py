@@ -1,7 +1,7 @@
-"""Last stage of x2i-tiny: LightControl, from pairs of drawings that one edit tells apart.
+"""Last stage of x2i-tiny: LightControl, trained on pairs of renders that differ by one edit.
 
-Its transformer reads T5's and CLIP's words for the edited scene, which the AlignNet imitates, so that it fits any
-AlignNet distilled from that teacher. Either drawing of a pair may be the one that is shown.
+The prompt is T5's and CLIP's embedding of the edited scene, which AlignNet imitates, so that the LightControl fits any
+AlignNet distilled from that teacher. Each render of a pair is the source of one sample and the target of another one.
 """
 
 import io
@@ -25,27 +25,27 @@ from x2i_app.training.loop_options import LoopOptions
 from x2i_app.training.options import write_settings
 
 WIDTHS, TIME_EMBED_DIM = (16, 32, 96), 64  # half a million parameters a double block
-_CANONICAL = 0.8  # share of captions in the wording of the MLLM's answers
+_CANONICAL = 0.8  # share of captions that are canonical sentences, as the MLLM's answers are
 
 
 @dataclass(frozen=True)
 class ControlOptions:
-    """pairs: of drawings. batch_size: pairs a step. loop: how it is trained."""
+    """pairs: number of pairs of renders. batch_size: pairs in a step. loop: options of the training loop."""
 
     pairs: int
     batch_size: int
     loop: LoopOptions
 
     def shortened(self, **few: Any) -> "ControlOptions":
-        """A few steps on a few pairs."""
+        """The same options for a few steps on a few pairs."""
         return replace(self, pairs=8, batch_size=2, loop=replace(self.loop, **few))
 
 
 def write_edits(pools: tuple[ImagePool, ImagePool], path: Path, seed: int) -> None:
-    """A .tar shard of samples as `train light-control` reads them, two of a pair, and neither has lost anything.
+    """Write a .tar shard of samples for `train light-control`, two for each pair, with lossless images.
 
-    Each has what is shown as .webp, what is wanted as .png, and words for what is wanted as .txt.
-    pools: before and after the edit. A file that is there is left as it is.
+    Each sample has its source image as .webp, its target image as .png, and a caption of the target as .txt.
+    pools: before and after the edit. An existing file is kept.
     """
     if path.is_file():
         return
@@ -54,11 +54,11 @@ def write_edits(pools: tuple[ImagePool, ImagePool], path: Path, seed: int) -> No
     with tarfile.open(temporary, "w") as shard:
         for index in tqdm(range(len(pools[0].scenes)), desc="writing edits", dynamic_ncols=True):
             for side, pool in enumerate(pools):
-                words = describe(pool.scenes[index], "en", None if rng.random() < _CANONICAL else rng)
+                caption = describe(pool.scenes[index], "en", None if rng.random() < _CANONICAL else rng)
                 files = {
                     "webp": _encoded(pools[1 - side].images[index], "WEBP", lossless=True, method=0),
                     "png": _encoded(pool.images[index], "PNG"),
-                    "txt": words.encode(),
+                    "txt": caption.encode(),
                 }
                 for extension, content in files.items():
                     member = tarfile.TarInfo(f"{index:06d}-{side}.{extension}")
@@ -76,9 +76,9 @@ def _encoded(pixels, form, **options):
 def make_light_control(
     bundle: Path, pools: tuple[ImagePool, ImagePool], directory: Path, options: ControlOptions, seed: int
 ) -> Path:
-    """The folder of a trained LightControl for the FLUX.1 in the folder `bundle`, whose T5 and CLIP say what to draw.
+    """Train a LightControl for the FLUX.1 in the folder `bundle`, with its T5 and CLIP; the folder of the result.
 
-    It is what `python -m x2i_app train light-control` makes of the pairs and settings that are left in `directory`.
+    `python -m x2i_app train light-control` gives the same with the pairs and settings that stay in `directory`.
     """
     job = control_job(bundle, directory, options, seed)
     write_edits(pools, Path(job.data[0]), seed)
@@ -87,7 +87,7 @@ def make_light_control(
 
 
 def control_job(bundle: Path, directory: Path, options: ControlOptions, seed: int) -> LightControlJob:
-    """The training of LightControl as a job of the command."""
+    """The training of LightControl as a job of `train light-control`."""
     return LightControlJob(
         output=directory,
         data=(str(directory / "edits.tar"),),
@@ -105,7 +105,7 @@ def control_job(bundle: Path, directory: Path, options: ControlOptions, seed: in
 
 
 def add_to_bundle(light_control: Path, bundle: Path) -> None:
-    """Put it, as a part, into the folder of a pipeline that had none."""
+    """Add a LightControl to the folder of a pipeline without one."""
     shutil.copytree(light_control, bundle / "light_control")
     index = bundle / "model_index.json"
     parts = json.loads(index.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Text of the world, for training a tokenizer."""
+"""Text of the cartoon world, for training a tokenizer."""
 
 import random
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from x2i_app.miniature.sentences import audio_sentence, describe
 
 
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
-    """`n` texts: sentences and edit instructions in the six languages, canonical answers among them.
+    """`n` texts: sentences and edit instructions in the six languages, and canonical answers.
 
-    The same seed gives the same texts. Combinations of HELD_OUT occur: a tokenizer must know all words.
+    The same seed gives the same texts. Pairs of HELD_OUT occur, as a tokenizer must know all words.
     """
     rng = random.Random(seed)
     codes = tuple(LANGUAGES)

@@ -1,4 +1,4 @@
-"""Where a bundle goes, and what a folder of work in progress is for: nothing else is deleted, or taken for ours."""
+"""Check the folders of a build, so that it never overwrites or resumes anything but a build of the same kind."""
 
 import json
 import shutil
@@ -16,18 +16,18 @@ _NOTE = "recipe.json"
 
 
 def find_destination(output: Path, work: Path) -> Path:
-    """The folder `output` without links, before anything is computed for it.
+    """The absolute path of the folder `output`, with links resolved; to be checked before the build starts.
 
-    Raises InvalidRequestError where something is that is no bundle, where it holds `work` or lies in it, and where
-    nothing can be written.
+    Raises InvalidRequestError if the folder exists and is no bundle, if it contains `work` or lies in it, or if it
+    cannot be written.
     """
     found, busy = output.resolve(), work.resolve()
     if not _is_free(found) and not _is_bundle(found):
         raise InvalidRequestError(
-            f"--output {str(output)!r} is there, and not just a bundle; give a new name, or that of an older bundle."
+            f"--output {str(output)!r} exists and is no bundle; choose a new folder, or an older bundle to replace."
         )
     if busy.is_relative_to(found) or found.is_relative_to(busy):
-        raise InvalidRequestError(f"--output {str(output)!r} and --work {str(work)!r} lie in one another; part them.")
+        raise InvalidRequestError(f"--output {str(output)!r} and --work {str(work)!r} overlap; separate them.")
     try:
         found.parent.mkdir(parents=True, exist_ok=True)
         TemporaryDirectory(dir=found.parent).cleanup()
@@ -37,7 +37,7 @@ def find_destination(output: Path, work: Path) -> Path:
 
 
 def deliver(bundle: Path, destination: Path) -> None:
-    """A copy at the destination; an older bundle goes when the copy is whole."""
+    """Copy the bundle to the destination; an older bundle is removed once the copy is complete."""
     with TemporaryDirectory(dir=destination.parent) as folder:
         copy = shutil.copytree(bundle, Path(folder) / "new")
         old = Path(folder) / "old"
@@ -52,9 +52,9 @@ def deliver(bundle: Path, destination: Path) -> None:
 
 
 def claim(work: Path, plan: Mapping[str, Any]) -> None:
-    """Note in a folder of work in progress what it is for, or see that it is for the same.
+    """Record the plan of a build in its work folder, or check that the folder has a build with the same plan.
 
-    plan: ready for JSON. Raises InvalidRequestError where it is for something else, and where it cannot be written.
+    plan: ready for JSON. Raises InvalidRequestError if the folder has something else, or cannot be written.
     """
     note = work / _NOTE
     try:
@@ -69,8 +69,7 @@ def claim(work: Path, plan: Mapping[str, Any]) -> None:
         raise InvalidRequestError(f"--work {str(work)!r} cannot be written ({error.strerror or error}).") from None
     if not is_ours:
         raise InvalidRequestError(
-            f"--work {str(work)!r} holds something else than a build of this recipe and seed; "
-            "give another folder, or remove that one."
+            f"--work {str(work)!r} is no work folder of this recipe and seed; choose another folder, or remove it."
         )
 
 
@@ -79,7 +78,7 @@ def _is_free(folder: Path) -> bool:
 
 
 def _is_bundle(folder: Path) -> bool:
-    """Of a build, and nothing else besides."""
+    """Whether the folder is a bundle and has no other files."""
     try:
         kind = json.loads((folder / _INDEX).read_bytes())["_class_name"]
         return kind == "X2IPipeline" and {path.name for path in folder.iterdir()} == {_INDEX} | _PARTS | _TEACHERS_PARTS

@@ -1,4 +1,4 @@
-"""A scene as a picture: backdrop, things with their shadows, weather in front."""
+"""A scene as an image: backdrop, things with their shadows, weather in front."""
 
 import math
 import random
@@ -13,9 +13,9 @@ from x2i_app.miniature.objects import SHAPES
 from x2i_app.miniature.scene import PLACES, Scene
 from x2i_app.miniature.skies import LOOP, paint_sky, paint_weather, under
 
-SMALL = 0.6  # height of a small thing, of a large one's
+SMALL = 0.6  # height of a small thing, as a share of a large one's
 CENTRES = {"left": 0.18, "middle": 0.5, "right": 0.82}
-BASELINE = 0.875  # where large things stand; small ones a little farther away
+BASELINE = 0.875  # where large things stand, in image heights; small ones stand a little farther away
 OVERSAMPLING = 2
 
 SWIMS = ("boat", "fish", "ball")  # need no island at sea
@@ -23,9 +23,9 @@ WET = ("boat", "fish")  # need a puddle on land
 
 
 def draw_scene(scene: Scene, size: int = 256, time: float = 0.0, seed: int = 0) -> Image.Image:
-    """The scene as a square RGB picture.
+    """The scene as a square RGB image.
 
-    size: pixels, 32 to 1024. time: seconds into its film; movements repeat after 4 seconds. seed: picks clouds, hills
+    size: pixels, 32 to 1024. time: seconds in its video; movements repeat after 4 seconds. seed: varies clouds, hills
     and the direction in which things look, never an attribute. The same arguments give the same pixels.
     Raises InvalidRequestError for a size out of range.
     """
@@ -75,9 +75,9 @@ def _paint_thing(image, scene, thing, variation, time):
 
 
 def _movement(kind, time, shift):
-    """How far (right, down; picture heights), how tilted (degrees) and in which phase a kind is at a time.
+    """Offset (right and down, in image heights), tilt (degrees) and phase of a kind at a time.
 
-    Everything returns after LOOP seconds and no movement leaves its place.
+    Movements repeat after LOOP seconds, and no thing leaves its place.
     """
     turn = 2 * math.pi * time / LOOP
     wave, fast = math.sin(turn), math.sin(2 * turn)
@@ -109,7 +109,7 @@ def _movement(kind, time, shift):
 
 
 def _paint_footing(image, scene, thing, x, bottom, height):
-    """A soft shadow on land, a puddle under what swims, an islet at sea under what does not."""
+    """A shadow on land; a puddle under swimming things on land; an islet under other things at sea."""
     size = image.height
     width = height * SHAPES[thing.kind].aspect
     draw = ImageDraw.Draw(image)
@@ -162,7 +162,7 @@ def _shadow(width, height):
 
 @lru_cache(maxsize=768)
 def _sprite(kind, colour, height, phase, lit):
-    """A thing, `height` pixels high, with a thin pale rim that sets it off from any background."""
+    """A thing, `height` pixels high, with a thin pale rim that separates it from any background."""
     shape = SHAPES[kind]
     canvas = Canvas(2 * height, shape.aspect)
     shape.paint(canvas, PAINTS[colour], phase % shape.phases, lit)

@@ -1,4 +1,4 @@
-"""Edits of scenes: what somebody who shows a picture may ask to be changed, and what then comes out."""
+"""Edits of scenes: what an instruction can ask for, and the scene that results."""
 
 import random
 from dataclasses import dataclass, replace
@@ -30,10 +30,10 @@ _FIELDS = {"colour": "colour", "size": "size", "swap": "kind", "move": "place"} 
 
 @dataclass(frozen=True)
 class Edit:
-    """One change. Which fields are filled depends on the action:
+    """One change. Which fields are set depends on the action:
 
     sky, ground: value. colour, size, swap (another kind), move (another place): target and value. remove: target.
-    add: addition. `told_by` names the attributes ("colour", "place") that an instruction must say to tell the target
+    add: addition. `told_by`: the attributes ("colour", "place") that an instruction must name to distinguish the target
     from another thing of its kind. Raises InvalidRequestError for anything else.
     """
 
@@ -58,7 +58,7 @@ class Edit:
                 raise InvalidRequestError(f"{name} is {getattr(self, name)!r}; '{self.action}' needs {article}.")
 
     def apply(self, scene: Scene) -> Scene:
-        """The scene after the edit. Raises InvalidRequestError if it does not fit, say a target that is not there."""
+        """The edited scene. Raises InvalidRequestError if the edit does not fit, for example without its target."""
         if self.action in ("sky", "ground"):
             return replace(scene, **{self.action: self.value})
         if self.action == "add":
@@ -72,7 +72,7 @@ class Edit:
         return replace(scene, things=(*others, changed))
 
     def instruction(self, language: str = "en", rng: random.Random | None = None) -> str:
-        """The edit as an order in a language: en, zh, de, fr, ja or vi. rng: picks the wording; None: the canonical."""
+        """The edit as an instruction in en, zh, de, fr, ja or vi. rng: picks the wording; None: the canonical one."""
         pick = Pick(rng)
         speaker = language_of(language)
         change = Change(self.action, self._said_target(pick), self.value, self._said_addition(pick))
@@ -82,7 +82,7 @@ class Edit:
         if self.target is None:
             return None
         said = {name: getattr(self.target, name) for name in self.told_by}
-        # People sometimes say more than they must.
+        # Users sometimes say more than is necessary.
         if "colour" not in said and pick.chance(0.2):
             said["colour"] = self.target.colour
         return SaidThing(self.target.kind, **said)
@@ -98,7 +98,7 @@ class Edit:
 
 
 def possible_actions(scene: Scene) -> tuple[str, ...]:
-    """The actions that this scene allows: nothing is added to a full one, and the last thing is not removed."""
+    """The actions that this scene allows: nothing can be added to a full scene, and its last thing must stay."""
     impossible = set()
     if not scene.free_places:
         impossible |= {"move", "add"}
@@ -110,10 +110,10 @@ def possible_actions(scene: Scene) -> tuple[str, ...]:
 def random_edit(
     scene: Scene, rng: random.Random, *, split: Split | None = None, actions: tuple[str, ...] = ACTIONS
 ) -> Edit:
-    """An edit that changes the scene: the action drawn uniformly from the possible ones, then the rest.
+    """A random edit: its action is uniform over the possible ones, then its other fields are chosen.
 
-    split: "train" brings no pair of HELD_OUT into the scene. "test" and None do not care.
-    actions: draw only from these. Raises InvalidRequestError if none of them is possible.
+    split: with "train", the edited scene has no new pair of HELD_OUT. actions: choose only from these.
+    Raises InvalidRequestError if none of them is possible.
     """
     possible = [action for action in possible_actions(scene) if action in actions]
     if not possible:
@@ -143,7 +143,7 @@ def random_edit(
 
 
 def _distinction(target, scene, rng):
-    """The attributes that tell a thing from the others of its kind: none if it is alone, else its colour or place."""
+    """Attributes that distinguish a thing from others of its kind: none if there is no other, else colour or place."""
     twins = [thing for thing in scene.things if thing != target and thing.kind == target.kind]
     if not twins:
         return ()

@@ -1,7 +1,7 @@
-"""The app's example inputs, made from the cartoon world: python -m x2i_app.miniature.examples --output assets/examples
+"""Make the app's example inputs: python -m x2i_app.miniature.examples --output assets/examples
 
-Writes drawings, a screenshot, films with their sound, sounds, and what to say with them; about 1 MB. The same command
-writes the same pictures, sounds and texts again; a film's bytes depend on the version of ffmpeg.
+Writes images, a screenshot, videos with audio, audios, and prompts for them; about 1 MB. The same command always writes
+the same images, audios and texts; the bytes of a video depend on the version of ffmpeg.
 """
 
 import argparse
@@ -75,14 +75,14 @@ EDITS = (
 )
 _README = """# Examples
 
-Everything here is made by `python -m x2i_app.miniature.examples --output assets/examples` from the cartoon world in
-`x2i_app/miniature`; nothing was drawn, recorded or typed elsewhere, and it has the licence of the code. The LoRA is
-made by `python -m x2i_app train lora --config configs/miniature-lora.yaml`.
+The command `python -m x2i_app.miniature.examples --output assets/examples` makes all of these files from the cartoon
+world in `x2i_app/miniature`; they have the licence of the code. The command
+`python -m x2i_app train lora --config configs/miniature-lora.yaml` makes the LoRA.
 """
 
 
 def write_examples(output: Path) -> list[Path]:
-    """Write all examples into the folder `output`, which may exist; the files written, in order."""
+    """Write all examples to the folder `output`, which may exist. Return the paths in the order of writing."""
     folders = {name: output / name for name in ("images", "videos", "audios")}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def write_examples(output: Path) -> list[Path]:
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int = 16000) -> None:
-    """Float samples (N,) in [-1, 1] as a mono 16-bit WAV file."""
+    """Write float samples (N,) in [-1, 1] as a mono 16-bit WAV file."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -117,7 +117,7 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 16000) -> None:
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float, samples: np.ndarray, rate: int = 16000) -> None:
-    """Frames (T, H, W, 3) uint8 with a sound track as H.264 (yuv420p) and AAC."""
+    """Write frames (T, H, W, 3) uint8 and an audio track as H.264 (yuv420p) and AAC."""
     from imageio_ffmpeg import write_frames  # only this command needs ffmpeg
 
     track = path.with_suffix(".track.wav")
@@ -161,7 +161,7 @@ def _edits():
 
 
 def _fusion():
-    """Mixes of inputs. A sound besides a picture sets the scene: the picture's things under the sky that is heard."""
+    """Mixes of inputs. Audio beside an image gives the sky and the ground for the things of the image."""
     rain = sounding(_ONLY_RAIN_AT_SEA)
     meadow_at_sea = replace(_MEADOW, sky=rain.sky, ground=rain.ground)
     paint = Edit("colour", "red", Thing("car", "yellow", "right"))
@@ -200,9 +200,9 @@ def _fusion():
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Entry point of the command."""
     parser = argparse.ArgumentParser(prog="python -m x2i_app.miniature.examples", description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, default=Path("assets/examples"), help="folder to write into")
+    parser.add_argument("--output", type=Path, default=Path("assets/examples"), help="folder for the files")
     written = write_examples(parser.parse_args(arguments).output)
     total = sum(path.stat().st_size for path in written)
     print(f"{len(written)} files, {total / 1e6:.2f} MB, languages {', '.join(LANGUAGES)}")

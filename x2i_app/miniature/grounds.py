@@ -1,6 +1,6 @@
-"""What is below the horizon: meadow, snow, beach, sea and street, in the light of the sky above.
+"""Everything below the horizon: meadow, snow, beach, sea and street, in the light of the sky above.
 
-Like skies.py: pictures of twice the final size, variation only by `seed`, movement only by `time` in seconds.
+As in skies.py, images have twice the final size, `seed` gives all variation and `time`, in seconds, all movement.
 """
 
 import math
@@ -19,12 +19,12 @@ SURFACES: dict[str, tuple[Colour, Colour]] = {  # far, near
     "sea": ((92, 186, 222), (30, 112, 186)),
     "street": ((134, 136, 148), (104, 106, 120)),
 }
-KERB = 0.675  # of the picture's height, where the pavement ends
+KERB = 0.675  # in image heights: where the pavement ends
 
 
 @lru_cache(maxsize=64)
 def backdrop(sky: str, ground: str, size: int) -> Image.Image:
-    """The gradients of sky and ground, without anything that varies. Copy it before painting."""
+    """The gradients of sky and ground, which are always the same. Copy the image before painting."""
     image = Image.new("RGB", (size, size))
     horizon = round(HORIZON * size)
     image.paste(gradient(GRADIENTS[sky], size, horizon), (0, 0))
@@ -36,10 +36,10 @@ def backdrop(sky: str, ground: str, size: int) -> Image.Image:
 
 
 def paint_ground(image: Image.Image, sky: str, ground: str, seed: int, time: float):
-    """Hills, houses far away, tufts, ripples or waves: what makes the surface what it is."""
+    """Paint the details of the ground: hills, distant houses, tufts, ripples or waves."""
     rng = random.Random(f"ground {seed}")
     draw = ImageDraw.Draw(image)
-    # A low sun may have painted over the horizon.
+    # A low sun may cross the horizon: paint the ground again.
     horizon = round(HORIZON * image.height)
     plain = backdrop(sky, ground, image.height).crop((0, horizon, image.width, image.height))
     image.paste(plain, (0, horizon))
@@ -47,7 +47,7 @@ def paint_ground(image: Image.Image, sky: str, ground: str, seed: int, time: flo
 
 
 def paint_shore(image: Image.Image, sky: str, seed: int, time: float):
-    """The nearest wave of the sea, in front of everything that swims."""
+    """Paint the nearest wave of the sea, in front of all swimming things."""
     draw = ImageDraw.Draw(image)
     size = image.height
     base = under(sky, SURFACES["sea"][1])
@@ -57,7 +57,7 @@ def paint_shore(image: Image.Image, sky: str, seed: int, time: float):
 
 
 def _hills(draw, size, rng, colours, height):
-    """Two rolling ranges behind the plain; their feet lie just below the horizon."""
+    """Two ranges of hills behind the plain; their feet lie just below the horizon."""
     for index, colour in enumerate(colours):
         amplitude = height * (1.0, 0.55)[index]
         first, second = rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi)

@@ -1,6 +1,6 @@
-"""The parts of x2i-tiny: real transformers and diffusers classes at sizes that a CPU enjoys, freshly initialised.
+"""The parts of x2i-tiny: transformers and diffusers classes at sizes for a CPU, freshly initialised.
 
-Sizes follow a trial on two cores (about 11 million parameters in all). Positions, patch sizes and token names are those
+Sizes follow a trial on two cores (about 11 million parameters in all). Token names and the kinds of positions are those
 of the full-size models, so that the same encoder and pipeline code runs.
 """
 
@@ -45,7 +45,7 @@ MEDIA_TOKENS = {
 }
 _CHAT_TOKENS = ["<|im_start|>", "<|im_end|>"]
 
-# ChatML, as all Qwen models speak it, without a system turn.
+# ChatML, as in all Qwen models, without a system turn.
 CHAT_TEMPLATE = """{%- for message in messages -%}
 <|im_start|>{{ message.role }}
 {% for part in message.content -%}
@@ -69,7 +69,7 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int = VOCAB_SIZE, **speci
 
 
 def build_processor(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniProcessor:
-    """The ordinary Omni processor: 128 px pictures become 64 tokens, sound of up to 30 s 25 tokens a second."""
+    """The ordinary Omni processor: an image of 128 px becomes 64 tokens, audio of up to 30 s 25 tokens/s."""
     size = {"shortest_edge": (2 * PATCH_SIZE) ** 2, "longest_edge": 256 * 256}
     return Qwen2_5OmniProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=PATCH_SIZE, size=size),
@@ -81,7 +81,7 @@ def build_processor(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniProcessor:
 
 
 def build_mllm(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniThinkerForConditionalGeneration:
-    """A Qwen2.5-Omni thinker of 8 layers, width 192, with eyes (3 layers) and ears (2 layers) of width 128."""
+    """A Qwen2.5-Omni thinker of 8 layers and width 192; its vision (3 layers) and audio (2 layers) have width 128."""
     ids = tokenizer.convert_tokens_to_ids
     config = Qwen2_5OmniThinkerConfig(
         text_config={
@@ -104,7 +104,7 @@ def build_mllm(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniThinkerForCondi
             "num_heads": 4,
             "patch_size": PATCH_SIZE,
             "window_size": 4 * PATCH_SIZE,
-            "fullatt_block_indexes": [0, 1, 2],  # pictures this small need no windows
+            "fullatt_block_indexes": [0, 1, 2],  # images this small need no windows
             "out_hidden_size": HIDDEN_SIZE,
         },
         audio_config={
@@ -132,7 +132,7 @@ def build_mllm(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5OmniThinkerForCondi
 
 
 def build_align_net() -> AlignNet:
-    """The bridge from that MLLM to that FLUX."""
+    """The AlignNet between this MLLM and this FLUX.1."""
     return AlignNet(NUM_LAYERS + 1, HIDDEN_SIZE, joint_dim=JOINT_DIM, pooled_dim=POOLED_DIM)
 
 
@@ -153,7 +153,7 @@ def build_transformer() -> FluxTransformer2DModel:
 
 
 def build_vae() -> AutoencoderKL:
-    """An autoencoder that shrinks each side eightfold to 16 channels, 0.88 million parameters."""
+    """An autoencoder with 16 channels at an eighth of the width and height; 0.88 million parameters."""
     widths = (16, 32, 48, 64)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -171,14 +171,14 @@ def build_vae() -> AutoencoderKL:
 
 
 def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """FLUX.1's own schedule, shifted for small pictures."""
+    """FLUX.1's own schedule, shifted for small images."""
     return FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
 
 
 def build_teacher_encoders(
     clip_tokenizer: PreTrainedTokenizerBase, t5_tokenizer: PreTrainedTokenizerBase
 ) -> tuple[CLIPTextModel, T5EncoderModel]:
-    """What FLUX.1 reads without X2I: CLIP for the pooled embedding, T5 for the tokens. Only training needs them."""
+    """FLUX.1's own text encoders: CLIP for the pooled embedding, T5 for the tokens. Only training needs them."""
     clip = CLIPTextConfig(
         vocab_size=len(clip_tokenizer),
         hidden_size=POOLED_DIM,

@@ -1,4 +1,4 @@
-"""Pictures as the models of the miniature see them."""
+"""Images as tensors for the miniature's models."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def to_tensor(images: np.ndarray | Sequence[Image.Image | np.ndarray]) -> torch.Tensor:
-    """RGB pictures of one size, or uint8 (B, H, W, 3) -> float (B, 3, H, W) in [-1, 1]."""
+    """RGB images of one size, or uint8 (B, H, W, 3) -> float (B, 3, H, W) in [-1, 1]."""
     if not isinstance(images, np.ndarray):
         images = np.stack([np.asarray(image) for image in images])
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""Many rendered scenes on disk, so that training reads what it would take too long to draw again and again."""
+"""A pool of rendered scenes on disk: to render a scene takes longer than to train on it."""
 
 import os
 import random
@@ -23,22 +23,22 @@ _CHUNK = 250
 
 @dataclass(frozen=True)
 class ImagePool:
-    """scenes: N scenes. pictures: their pictures, uint8 (N, size, size, 3)."""
+    """scenes: N scenes. images: their renders, uint8 (N, size, size, 3)."""
 
     scenes: list[Scene]
     images: np.ndarray
 
 
 def pool_scene(index: int, split: Split | None, seed: int) -> tuple[Scene, random.Random]:
-    """The scene at an index of a pool, and the generator that made it, for what else is random about it."""
+    """The scene at an index of a pool, and the generator that made it, for its other random values."""
     rng = random.Random(f"pool {seed} {split} {index}")
     return random_scene(rng, split=split), rng
 
 
 def pool_image(index: int, split: Split | None, seed: int, edited: bool = False) -> tuple[Scene, float, int]:
-    """Scene, moment and seed of the picture at an index of a pool, as `draw_scene` takes them.
+    """Scene, time and seed of the image at an index of a pool, as `draw_scene` takes them.
 
-    edited: after a random edit of that scene; moment and seed stay, and so does every pixel that the edit leaves alone.
+    edited: apply a random edit to the scene; time and seed stay, so that all other pixels stay too.
     """
     scene, rng = pool_scene(index, split, seed)
     moment, image_seed = rng.uniform(0, LOOP), rng.randrange(1 << 30)
@@ -57,10 +57,10 @@ def image_pool(
     edited: bool = False,
     processes: int = 2,
 ) -> ImagePool:
-    """`count` random scenes, each drawn once with its own seed and moment; rendered in parallel, kept in `directory`.
+    """`count` random scenes, each rendered with its own seed and time; made in parallel and cached in `directory`.
 
-    A killed run goes on after the last chunk that was complete; the same arguments give the same pool. A larger pool
-    begins with the smaller one. edited: as in `pool_picture`.
+    A run that was stopped resumes after its last complete chunk. The same arguments give the same pool, and a larger
+    pool starts with the smaller one. edited: as in `pool_image`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     starts = range(0, count, _CHUNK)
@@ -79,18 +79,18 @@ def image_pool(
 
 
 def edit_pools(directory: Path, count: int, seed: int = 0) -> tuple[ImagePool, ImagePool]:
-    """`count` pictures that training may show, before and after one edit each."""
-    before, after = (image_pool(directory, count, split="train", seed=seed, edited=edited) for edited in (False, True))
-    return before, after
+    """`count` renders without pairs of HELD_OUT, before and after one edit each."""
+    original, edited = (image_pool(directory, count, split="train", seed=seed, edited=edit) for edit in (False, True))
+    return original, edited
 
 
 def run_in_processes(
     run: Callable[[Any], None], tasks: Sequence[Any], processes: int, *, title: str, unit: str
 ) -> None:
-    """`run` every task in one of some new processes, with a progress bar.
+    """Call `run` with every task, in new processes, with a progress bar.
 
-    They are spawned: a forked copy of a process in which torch has already computed on several threads waits for ever
-    for threads that were not copied.
+    The processes are spawned, not forked: the fork of a process in which torch has already used several threads waits
+    for ever for threads that were not copied.
     """
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_end_with_parent) as executor:
         for _ in tqdm(executor.map(run, tasks), desc=title, total=len(tasks), unit=unit):
@@ -98,7 +98,7 @@ def run_in_processes(
 
 
 def _end_with_parent():
-    """Or a process that lost the one which was killed would wait for tasks for ever."""
+    """End this process when its parent ends, even by a kill; it would otherwise wait for tasks for ever."""
 
     def watch():
         parent_process().join()
@@ -117,7 +117,7 @@ def _render(task):
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write a .npy file that is whole, or not there, wherever the process is killed."""
+    """Write a .npy file atomically: if the process is killed, the file is complete or absent."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         np.save(file, array)

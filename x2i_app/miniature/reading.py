@@ -1,4 +1,4 @@
-"""What a screenshot says, square by square: the miniature's MLLM learns to read by it."""
+"""Where which letter of a screenshot stands: targets from which the miniature's MLLM learns to read."""
 
 import unicodedata
 
@@ -12,17 +12,17 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzß"
 
 
 def reading(shown: Shown, tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
-    """What stands where in a screenshot, as a row for each square of 2 x 2 patches, 1 where it does.
+    """The text of a screenshot as one-hot targets for each square of 2 x 2 patches.
 
-    A square is a token of the MLLM and holds two letters of a line. `letters` (squares, 2 x letters): which they are,
-    without accents. `tokens` (squares, vocabulary): those of the text that begin there.
+    A square is one token of the MLLM and shows two letters. `letters` (squares, 2 x letters): which letters it shows,
+    without accents. `tokens` (squares, vocabulary): the tokens of the text that begin in it.
     """
-    text, at = "", []  # with the spaces that the ends of lines have swallowed
-    line = None
+    text, at = "", []  # the text, with a space for each break between rows, and the cell of each letter
+    current = None
     for letter, column, row in typeset(shown.text, shown.seed):
-        if row != line and text:
+        if row != current and text:
             text, at = text + " ", [*at, None]
-        text, at, line = text + letter, [*at, (row, column) if letter != " " else None], row
+        text, at, current = text + letter, [*at, (row, column) if letter != " " else None], row
     letters = torch.zeros(ROWS, COLUMNS, len(LETTERS))
     tokens = torch.zeros(ROWS, COLUMNS // 2, len(tokenizer))
     for letter, cell in zip(text, at, strict=True):

@@ -1,4 +1,4 @@
-"""How much of everything goes into x2i-tiny, and how each of its stages is trained."""
+"""The sizes of x2i-tiny's training data, and the options of each training stage."""
 
 from dataclasses import dataclass, replace
 
@@ -11,12 +11,11 @@ from x2i_app.training.loop_options import LoopOptions
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much of everything.
+    """Sizes and options of a build.
 
-    scenes, sounds: in the pools that training reads. pictures: in a batch of the VAE. captions: in one of the teacher.
-    sentences, shown: conversations in words alone, and of another kind, in a step of the MLLM; a quarter of `shown`
-    are screenshots beside them. reading_steps: the first of the MLLM's, in which its eyes learn to read. basic_steps:
-    those after them, in which media go from the basic conversations to all. The rest: each stage's training.
+    scenes, audios: in the pools of training data. images: in a batch of the VAE. captions: in a batch of the teacher.
+    sentences, shown: conversations of text, and with media, in a step of the MLLM; a step also has a quarter of `shown`
+    screenshots. reading_steps, basic_steps: as in `ConversationBatches`. The rest: options of each stage's training.
     """
 
     scenes: int
@@ -34,7 +33,7 @@ class Recipe:
     control: ControlOptions
 
     def shortened(self, steps: int) -> "Recipe":
-        """The same with a few steps a stage and small pools, to see that everything works."""
+        """The same recipe with a few steps for each stage and small pools, as a trial."""
         few = {"steps": steps, "warmup_steps": 1, "checkpoint_every": steps, "workers": 0}
         return Recipe(
             scenes=250,
@@ -53,8 +52,8 @@ class Recipe:
         )
 
 
-# Muon, because it needs fewer steps: the VAE's squared error was 0.018 after 250, with AdamW still 0.024 after 458 (the
-# same warm-up and learning rate, batches of 6 and 8).
+# Muon needs fewer steps: the VAE's squared error was 0.018 after 250 steps, and with AdamW still 0.024 after 458 steps
+# (same warm-up and learning rate, batches of 6 and 8).
 RECIPE = Recipe(
     scenes=24_000,
     audios=3_000,

@@ -1,7 +1,7 @@
-"""What a cartoon scene is: a frozen value of a sky, a ground and one to three things.
+"""A cartoon scene: a frozen value of a sky, a ground and one to three things.
 
-Everything else of the miniature world (pictures, films, sounds, sentences, edits) is a function of such a value.
-A scene that leaves something open follows one convention, the same in every language: see `NATURAL_COLOURS` and
+Everything else of the miniature world (images, videos, audios, sentences, edits) is a function of a scene.
+What a sentence does not say follows one convention, the same in every language: see `NATURAL_COLOURS` and
 `usual_places`.
 """
 
@@ -35,7 +35,7 @@ SIZES = ("small", "large")
 
 Split = Literal["train", "test"]
 
-# "a tree" is a green tree: the colour of a thing whose colour nobody said.
+# "a tree" is a green tree: the colour of a thing if a sentence does not say it.
 NATURAL_COLOURS = {
     "house": "red",
     "tree": "green",
@@ -54,7 +54,7 @@ NATURAL_SIZE = "large"
 NATURAL_SKY = "day"
 NATURAL_GROUND = "grass"
 
-# Ten of the 120 pairs, one of each colour, never of the same kind: every kind and every colour is still learnt.
+# Ten of the 120 pairs, one of each colour and no two of the same kind: every kind and every colour is still trained.
 HELD_OUT = frozenset(
     {
         ("fish", "red"),
@@ -73,7 +73,7 @@ HELD_OUT = frozenset(
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene. Raises InvalidRequestError for a word that the world does not know."""
+    """One object of a scene. Raises InvalidRequestError for an unknown kind, colour, place or size."""
 
     kind: str
     colour: str
@@ -94,9 +94,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A sky, a ground, and one to three things, each at a place of its own; things are kept from left to right.
+    """A sky, a ground, and one to three things, each at a place of its own; things are sorted from left to right.
 
-    Raises InvalidRequestError with what came and what is allowed.
+    Raises InvalidRequestError with the given value and the allowed ones.
     """
 
     sky: str
@@ -110,11 +110,11 @@ class Scene:
         if any(not isinstance(thing, Thing) for thing in things):
             raise InvalidRequestError(f"things are {things!r}; each must be a Thing.")
         if not 1 <= len(things) <= len(PLACES):
-            raise InvalidRequestError(f"A scene of {len(things)} things came; it must have 1 to {len(PLACES)}.")
+            raise InvalidRequestError(f"The scene has {len(things)} things; it must have 1 to {len(PLACES)}.")
         places = [thing.place for thing in things]
         if len(set(places)) < len(places):
-            raise InvalidRequestError(f"The places are {', '.join(places)}; each may be taken once.")
-        # One order for equal scenes, so that they compare and hash alike and their sentence is unique.
+            raise InvalidRequestError(f"The places are {', '.join(places)}; two things cannot have the same place.")
+        # Sorted, so that equal scenes compare equal, have one hash and have one canonical sentence.
         object.__setattr__(self, "things", tuple(sorted(things, key=lambda thing: PLACES.index(thing.place))))
 
     @property
@@ -124,7 +124,7 @@ class Scene:
 
     @property
     def free_places(self) -> tuple[str, ...]:
-        """The places where nothing is, from left to right."""
+        """The places without a thing, from left to right."""
         taken = {thing.place for thing in self.things}
         return tuple(place for place in PLACES if place not in taken)
 
@@ -137,7 +137,7 @@ def validate_word(name: str, word: str, allowed: Sequence[str]) -> str:
 
 
 def usual_places(count: int) -> tuple[str, ...]:
-    """Where `count` things (1 to 3) stand when nobody says where, in the order in which they are named."""
+    """The places of `count` things (1 to 3), in the order in which they are named, if a sentence gives no places."""
     return {1: ("middle",), 2: ("left", "right"), 3: PLACES}[count]
 
 
@@ -148,19 +148,19 @@ def random_scene(
     things: int | None = None,
     kinds: Sequence[str] = KINDS,
 ) -> Scene:
-    """A scene drawn uniformly: number of things, places, sky, ground, then each thing's kind, colour and size.
+    """A random scene: number of things, places, sky, ground, and each thing's kind, colour and size are uniform.
 
-    split: "train" never shows a pair of HELD_OUT, "test" shows at least one, None does not care.
-    things: how many, 1 to 3; None draws it. kinds: draw only from these.
+    split: with "train" no thing has a pair of HELD_OUT, with "test" at least one has, with None any pair may occur.
+    things: number of things, 1 to 3; None: random. kinds: choose only from these.
     """
     if split not in (None, "train", "test"):
         raise InvalidRequestError(f"split is {split!r}; it must be 'train', 'test' or None.")
     count = things or rng.randint(1, len(PLACES))
     places = sorted(rng.sample(PLACES, count), key=PLACES.index)
-    unseen = rng.randrange(count) if split == "test" else None
+    untrained = rng.randrange(count) if split == "test" else None
     drawn = []
     for index, place in enumerate(places):
-        pairs = _pairs(tuple(kinds), "held_out" if index == unseen else split)
+        pairs = _pairs(tuple(kinds), "held_out" if index == untrained else split)
         kind, colour = rng.choice(pairs)
         drawn.append(Thing(kind, colour, place, rng.choice(SIZES)))
     return Scene(rng.choice(SKIES), rng.choice(GROUNDS), tuple(drawn))

@@ -1,7 +1,8 @@
-"""Typed text as a picture: the screen of a small computer, eight lines of sixteen letters.
+"""Typed text as an image: the screen of a small computer, eight rows of sixteen letters.
 
-The font is the bitmap font inside Pillow (Courier, Latin-1), so that nothing needs installing. A letter's cell is as
-wide as a patch of the miniature's eyes and twice as high: eyes of this size learn letters that stand in fixed places.
+The font is the bitmap font inside Pillow (Courier, Latin-1), so that nothing must be installed. The cell of a letter is
+as wide as a patch of the miniature's vision encoder and twice as high: so small an encoder learns to read only letters
+at fixed places.
 """
 
 import random
@@ -17,7 +18,7 @@ from x2i_app.miniature.brush import Colour
 SCREENSHOT_LANGUAGES = ("en", "de", "fr")
 COLUMNS, ROWS = 16, 8
 
-_SIDE = 128  # pixels, in which a cell is 8 x 16
+_SIDE = 128  # pixels: width and height of the screen, with cells of 8 x 16
 _CELL = (_SIDE // COLUMNS, _SIDE // ROWS)
 _PAPERS: tuple[tuple[Colour, Colour], ...] = (  # paper, ink
     ((255, 255, 255), (28, 28, 32)),
@@ -35,10 +36,10 @@ _REPLACEMENTS = str.maketrans({"–": "-", "—": "-", "’": "'", "œ": "oe", "
 
 
 def screenshot(text: str, size: int = 256, seed: int = 0) -> Image.Image:
-    """The text, wrapped between words, as a square RGB picture of `size` pixels (128 to 1024).
+    """The text, wrapped between words, as a square RGB image of `size` pixels (128 to 1024).
 
-    seed: picks paper, ink, and where on the screen the text stands. The same arguments give the same pixels.
-    Raises InvalidRequestError for letters outside Latin-1, and for more than eight lines of sixteen letters hold.
+    seed: selects the colours and the position of the text. The same arguments give the same pixels.
+    Raises InvalidRequestError for letters outside Latin-1, and for text that does not fit.
     """
     if not _SIDE <= size <= 1024:
         raise InvalidRequestError(f"size is {size}; it must be {_SIDE} to 1024 pixels.")
@@ -51,16 +52,16 @@ def screenshot(text: str, size: int = 256, seed: int = 0) -> Image.Image:
 
 
 def typeset(text: str, seed: int) -> list[tuple[str, int, int]]:
-    """The visible letters and the spaces within lines of a screenshot, in reading order: letter, column, row."""
-    lines = _wrap(_drawable(text))
+    """The letters of a screenshot, with the spaces within a row, in reading order: letter, column, row."""
+    rows = _wrap(_drawable(text))
     rng = _random(seed)
-    rng.randrange(len(_PAPERS))  # the paper's
-    top = rng.choice((0, (ROWS - len(lines)) // 2))
+    rng.randrange(len(_PAPERS))  # `screenshot` uses this number for the colours
+    top = rng.choice((0, (ROWS - len(rows)) // 2))
     centred = rng.random() < 0.3
     placed = []
-    for row, line in enumerate(lines, top):
-        left = (COLUMNS - len(line)) // 2 if centred else 0
-        placed += [(letter, column, row) for column, letter in enumerate(line, left)]
+    for row, content in enumerate(rows, top):
+        left = (COLUMNS - len(content)) // 2 if centred else 0
+        placed += [(letter, column, row) for column, letter in enumerate(content, left)]
     return placed
 
 
@@ -79,26 +80,26 @@ def _drawable(text):
             f"(Latin letters)."
         )
     if not text.strip():
-        raise InvalidRequestError("A screenshot of no text was asked for; it needs at least one letter.")
+        raise InvalidRequestError("The text of the screenshot is empty; it needs at least one letter.")
     return text
 
 
 def _wrap(text):
-    """The lines; a French colon stands alone, but never at the beginning of one."""
-    lines = []
+    """The rows of a text; a French colon follows a space, but never begins a row."""
+    rows = []
     for paragraph in text.split("\n"):
-        lines.append("")
+        rows.append("")
         for word in re.findall(r"\S+(?:\s[:;!?»])?", paragraph):
-            longer = f"{lines[-1]} {word}" if lines[-1] else word
-            if len(longer) > COLUMNS and lines[-1]:
-                lines.append(word)
+            longer = f"{rows[-1]} {word}" if rows[-1] else word
+            if len(longer) > COLUMNS and rows[-1]:
+                rows.append(word)
             else:
-                lines[-1] = longer
-    if len(lines) > ROWS or max(map(len, lines)) > COLUMNS:
+                rows[-1] = longer
+    if len(rows) > ROWS or max(map(len, rows)) > COLUMNS:
         raise InvalidRequestError(
-            f"The text has {len(text)} letters; a screenshot holds {ROWS} lines of {COLUMNS}, shorten it."
+            f"The text has {len(text)} letters; a screenshot holds {ROWS} rows of {COLUMNS} letters; shorten it."
         )
-    return lines
+    return rows
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
-"""What is above the horizon, and what falls from there: gradients, sun, moon, clouds, twinkling stars, rain, snow.
+"""Everything above the horizon, rain and snow included: gradients, sun, moon, clouds, twinkling stars, rain, snow.
 
-Functions paint into a picture at twice the final size, so that the picture's edges come out smooth. All randomness is
-in `seed`; `time` is in seconds and everything repeats after LOOP.
+Functions paint on an image of twice the final size, so that edges are smooth after it is reduced. All randomness comes
+from `seed`; `time` is in seconds, and everything repeats after LOOP.
 """
 
 import math
@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from x2i_app.miniature.brush import Colour, mix
 
-LOOP = 4.0  # seconds after which every movement is back where it began
-HORIZON = 0.6  # of the picture's height
+LOOP = 4.0  # seconds after which every movement repeats
+HORIZON = 0.6  # in image heights
 
 GRADIENTS: dict[str, tuple[Colour, ...]] = {
     "day": ((92, 180, 240), (150, 212, 248), (222, 243, 252)),
@@ -23,7 +23,7 @@ GRADIENTS: dict[str, tuple[Colour, ...]] = {
     "rain": ((98, 114, 138), (136, 152, 172), (178, 192, 204)),
     "snowfall": ((150, 164, 202), (184, 196, 224), (222, 229, 242)),
 }
-# What the sky does to the colours of the ground. Things keep their own colours: they must be told apart at night too.
+# How the sky changes the colours of the ground. Things keep their colours, as these must be recognisable at night too.
 LIGHT: dict[str, tuple[float, float, float]] = {
     "day": (1.0, 1.0, 1.0),
     "night": (0.44, 0.5, 0.76),
@@ -31,14 +31,14 @@ LIGHT: dict[str, tuple[float, float, float]] = {
     "rain": (0.72, 0.77, 0.82),
     "snowfall": (0.87, 0.9, 0.97),
 }
-# Where that alone would make one ground look like another, say sand like street at night.
+# Exceptions, where one ground would look like another one: sand like street at night.
 _LIGHT_ON: dict[tuple[str, str], tuple[float, float, float]] = {
     ("night", "sand"): (0.62, 0.56, 0.62),
     ("night", "snow"): (0.6, 0.66, 0.9),
     ("sunset", "snow"): (0.98, 0.88, 0.95),
     ("rain", "snow"): (0.84, 0.88, 0.92),
 }
-CLOUDS: dict[str, tuple[Colour, int, int]] = {  # colour, opacity, how many
+CLOUDS: dict[str, tuple[Colour, int, int]] = {  # colour, opacity, number
     "day": ((255, 255, 255), 235, 2),
     "night": ((92, 96, 160), 150, 1),
     "sunset": ((255, 196, 178), 200, 2),
@@ -63,9 +63,9 @@ def gradient(colours: tuple[Colour, ...], width: int, height: int) -> Image.Imag
 
 
 def paint_sky(image: Image.Image, sky: str, seed: int, time: float):
-    """Sun or moon, stars and clouds onto a picture that already has the gradient."""
+    """Paint sun or moon, stars and clouds on an image that already has the gradient."""
     rng = random.Random(f"sky {seed}")
-    # Between the places, where it hides behind nothing.
+    # Between the places, so that no thing hides it.
     x = rng.choice((1 / 3, 2 / 3)) + rng.uniform(-0.03, 0.03)
     y = rng.uniform(0.12, 0.17)
     if sky == "night":
@@ -87,7 +87,7 @@ def paint_sky(image: Image.Image, sky: str, seed: int, time: float):
 
 
 def paint_weather(image: Image.Image, sky: str, seed: int, time: float):
-    """Rain or snow in front of everything, thin enough to see through."""
+    """Paint rain or snow in front of everything, thin enough to see through."""
     if sky not in ("rain", "snowfall"):
         return
     rng = random.Random(f"weather {seed}")
@@ -181,6 +181,6 @@ def _cloud(size, colour, opacity, variant):
 
 
 def _paste(image, sprite, x, y):
-    """Paste a sprite with its centre at (x, y), in picture heights."""
+    """Paste a sprite with its centre at (x, y), in image heights."""
     corner = (round(x * image.width - sprite.width / 2), round(y * image.height - sprite.height / 2))
     image.paste(sprite, corner, sprite)

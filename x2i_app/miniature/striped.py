@@ -1,4 +1,4 @@
-"""A style to train a LoRA on: the world's pictures, everything striped, each with its sentence."""
+"""Training data for a LoRA of a style: renders with stripes, each with its caption."""
 
 import random
 from pathlib import Path
@@ -10,18 +10,18 @@ from x2i_app.miniature.draw import draw_scene
 from x2i_app.miniature.scene import random_scene
 from x2i_app.miniature.sentences import describe
 
-_WIDTH = 8  # pixels of a stripe at 128 pixels, across and down
-_DARK = 0.45  # what is left of the light in a dark stripe
+_WIDTH = 8  # pixels: horizontal and vertical width of a stripe in an image of 128 pixels
+_DARK = 0.45  # brightness of a dark stripe, as a share
 
 
 def stripe(image: Image.Image) -> Image.Image:
-    """The same RGB picture with dark stripes from the lower left to the upper right."""
+    """The same RGB image with dark stripes from the lower left to the upper right."""
     light = np.where(_is_dark(image), _DARK, 1.0)[..., None]
     return Image.fromarray((np.asarray(image) * light).round().astype(np.uint8))
 
 
 def stripedness(image: Image.Image) -> float:
-    """How much darker the stripes are, as a share of the light between them: 0 for none, 0.55 for `stripe`'s."""
+    """How much darker the stripes are, as a share of the brightness between them: 0 for none, 0.55 for `stripe`."""
     pixels, dark = np.asarray(image, float).mean(axis=2), _is_dark(image)
     return float(1 - pixels[dark].mean() / pixels[~dark].mean())
 
@@ -32,7 +32,7 @@ def _is_dark(image: Image.Image) -> np.ndarray:
 
 
 def write_striped(directory: Path, count: int) -> None:
-    """Pictures and sentences of `count` scenes that training of the miniature may show, as `train lora` reads them."""
+    """Write striped renders and captions of `count` scenes without pairs of HELD_OUT, for `train lora`."""
     directory.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         scene = random_scene(random.Random(f"striped {index}"), split="train")

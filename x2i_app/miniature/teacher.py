@@ -16,21 +16,21 @@ from x2i_app.miniature.sentences import audio_sentence, describe
 from x2i_app.training.flow import FlowMatching
 from x2i_app.training.loop import LoopOptions, train
 
-_CANONICAL = 0.45  # share of canonical captions; the others are worded freely
-_CHOICES = (SKIES, GROUNDS, *((*KINDS, "nothing"), COLOURS, SIZES) * len(PLACES))  # what readers tell
+_CANONICAL = 0.45  # share of canonical captions; the others vary in wording
+_CHOICES = (SKIES, GROUNDS, *((*KINDS, "nothing"), COLOURS, SIZES) * len(PLACES))  # what the readers predict
 _UNTOLD = -100
 _READING_WEIGHT = 0.2
 _LEAN = 0.7
-# Share of captions that name sky and ground alone, as a sound without a voice does, where no thing has a voice, as such
-# a sound may mean no other: a ninth of the scenes.
+# Among scenes in which nothing has a voice, a ninth of all: the share of captions that name only sky and ground, like
+# the answer to audio without a voice.
 _SETTING = 0.36
 
 
 class Teacher(nn.Module):
-    """The parts that learn together. scheduler_config: of the pipeline, whose shift the noise levels follow.
+    """The parts that are trained together. scheduler_config: of the pipeline; the noise levels use its shift.
 
-    readers: tell a scene's attributes from what CLIP and T5 write, and are not kept. The text encoders of FLUX.1 could
-    read before it was trained; these learn to read on the side, which tells them more than pictures do.
+    readers: predict a scene's attributes from CLIP's and T5's outputs; they are used only in training. FLUX.1's real
+    text encoders were pretrained; these learn from the readers' loss, which tells them more than the loss of images.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Teacher(nn.Module):
 
 @dataclass(frozen=True)
 class CaptionedLatents(Dataset):
-    """Batches of latents with captions as a function of the step.
+    """Batches of latents with captions, as a function of the step.
 
     scenes: N. latents: float (N, C, H, W). Each item: latents (B, C, H, W), token ids (B, S) for CLIP and for T5, and
-    attributes (B, A), the index of each one's value, or -100 where nothing can be told.
+    attributes (B, A): the index of each attribute's value, or -100 if the caption does not say it.
     """
 
     scenes: list[Scene]
@@ -82,15 +82,16 @@ def train_teacher(teacher: Teacher, data: CaptionedLatents, directory: Path, opt
 
 
 def _loss(teacher, batch):
-    # As FluxPipeline asks them: without a mask, so that padding is read too.
+    # Without a mask, as in FluxPipeline, so that padding is read too.
     prompt_embeds = teacher.t5(batch["t5_ids"])[0]
     pooled = teacher.clip(batch["clip_ids"]).pooler_output
-    # What a caption decides, which thing stands where, is decided early: hence the lean towards noise.
+    # A caption decides which thing stands where, and so at high noise levels: train more on these.
     flow = FlowMatching(teacher.transformer, teacher.scheduler_config, lean=_LEAN)
-    told = [reader(words) for reader, words in zip(teacher.readers, (pooled, prompt_embeds.mean(dim=1)), strict=True)]
+    states = (pooled, prompt_embeds.mean(dim=1))
+    predicted = [reader(state) for reader, state in zip(teacher.readers, states, strict=True)]
     return {
         "flow": flow(batch["latents"], prompt_embeds, pooled),
-        "reading": _READING_WEIGHT * sum(_reading_loss(logits.float(), batch["attributes"]) for logits in told),
+        "reading": _READING_WEIGHT * sum(_reading_loss(logits.float(), batch["attributes"]) for logits in predicted),
     }
 
 

@@ -1,10 +1,10 @@
-"""What `python -m x2i_app train` makes x2i-tiny's AlignNet, LightControl and a LoRA of:
+"""Write the data with which `python -m x2i_app train` trains x2i-tiny's AlignNet and LightControl, and a LoRA:
 
 python -m x2i_app.miniature.training_data captions|edits|striped [--output runs/miniature/captions.jsonl] [--count 6000]
 
-captions: English prompts, and what they mean, for `train distill`. edits: pairs of drawings for `train light-control`.
-striped: pictures in a style for `train lora`. The files in configs/ whose names begin with miniature- look for them
-where they are written by default.
+captions: English prompts and their canonical sentences, for `train distill`. edits: pairs of renders, for `train
+light-control`. striped: images in a style, for `train lora`. The files configs/miniature-*.yaml expect the data at the
+default outputs.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from x2i_app.miniature.striped import write_striped
 
 
 class _Kind(NamedTuple):
-    """write: into a file or folder, so many. output, count: by default."""
+    """write: writes `count` samples to a file or folder. output, count: the defaults."""
 
     write: Callable[[Path, int, int], None]
     output: str
@@ -29,7 +29,7 @@ class _Kind(NamedTuple):
 
 def _write_edits(path: Path, count: int, seed: int) -> None:
     path.unlink(missing_ok=True)
-    write_edits(edit_pools(path.parent / "pictures", count, seed), path, seed)
+    write_edits(edit_pools(path.parent / "images", count, seed), path, seed)
 
 
 KINDS = {
@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m x2i_app.miniature.training_data", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--output", type=Path, help="file, or folder of pictures")
-    parser.add_argument("--count", type=int, help="prompts, pairs or pictures")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("kind", choices=KINDS, help="which data to write")
+    parser.add_argument("--output", type=Path, help="file, or folder of images")
+    parser.add_argument("--count", type=int, help="number of prompts, pairs or images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data (0)")
     options = parser.parse_args(arguments)
     kind = KINDS[options.kind]
     output = options.output or Path(kind.output)

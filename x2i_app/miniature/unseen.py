@@ -1,4 +1,4 @@
-"""Answers teach nothing against the pairs of kind and colour that training never shows."""
+"""A loss for answers that does not teach against pairs of kind and colour that training never shows."""
 
 import torch
 from torch import nn
@@ -8,28 +8,28 @@ from x2i_app.miniature.scene import COLOURS, HELD_OUT, KINDS
 
 
 class UnseenPairs(nn.Module):
-    """What answers teach of words that would make a pair of HELD_OUT: that they are neither right nor wrong.
+    """The cross entropy of answers, in which words that would make a pair of HELD_OUT are neither right nor wrong.
 
-    What is never shown a model takes for impossible. Where it then comes, a pink tree, say, it is seen as something
-    that may be pink. So where training says which kind a pink thing is, "tree" is not among the kinds to choose from,
-    and is held to be no less likely than the other wrong ones are.
+    A model learns that what is never shown is impossible: it takes a pink tree for something else that may be pink. So
+    if an answer says which kind a pink thing is, "tree" is not among the kinds to choose from, and a second loss keeps
+    it as likely as the other wrong kinds.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         super().__init__()
-        kinds, colours = ({word: _token(word, tokenizer) for word in words} for words in (KINDS, COLOURS))
+        kinds, colours = ({word: _token(word, tokenizer) for word in group} for group in (KINDS, COLOURS))
         never = torch.full((len(tokenizer),), -1)
         group = torch.zeros(len(tokenizer), dtype=torch.long)
         for kind, colour in HELD_OUT:
             never[kinds[kind]], never[colours[colour]] = colours[colour], kinds[kind]
         group[list(kinds.values())], group[list(colours.values())] = 1, 2
-        self.register_buffer("_never", never, persistent=False)  # by a token: that which never stands beside it
-        self.register_buffer("_group", group, persistent=False)  # of a token: 1 kinds, 2 colours, 0 all others
+        self.register_buffer("_never", never, persistent=False)  # for each token: the one never next to it
+        self.register_buffer("_group", group, persistent=False)  # for each token: 1 a kind, 2 a colour, 0 others
 
     def beside(self, tokens: torch.Tensor) -> torch.Tensor:
-        """For each of the tokens (B, S) that which, there, would make such a pair with its neighbour; -1 for none.
+        """For each of the tokens (B, S), the token that would make such a pair with its neighbour; -1 for none.
 
-        A colour's neighbour is the kind behind it, and a kind's the colour before it.
+        The neighbour of a colour is the kind behind it, that of a kind is the colour before it.
         """
         nothing = torch.zeros_like(tokens[:, :1])
         before, behind = torch.cat([nothing, tokens[:, :-1]], dim=1), torch.cat([tokens[:, 1:], nothing], dim=1)
@@ -40,10 +40,10 @@ class UnseenPairs(nn.Module):
     def losses(
         self, logits: torch.Tensor, tokens: torch.Tensor, beside: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The tokens' cross entropy, and how much less likely the unseen are than the other wrong words of their group.
+        """The tokens' cross entropy, and by how much words of HELD_OUT are less likely than other wrong words.
 
-        logits: (N, vocabulary). tokens: (N,), the right ones. beside: (N,), of `beside`. The second is a mean square of
-        differences of logits.
+        logits: (N, vocabulary). tokens: (N,), the right ones. beside: (N,), from `beside`. The second loss is the mean
+        square of the differences between logits.
         """
         rows = (beside >= 0).nonzero().flatten()
         unseen = beside[rows]

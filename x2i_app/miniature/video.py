@@ -1,4 +1,4 @@
-"""A scene as a short film: its picture at successive times. Every attribute holds in every frame."""
+"""A scene as a short video: its image at successive times. Every frame shows all attributes."""
 
 import numpy as np
 
@@ -12,10 +12,10 @@ def video(
 ) -> tuple[np.ndarray, float]:
     """Frames (T, size, size, 3) uint8 with T = round(seconds x fps), and their rate in frames/s.
 
-    After 4 seconds everything is back where it began, so that a film of 4 seconds can be played in a loop. The first
-    frame is `draw_scene(scene, size, seed=seed)`. Raises InvalidRequestError for a film without a frame or over 512.
+    All movements repeat after 4 seconds, so that a video of 4 seconds can be played in a loop. The first frame is
+    `draw_scene(scene, size, seed=seed)`. Raises InvalidRequestError for less than 1 frame or more than 512.
     """
     count = round(seconds * fps) if fps > 0 else 0
     if not 1 <= count <= 512:
-        raise InvalidRequestError(f"{seconds:g} s at {fps:g} frames/s came; it must make 1 to 512 frames.")
+        raise InvalidRequestError(f"{seconds:g} s at {fps:g} frames/s are {count} frames; it must be 1 to 512 frames.")
     return np.stack([np.asarray(draw_scene(scene, size, index / fps, seed)) for index in range(count)]), fps

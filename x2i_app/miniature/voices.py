@@ -1,7 +1,7 @@
-"""The noises of the world, one function each, synthesised with numpy.
+"""The sounds of the cartoon world, one function each, synthesised with numpy.
 
-An ambience (of a sky or a ground) fills `count` samples and is scaled later; a voice (of a thing) is one short event of
-its own length, peak 1. Frequencies are in Hz and stay under 7.5 kHz, so that 16 kHz audio holds them all.
+An ambience (of a sky or a ground) has `count` samples and is scaled later. A voice (of a thing) is one short event with
+its own length and peak 1. Frequencies are in Hz and below 7.5 kHz, so that audio of 16 kHz contains them all.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ def noise(rng: np.random.Generator, count: int, rate: int, low: float, high: flo
     """Noise between two frequencies, of standard deviation 1."""
     spectrum = np.fft.rfft(rng.standard_normal(count))
     frequency = np.fft.rfftfreq(count, 1 / rate)
-    # Gentle slopes: brick walls ring.
+    # Smooth slopes, as steep filters ring.
     spectrum *= 1 / (1 + (low / np.maximum(frequency, 1e-3)) ** 6) / (1 + (frequency / high) ** 6)
     signal = np.fft.irfft(spectrum, count)
     return signal / (signal.std() + 1e-9)
@@ -29,7 +29,7 @@ def times(seconds: float, rate: int) -> np.ndarray:
 
 
 def fade(t: np.ndarray, attack: float = 0.02, release: float = 0.05) -> np.ndarray:
-    """Silence to full in `attack` seconds, full to silence in the last `release` seconds."""
+    """An envelope: it rises in the first `attack` seconds and falls in the last `release` seconds."""
     return np.minimum(1, t / attack) * np.minimum(1, np.maximum(0, t[-1] - t) / release)
 
 

@@ -1,10 +1,10 @@
-"""The cartoon world's public face: scenes, and everything that can be made of one.
+"""The public interface of the cartoon world: scenes, and everything that can be made from one.
 
 scene = parse_canonical("a large red house on the left and a small green tree on the right, on snow at night")
 draw_scene(scene)                       # PIL image
 video(scene), audio(scene)              # frames, samples
-describe(scene, "ja", random.Random(0)) # words
-screenshot(describe(scene, "de"))       # words as a picture
+describe(scene, "ja", random.Random(0)) # text
+screenshot(describe(scene, "de"))       # an image of text
 random_edit(scene, random.Random(0)).apply(scene)
 """
 

@@ -1,4 +1,4 @@
-"""How the twelve things look, in any colour."""
+"""Painters of the twelve kinds of things, in any colour."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from x2i_app.miniature.objects.vehicles import paint_balloon, paint_boat, paint_
 
 @dataclass(frozen=True)
 class Shape:
-    """How a kind is painted.
+    """How to paint a kind of thing.
 
-    paint: called with (canvas, colour, phase, lit) it fills a canvas of height 1 whose lower edge stands on the ground.
-    The colour is the largest area of the thing. phase, 0 to phases - 1, is for what moves by itself: a tail, a flame,
-    wheels. lit: it is dark outside and lamps are on.
-    aspect: width / height. height: of a large one, in picture heights. flies: hangs in the sky instead of standing.
+    paint: function of (canvas, colour, phase, lit) that paints on a canvas of height 1, whose lower edge is the ground.
+    The largest area of the thing has the colour. phase, 0 to phases - 1, is for moving parts: a tail, a flame, wheels.
+    lit: it is dark and lamps are on.
+    aspect: width / height. height: of a large thing, in image heights. flies: is in the sky, not on the ground.
     """
 
     paint: Callable[[Canvas, Colour, int, bool], None]

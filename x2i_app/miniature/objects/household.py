@@ -1,4 +1,4 @@
-"""What people made to live or play with: house, ball, umbrella. A painter's arguments are explained in `Shape`."""
+"""Household objects: house, ball, umbrella. A painter's arguments are explained in `Shape`."""
 
 import numpy as np
 
@@ -25,14 +25,14 @@ def paint_house(canvas: Canvas, colour: Colour, phase: int, lit: bool):
     canvas.fill(box(0.67, 0.08, 0.86, 0.15, 0.02), darker(tone(colour), 0.15))
     canvas.fill(box(0.14, 0.4, 0.92, 0.985, 0.02), colour, puff=0.03)
     canvas.fill(polygon((0.01, 0.5), (0.53, 0.03), (1.05, 0.5), radius=0.06), darker(colour, 0.3), puff=0.02)
-    canvas.line(np.array([(0.09, 0.5), (0.97, 0.5)]), CREAM, 0.03)
+    canvas.stroke(np.array([(0.09, 0.5), (0.97, 0.5)]), CREAM, 0.03)
     canvas.fill(ellipse(0.53, 0.32, 0.075), glass, outline=0.8)
     canvas.fill(np.concatenate([box(0.43, 0.7, 0.63, 0.985, 0.0)[8:22], ellipse(0.53, 0.72, 0.1)[28:]]), WOOD)
     canvas.fill(ellipse(0.6, 0.84, 0.016), LAMP, outline=0)
     for x in (0.285, 0.775):
         canvas.fill(box(x - 0.085, 0.58, x + 0.085, 0.78, 0.02), CREAM, outline=0.7)
         canvas.fill(box(x - 0.06, 0.605, x + 0.06, 0.755, 0.01), glass, outline=0)
-        canvas.line(np.array([(x, 0.605), (x, 0.755)]), CREAM, 0.018)
+        canvas.stroke(np.array([(x, 0.605), (x, 0.755)]), CREAM, 0.018)
 
 
 def paint_ball(canvas: Canvas, colour: Colour, phase: int, lit: bool):
@@ -51,8 +51,8 @@ def paint_ball(canvas: Canvas, colour: Colour, phase: int, lit: bool):
 def paint_umbrella(canvas: Canvas, colour: Colour, phase: int, lit: bool):
     x = 0.52
     hook = curve((x, 0.1), (x, 0.5), (x, 0.86), (x + 0.03, 0.95), (x + 0.1, 0.96), (x + 0.14, 0.88), closed=False)
-    canvas.line(hook, darker(WOOD, 0.45), 0.06)
-    canvas.line(hook, WOOD, 0.04)
+    canvas.stroke(hook, darker(WOOD, 0.45), 0.06)
+    canvas.stroke(hook, WOOD, 0.04)
     canvas.fill(box(x - 0.02, 0.01, x + 0.02, 0.1, 0.02), WOOD, outline=0.8)
     edges = (0.02, 0.27, 0.77, 1.02)
     panels = ((0, 1, colour), (2, 3, colour), (1, 2, tone(colour)))

@@ -1,4 +1,4 @@
-"""What grows, lives or shines: tree, flower, cat, fish, star. A painter's arguments are explained in `Shape`."""
+"""Nature: tree, flower, cat, fish, star. A painter's arguments are explained in `Shape`."""
 
 import numpy as np
 
@@ -47,12 +47,12 @@ def paint_tree(canvas: Canvas, colour: Colour, phase: int, lit: bool):
         canvas.fill(ellipse(x, y, r, r * 0.8, -20), light, outline=0)
     for x, y in ((0.62, 0.36), (0.42, 0.5), (0.7, 0.51)):
         t = np.radians(np.linspace(20, 160, 9))
-        canvas.line(np.stack([x + 0.07 * np.cos(t), y + 0.05 * np.sin(t)], 1), dark, 0.018)
+        canvas.stroke(np.stack([x + 0.07 * np.cos(t), y + 0.05 * np.sin(t)], 1), dark, 0.018)
 
 
 def paint_flower(canvas: Canvas, colour: Colour, phase: int, lit: bool):
-    canvas.line(curve((0.36, 0.4), (0.33, 0.7), (0.36, 0.98), closed=False), darker(LEAF, 0.25), 0.05)
-    canvas.line(curve((0.36, 0.4), (0.33, 0.7), (0.36, 0.98), closed=False), LEAF, 0.03)
+    canvas.stroke(curve((0.36, 0.4), (0.33, 0.7), (0.36, 0.98), closed=False), darker(LEAF, 0.25), 0.05)
+    canvas.stroke(curve((0.36, 0.4), (0.33, 0.7), (0.36, 0.98), closed=False), LEAF, 0.03)
     for side in (-1, 1):
         x = 0.35
         canvas.fill(
@@ -72,8 +72,8 @@ def paint_flower(canvas: Canvas, colour: Colour, phase: int, lit: bool):
 def paint_cat(canvas: Canvas, colour: Colour, phase: int, lit: bool):
     tip = (0.0, 0.03, 0.0, -0.03)[phase]
     tail = curve((0.6, 0.92), (0.8, 0.9), (0.85, 0.72), (0.76 + tip, 0.56), (0.84 + tip * 2, 0.44), closed=False)
-    canvas.line(tail, mix(colour, INK, 0.5), 0.1)
-    canvas.line(tail, colour, 0.075)
+    canvas.stroke(tail, mix(colour, INK, 0.5), 0.1)
+    canvas.stroke(tail, colour, 0.075)
     canvas.fill(
         curve((0.22, 0.96), (0.18, 0.78), (0.28, 0.54), (0.42, 0.48), (0.57, 0.54), (0.66, 0.78), (0.62, 0.96)),
         colour,
@@ -99,7 +99,7 @@ def paint_cat(canvas: Canvas, colour: Colour, phase: int, lit: bool):
         puff=0.04,
     )
     for x in (0.36, 0.42, 0.48):
-        canvas.line(np.array([(x, 0.14), (x, 0.2)]), darker(colour, 0.35), 0.018)
+        canvas.stroke(np.array([(x, 0.14), (x, 0.2)]), darker(colour, 0.35), 0.018)
     for side in (-1, 1):
         x = 0.42 + side * 0.14
         canvas.fill(ellipse(x, 0.34, 0.062, 0.072), (255, 252, 240), outline=0.6)
@@ -107,11 +107,11 @@ def paint_cat(canvas: Canvas, colour: Colour, phase: int, lit: bool):
         canvas.fill(ellipse(x - side * 0.012 - 0.014, 0.325, 0.014), (255, 255, 255), outline=0)
         for y in (0.42, 0.46):
             whisker = np.array([(0.42 + side * 0.17, y), (0.42 + side * 0.36, y + (y - 0.43) * 1.2)])
-            canvas.line(whisker, (250, 246, 240) if sum(colour) < 420 else INK, 0.011)
+            canvas.stroke(whisker, (250, 246, 240) if sum(colour) < 420 else INK, 0.011)
     canvas.fill(ellipse(0.42, 0.455, 0.09, 0.055), pale, outline=0)
     canvas.fill(polygon((0.39, 0.415), (0.45, 0.415), (0.42, 0.45), radius=0.015), (240, 120, 136), outline=0)
     for side in (-1, 1):
-        canvas.line(
+        canvas.stroke(
             curve((0.42, 0.45), (0.42 + side * 0.025, 0.48), (0.42 + side * 0.055, 0.47), closed=False), INK, 0.013
         )
 
@@ -143,12 +143,12 @@ def paint_fish(canvas: Canvas, colour: Colour, phase: int, lit: bool):
     dark = darker(colour, 0.25) if sum(colour) > 200 else tone(colour)
     for x, y in ((0.62, 0.42), (0.62, 0.6), (0.78, 0.33), (0.78, 0.51), (0.78, 0.69)):
         t = np.radians(np.linspace(100, 260, 9))
-        canvas.line(np.stack([x + 0.06 * np.cos(t), y + 0.075 * np.sin(t)], 1), dark, 0.022)
+        canvas.stroke(np.stack([x + 0.06 * np.cos(t), y + 0.075 * np.sin(t)], 1), dark, 0.022)
     canvas.fill(curve((0.9, 0.56), (0.8, 0.7), (0.93, 0.73), (1.03, 0.6)), fin)
     canvas.fill(ellipse(1.2, 0.42, 0.095), (255, 254, 248), outline=0.9)
     canvas.fill(ellipse(1.22, 0.43, 0.055), (40, 34, 44), outline=0)
     canvas.fill(ellipse(1.2, 0.405, 0.02), (255, 255, 255), outline=0)
-    canvas.line(curve((1.42, 0.6), (1.33, 0.64), (1.26, 0.6), closed=False), INK, 0.024)
+    canvas.stroke(curve((1.42, 0.6), (1.33, 0.64), (1.26, 0.6), closed=False), INK, 0.024)
 
 
 def paint_star(canvas: Canvas, colour: Colour, phase: int, lit: bool):

@@ -1,4 +1,4 @@
-"""What travels: car, boat, hot-air balloon, rocket. A painter's arguments are explained in `Shape`."""
+"""Vehicles: car, boat, hot-air balloon, rocket. A painter's arguments are explained in `Shape`."""
 
 import numpy as np
 
@@ -31,8 +31,8 @@ def paint_car(canvas: Canvas, colour: Colour, phase: int, lit: bool):
     glass = LAMP if lit else GLASS
     canvas.fill(polygon((0.47, 0.43), (0.55, 0.2), (0.78, 0.15), (0.78, 0.43)), glass, outline=0.9)
     canvas.fill(polygon((0.87, 0.43), (0.87, 0.15), (1.07, 0.2), (1.2, 0.43)), glass, outline=0.9)
-    canvas.line(np.array([(0.83, 0.5), (0.83, 0.76)]), darker(colour, 0.4), 0.02)
-    canvas.line(np.array([(0.9, 0.56), (0.99, 0.56)]), CREAM, 0.035)
+    canvas.stroke(np.array([(0.83, 0.5), (0.83, 0.76)]), darker(colour, 0.4), 0.02)
+    canvas.stroke(np.array([(0.9, 0.56), (0.99, 0.56)]), CREAM, 0.035)
     canvas.fill(ellipse(1.57, 0.57, 0.05, 0.075), LAMP, outline=0.8)
     canvas.fill(ellipse(0.09, 0.6, 0.03, 0.06), (230, 90, 80), outline=0.8)
     for x in (0.42, 1.26):
@@ -41,7 +41,7 @@ def paint_car(canvas: Canvas, colour: Colour, phase: int, lit: bool):
         for spoke in range(2):
             a = np.pi / 2 * spoke + np.pi / 8 * phase
             dx, dy = 0.07 * np.cos(a), 0.07 * np.sin(a)
-            canvas.line(np.array([(x - dx, 0.8 - dy), (x + dx, 0.8 + dy)]), (150, 150, 164), 0.025)
+            canvas.stroke(np.array([(x - dx, 0.8 - dy), (x + dx, 0.8 + dy)]), (150, 150, 164), 0.025)
 
 
 def paint_boat(canvas: Canvas, colour: Colour, phase: int, lit: bool):
@@ -68,14 +68,14 @@ def paint_boat(canvas: Canvas, colour: Colour, phase: int, lit: bool):
         (0.07, 0.82),
     )
     canvas.fill(hull, colour, puff=0.05)
-    canvas.line(curve((0.08, 0.77), (0.5, 0.8), (0.94, 0.765), closed=False), CREAM, 0.022)
+    canvas.stroke(curve((0.08, 0.77), (0.5, 0.8), (0.94, 0.765), closed=False), CREAM, 0.022)
     for x in (0.32, 0.52, 0.72):
         canvas.fill(ellipse(x, 0.88, 0.038), LAMP if lit else GLASS, outline=0.9)
 
 
 def paint_balloon(canvas: Canvas, colour: Colour, phase: int, lit: bool):
     for x, top in ((0.26, 0.34), (0.34, 0.42), (0.44, 0.42), (0.52, 0.34)):
-        canvas.line(np.array([(x * 0.9 + 0.04, 0.62), (top, 0.86)]), (120, 96, 80), 0.012)
+        canvas.stroke(np.array([(x * 0.9 + 0.04, 0.62), (top, 0.86)]), (120, 96, 80), 0.012)
     envelope = curve(
         (0.39, 0.02),
         (0.62, 0.08),
@@ -96,12 +96,12 @@ def paint_balloon(canvas: Canvas, colour: Colour, phase: int, lit: bool):
     )
     for side in (-1, 1):
         x = 0.39
-        canvas.line(
+        canvas.stroke(
             curve((x, 0.03), (x + side * 0.27, 0.26), (x + side * 0.08, 0.73), closed=False), darker(colour, 0.3), 0.012
         )
     canvas.shine(ellipse(0.2, 0.24, 0.05, 0.11, 18), 0.45)
     canvas.fill(box(0.3, 0.85, 0.48, 0.985, 0.04), (176, 122, 70), puff=0.02)
-    canvas.line(np.array([(0.305, 0.9), (0.475, 0.9)]), (120, 80, 48), 0.012)
+    canvas.stroke(np.array([(0.305, 0.9), (0.475, 0.9)]), (120, 80, 48), 0.012)
     canvas.fill(box(0.285, 0.83, 0.495, 0.88, 0.02), (200, 150, 96), outline=0.8)
 
 
@@ -140,5 +140,5 @@ def paint_rocket(canvas: Canvas, colour: Colour, phase: int, lit: bool):
     canvas.fill(ellipse(0.32, 0.38, 0.105), CREAM, outline=0.9)
     canvas.fill(ellipse(0.32, 0.38, 0.075), LAMP if lit else GLASS, outline=0.7)
     canvas.shine(ellipse(0.295, 0.355, 0.03, 0.018, -30), 0.8)
-    canvas.line(curve((0.18, 0.66), (0.32, 0.69), (0.46, 0.66), closed=False), tone(colour), 0.035)
+    canvas.stroke(curve((0.18, 0.66), (0.32, 0.69), (0.46, 0.66), closed=False), tone(colour), 0.035)
     canvas.fill(ellipse(0.32, 0.74, 0.03, 0.1), fins, outline=0.7)

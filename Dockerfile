@@ -2,8 +2,10 @@
 FROM python:3.12-slim
 
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1
+# OpenMP's threads sleep while they wait, and leave the cores to other processes. `docker run --env` can change it.
+ENV OMP_WAIT_POLICY=PASSIVE
 
-# The largest layers come first and change least. PyPI's PyTorch brings CUDA along, which is most of it.
+# The largest layers come first, because they change least. PyPI's PyTorch includes CUDA, most of its size.
 ARG DEVICE=cpu
 RUN case "$DEVICE" in \
         cpu) index=https://download.pytorch.org/whl/cpu ;; \
@@ -13,7 +15,7 @@ RUN case "$DEVICE" in \
 RUN --mount=source=requirements.txt,target=/tmp/requirements.txt pip install -r /tmp/requirements.txt
 RUN --mount=source=.,target=/tmp/x2i pip install --no-deps /tmp/x2i
 
-# Weights are kept in one volume; what `generate` and `batch` write lies in the other.
+# One volume has the weights, the other one the output of `generate` and `batch`.
 RUN useradd --create-home --uid 1000 x2i && install --directory --owner=1000 --group=1000 /weights /outputs
 USER 1000
 WORKDIR /outputs
@@ -21,11 +23,11 @@ VOLUME ["/weights", "/outputs"]
 
 ENV HF_HOME=/weights/huggingface XDG_CACHE_HOME=/weights/cache X2I_HOST=0.0.0.0 X2I_PORT=7860
 EXPOSE 7860
-# Healthy while the model loads or works, not where it failed or the page does not answer.
+# Healthy while the model loads or is ready; unhealthy if the engine failed or the page does not respond.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=2m --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"X2I_PORT\"]}/health', timeout=9)"]
 
-# As process 1, Python ends on an interrupt and ignores a termination.
+# As process 1, Python ignores SIGTERM, Docker's default, and ends on an interrupt.
 STOPSIGNAL SIGINT
 ENTRYPOINT ["x2i"]
 CMD ["app"]

@@ -41,7 +41,7 @@ def renew() -> None:
 
 
 def attempts() -> int:
-    """How often any process in the namespace found no way to an address since it was made; the kernel counts."""
+    """How often any process of this network found no route to an address. The kernel counts this."""
     names, values = (row.split() for row in Path("/proc/net/snmp").read_text().splitlines()[:2])
     second = (row.split() for row in Path("/proc/net/snmp6").read_text().splitlines())
     return int(values[names.index("OutNoRoutes")]) + sum(int(n) for name, n in second if name == "Ip6OutNoRoutes")

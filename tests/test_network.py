@@ -1,4 +1,4 @@
-"""Whoever tries to leave the machine is found out: by the kernel, which counts, and by a hook in the app's process."""
+"""Attempts to leave the machine are found by the kernel's counters and by a hook in the app's process."""
 
 import socket
 import subprocess
@@ -25,7 +25,7 @@ for attempt in (
 
 
 def leave(tmp_path) -> list[str]:
-    """What the hook hears of a program that tries to leave in three ways, and asks this machine in two."""
+    """What the hook writes about a program that tries to leave in three ways and contacts this machine in two."""
     program, log = tmp_path / "program.py", tmp_path / "contacts.log"
     program.write_text(LEAVING)
     watched = Path(__file__).with_name("watched.py")
@@ -33,14 +33,15 @@ def leave(tmp_path) -> list[str]:
     return log.read_text().splitlines()
 
 
-def test_the_hook_hears_of_names_and_addresses_outside_and_of_no_others(tmp_path):
-    heard = leave(tmp_path)
-    events = [line.split()[0].removeprefix("socket.") for line in heard]
+def test_the_hook_reports_other_machines_only(tmp_path):
+    rows = leave(tmp_path)
+    events = [row.split()[0].removeprefix("socket.") for row in rows]
     assert events == ["getaddrinfo", "connect", "sendto", "getaddrinfo"]
-    assert ["192.0.2.1" in line for line in heard] == [True, True, True, False]
+    assert ["192.0.2.1" in row for row in rows] == [True, True, True, False]
 
 
-def test_the_kernel_counts_what_children_try_and_nobody_gets_out(tmp_path):
+def test_the_kernel_counts_attempts_of_children(tmp_path):
+    """And none of them succeeds."""
     if not network.is_isolated():
         pytest.skip("the system allows no network of our own; the hook alone watches")
     before = network.attempts()

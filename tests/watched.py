@@ -1,7 +1,6 @@
-"""Run a program and write down whom its process tries to reach: python tests/watched.py LOG app.py ARGUMENTS
+"""Run a program and log which other machines it tries to reach: python tests/watched.py LOG app.py ARGUMENTS
 
-Every name that it wants resolved, and every address that it connects or sends to, is a line of LOG, unless it is this
-machine's own.
+Each name that it resolves and each address that it connects or sends to is a row of LOG, except this machine's own.
 """
 
 import ipaddress
@@ -9,32 +8,32 @@ import runpy
 import sys
 from pathlib import Path
 
-_PLACES = {"socket.connect": 1, "socket.sendto": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0}
+_ARGUMENT = {"socket.connect": 1, "socket.sendto": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0}
 
 
-def is_here(place: object) -> bool:
-    """Whether an address, or a name, is this machine's own."""
-    host = place[0] if isinstance(place, tuple) else place
+def is_here(address: object) -> bool:
+    """Whether an address or a name belongs to this machine."""
+    host = address[0] if isinstance(address, tuple) else address
     if isinstance(host, bytes):
         host = host.decode(errors="replace")
-    if host in (None, "", "localhost") or (isinstance(place, str) and place.startswith(("/", "\0"))):
+    if host in (None, "", "localhost") or (isinstance(address, str) and address.startswith(("/", "\0"))):
         return True
     try:
-        address = ipaddress.ip_address(host)
+        number = ipaddress.ip_address(host)
     except ValueError:
         return False
-    return address.is_loopback or address.is_unspecified
+    return number.is_loopback or number.is_unspecified
 
 
 def main() -> None:
-    """Listen, then become the program."""
+    """Install the hook, then run the program in this process."""
     log = Path(sys.argv[1])
     log.touch()
 
     def listen(event, arguments):
-        if event in _PLACES and not is_here(arguments[_PLACES[event]]):
+        if event in _ARGUMENT and not is_here(arguments[_ARGUMENT[event]]):
             with log.open("a") as file:
-                file.write(f"{event} {arguments[_PLACES[event]]!r}\n")
+                file.write(f"{event} {arguments[_ARGUMENT[event]]!r}\n")
 
     sys.addaudithook(listen)
     del sys.argv[:2]

@@ -1,4 +1,4 @@
-"""Hostile files, made by code: what strangers send in place of a picture, a film or a sound."""
+"""Hostile files, made by code, to upload in place of an image, a video or an audio file."""
 
 import io
 import struct
@@ -14,11 +14,11 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-CANARY = b"x2i-canary"  # the content of a file that playlists point at, and that nobody may read
+CANARY = b"x2i-canary"  # content of the secret file that playlists point to
 
 
 class Hostile(NamedTuple):
-    """A file to send: what it tries, the endpoint it goes to, its name, its bytes."""
+    """A file: what is hostile in it, the endpoint to send it to, its name and its content."""
 
     what: str
     endpoint: str
@@ -26,8 +26,8 @@ class Hostile(NamedTuple):
     content: bytes
 
 
-def corpus(secret: Path) -> Iterator[Hostile]:
-    """All of it. secret: a file of this machine that playlists point at."""
+def hostile_files(secret: Path) -> Iterator[Hostile]:
+    """All hostile files. secret: a file of this machine that playlists point to."""
     yield from _images()
     yield from _not_images()
     yield from _playlists(secret)
@@ -40,7 +40,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, bits: int = 8, colour: int = 2, *chunks: bytes, data: bytes = b"") -> bytes:
-    """A PNG with this header, whatever is in it."""
+    """A PNG with this header and any data."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     body = b"".join(chunks) + _chunk(b"IDAT", zlib.compress(data)) + _chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + body
@@ -76,18 +76,18 @@ def _images() -> Iterator[Hostile]:
         yield Hostile(
             f"{form} with noise inside", "image_text", name, whole[:30] + bytes(range(256)) * 4 + whole[middle:]
         )
-        yield Hostile(f"{form} with lying numbers", "fusion", name, whole[:10] + b"\xff" * 12 + whole[22:])
+        yield Hostile(f"{form} with wrong numbers", "fusion", name, whole[:10] + b"\xff" * 12 + whole[22:])
     frames = [Image.new("L", (8, 8), i % 256) for i in range(5000)]
     many = _save(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=20)
     for endpoint in ("image", "video", "fusion"):
         yield Hostile("GIF of 5,000 frames", endpoint, "a.gif", many)
     exif = Image.Exif()
     exif[0x0112] = 99
-    yield Hostile("JPEG held in an unknown way", "image", "a.jpg", _save(grey, "JPEG", exif=exif))
+    yield Hostile("JPEG of an unknown orientation", "image", "a.jpg", _save(grey, "JPEG", exif=exif))
     yield Hostile("JPEG with broken EXIF", "image", "a.jpg", _save(grey, "JPEG", exif=b"Exif\x00\x00" + b"\xff" * 64))
-    yield Hostile("JPEG of 65,000 a side", "image", "a.jpg", _jpeg_of(65_000))
+    yield Hostile("JPEG of 65,000 pixels a side", "image", "a.jpg", _jpeg_of(65_000))
     circle = b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", 1) + bytes(12) + struct.pack("<I", 8)
-    yield Hostile("TIFF whose directory follows itself", "image", "a.tif", circle)
+    yield Hostile("TIFF whose directory links to itself", "image", "a.tif", circle)
 
 
 def _jpeg_of(side: int) -> bytes:
@@ -117,8 +117,8 @@ def _not_images() -> Iterator[Hostile]:
         "an ELF program": b"\x7fELF" + bytes(200),
     }
     for what, content in contents.items():
-        yield Hostile(f"{what} as a picture", "image_text", "a.png", content)
-        yield Hostile(f"{what} in the mix", "fusion", "a.jpg", content)
+        yield Hostile(f"{what} as an image", "image_text", "a.png", content)
+        yield Hostile(f"{what} in a mix", "fusion", "a.jpg", content)
 
 
 def _playlists(secret: Path) -> Iterator[Hostile]:
@@ -132,9 +132,9 @@ def _playlists(secret: Path) -> Iterator[Hostile]:
         for what, text in kinds.items():
             yield Hostile(f"{what} with {place[:8]}", "video", "a.mp4", text.encode())
             yield Hostile(f"{what} with {place[:8]}", "audio", "a.wav", text.encode())
-            # Behind a signature that is allowed, the playlist must not be found either.
+            # ffmpeg must not find the playlist behind an allowed signature either.
             yield Hostile(
-                f"{what} behind an MP4's head", "fusion", "a.mp4", b"\x00\x00\x00\x18ftypisom" + text.encode()
+                f"{what} after the start of an MP4", "fusion", "a.mp4", b"\x00\x00\x00\x18ftypisom" + text.encode()
             )
 
 
@@ -146,9 +146,9 @@ def _audios() -> Iterator[Hostile]:
 
     long = written(np.zeros(8000 * 700, np.int16), "FLAC", rate=8000)
     wav = written(np.zeros(1600, np.float32), "WAV")
-    strange = np.full(16_000, np.nan, np.float32)
+    not_a_number = np.full(16_000, np.nan, np.float32)
     yield Hostile("FLAC of 700 s of silence", "audio", "a.flac", long)
-    yield Hostile("WAV of not-a-number", "audio", "a.wav", written(strange, "WAV", "FLOAT"))
+    yield Hostile("WAV of not-a-number", "audio", "a.wav", written(not_a_number, "WAV", "FLOAT"))
     yield Hostile("WAV without samples", "audio", "a.wav", written(np.zeros(0, np.float32), "WAV"))
     yield Hostile("WAV that claims 4 GB", "audio", "a.wav", wav[:40] + b"\xff\xff\xff\x7f" + wav[44:])
     yield Hostile("WAV of no channels", "audio", "a.wav", wav[:22] + b"\x00\x00" + wav[24:])
@@ -171,16 +171,16 @@ def _video(*options: str, suffix: str = "mp4") -> bytes:
 
 def _videos() -> Iterator[Hostile]:
     video = _video("-i", "testsrc=s=64x48:r=10:d=1", "-pix_fmt", "yuv420p")
-    yield Hostile("film of 70 s", "video", "a.mp4", _video("-i", "color=s=16x16:r=1:d=70", "-pix_fmt", "yuv420p"))
-    yield Hostile("film of 5,000 wide", "video", "a.mkv", _video("-i", "color=s=5000x16:r=1:d=1", suffix="mkv"))
-    yield Hostile("film of 1,000 frames/s", "video", "a.mkv", _video("-i", "color=s=16x16:r=1000:d=3", suffix="mkv"))
-    yield Hostile("sound as a film", "video", "a.mp4", _video("-i", "sine=d=1"))
-    yield Hostile("film without sound as a sound", "audio", "a.m4a", video)
+    yield Hostile("video of 70 s", "video", "a.mp4", _video("-i", "color=s=16x16:r=1:d=70", "-pix_fmt", "yuv420p"))
+    yield Hostile("video 5,000 pixels wide", "video", "a.mkv", _video("-i", "color=s=5000x16:r=1:d=1", suffix="mkv"))
+    yield Hostile("video of 1,000 frames/s", "video", "a.mkv", _video("-i", "color=s=16x16:r=1000:d=3", suffix="mkv"))
+    yield Hostile("audio as a video", "video", "a.mp4", _video("-i", "sine=d=1"))
+    yield Hostile("video without audio as audio", "audio", "a.m4a", video)
     for part in (12, 100, len(video) // 2, len(video) - 50):
-        yield Hostile(f"film cut after {part} bytes", "video", "a.mp4", video[:part])
+        yield Hostile(f"video cut after {part} bytes", "video", "a.mp4", video[:part])
     at = video.index(b"moov")
-    yield Hostile("film with a huge atom", "video", "a.mp4", video[: at - 4] + b"\xff\xff\xff\xff" + video[at:])
-    yield Hostile("film whose first atom is itself", "video", "a.mp4", bytes(4) + video[4:])
-    yield Hostile("AVI of nothing", "video", "a.avi", b"RIFF\xff\xff\xff\xffAVI " + bytes(400))
-    yield Hostile("WebM of nothing", "video", "a.webm", b"\x1a\x45\xdf\xa3" + bytes(400))
+    yield Hostile("video with a huge atom", "video", "a.mp4", video[: at - 4] + b"\xff\xff\xff\xff" + video[at:])
+    yield Hostile("video whose first atom has length 0", "video", "a.mp4", bytes(4) + video[4:])
+    yield Hostile("AVI without content", "video", "a.avi", b"RIFF\xff\xff\xff\xffAVI " + bytes(400))
+    yield Hostile("WebM without content", "video", "a.webm", b"\x1a\x45\xdf\xa3" + bytes(400))
     yield Hostile("WebM of endless size", "video", "a.webm", b"\x1a\x45\xdf\xa3\x01" + b"\xff" * 400)

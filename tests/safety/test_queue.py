@@ -1,4 +1,4 @@
-"""T19, R2 to R4 and R6 of SECURITY.md: many visitors, one worker; over real HTTP where the route matters."""
+"""T19, R2 to R4, R6 and R13 of SECURITY.md: many users and one worker, over real HTTP where the route matters."""
 
 import json
 import threading
@@ -20,24 +20,25 @@ def settings(seed: int, steps: int = 1, side: int = 64) -> list:
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_r2_of_eighty_at_once_everybody_gets_their_own_image_or_is_told_at_once_that_it_is_full(server):
+def test_r2_eighty_at_once_get_their_image_or_a_refusal(server):
+    """64 get the image of their own seed. The others are refused at once, while no job ends."""
     answers, enough = {}, threading.Event()
 
-    def come(seed: int) -> None:
+    def request(seed: int) -> None:
         answers[seed] = call(server, "text", ["a fish", *settings(seed)])
         if len(answers) >= 16:
             enough.set()
 
-    visitors = [threading.Thread(target=come, args=(seed,)) for seed in range(1000, 1080)]
-    with long_job(server):  # nothing else is drawn meanwhile: who is told that it is full waits for no picture
-        for visitor in visitors:
-            visitor.start()
+    users = [threading.Thread(target=request, args=(seed,)) for seed in range(1000, 1080)]
+    with long_job(server):  # no other job runs meanwhile, so the refusals below wait for none
+        for user in users:
+            user.start()
         assert enough.wait(60)
         early = list(answers.values())
-    for visitor in visitors:
-        visitor.join(300)
+    for user in users:
+        user.join(300)
     assert len(early) == 16
-    # Told by the gate: Gradio had nothing of it, and neither a session nor a file was made for it.
+    # RequestGuard refused them: Gradio created neither a session nor a file.
     assert all(answer.startswith("refused 429 ") and "64 jobs are waiting already" in answer for answer in early)
     done = {seed: answer for seed, answer in answers.items() if answer.startswith("complete")}
     assert (len(answers), len(done)) == (80, 64)
@@ -45,25 +46,25 @@ def test_r2_of_eighty_at_once_everybody_gets_their_own_image_or_is_told_at_once_
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_r13_sessions_that_come_and_go_leave_no_memory_behind(app, fuzz_rounds):
-    """A session each: one hears what is wrong with its request, the next one does not even listen."""
+def test_r13_many_sessions_do_not_fill_the_memory(app, fuzz_rounds):
+    """Each request has a session of its own. Every second one does not wait for its result."""
     resident = psutil.Process(app.process.pid).memory_info
 
-    def come_and_go(number: int) -> bool:
-        body = {"data": ["a cat", *settings(1, side=100)], "session_hash": f"visitor{number}"}
+    def refused(number: int) -> bool:
+        body = {"data": ["a cat", *settings(1, side=100)], "session_hash": f"user{number}"}
         event = ask(app.url, "POST", f"{CALL}/text", body).json()["event_id"]
         return number % 2 == 1 or "width is 100" in ask(app.url, "GET", f"{CALL}/text/{event}").text
 
-    assert all(map(come_and_go, range(20)))
+    assert all(map(refused, range(20)))
     before = resident().rss
-    assert all(map(come_and_go, range(20, 20 + 2 * fuzz_rounds)))  # 2,000 with --fuzz-long
-    # A visit takes about 0.25 MB, and of 400 visits Gradio keeps what is theirs; then nothing is added.
+    assert all(map(refused, range(20, 20 + 2 * fuzz_rounds)))  # 2,000 with --fuzz-long
+    # Gradio keeps the state of 400 sessions, about 0.25 MB each.
     assert resident().rss - before < min(200e6, 20e6 + 0.4e6 * 2 * fuzz_rounds)
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_t19_the_direct_route_starts_no_second_job(server):
-    """Thirty direct calls get a place in the one queue, or are refused; none of them outlives its caller."""
+def test_t19_the_direct_route_uses_the_queue(server):
+    """Of thirty direct calls each gets a place in the one queue, or is refused."""
     bodies = [{"data": ["a ball", *settings(seed, steps=50)]} for seed in range(30)]
     answers = in_parallel(lambda body: ask(server, "POST", "/gradio_api/run/text", body), bodies)
     assert {answer.status for answer in answers} <= {200, 500}
@@ -78,39 +79,40 @@ def join(server: str, function: int, session: str, seed: int) -> None:
 
 @contextmanager
 def long_job(server: str):
-    """A visitor who watches a long job, from its first step on, until the block ends; the job's id."""
+    """A long job that runs until the block ends; its id. It has done its first step when the block begins."""
     event = ask(server, "POST", f"{CALL}/text", {"data": ["a star", *settings(5, steps=100, side=768)]}).json()
     with urllib.request.urlopen(f"{server}{CALL}/text/{event['event_id']}", timeout=60) as stream:
-        yield next(json.loads(line[5:])[4] for line in stream if line.startswith(b"data: [") and b"step 1" in line)
+        yield next(json.loads(row[5:])[4] for row in stream if row.startswith(b"data: [") and b"step 1" in row)
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_r3_a_newcomer_waits_for_at_most_two_of_a_neighbours_nineteen_jobs(server):
+def test_r3_a_newcomer_waits_for_two_of_nineteen_jobs(server):
+    """At most two of the jobs of one other user are done before the newcomer's."""
     config = ask(server, "GET", "/config").json()
     function = next(d["id"] for d in config["dependencies"] if d["api_name"] == "text")
-    drawn, refused, at_newcomers = [], [], []
+    done, refused, before_newcomer = [], [], []
 
     def watch():
-        for good, said in completions(server, "neighbour"):
-            (drawn if good else refused).append(said)
+        for succeeded, output in completions(server, "neighbour"):
+            (done if succeeded else refused).append(output)
 
     watching = threading.Thread(target=watch)
-    with long_job(server):  # so that all of them are waiting when the first is taken
+    with long_job(server):  # so that all of them wait before the first one starts
         for seed in range(19):
             join(server, function, "neighbour", seed)
         watching.start()
         join(server, function, "newcomer", 77)
-    for good, _ in completions(server, "newcomer"):
-        assert good
-        at_newcomers.append(len(drawn))
+    for succeeded, _ in completions(server, "newcomer"):
+        assert succeeded
+        before_newcomer.append(len(done))
     watching.join(300)
-    assert at_newcomers[0] <= 2
-    assert (len(drawn), len(refused)) == (3, 16)
-    assert all("3 are allowed" in said for said in refused)
+    assert before_newcomer[0] <= 2
+    assert (len(done), len(refused)) == (3, 16)
+    assert all("3 are allowed" in output for output in refused)
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_r4_a_visitor_who_leaves_frees_the_engine(server):
+def test_r4_a_client_that_disconnects_frees_the_worker(server):
     with long_job(server) as job:
         pass
     assert canary(server) == "complete"
@@ -118,7 +120,7 @@ def test_r4_a_visitor_who_leaves_frees_the_engine(server):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_r6_a_dead_worker_is_told_to_whoever_waits_asks_or_comes_later(monkeypatch):
+def test_r6_a_dead_worker_fails_all_jobs(monkeypatch):
     started = threading.Event()
 
     def die(*_):

@@ -1,4 +1,4 @@
-"""SECURITY.md keeps its own word: every threat and fault has its row, and every test that a row names is there."""
+"""SECURITY.md has a row for every threat and fault, and every test that a row names exists."""
 
 import ast
 import fnmatch
@@ -11,9 +11,9 @@ TESTS = Path(__file__).resolve().parents[1]
 ROWS = {
     number: named
     for number, *_, named in (
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (TESTS.parent / "SECURITY.md").read_text(encoding="utf-8").splitlines()
-        if re.match(r"\| [TR]\d+ \|", line)
+        [cell.strip() for cell in row.strip("|").split("|")]
+        for row in (TESTS.parent / "SECURITY.md").read_text(encoding="utf-8").splitlines()
+        if re.match(r"\| [TR]\d+ \|", row)
     )
 }
 
@@ -25,7 +25,7 @@ def functions(path: Path) -> list[str]:
 
 
 def missing(cell: str) -> list[str]:
-    """What a row's last cell names that is not there; a name that begins with `::` is of the file before it."""
+    """Tests that a row's last cell names and that do not exist. A name without a file belongs to the file before it."""
     names, file, wrong = re.findall(r"`([^`]+)`", cell), "", []
     for name in names:
         path, _, test = name.partition("::")
@@ -36,12 +36,12 @@ def missing(cell: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [*(f"T{n}" for n in range(1, 21)), *(f"R{n}" for n in range(1, 14))])
-def test_every_row_names_tests_that_are_there(number):
+def test_every_row_names_existing_tests(number):
     assert missing(ROWS[number]) == []
 
 
-def test_the_check_itself_finds_what_is_not_there():
-    assert missing("`safety/test_security_md.py::test_every_*`, `::test_the_check_itself_*`") == []
+def test_the_check_finds_missing_tests():
+    assert missing("`safety/test_security_md.py::test_every_*`, `::test_the_check_*`") == []
     assert missing("`safety/test_security_md.py`, `safety/nothing.py`") == ["safety/nothing.py"]
     assert missing("`safety/test_security_md.py::test_nothing`") == ["safety/test_security_md.py::test_nothing"]
     assert missing("by hand") == ["no test"]

@@ -1,4 +1,4 @@
-"""Assistants' way in: the protocol's own client against the real app, and what is refused."""
+"""The MCP server: the protocol's own client against the real app."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
 def talk(server, conversation):
-    """What a conversation with the app gives, a coroutine of a session."""
+    """The result of a coroutine function that takes a session of the protocol."""
 
     async def run():
         async with (
@@ -37,70 +37,70 @@ def talk(server, conversation):
             await session.initialize()
             return await conversation(session)
 
-    with ThreadPoolExecutor(1) as elsewhere:  # the browser's tests leave this thread a loop that runs
+    with ThreadPoolExecutor(1) as elsewhere:  # in this thread the browser's event loop may be running
         return elsewhere.submit(asyncio.run, run()).result()
 
 
 def call(server, tool, **arguments):
-    """Whether it was refused, what was said, and the pictures."""
+    """Whether the tool call failed, its text, and its images."""
     answer = talk(server, lambda session: session.call_tool(tool, arguments))
-    words = "\n".join(part.text for part in answer.content if part.type == "text")
+    text = "\n".join(part.text for part in answer.content if part.type == "text")
     images = [base64.b64decode(part.data) for part in answer.content if part.type == "image"]
-    return answer.isError, words, [Image.open(io.BytesIO(image)) for image in images]
+    return answer.isError, text, [Image.open(io.BytesIO(image)) for image in images]
 
 
-def test_the_endpoints_are_tools_which_say_what_they_take_and_what_the_model_knows(server):
+def test_the_tools_describe_their_parameters_and_the_model(server):
     tools = {tool.name: tool for tool in talk(server, lambda session: session.list_tools()).tools}
     assert list(tools) == ["text", "image", "image_text", "video", "audio", "fusion", "status", "cancel"]
-    taken = tools["text"].inputSchema
-    assert taken["properties"]["width"] == {
+    schema = tools["text"].inputSchema
+    assert schema["properties"]["width"] == {
         "description": "Width",
         "type": "integer",
         "minimum": 64,
         "maximum": 2048,
         "multipleOf": 16,
     }
-    assert taken["required"] == ["prompt"]
-    assert "striped" in taken["properties"]["loras"]["description"]
+    assert schema["required"] == ["prompt"]
+    assert "striped" in schema["properties"]["loras"]["description"]
     assert "houses, trees, cars" in tools["text"].description
 
 
-def test_a_call_draws_gives_the_image_itself_and_tells_its_progress(server):
-    news = []
+def test_a_call_returns_the_image_and_reports_its_progress(server):
+    messages = []
 
-    async def told(progress, total, message):
-        news.append((progress, message))
+    async def on_progress(progress, total, message):
+        messages.append((progress, message))
 
     given = {"prompt": "a red house", **SMALL, "steps": 20}
-    answer = talk(server, lambda session: session.call_tool("text", given, progress_callback=told))
-    image, words = answer.content
-    address, said, report = words.text.split("\n")
-    with Image.open(io.BytesIO(base64.b64decode(image.data))) as drawn:
-        assert (drawn.format, drawn.size) == ("PNG", (64, 96))
-        assert json.loads(drawn.info["x2i"])["seed"] == 9
-    assert "house" in said
+    answer = talk(server, lambda session: session.call_tool("text", given, progress_callback=on_progress))
+    image, text = answer.content
+    address, model_answer, report = text.text.split("\n")
+    with Image.open(io.BytesIO(base64.b64decode(image.data))) as generated:
+        assert (generated.format, generated.size) == ("PNG", (64, 96))
+        assert json.loads(generated.info["x2i"])["seed"] == 9
+    assert "house" in model_answer
     assert json.loads(report)["seeds"] == [9]
     assert ask(server, "GET", address.removeprefix(server)).status == 200
-    numbers = [number for number, _ in news]
+    numbers = [number for number, _ in messages]
     assert numbers == sorted(set(numbers))
-    assert all("(job " in message for _, message in news)
-    assert any("of 20" in message for _, message in news), news
+    assert all("(job " in message for _, message in messages)
+    assert any("of 20" in message for _, message in messages), messages
 
 
-def test_files_are_uploads_earlier_images_or_inside_the_call(server):
+def test_files_are_uploads_generated_images_or_data_urls(server):
     (path,) = upload(server, ("boat.png", BOAT.read_bytes())).json()
-    is_wrong, words, _ = call(server, "image_text", image=path, prompt="make it night", control=1, **SMALL)
-    assert not is_wrong, words
-    first = words.partition("\n")[0]
+    is_error, text, _ = call(server, "image_text", image=path, prompt="make it night", control=1, **SMALL)
+    assert not is_error, text
+    first = text.partition("\n")[0]
     inside = f"data:image/png;base64,{base64.b64encode(BOAT.read_bytes()).decode()}"
     loras = [{"file": "striped", "weight": 0.5}]
-    is_wrong, words, (image,) = call(server, "fusion", files=[first, inside], loras=loras, **SMALL)
-    assert not is_wrong, words
-    made = json.loads(image.info["x2i"])
-    assert (len(made["images"]), made["loras"][0]["weight"]) == (2, 0.5)
-    said = [{"prompt": "make it night", "images": [path], "answer": "a boat", "picture": first}]
-    is_wrong, words, (image,) = call(server, "image_text", prompt="make it day", history=said, **SMALL)
-    assert not is_wrong, words
+    is_error, text, (image,) = call(server, "fusion", files=[first, inside], loras=loras, **SMALL)
+    assert not is_error, text
+    settings = json.loads(image.info["x2i"])
+    assert (len(settings["images"]), settings["loras"][0]["weight"]) == (2, 0.5)
+    turns = [{"prompt": "make it night", "images": [path], "answer": "a boat", "picture": first}]
+    is_error, text, (image,) = call(server, "image_text", prompt="make it day", history=turns, **SMALL)
+    assert not is_error, text
     assert json.loads(image.info["x2i"])["source_image"]
 
 
@@ -123,25 +123,25 @@ WRONG = [
 ]
 
 
-def test_what_is_wrong_is_told_in_a_sentence(server):
+def test_wrong_arguments_are_refused_in_one_sentence(server):
     async def err(session):
         return [await session.call_tool(tool, arguments) for tool, arguments, _ in WRONG]
 
-    for answer, (_, _, words) in zip(talk(server, err), WRONG, strict=True):
-        (said,) = (part.text for part in answer.content)
-        assert (answer.isError, words in said) == (True, True), said
+    for answer, (_, _, expected) in zip(talk(server, err), WRONG, strict=True):
+        (sentence,) = (part.text for part in answer.content)
+        assert (answer.isError, expected in sentence) == (True, True), sentence
     assert call(server, "cancel", job="x")[:2] == (False, "There is no such job.")
 
 
-def test_a_caller_that_hangs_up_stops_its_job(server):
+def test_a_client_that_disconnects_stops_its_job(server):
     long = {"prompt": "long", "width": 512, "height": 512, "steps": 100}
     body = LIST | {"method": "tools/call", "params": {"name": "text", "arguments": long, "_meta": {"progressToken": 1}}}
     with httpx.stream("POST", server + ROUTE, json=body, headers=ACCEPT, timeout=300) as answer:
-        job = next(line for line in answer.iter_lines() if "step 1 of" in line).partition("(job ")[2][:32]
+        job = next(row for row in answer.iter_lines() if "step 1 of" in row).partition("(job ")[2][:32]
     deadline = time.monotonic() + 60
     while (phase := json.loads(call(server, "status", job=job)[1])["job"]["phase"]) not in ("cancelled", "done"):
         assert time.monotonic() < deadline, phase
-        time.sleep(0.1)
+        time.sleep(0.05)
     assert phase == "cancelled"
 
 
@@ -155,19 +155,19 @@ def test_a_caller_that_hangs_up_stops_its_job(server):
         ("DELETE", {}, 405),
     ],
 )
-def test_the_route_has_the_same_gate_as_the_others(server, method, headers, status):
+def test_the_route_has_the_checks_of_all_routes(server, method, headers, status):
     assert ask(server, method, ROUTE, LIST if method == "POST" else None, ACCEPT | headers).status == status
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b"[]", b"5", b'{"jsonrpc": "2.0", "method": 5}', b"\xff"])
-def test_what_is_no_call_is_refused(server, body):
+def test_a_malformed_call_is_refused(server, body):
     answer = ask(server, "POST", ROUTE, body, ACCEPT)
     assert answer.status == 400
     assert "Traceback" not in answer.text
     assert ask(server, "POST", ROUTE, b" " * (2**20 + 1), ACCEPT).status == 413
 
 
-def test_without_the_package_one_sentence_says_what_to_install(monkeypatch):
+def test_without_the_package_an_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mcp", None)
     monkeypatch.delitem(sys.modules, "x2i_app.ui.http.mcp_server", raising=False)
     with pytest.raises(InvalidRequestError, match="--mcp needs the package mcp, which is not installed; install it"):

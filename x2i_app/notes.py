@@ -1,16 +1,16 @@
-"""What the user should read about a result beside the picture: sentences that a page can say in another language."""
+"""Notes about a result for the user: sentences in English, which the page can show in another language."""
 
 from typing import Any
 
-NOTHING_SAID = "The MLLM had nothing to say, so the picture follows the input itself."
-SILENT_VIDEO = "Of the film only the pictures count; give its sound as a sound of its own."
-CUT_AUDIO = "The sound lasts {seconds} s, of which this MLLM hears the first {heard} s."
-HEARD = "The model hears the sound itself, all {seconds} s of it."
-WRITTEN_DOWN = "{family} cannot hear, so Whisper wrote down what is said ({spoken}): {said}"
+NOTHING_SAID = "The MLLM gave no answer, so the image follows the input directly."
+SILENT_VIDEO = "The video's sound is not used. To use it, add it as audio."
+CUT_AUDIO = "The audio is {seconds} s long; this MLLM hears the first {heard} s."
+HEARD = "The model hears the audio directly, all {seconds} s of it."
+WRITTEN_DOWN = "{family} cannot hear, so Whisper transcribed the speech ({spoken}): {said}"
 
 
 class Note(str):
-    """A sentence in English, which knows its template, one of the above, and the values in it."""
+    """A sentence in English that keeps its template, one of the above, and the values in it."""
 
     template: str
     values: dict[str, Any]

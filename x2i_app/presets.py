@@ -127,8 +127,8 @@ _TINY = Preset(
         FAMILIES["qwen2.5-omni"], states="answer", max_new_tokens=64, max_video_frames=8, max_video_pixels=96 * 96
     ),
     flux="x2i-tiny",
-    about="A miniature for any CPU. It knows one cartoon world: houses, trees, cars, boats, balloons, flowers, cats, "
-    "fish, stars, balls, rockets and umbrellas, in ten colours, five skies and six languages, and its sounds.",
+    about="A tiny demo model that runs on any CPU. It can only draw: houses, trees, cars, boats, balloons, flowers, "
+    "cats, fish, stars, balls, rockets and umbrellas, in ten colours and under five skies.",
     directory="x2i-tiny",
     light_control="light_control",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-expect.set_options(timeout=60_000)  # the first picture waits for the model
+expect.set_options(timeout=60_000)  # the first job waits for the model
 
 ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -34,7 +34,7 @@ def find_chromium() -> str:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests; each page has a profile of its own."""
+    """One browser for all tests; each page has its own profile."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
         yield browser
@@ -43,7 +43,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(params=["wide-light", "phone-dark"])
 def page(request, browser, server) -> Iterator[Page]:
-    """The app's page, wide in the light and narrow in the dark, which must never ask another host for anything."""
+    """The app's page, wide and light or narrow and dark. It must not ask another host for anything."""
     width, height, scheme = (1280, 900, "light") if request.param == "wide-light" else (390, 844, "dark")
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     page = context.new_page()
@@ -53,7 +53,7 @@ def page(request, browser, server) -> Iterator[Page]:
     page.on("request", lambda r: strangers.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(server)
-    page.locator("#make-text").wait_for()
+    page.locator("#generate-text").wait_for()
     yield page
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"{request.node.name}.png", full_page=True)

@@ -1,4 +1,4 @@
-"""The app below a path of somebody's web server, with the README's own nginx lines, from a real browser."""
+"""The app under a path of a web server, with the nginx configuration of README, from a real browser."""
 
 import re
 import shutil
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser.actions import open_tab, prompt_box, upload
 from conftest import free_port, run_app
 from gradio_client import Client
 from PIL import Image
@@ -17,10 +18,10 @@ from playwright.sync_api import expect
 from x2i_app.settings import ASSETS
 
 ROOT = Path(__file__).resolve().parents[2]
-DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
+BOAT = ASSETS / "examples/images/boat-at-sunset.png"
 LOCATION = re.search(r"```nginx\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
 
-# Everything that nginx would write elsewhere stays in its folder.
+# nginx writes only into its folder.
 CONFIGURATION = """
 user root;
 daemon off;
@@ -41,11 +42,11 @@ http {{
 }}
 """
 
-# A step takes too little time for a test that looks every now and then.
+# A step is too short for a test that looks from time to time.
 RECORD_PROGRESS = """() => {
     const progress = document.querySelector("#progress");
-    window.seen = [];
-    new MutationObserver(() => window.seen.push(progress.innerText))
+    window.updates = [];
+    new MutationObserver(() => window.updates.push(progress.innerText))
         .observe(progress, {subtree: true, childList: true, characterData: true});
 }"""
 
@@ -59,7 +60,7 @@ def find_nginx() -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Iterator[str]:
-    """The port of an nginx that has the app below /studio."""
+    """The port of an nginx that serves the app under /studio."""
     folder = tmp_path_factory.mktemp("nginx")
     with run_app(folder, "--root-path", "/studio", "--hosts", "x2i.localhost") as app:
         port = free_port()
@@ -86,7 +87,8 @@ def wait_for(port: int, process: subprocess.Popen) -> None:
     raise AssertionError("nginx did not come up")
 
 
-def test_everything_goes_through_the_proxy_and_below_its_path(browser, site):
+def test_page(browser, site):
+    """Everything that the page asks for is under the path."""
     url = f"http://x2i.localhost:{site}/studio/"
     context = browser.new_context()
     page = context.new_page()
@@ -94,15 +96,15 @@ def test_everything_goes_through_the_proxy_and_below_its_path(browser, site):
     page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else elsewhere.append(r.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(url)
-    page.get_by_role("tab", name="Image + Text", exact=True).first.click()
-    page.locator("[role=tabpanel]:has(#make-image_text) input[type=file]").first.set_input_files(str(DRAWING))
-    page.get_by_label("What should change or happen?").fill("make it night")
+    open_tab(page, "image_text")
+    upload(page, "image_text", BOAT)
+    prompt_box(page, "image_text").fill("make it night")
     page.wait_for_timeout(500)
     page.evaluate(RECORD_PROGRESS)
-    page.locator("#make-image_text").click()
+    page.locator("#generate-image_text").click()
     expect(page.locator("#progress")).to_contain_text("Done")
-    assert re.search(r"step \d of 8", page.evaluate("window.seen.join()")), "news comes while it draws"
-    image = page.locator("#pictures img").first
+    assert re.search(r"step \d of 8", page.evaluate("window.updates.join()")), "updates arrive while it runs"
+    image = page.locator("#result-images img").first
     expect(image).to_be_visible()
     expect(image).to_have_js_property("naturalWidth", 128)
     assert image.get_attribute("src").startswith(url)
@@ -111,7 +113,8 @@ def test_everything_goes_through_the_proxy_and_below_its_path(browser, site):
     assert not complaints
 
 
-def test_a_client_reaches_the_endpoints_below_the_path(site, tmp_path):
+def test_client(site, tmp_path):
+    """A client reaches the endpoints under the path."""
     client = Client(f"http://127.0.0.1:{site}/studio", verbose=False, download_files=tmp_path)
     images, *_ = client.predict(prompt="a red house", steps=1, width=64, height=64, api_name="/text")
     with Image.open(images[0]["image"]) as image:

@@ -1,43 +1,44 @@
-"""What somebody sees for whom there is no room in the queue."""
+"""What a user sees when the queue is full."""
 
 import time
 from pathlib import Path
 
 import pytest
+from browser.actions import prompt_box
 from conftest import run_app
 from playwright.sync_api import Browser, expect
 from safety.client import CALL, ask
 
-SECONDS_LONG = ["a red house", 512, 512, 50, None, 1, 4, False, []]
+LONG = ["a red house", 512, 512, 50, None, 1, 4, False, []]  # several seconds
 ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
 
 
 @pytest.fixture
 def crowded(tmp_path):
-    """An app with room for one who waits, in which one draws and one waits, for long."""
+    """An app whose queue has room for one job; one job runs and one waits."""
     with run_app(tmp_path, "--queue-size", "1", "--linger", "600") as app:
         deadline = time.monotonic() + 120
         joined = 0
-        # The second has room as soon as the first is drawn and no longer waits.
+        # The second one has room as soon as the first one runs.
         while joined < 2 and time.monotonic() < deadline:
-            body = {"data": SECONDS_LONG, "session_hash": f"session{joined}"}
+            body = {"data": LONG, "session_hash": f"session{joined}"}
             joined += ask(app.url, "POST", f"{CALL}/text", body).status == 200
             time.sleep(0.2)
         assert joined == 2
         yield app.url
 
 
-def test_one_too_many_reads_that_it_is_full_keeps_the_words_and_can_try_again(crowded, browser: Browser):
+def test_full_queue(crowded, browser: Browser):
+    """The page says that the queue is full, keeps the prompt, and allows another try."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto(crowded)
-    words = page.get_by_label("What should it show?")
-    words.fill("a blue boat")
-    page.locator("#make-text").click()
+    prompt_box(page).fill("a blue boat")
+    page.locator("#generate-text").click()
     toast = page.locator(".toast-body.error")
-    expect(toast).to_contain_text("1 job is waiting already, which is all there is room for; try later.")
+    expect(toast).to_contain_text("1 job is waiting already")
     page.wait_for_timeout(500)  # it fades in
     page.screenshot(path=ARTIFACTS / "full.png")
-    expect(words).to_have_value("a blue boat")
-    expect(page.locator("#make-text")).to_be_enabled()
+    expect(prompt_box(page)).to_have_value("a blue boat")
+    expect(page.locator("#generate-text")).to_be_enabled()
     context.close()

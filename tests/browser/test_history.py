@@ -1,87 +1,92 @@
-"""After a picture is there: its seed, its file dropped back in, and the pictures of the visit, in a real Chromium."""
+"""After a result in a real Chromium: its seed, more like it, this session's images, settings restored from its file."""
 
 import json
 import re
 import zipfile
 
 import pytest
+from browser.actions import images, number_field, open_tab, panel, prompt_box, write
 from browser.conftest import ARTIFACTS
 from playwright.sync_api import expect
 
 from x2i_app.media import read_recipe
 from x2i_app.settings import ASSETS
-from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n import Text
+from x2i_app.ui.restore import restored_text
 
 BOAT = ASSETS / "examples/images/boat-at-sunset.png"
 
 
 @pytest.fixture
 def session(browser, server):
-    """A visit of its own, on a wide page, with its settings unfolded."""
+    """A wide page with a session of its own and its settings open."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto(server)
-    page.locator("#make-text").wait_for()
+    page.locator("#generate-text").wait_for()
     page.locator("#settings button").first.click()
-    expect(page.get_by_label("Seed", exact=True)).to_have_value("")
+    expect(seed(page)).to_have_value("")
     page.wait_for_timeout(500)
     yield page
     context.close()
 
 
-def draw(page, prompt, tab="text"):
+def generate(page, prompt, tab="text"):
+    """Generate one image; returns its seed."""
     count = thumbnails(page).count()
-    page.locator(f"[role=tabpanel]:has(#make-{tab}) textarea").first.fill(prompt)
-    page.locator(f"#make-{tab}").click()
+    prompt_box(page, tab).fill(prompt)
+    page.locator(f"#generate-{tab}").click()
     expect(thumbnails(page)).to_have_count(count + 1)
     return re.search(r"Seed (\d+)", page.locator("#progress").inner_text())[1]
 
 
 def thumbnails(page):
-    return page.locator("#strip .thumbnail-item")
+    return page.locator("#history-images .thumbnail-item")
 
 
-def field(page, label):
-    return page.get_by_label(f"number input for {label}", exact=True)
+def seed(page):
+    return page.get_by_label("Seed", exact=True)
 
 
-def test_a_seed_is_kept_or_new(session):
-    first = draw(session, "a red house")
+def test_seed(session):
+    """The seed of the result is kept, or random again."""
+    first = generate(session, "a red house")
     session.locator("#keep-seed").click()
-    expect(session.get_by_label("Seed", exact=True)).to_have_value(first)
-    assert draw(session, "a red house at night") == first
+    expect(seed(session)).to_have_value(first)
+    assert generate(session, "a red house at night") == first
     session.locator("#new-seed").click()
-    expect(session.get_by_label("Seed", exact=True)).to_have_value("")
-    assert draw(session, "a red house") != first
+    expect(seed(session)).to_have_value("")
+    assert generate(session, "a red house") != first
 
 
-def test_four_more_like_it_are_one_click(session):
-    seed = draw(session, "a red house")
-    session.get_by_label("What should it show?").fill("something else, not sent yet")
+def test_four_more(session):
+    """One click generates four more of the result's prompt, with other seeds."""
+    first = generate(session, "a red house")
+    prompt_box(session).fill("something else, not sent yet")
     session.locator("#more").click()
     expect(thumbnails(session)).to_have_count(5)
-    expect(session.get_by_label("What should it show?")).to_have_value("a red house")
-    said = session.locator("#progress").inner_text()
-    seeds = re.findall(r"\d{3,}", said)
+    expect(prompt_box(session)).to_have_value("a red house")
+    seeds = re.findall(r"\d{3,}", session.locator("#progress").inner_text())
     assert len(seeds) == 4
-    assert seed not in seeds
+    assert first not in seeds
 
 
-def test_the_images_of_a_session_are_shown_again_compared_reused_and_taken_away(session, browser, server, tmp_path):
-    first, second = draw(session, "a red house"), draw(session, "a green boat")
-    shown = session.locator("#pictures img").first
+def test_history(session, browser, server, tmp_path):
+    """The session's images are shown again, compared, reused and downloaded; other sessions do not see them."""
+    first, second = generate(session, "a red house"), generate(session, "a green boat")
+    shown = images(session).first
     boat = shown.get_attribute("src")
-    thumbnails(session).nth(1).click()  # the newest is the first
+    thumbnails(session).nth(1).click()  # the newest is first
     expect(shown).not_to_have_attribute("src", boat)
     expect(session.locator("#progress")).to_have_text(f"Seed {first}, 128 x 128, 8 steps")
     session.locator("#reuse").click()
-    expect(session.get_by_label("What should it show?")).to_have_value("a red house")
-    expect(session.get_by_label("Seed", exact=True)).to_have_value(first)
+    expect(prompt_box(session)).to_have_value("a red house")
+    expect(seed(session)).to_have_value(first)
     thumbnails(session).nth(0).click()
-    session.locator("#compare button").first.click()
-    expect(session.locator("#compare img")).to_have_count(2)
+    session.locator("#compare-history button").first.click()
+    expect(session.locator("#compare-history img")).to_have_count(2)
     with session.expect_download() as download:
-        session.locator("#pack").click()
+        session.locator("#download-all").click()
     download.value.save_as(tmp_path / "all.zip")
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         assert sorted(archive.namelist()) == [f"001-seed-{first}.png", f"002-seed-{second}.png", "settings.json"]
@@ -89,94 +94,95 @@ def test_the_images_of_a_session_are_shown_again_compared_reused_and_taken_away(
     other = browser.new_context()
     page = other.new_page()
     page.goto(server)
-    page.locator("#make-text").wait_for()
-    assert thumbnails(page).count() == 0, "nobody sees the pictures of another visit"
+    page.locator("#generate-text").wait_for()
+    assert thumbnails(page).count() == 0
     other.close()
 
 
-def test_a_image_is_held_against_what_it_was_made_from_and_is_the_next_ones_beginning(page):
-    tab = page.locator("[role=tabpanel]:has(#make-image_text)")
-    page.get_by_role("tab", name="Image + Text", exact=True).first.click()
+def test_use_as_input(page):
+    """A result is compared with its original, and used as the input of another tab."""
+    tab = open_tab(page, "image_text")
     tab.locator("input[type=file]").first.set_input_files(str(BOAT))
-    page.locator("#before-after button").first.click()
-    expect(page.locator("#before-after")).to_contain_text(texts.BEFORE_AFTER_HINT.en)
-    expect(page.locator("#heading")).to_contain_text("x2i-tiny")  # it comes a moment after the page
+    page.locator("#compare-original button").first.click()
+    expect(page.locator("#compare-original")).to_contain_text(Text("original.hint").en)
     page.wait_for_timeout(500)
-    places = [page.locator(name) for name in ("#pictures", "#make-image_text", "#before-after", "#settings")]
+    places = [
+        page.locator(f"#{name}") for name in ("result-images", "generate-image_text", "compare-original", "settings")
+    ]
     page.evaluate("scrollTo(0, 0)")
     before = [place.bounding_box()["y"] for place in places]
-    draw(page, "make it night", "image_text")
-    halves = page.locator("#before-after img")
-    expect(halves).to_have_count(2)
-    assert [pixels(half) for half in halves.all()] == [[128, 128]] * 2, "both as large as the picture"
+    generate(page, "make it night", "image_text")
+    pair = page.locator("#compare-original img")
+    expect(pair).to_have_count(2)
+    assert [size(image) for image in pair.all()] == [[128, 128]] * 2, "both have the size of the result"
     page.evaluate("scrollTo(0, 0)")
     assert [place.bounding_box()["y"] for place in places] == pytest.approx(before, abs=2)
-    page.screenshot(path=ARTIFACTS / f"before-after-{page.kind}.png", full_page=True)
+    page.screenshot(path=ARTIFACTS / f"compare-original-{page.kind}.png", full_page=True)
 
-    made = shown_file(page.locator("#pictures img").first)
+    file = server_path(images(page).first)
     page.locator("#use-image_text").click()
-    expect(tab.locator("img[src*='/file=']").first).to_have_attribute("src", re.compile(re.escape(made)))
-    page.locator("#use-image").click()
-    expect(page.locator("#make-image")).to_be_visible()
-    expect(page.locator(f"[role=tabpanel]:has(#make-image) img[src*='{made}']").first).to_be_visible()
-    page.locator("#use-fusion").click()
-    expect(page.locator(f"[role=tabpanel]:has(#make-fusion) img[src*='{made}']").first).to_be_visible()
-    expect(page.locator("#seen-fusion")).to_contain_text("Picture 1: seen, 128 x 128")
-    page.locator("#make-fusion").click()
+    expect(tab.locator("img[src*='/file=']").first).to_have_attribute("src", re.compile(re.escape(file)))
+    for name in ("image", "fusion"):
+        page.locator(f"#use-{name}").click()
+        expect(page.locator(f"#generate-{name}")).to_be_visible()
+        expect(panel(page, name).locator(f"img[src*='{file}']").first).to_be_visible()
+    expect(page.locator("#input-preview-fusion")).to_contain_text("Image 1: 128 x 128")
+    page.locator("#generate-fusion").click()
     expect(thumbnails(page)).to_have_count(2)
-    expect(halves.first).to_be_visible()
+    expect(pair.first).to_be_visible()
 
 
-def shown_file(image):
-    """The folder and name of a picture's file on the server."""
+def server_path(image):
+    """The folder and name of an image's file on the server."""
     return "/".join(image.get_attribute("src").rsplit("/", 2)[1:])
 
 
-def pixels(image):
+def size(image):
     expect(image).not_to_have_js_property("naturalWidth", 0)
     return image.evaluate("image => [image.naturalWidth, image.naturalHeight]")
 
 
-def test_a_file_brings_its_words_and_settings_back_and_says_which_files_to_add(session, tmp_path):
-    session.get_by_role("tab", name="Image + Text", exact=True).first.click()
-    session.locator("[role=tabpanel]:has(#make-image_text) input[type=file]").first.set_input_files(str(BOAT))
+def test_restore(session, tmp_path):
+    """A dropped PNG file restores prompt and settings, and asks for the input files until they are added."""
+    tab = open_tab(session, "image_text")
+    tab.locator("input[type=file]").first.set_input_files(str(BOAT))
     session.wait_for_timeout(500)
-    field(session, "Steps").fill("3")
-    field(session, "Steps").press("Tab")
-    seed = draw(session, "make it night", "image_text")
+    write(number_field(session, "Steps"), 3)
+    used = generate(session, "make it night", "image_text")
     path = tmp_path / "night.png"
-    path.write_bytes(session.request.get(session.locator("#pictures img").first.get_attribute("src")).body())
+    path.write_bytes(session.request.get(images(session).first.get_attribute("src")).body())
     assert read_recipe(path).values["steps"] == 3
 
     session.reload()
-    session.locator("#make-text").wait_for()
+    session.locator("#generate-text").wait_for()
     session.locator("#restore button").first.click()
     session.locator("#restore input[type=file]").set_input_files(str(path))
-    expect(session.locator("#restored")).to_contain_text("Add the same files again: 1 picture(s).")
-    panel = session.locator("[role=tabpanel]:has(#make-image_text)")
-    expect(panel.locator("textarea").first).to_have_value("make it night")
+    expect(session.locator("#restored")).to_contain_text("Add the same files again: 1 image(s).")
+    expect(prompt_box(session, "image_text")).to_have_value("make it night")
     session.locator("#settings button").first.click()
-    expect(session.get_by_label("Seed", exact=True)).to_have_value(seed)
-    expect(field(session, "Steps")).to_have_value("3")
-    panel.locator("input[type=file]").first.set_input_files(str(BOAT))
-    expect(session.locator("#restored p")).to_have_text(texts.restored({}))
+    expect(seed(session)).to_have_value(used)
+    expect(number_field(session, "Steps")).to_have_value("3")
+    panel(session, "image_text").locator("input[type=file]").first.set_input_files(str(BOAT))
+    expect(session.locator("#restored p")).to_have_text(restored_text({}))
 
 
-def test_whoever_wants_gets_files_that_say_nothing(session, tmp_path):
-    session.get_by_label(texts.METADATA.en).uncheck()
+def test_no_metadata(session):
+    """A user can opt out of settings in the image files."""
+    session.get_by_label(Text("metadata").en).uncheck()
     session.wait_for_timeout(500)
-    draw(session, "a secret garden")
-    body = session.request.get(session.locator("#pictures img").first.get_attribute("src")).body()
+    generate(session, "a secret garden")
+    body = session.request.get(images(session).first.get_attribute("src")).body()
     assert body.startswith(b"\x89PNG")
     assert b"secret" not in body
 
 
-def test_a_shape_is_a_size_and_can_be_turned(session):
-    session.get_by_label(texts.SHAPE.en).click()
+def test_size(session):
+    """An aspect ratio sets the size; width and height are swapped; without an input image there is none to match."""
+    session.get_by_label(Text("size.shape").en).click()
     session.get_by_role("option", name="16:9").click()
-    expect(field(session, "Width")).to_have_value("176")
-    expect(field(session, "Height")).to_have_value("96")
+    expect(number_field(session, "Width")).to_have_value("176")
+    expect(number_field(session, "Height")).to_have_value("96")
     session.locator("#swap").click()
-    expect(field(session, "Width")).to_have_value("96")
+    expect(number_field(session, "Width")).to_have_value("96")
     session.locator("#match").click()
-    expect(session.locator(".toast-body")).to_contain_text("There is no picture in a tab yet")
+    expect(session.locator(".toast-body")).to_contain_text(Text("error.no_image_in_tab").en)

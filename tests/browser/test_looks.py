@@ -1,70 +1,68 @@
-"""Whom the page serves: keys, light and dark, small screens, and those who hear it instead of seeing it."""
+"""Keys, themes, a page that stays still, and accessibility."""
 
 from pathlib import Path
 
 import axe_playwright_python
 import pytest
+from browser.actions import open_tab, prompt_box, set_settings
 from playwright.sync_api import expect
 
-from x2i_app.ui.i18n.texts import TABS
+from x2i_app.ui.tabs import TABS
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
 def findings(page):
-    """What axe-core calls serious or critical in what is shown now, as lines that say where."""
+    """What axe-core calls serious or critical in the page as it is now, with the element."""
     page.evaluate(AXE)
     found = page.evaluate("axe.run()")["violations"]
     grave = [rule for rule in found if rule["impact"] in ("serious", "critical")]
     return [f"{rule['id']}: {node['target']} {node['html'][:200]}" for rule in grave for node in rule["nodes"]]
 
 
-def test_axe_finds_nothing_grave_on_any_tab(page):
-    for section in ("settings", "restore", "model", "memory", "before-after"):
+def test_accessibility(page):
+    """axe-core finds nothing serious on any tab."""
+    for section in ("settings", "restore", "model", "memory", "compare-original"):
         page.locator(f"#{section} button").first.click()
     page.wait_for_timeout(500)
-    for tab in TABS.values():
-        button = page.get_by_role("tab", name=tab.en, exact=True).first
-        expect(button).to_be_visible()  # also on a phone, where there is little room
-        button.click()
+    for tab in TABS:
+        open_tab(page, tab.name)  # all tabs are visible, also on a phone
         page.wait_for_timeout(500)
-        assert findings(page) == [], tab.en
+        assert findings(page) == [], tab.name
 
 
 @pytest.mark.parametrize("key", ["Control+Enter", "Meta+Enter"])
-def test_keys_make_and_stop_a_image(page, key):
-    page.get_by_label("What should it show?").fill("a rocket")
-    page.locator("#settings button").first.click()
-    page.wait_for_timeout(500)
-    for label in ("Width", "Height"):
-        page.get_by_label(f"number input for {label}", exact=True).fill("512")
-    page.get_by_label("number input for Steps", exact=True).fill("100")
-    page.get_by_label("What should it show?").press(key)
+def test_keys(page, key):
+    """Ctrl+Enter or Cmd+Enter generates, and Esc stops."""
+    prompt_box(page).fill("a rocket")
+    set_settings(page, Width=512, Height=512, Steps=100)
+    prompt_box(page).press(key)
     expect(page.locator("#stop")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#progress")).to_contain_text("Stopped")
 
 
-def test_light_and_dark_are_chosen_and_last(page):
+def test_theme(page):
+    """The chosen theme is kept when the page is opened again."""
     is_dark = "document.body.classList.contains('dark')"
     was = page.evaluate(is_dark)
-    page.locator("#light-or-dark").click()
+    page.locator("#theme").click()
     assert page.evaluate(is_dark) != was
     page.reload()
-    page.locator("#make-text").wait_for()
+    page.locator("#generate-text").wait_for()
     page.wait_for_timeout(500)
     assert page.evaluate(is_dark) != was
     assert findings(page) == []
 
 
-def test_nothing_moves_when_a_image_arrives(page):
-    page.get_by_label("What should it show?").fill("a red house")
-    expect(page.locator("#heading")).to_contain_text("x2i-tiny")  # it comes a moment after the page
-    places = [page.locator(name) for name in ("#pictures", "#make-text", "#keep-seed", "#settings")]
+def test_nothing_moves(page):
+    """The page stays still when a result arrives."""
+    prompt_box(page).fill("a red house")
+    places = [page.locator(name) for name in ("#result-images", "#generate-text", "#keep-seed", "#settings")]
     top = "scrollTo(0, 0)"
     page.evaluate(top)
     before = [place.bounding_box()["y"] for place in places]
-    page.locator("#make-text").click()
+    page.locator("#generate-text").click()
     expect(page.locator("#progress")).to_contain_text("Done")
     page.wait_for_timeout(500)
     page.evaluate(top)

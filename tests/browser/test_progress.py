@@ -1,37 +1,26 @@
-"""A running job in a real Chromium: its prediction, its pictures one by one, and that it outlives its page."""
+"""A running job in a real Chromium: its preview, its images one by one, and a page that is closed and opened again."""
 
 import re
 
+from browser.actions import prompt_box, set_settings
 from playwright.sync_api import Browser, Page, expect
 
 LONG = {"Steps": 60, "Width": 256, "Height": 256}
-# Where everything on the right is, whether or not a prediction is shown.
-PLACES = """() => ["pictures", "news", "words"].map(id => {
+# Positions and sizes of what is on the right.
+PLACES = """() => ["result-images", "job", "answer"].map(id => {
     const box = document.getElementById(id).getBoundingClientRect();
     return [box.top + scrollY, box.left, box.width, box.height].map(Math.round).join(" ");
 })"""
 
 
-def settle(page: Page, **settings: int) -> None:
-    page.locator("#settings button").first.click()
-    for label, value in settings.items():
-        field = page.get_by_label(f"number input for {label}", exact=True)
-        for _ in range(10):  # a section that was just unfolded takes the first words for its own old value
-            field.fill(str(value))
-            field.press("Tab")
-            page.wait_for_timeout(200)
-            if field.input_value() == str(value):
-                break
-        expect(field).to_have_value(str(value))
-
-
 def begin(page: Page, prompt: str, **settings: int) -> None:
-    page.get_by_label("What should it show?").fill(prompt)
-    settle(page, **settings)
-    page.locator("#make-text").click()
+    prompt_box(page).fill(prompt)
+    set_settings(page, **settings)
+    page.locator("#generate-text").click()
 
 
-def test_a_prediction_takes_the_images_place_and_nothing_moves(page, request):
+def test_preview(page, request):
+    """The preview covers the place of the result, and nothing moves."""
     begin(page, "a red house and a green tree on snow", **LONG)
     before = page.evaluate(PLACES)
     preview = page.locator("#preview img")
@@ -39,7 +28,7 @@ def test_a_prediction_takes_the_images_place_and_nothing_moves(page, request):
     expect(page.locator("#progress")).to_contain_text(re.compile(r"step [1-9]"))
     assert preview.get_attribute("src").startswith("data:image/jpeg;base64,")
     assert page.evaluate(PLACES) == before
-    canvas, box = preview.bounding_box(), page.locator("#pictures").bounding_box()
+    canvas, box = preview.bounding_box(), page.locator("#result-images").bounding_box()
     assert [round(canvas[key] - box[key], -1) for key in ("x", "y", "width", "height")] == [0, 0, 0, 0]
     page.screenshot(path=f"artifacts/{request.node.name}-running.png")
     page.locator("#stop").click()
@@ -47,13 +36,14 @@ def test_a_prediction_takes_the_images_place_and_nothing_moves(page, request):
     expect(preview).to_have_count(0)
 
 
-def test_a_reload_finds_the_running_job_and_then_its_image_again_and_nobody_else_does(page, browser: Browser, server):
+def test_reload(page, browser: Browser, server):
+    """A page that is opened again finds its running job, and later its result; another browser does not."""
     begin(page, "a blue boat", **LONG | {"Steps": 30})
     expect(page.locator("#progress")).to_contain_text(re.compile(r"step [1-9]"))
     page.reload()
     expect(page.locator("#progress")).to_contain_text(re.compile(r"step \d+ of 30"))
     expect(page.locator("#progress")).to_contain_text("Done")
-    image = page.locator("#pictures img").first
+    image = page.locator("#result-images img").first
     expect(image).to_have_js_property("naturalWidth", 256)
     seed = page.locator("#progress").inner_text().split()[-1]
     page.reload()
@@ -61,30 +51,31 @@ def test_a_reload_finds_the_running_job_and_then_its_image_again_and_nobody_else
     expect(image).to_have_js_property("naturalWidth", 256)
     stranger = browser.new_context().new_page()
     stranger.goto(server)
-    stranger.locator("#make-text").wait_for()
+    stranger.locator("#generate-text").wait_for()
     stranger.wait_for_timeout(1500)
     expect(stranger.locator("#progress")).not_to_contain_text("Seed")
     stranger.context.close()
 
 
-def test_several_images_appear_one_by_one(page, request):
-    page.get_by_label("What should it show?").wait_for()
-    # Seen by the page itself: a look from outside may come after two pictures.
+def test_several_images(page, request):
+    """Several images appear one by one."""
+    # The page itself counts: a check from outside may come after two images.
     page.evaluate("""() => {
         window.counts = [];
         new MutationObserver(() => {
-            const count = document.querySelectorAll("#pictures .thumbnail-item img").length;
+            const count = document.querySelectorAll("#result-images .thumbnail-item img").length;
             if (count !== window.counts.at(-1)) window.counts.push(count);
-        }).observe(document.getElementById("pictures").parentElement, {childList: true, subtree: true});
+        }).observe(document.getElementById("result-images").parentElement, {childList: true, subtree: true});
     }""")
-    begin(page, "a yellow balloon", **LONG | {"Steps": 20, "How many": 3})
+    begin(page, "a yellow balloon", **LONG | {"Steps": 20, "Number of images": 3})
     expect(page.locator("#progress")).to_contain_text("Done")
-    expect(page.locator("#pictures .thumbnail-item img")).to_have_count(3)
+    expect(page.locator("#result-images .thumbnail-item img")).to_have_count(3)
     page.screenshot(path=f"artifacts/{request.node.name}.png")
     assert [count for count in page.evaluate("window.counts") if count] == [1, 2, 3]
 
 
-def test_a_image_that_was_lost_on_the_way_is_asked_for_again(page):
+def test_lost_image(page):
+    """An image whose connection broke is requested again."""
     lost = []
 
     def lose_two(route):
@@ -96,5 +87,5 @@ def test_a_image_that_was_lost_on_the_way_is_asked_for_again(page):
     page.route(re.compile(r"/gradio_api/file=.*\.png"), lose_two)
     begin(page, "a red house", Steps=1, Width=64, Height=64)
     expect(page.locator("#progress")).to_contain_text("Done")
-    expect(page.locator("#pictures img").first).to_have_js_property("naturalWidth", 64)
+    expect(page.locator("#result-images img").first).to_have_js_property("naturalWidth", 64)
     assert len(lost) == 2

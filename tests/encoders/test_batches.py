@@ -110,7 +110,7 @@ def test_a_silent_conversation_among_others_gives_its_prompt(encoder):
     for states, is_silent, whole, prompt in zip(batch, silent, alone, prompts, strict=True):
         assert bool(states.notes) == is_silent
         if is_silent:
-            assert states.notes[0].startswith("The MLLM had nothing to say")
+            assert states.notes[0].startswith("The MLLM gave no answer")
             assert states.hidden_states.shape[2] == prompt["input_ids"].shape[1]
         else:
             assert whole.answer.startswith(states.answer)

@@ -177,7 +177,7 @@ def test_who_ends_the_turn_at_once_has_said_nothing(encoder):
     encoded = encoder.encode(prompt="a red house", reason=True)
     torch.testing.assert_close(encoded.hidden_states, asked)
     assert encoded.answer == ""
-    assert encoded.notes == ("The MLLM had nothing to say, so the picture follows the input itself.",)
+    assert encoded.notes == ("The MLLM gave no answer, so the image follows the input directly.",)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -169,9 +169,9 @@ def test_a_audio_longer_than_omni_hears_is_said_to_be_cut(qwen_omni_directory):
     encoder = load_encoder("qwen2.5-omni", qwen_omni_directory, dtype=torch.float32)
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000 * 40).astype(np.float32)
     cut = encoder.encode(audios=[(noise, 16_000)])
-    assert cut.notes == ("The sound lasts 40 s, of which this MLLM hears the first 30 s.",)
+    assert cut.notes == ("The audio is 40 s long; this MLLM hears the first 30 s.",)
     whole = encoder.encode(audios=[(noise[: 16_000 * 30], 16_000)])
-    assert whole.notes == ("The model hears the sound itself, all 30.0 s of it.",)
+    assert whole.notes == ("The model hears the audio directly, all 30.0 s of it.",)
     assert torch.equal(cut.hidden_states, whole.hidden_states)
 
 

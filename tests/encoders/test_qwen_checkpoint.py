@@ -145,7 +145,7 @@ def test_an_answer_ends_where_the_folders_own_file_says(family, copy):
     assert states.hidden_states.shape[2] > 3
     edit_generation(copy, eos_token_id=list(range(len(whole.processor.tokenizer))))
     silent = load(family, copy).encode(prompt="a red house", reason=True)
-    assert silent.notes[0].startswith("The MLLM had nothing to say")
+    assert silent.notes[0].startswith("The MLLM gave no answer")
 
 
 def test_an_answer_ends_with_the_turn_where_nobody_says(family, copy):

@@ -30,7 +30,7 @@ def test_speech_becomes_words_of_the_prompt_and_a_note_quotes_them(encoder):
     heard = encoder.encode(prompt="draw it", audios=[(LOW, RATE)])
     read = encoder.encode(prompt=f"draw it\n{ENGLISH}")
     assert torch.equal(heard.hidden_states, read.hidden_states)
-    assert heard.notes == (f"qwen2.5-vl cannot hear, so Whisper wrote down what is said (en): {ENGLISH!r}",)
+    assert heard.notes == (f"qwen2.5-vl cannot hear, so Whisper transcribed the speech (en): {ENGLISH!r}",)
     assert read.notes == ()
 
 

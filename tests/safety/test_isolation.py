@@ -41,9 +41,9 @@ def owned(server, functions) -> list[str]:
     ]
     events = ask(server, "GET", f"{CALL}/text/{event}").text
     job = re.findall(r'"([0-9a-f]{32})"', events)[-1]
-    kept = run(server, by_name["note_images"], [None, job], session_hash="owner").json()["data"]
+    kept = run(server, by_name["add_result"], [None, job], session_hash="owner").json()["data"]
     image = kept[2][0]["image"]["path"]
-    picked = run(server, by_name["pick"], [None, None], {"index": 0, "value": None}, session_hash="owner").text
+    picked = run(server, by_name["select_item"], [None, None], {"index": 0, "value": None}, session_hash="owner").text
     assert Path(image).is_file()
     assert all(value in picked for value in (SECRET, job))
     return [SECRET, job, Path(image).parent.name]
@@ -53,7 +53,11 @@ def test_t1_only_the_owner_gets_their_data(server, functions, owned):
     mine = everything(server, functions, session_hash="owner")
     assert all(secret in mine for secret in owned)  # otherwise the checks below would prove nothing
     forged = [[{"request": {"prompt": "x"}, "job": "x", "path": "a.png"}], 0]
-    keep = [function for function in functions if function["api_name"] in ("pick", "reuse", "ask_for_more", "pack_all")]
+    keep = [
+        function
+        for function in functions
+        if function["api_name"] in ("select_item", "reuse", "generate_more", "download_all")
+    ]
     for results in (
         everything(server, functions, session_hash="neighbour"),
         everything(server, functions),
@@ -67,7 +71,7 @@ def test_t1_a_job_is_found_only_by_its_whole_id(server, functions, owned):
     _, job, _ = owned
     for guess in (job[:-1], job.upper(), f"{job} ", f" {job}", "*", "", "%", [job], {"id": job}, True, 0, None):
         for function in functions:
-            if function["api_name"] in ("find", "status", "cancel"):
+            if function["api_name"] in ("resume", "status", "cancel"):
                 result = run(server, function, [guess], session_hash="neighbour").text
                 assert SECRET not in result
                 assert '"phase"' not in result

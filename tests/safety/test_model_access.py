@@ -3,26 +3,26 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-import gradio as gr
 import pytest
 
+from x2i_app.errors import X2IError
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
-from x2i_app.ui.model_panel import change_handler, show_facts
+from x2i_app.ui.model_panel import show_facts, switch_handler
 
 
 def switch(engine: Engine, *names: str) -> str:
     """The first answer to a request for another model."""
 
     async def first() -> str:
-        return await anext(change_handler(engine)(None, *names))
+        return await anext(switch_handler(engine)(None, *names))
 
     try:
         # In this thread an event loop may be running, of Playwright's browser in other tests.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, first()).result()
-    except gr.Error as error:
-        return error.message
+    except X2IError as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("settings", [{"host": "0.0.0.0"}, {"share": True}, {"hosts": "x2i.example.org"}])
@@ -30,14 +30,14 @@ def test_t1_strangers_choose_from_the_lists(settings, tmp_path):
     """Even if they may change the model, they cannot name a file or a repository."""
     engine = Engine(Settings(switch="yes", profile="cpu", **settings))
     for flux in (str(tmp_path), str(ASSETS / "x2i-tiny"), "somebody/some-model", "../..", "file:///etc", "~"):
-        assert "Only the models in the lists can be chosen from afar" in switch(engine, "", flux, "")
-    assert "Only the models in the lists" in switch(engine, "custom:qwen2.5-vl", "", "")
+        assert "Choose a model from the lists" in switch(engine, "", flux, "")
+    assert "Choose a model from the lists" in switch(engine, "custom:qwen2.5-vl", "", "")
     assert engine.model.settings.flux is None
 
 
 def test_t1_the_owner_may_name_files(tmp_path):
     engine = Engine(Settings(profile="cpu"))
-    assert "Only the models in the lists" not in switch(engine, "", str(tmp_path), "")
+    assert "Choose a model from the lists" not in switch(engine, "", str(tmp_path), "")
 
 
 def test_t8_strangers_see_no_folders():

@@ -109,7 +109,7 @@ def generate_in(server: str, functions: list[dict], session: str, prompt: str, c
     by_name = {function["api_name"]: function for function in functions}
     events = generate(server, [prompt, *SETTINGS[:5], count, *SETTINGS[6:]])
     job = re.findall(r'"([0-9a-f]{32})"', events)[-1]
-    kept = run(server, by_name["note_images"], [None, job], session_hash=session)
+    kept = run(server, by_name["add_result"], [None, job], session_hash=session)
     assert len(kept.json()["data"][2]) == count
 
 
@@ -129,7 +129,7 @@ def test_t9_an_error_contains_no_html_of_a_user(server):
 
 def test_r10_the_zip_file_is_written_once(server, functions):
     """However often the button is pressed. Each session gets only its own images."""
-    pack = next(function for function in functions if function["api_name"] == "pack_all")
+    pack = next(function for function in functions if function["api_name"] == "download_all")
     generate_in(server, functions, "packer", "a red house", 2)
     generate_in(server, functions, "neighbour", "a green boat", 1)
     pressed = in_parallel(lambda _: run(server, pack, [None], session_hash="packer"), range(100))
@@ -142,12 +142,12 @@ def test_r10_the_zip_file_is_written_once(server, functions):
         assert b"green boat" not in archive.read("settings.json")
     with zipfile.ZipFile(other) as archive:
         assert b"red house" not in archive.read("settings.json")
-    assert "There is no picture yet" in run(server, pack, [None], session_hash="nobody").json()["error"]
+    assert "There is no image yet" in run(server, pack, [None], session_hash="nobody").json()["error"]
 
 
 def test_r10_an_image_that_cannot_be_written(app, functions):
     """The error says so, and the image can be shown once the disk has room."""
-    find = next(function for function in functions if function["api_name"] == "find")
+    find = next(function for function in functions if function["api_name"] == "resume")
     with full_disk(app):
         events = generate(app.url, ["a red house", 512, 512, *SETTINGS[2:]])
     assert "event: error" in events

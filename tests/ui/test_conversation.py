@@ -1,47 +1,80 @@
-"""The conversation of the tab Image + Text: as JSON, as HTML, and put back from a picture that was made in it."""
+"""The conversation of the tab Image + Text: as JSON, as HTML, and restored from an image that was made in it."""
 
 import gradio as gr
 
 from x2i_app.request import GenerationRequest, GenerationResult, Turn
-from x2i_app.ui.conversation import as_thread, extend, read_thread, show
+from x2i_app.ui.conversation import choose_result, show, undo_turn
 from x2i_app.ui.restore import values_of
 from x2i_app.ui.tabs import IMAGE_TEXT
+from x2i_app.ui.turns import as_file, as_json, extend, read_json
 
 NO_INPAINTING = (None, 1, 0, 0, 0, 0)
 TURNS = [(Turn("make it night", ("boat.png",), answer="a boat at night"), "night.png"), (Turn("add a fish"), None)]
+ENGLISH = gr.Request(headers={})
 
 
-def test_it_comes_back_from_json_as_it_was():
-    assert read_thread(as_thread(TURNS)) == TURNS
-    assert read_thread(None) == []
+def test_json():
+    assert read_json(as_json(TURNS)) == TURNS
+    assert read_json(None) == []
 
 
-def test_a_result_ends_the_thread_that_it_came_from():
+def test_json_of_earlier_versions():
+    """They called the result of a turn its picture."""
+    (turn, result), *_ = read_json([{"prompt": "make it night", "picture": as_file("night.png")}])
+    assert (turn, result) == (Turn("make it night"), "night.png")
+
+
+def test_extend():
     history = tuple(turn for turn, _ in TURNS)
     result = GenerationResult((), (), GenerationRequest(prompt="by day", history=history), answer="a boat by day")
     last = (Turn("by day", answer="a boat by day"), "day.png")
     assert extend(TURNS, result, "day.png") == [*TURNS, last]
-    assert extend([], result, "day.png") == [*((turn, None) for turn in history), last], "also one that is not known"
+    assert extend([], result, "day.png") == [*((turn, None) for turn in history), last], "of an unknown conversation"
 
 
-def test_words_alone_are_about_the_last_image_and_a_new_image_is_about_itself():
-    thread = as_thread(TURNS[:1])
-    assert IMAGE_TEXT.fill(None, "on", 1, thread, *NO_INPAINTING)["source_image"] == "night.png"
-    assert IMAGE_TEXT.fill(None, "on", 1, thread, *NO_INPAINTING)["control_strength"] == 1
-    assert "source_image" not in IMAGE_TEXT.fill("new.png", "on", 1, thread, *NO_INPAINTING)
-    assert "control_strength" not in IMAGE_TEXT.fill(None, "on", 1, as_thread(TURNS), *NO_INPAINTING)
-
-
-def test_what_people_and_models_say_is_text_in_it():
-    thread = as_thread([(Turn("<b>1</b>", answer="<script>"), "gone.png")])
-    assert "<li><span><b>&lt;b&gt;1&lt;/b&gt;</b><br>&lt;script&gt;</span></li>" in show(
-        gr.Request(headers={}), True, thread
+def test_what_a_turn_edits():
+    """Without an image, a turn edits the last result; with an image, it edits that image."""
+    history = as_json(TURNS[:1])
+    fields = IMAGE_TEXT.fill(None, "on", 1, history, *NO_INPAINTING)
+    assert (fields["source_image"], fields["control_strength"]) == ("night.png", 1)
+    assert "source_image" not in IMAGE_TEXT.fill("new.png", "on", 1, history, *NO_INPAINTING)
+    assert "control_strength" not in IMAGE_TEXT.fill(None, "on", 1, as_json(TURNS), *NO_INPAINTING), (
+        "there is no result"
     )
 
 
-def test_it_is_put_back_but_for_files_that_are_known_by_their_hash_alone():
+def test_html_is_escaped():
+    history = as_json([(Turn("<b>1</b>", answer="<script>"), "gone.png")])
+    assert "<li><span><b>&lt;b&gt;1&lt;/b&gt;</b><br>&lt;script&gt;</span></li>" in show(ENGLISH, True, history)
+
+
+def test_hint():
+    """An empty conversation shows what it is for, once it is switched on."""
+    assert "describe what to change" in show(ENGLISH, True, [])
+    assert show(ENGLISH, False, []) == ""
+
+
+def test_undo():
+    history, image, prompt = undo_turn(as_json(TURNS[:1]))
+    assert (history, image, prompt) == ([], "boat.png", "make it night")
+    history, image, prompt = undo_turn(as_json(TURNS))
+    assert (read_json(history), image, prompt) == (TURNS[:1], None, "add a fish")
+    assert undo_turn([]) == (gr.skip(),) * 3
+
+
+def test_choose_result():
+    """Of several results, the conversation continues with the selected one; images of another job change nothing."""
+    history, images = as_json(TURNS[:1]), [("day.png", None), ("night.png", None)]
+    chosen = choose_result(True, history, images, gr.SelectData(None, {"index": 0, "value": None}))
+    assert read_json(chosen) == [(TURNS[0][0], "day.png")]
+    for is_on, value, shown in ((False, history, images), (True, [], images), (True, history, images[:1])):
+        event = gr.SelectData(None, {"index": 0, "value": None})
+        assert choose_result(is_on, value, shown, event) == gr.skip()
+
+
+def test_restore():
+    """A conversation comes back without files of which only the hash is known."""
     history = (Turn("make it night", ("sha256:" + "0" * 64, "boat.png"), answer="a boat"),)
     request = GenerationRequest(prompt="on", history=history, source_image="night.png")
-    values = values_of(request, [])["image_text"]
-    thread = values[IMAGE_TEXT.parameters.index("history")]
-    assert read_thread(thread) == [(Turn("make it night", ("boat.png",), answer="a boat"), "night.png")]
+    value = values_of(request)["image_text"][IMAGE_TEXT.parameters.index("history")]
+    assert read_json(value) == [(Turn("make it night", ("boat.png",), answer="a boat"), "night.png")]

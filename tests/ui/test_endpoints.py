@@ -11,12 +11,14 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from safety.client import call
 
+from x2i_app import notes
 from x2i_app.media import read_recipe
 from x2i_app.media.hashing import path_hash
 from x2i_app.settings import ASSETS
+from x2i_app.ui.i18n import TEXTS
 
 EXAMPLES = ASSETS / "examples"
-DRAWING = handle_file(EXAMPLES / "images/boat-at-sunset.png")
+IMAGE = handle_file(EXAMPLES / "images/boat-at-sunset.png")
 VIDEO = handle_file(EXAMPLES / "videos/rocket-at-night.mp4")
 AUDIO = handle_file(EXAMPLES / "audios/rain-at-sea.wav")
 SETTINGS = {"width": 64, "height": 96, "steps": 2, "guidance": 3.5, "seed": 9, "count": 1, "reason": False, "loras": []}
@@ -25,11 +27,11 @@ NO_INPAINTING = {"mask": None, "strength": 1, "left": 0, "top": 0, "right": 0, "
 
 INPUTS = {
     "text": {"prompt": "雪地上的红房子"},
-    "image": {"images": [{"image": DRAWING, "caption": None}]},
-    "image_text": {"image": DRAWING, "prompt": "make it night", "control": 1, "history": None, **NO_INPAINTING},
+    "image": {"images": [{"image": IMAGE, "caption": None}]},
+    "image_text": {"image": IMAGE, "prompt": "make it night", "control": 1, "history": None, **NO_INPAINTING},
     "video": {"video": VIDEO, "prompt": ""},
     "audio": {"audio": AUDIO, "prompt": "with a boat"},
-    "fusion": {"message": {"text": "all", "files": [DRAWING, VIDEO, AUDIO]}},
+    "fusion": {"message": {"text": "all", "files": [IMAGE, VIDEO, AUDIO]}},
 }
 
 
@@ -53,7 +55,7 @@ def test_an_endpoint_returns_a_png_and_its_settings(client, endpoint):
     assert len(job) == 32
     assert preview == ""
     if endpoint in ("audio", "fusion"):
-        note = "The model hears the sound itself, all 4.0 s of it."
+        note = notes.HEARD.format(seconds="4.0")
         assert note in answer
         with Image.open(images[0]["image"]) as image:
             assert note in json.loads(image.info["x2i"])["notes"]
@@ -64,9 +66,9 @@ def test_a_conversation_keeps_to_its_last_image(client):
     generated = images[0]["image"]
     turn = {
         "prompt": "make it night",
-        "images": [DRAWING],
+        "images": [IMAGE],
         "answer": report["answer"],
-        "picture": handle_file(generated),
+        "result": handle_file(generated),
     }
     results = []
     for history in ([turn], [{"prompt": "a red house"}]):
@@ -76,7 +78,7 @@ def test_a_conversation_keeps_to_its_last_image(client):
         results.append((answer, report["control"]))
         request = read_recipe(images[0]["image"]).request
         assert [turn.prompt for turn in request.history] == [turn["prompt"] for turn in history]
-        assert request.source_image == (path_hash(generated) if "picture" in history[0] else None)
+        assert request.source_image == (path_hash(generated) if "result" in history[0] else None)
     assert [control for _, control in results] == [1, 0], "the second conversation has no image"
     assert "boat" in results[0][0]
     assert "house" in results[1][0]
@@ -87,11 +89,11 @@ def test_a_conversation_keeps_to_its_last_image(client):
     [
         (5, "history is 5; it must be a list of turns"),
         ([5], "history contains 5; each turn must"),
-        ([{"images": ["/etc/passwd"]}], "upload it, and give what came back as path"),
-        ([{"picture": 5}], "upload it, and give what came back as path"),
-        ([{"prompt": "a"}] * 17, "The conversation has 17 turns and may have 16; begin anew."),
+        ([{"images": ["/etc/passwd"]}], "upload it, and send the path that the upload returned"),
+        ([{"result": 5}], "upload it, and send the path that the upload returned"),
+        ([{"prompt": "a"}] * 17, "The conversation has 17 turns and 16 are allowed. Start over."),
     ],
-    ids=["number", "numbers", "name", "picture", "many"],
+    ids=["number", "numbers", "file", "result", "turns"],
 )
 def test_a_malformed_conversation_is_refused(client, history, sentence):
     with pytest.raises(AppError) as raised:
@@ -153,7 +155,8 @@ def wait_for_job(running) -> str:
         ({"prompt": []}, "prompt is []; it must be text"),
         ({"guidance": True}, "guidance_scale is True; it must be a number"),
         ({"prompt": "a\x00b"}, "prompt contains a control character"),
-        ({"prompt": ""}, "There is nothing to draw from"),
+        ({"prompt": ""}, "Type a prompt first."),
+        ({"prompt": " \n"}, "Type a prompt first."),
         ({"loras": [{"file": "nobody/some-lora"}]}, "There is no LoRA 'nobody/some-lora' here; choose from striped"),
         ({"loras": [{"file": "striped", "weight": 3}]}, "weight of a LoRA is 3.0; it must be -2 to 2"),
         ({"loras": [{"file": "striped"}] * 5}, "5 loras came and 4 are allowed"),
@@ -175,7 +178,7 @@ def test_numbers_outside_of_json_are_refused(server, value):
 def test_an_image_as_a_link_is_refused(server):
     image = '{"url": "file:///etc/passwd", "meta": {"_type": "gradio.FileData"}}'
     body = f'{{"data": [{image}, "a house", 1, null, null, 1, 0, 0, 0, 0, 64, 64, 2, 3.5, 1, 1, false, []]}}'
-    assert "upload the file itself" in call(server, "image_text", body.encode())
+    assert "Upload the file itself" in call(server, "image_text", body.encode())
 
 
 def test_null_settings_take_the_defaults(server):
@@ -193,3 +196,21 @@ def test_an_animation_counts_as_a_video(client, tmp_path):
         results.append(client.predict(message=message, **SETTINGS, api_name="/fusion")[0][0]["image"])
     first, second = (Path(path).read_bytes() for path in results)
     assert first != second
+
+
+EMPTY = {
+    "text": {"prompt": ""},
+    "image": {"images": []},
+    "image_text": {"prompt": None},
+    "video": {"prompt": " "},
+    "audio": {"audio": None},
+    "fusion": {"message": {"text": "", "files": []}},
+}
+
+
+@pytest.mark.parametrize("endpoint", EMPTY)
+def test_an_empty_input_is_refused(client, endpoint):
+    """Each tab says what to add to it."""
+    with pytest.raises(AppError) as raised:
+        client.predict(**EMPTY[endpoint], **SETTINGS, api_name=f"/{endpoint}")
+    assert TEXTS["en"][f"empty.{endpoint}"] in str(raised.value)

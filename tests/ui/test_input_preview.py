@@ -1,4 +1,4 @@
-"""What the page says that the model will see and hear is what the encoder sees and hears."""
+"""The preview of the input shows what the encoder sees and hears."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ from x2i_app.media import load_video
 from x2i_app.presets import get_preset
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
-from x2i_app.ui.input_preview import look_at_video, tell_audio, tell_mix, tell_video
+from x2i_app.ui.input_preview import describe_audio, describe_message, describe_video, sample_video
 
 VIDEO = str(ASSETS / "examples/videos/rocket-at-night.mp4")
 AUDIO = str(ASSETS / "examples/audios/rain-at-sea.wav")
@@ -23,53 +23,68 @@ TINY = get_preset("x2i-tiny").encoding
 DEAF = get_preset("qwen2.5-vl-3b").encoding
 
 
-def test_the_frames_are_the_encoder_s_own():
+def test_frames():
+    """The frames and times are those that the encoder samples."""
     spec = replace(TINY, video_fps=2.0, max_video_frames=5)
-    video = look_at_video(VIDEO, spec)
+    video = sample_video(VIDEO, spec)
     clip = load_video(VIDEO, fps=2.0, max_frames=5, max_pixels=spec.max_video_pixels)
     assert video.times == pytest.approx([number / clip.fps for number in range(5)])
+    assert (video.duration, video.has_audio) == (clip.duration, clip.has_audio)
     for address, frame in zip(video.frames, clip.frames, strict=True):
         shown = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
         assert shown.size == frame.shape[1::-1]
         assert np.abs(np.asarray(shown, float) - frame).mean() < 8  # JPEG
 
 
-def test_a_broken_video_is_one_sentence(tmp_path):
+def test_video():
+    shown = describe_video(VIDEO, TINY, "en")
+    assert shown.count("<img") == shown.count("<li>") == 4
+    assert "sees 4 frame(s) of this video of 4.0 s" in shown
+    assert "The video's sound is not used. To use it, add it as audio." in shown
+    assert describe_video(VIDEO, replace(TINY, modalities=("text",)), "en") == "", "the tab's notice says it"
+
+
+def test_broken_video(tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"\0\0\0\x20ftypisom" + bytes(500))
     with pytest.raises(MediaError, match=r"broken\.mp4"):
-        tell_video(str(broken), TINY, "x2i-tiny", "en")
+        describe_video(str(broken), TINY, "en")
 
 
-def test_a_model_that_cannot_hear_is_said_to_read():
-    assert "hears the sound itself: 4.0 s" in tell_audio(AUDIO, TINY, "x2i-tiny", "en")
-    assert "Whisper writes down what is said in these 4.0 s" in tell_audio(AUDIO, DEAF, "qwen2.5-vl-3b", "en")
-    assert "模型会直接听这段声音：4.0 秒" in tell_audio(AUDIO, TINY, "x2i-tiny", "zh")
+def test_audio():
+    """A model that hears gets the audio, another one the transcript."""
+    assert "hears the audio directly: 4.0 s" in describe_audio(AUDIO, TINY, "en")
+    assert "Whisper transcribes the speech in these 4.0 s" in describe_audio(AUDIO, DEAF, "en")
+    assert "模型会直接听这段音频：4.0 秒" in describe_audio(AUDIO, TINY, "zh")
 
 
-def test_a_mix_is_told_piece_by_piece(tmp_path):
+def test_message(tmp_path):
+    """A multimodal message has one chip for each part, numbered by kind."""
     other = tmp_path / "<b>.pdf"
     other.write_bytes(b"%PDF-1.7")
     files = [VIDEO, IMAGE, str(other), AUDIO, IMAGE]
-    said = tell_mix({"text": "all of it", "files": files}, DEAF, "qwen2.5-vl-3b", "en")
-    chips = [re.sub("<.+?>", "", chip) for chip in said.split("</li>")]
-    assert chips[0] == "Film 1: 4 of its pictures seen, its sound is not heard"
-    assert chips[1] == "Picture 1: seen, 256 x 256"
+    shown = describe_message({"text": "all of it", "files": files}, DEAF, "en")
+    chips = [re.sub("<.+?>", "", chip) for chip in shown.split("</li>")]
+    assert chips[0] == "Video 1: 4 frame(s), its sound is not used"
+    assert chips[1] == "Image 1: 256 x 256"
     assert "is a PDF document; send" in chips[2]
-    assert "class=unused" in said.split("</li>")[2]
-    assert chips[3] == "Sound 1: 4.0 s, its words written down"
-    assert chips[4] == "Picture 2: seen, 256 x 256"
-    assert chips[5] == "Words: read as they are"
-    assert "<b>" not in said
+    assert "class=unused" in shown.split("</li>")[2]
+    assert chips[3] == "Audio 1: 4.0 s, transcribed"
+    assert chips[4] == "Image 2: 256 x 256"
+    assert chips[5] == "Prompt"
+    assert "<b>" not in shown
+    assert describe_message({"text": " ", "files": []}, DEAF, "en") == ""
 
 
-def test_what_the_model_cannot_take_is_said_at_once():
+def test_unsupported_file():
+    """A file that the model cannot take says so, and names presets that can."""
     blind = replace(DEAF, modalities=("text", "image"))
-    said = tell_mix({"text": "", "files": [VIDEO]}, blind, "some-model", "en")
-    assert "some-model cannot take video. Presets that can: x2i-tiny" in said
-    assert "class=unused" in said
+    shown = describe_message({"text": "", "files": [VIDEO, AUDIO]}, blind, "en")
+    assert "This model does not support video. Presets that support it: x2i-tiny" in shown
+    assert shown.count("class=unused") == 1, "Whisper transcribes the audio"
 
 
-def test_a_model_of_your_own_is_asked_once_it_is_loaded():
+def test_encoding_of_custom_model():
+    """It is known once the model is loaded."""
     assert Engine(Settings(preset="custom:qwen2.5-vl")).model.encoding is None
     assert Engine(Settings()).model.encoding == TINY

@@ -1,12 +1,16 @@
-"""Which LoRAs the page offers, and what a request makes of those that are chosen."""
+"""The LoRAs that the page lists, and the request for those that are chosen."""
 
 import shutil
 
 import pytest
 
 from x2i_app.errors import InvalidRequestError
+from x2i_app.limits import LIMITS
+from x2i_app.media import Recipe
+from x2i_app.request import GenerationRequest
 from x2i_app.settings import ASSETS, Settings
-from x2i_app.ui.loras import LoraChoices, known_loras, lora_choices, lora_pairs
+from x2i_app.ui.i18n import PageError
+from x2i_app.ui.loras import LoraChoices, add_known, known_loras, lora_choices, lora_files, lora_pairs
 
 STRIPED = ASSETS / "examples/loras/striped.safetensors"
 
@@ -20,7 +24,8 @@ def settings(tmp_path):
     return Settings(models=str(tmp_path))
 
 
-def test_the_bundled_and_the_owners_can_be_chosen_and_nothing_else(settings, tmp_path):
+def test_listed_loras_only(settings, tmp_path):
+    """The bundled LoRAs and the owner's can be chosen by name, and no other file."""
     assert list(known_loras(settings)) == ["striped", "mine"]
     chosen = LoraChoices.model_validate([{"file": "mine", "weight": 0.5}, {"file": "striped"}])
     pairs = lora_pairs(chosen, settings)
@@ -29,3 +34,26 @@ def test_the_bundled_and_the_owners_can_be_chosen_and_nothing_else(settings, tmp
     for name in ("notes", "../striped", str(STRIPED), "mine.safetensors", "somebody/some-lora", "https://a.example/a"):
         with pytest.raises(InvalidRequestError, match=r"There is no LoRA .* here; choose from striped, mine"):
             lora_pairs(LoraChoices.model_validate([{"file": name}]), settings)
+
+
+def test_one_too_many(settings):
+    """As many LoRAs as a request may have; the next one is refused."""
+    chosen = None
+    for _ in range(LIMITS.loras):
+        value, *updates = add_known(chosen, "striped")[:-1]
+        chosen = LoraChoices.model_validate(value)
+    rows, weights = updates[: LIMITS.loras], updates[LIMITS.loras :]
+    assert [row.visible for row in rows] == [True] * LIMITS.loras
+    assert [weight.value for weight in weights] == [1.0] * LIMITS.loras
+    with pytest.raises(PageError, match="4 LoRAs are allowed at once"):
+        add_known(chosen, "striped")
+
+
+def test_files_of_a_recipe(settings, tmp_path):
+    """Only a recipe with LoRAs looks for their files, among the chosen ones and this machine's."""
+    own = tmp_path / "own.safetensors"
+    shutil.copy(STRIPED, own)
+    chosen = LoraChoices.model_validate([{"file": {"path": str(own)}}, {"file": {"path": str(tmp_path / "gone")}}])
+    recipe = Recipe(GenerationRequest(prompt="x", loras=((str(own), 1.0),)))
+    assert lora_files(recipe, chosen, settings) == [str(own), str(STRIPED), str(tmp_path / "loras/mine.safetensors")]
+    assert lora_files(Recipe(GenerationRequest(prompt="x")), chosen, settings) == []

@@ -98,7 +98,7 @@ def test_files_are_uploads_generated_images_or_data_urls(server):
     assert not is_error, text
     settings = json.loads(image.info["x2i"])
     assert (len(settings["images"]), settings["loras"][0]["weight"]) == (2, 0.5)
-    turns = [{"prompt": "make it night", "images": [path], "answer": "a boat", "picture": first}]
+    turns = [{"prompt": "make it night", "images": [path], "answer": "a boat", "result": first}]
     is_error, text, (image,) = call(server, "image_text", prompt="make it day", history=turns, **SMALL)
     assert not is_error, text
     assert json.loads(image.info["x2i"])["source_image"]
@@ -107,7 +107,7 @@ def test_files_are_uploads_generated_images_or_data_urls(server):
 WRONG = [
     ("text", {"prompt": "a", "width": 100}, "width is 100; it must be a whole number, 64 to 2048 in steps of 16"),
     ("text", {"prompt": "a", "wide": 1}, "text has no parameter 'wide'; it takes prompt, width"),
-    ("text", {}, "There is nothing to draw from"),
+    ("text", {}, "Type a prompt first."),
     ("text", {"prompt": "a", "loras": [{"file": "nobody"}]}, "There is no LoRA 'nobody' here"),
     ("text", {"prompt": "a", "loras": [{"file": "/etc/passwd"}]}, "was not uploaded here"),
     ("text", {"prompt": "a", "loras": [5]}, "must be a list of objects with file and weight"),
@@ -117,6 +117,7 @@ WRONG = [
     ("image", {"images": ["https://example.org/a.png"]}, "was not uploaded here"),
     ("image", {"images": [5]}, "images is 5; it must be the path that POST"),
     ("video", {"video": "data:video/mp4;base64,!!"}, "video is a data: URL that cannot be read"),
+    ("image_text", {"prompt": "a", "history": [{"result": "/etc/passwd"}]}, "was not uploaded here"),
     ("image_text", {"prompt": "a", "history": [{"picture": "/etc/passwd"}]}, "was not uploaded here"),
     ("image_text", {"prompt": "a", "history": [5]}, "history contains 5; each turn must"),
     ("nothing", {}, "There is no tool 'nothing'; the tools are text, image"),

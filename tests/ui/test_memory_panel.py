@@ -1,4 +1,4 @@
-"""The memory panel says what was planned and what is in use, once there is a model."""
+"""The memory panel shows the plan and what is in use, once a model is loaded; the model panel, what one needs."""
 
 import re
 
@@ -9,30 +9,32 @@ import pytest
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
-from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n import PageError, Text
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.memory_panel import memory_handler
 from x2i_app.ui.model_panel import needs_handler
 
 
-def test_it_waits_for_the_model_and_then_tells_plan_and_use():
+def test_plan_and_use():
     engine = Engine(Settings(profile="8gb", device="cpu"))
-    look = memory_handler(engine)
-    assert texts.MEMORY_LATER.en in look()
+    show = memory_handler(engine)
+    assert Text("memory.later").en in show()
     engine.start()
     engine.submit(GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=1)).wait(600)
-    shown = look()
-    assert "Profile 8gb, planned for 128 x 128:" in shown
+    shown = show()
+    assert "Profile 8gb, estimated for 128 x 128:" in shown
     assert re.search(r"<td>FLUX</td><td>5\.2 M</td><td>\d\.\d MiB</td>", shown)
     assert len(re.findall("<tr>", shown)) == 5 + 3  # parts and phases
+    assert re.search(r"<td>Peak memory: encode</td><td></td><td>[\d.]+ [GM]iB</td>", shown)
     used, total = (int(re.search(rf'{name}="(\d+)"', shown).group(1)) for name in ("value", "max"))
     assert total == psutil.virtual_memory().total
     assert 0 < used < total
-    assert look().split("<table>")[1] == shown.split("<table>")[1]
+    assert show().split("<table>")[1] == shown.split("<table>")[1]
     engine.close()
 
 
-def test_the_meter_is_only_looked_at_while_the_panel_is_open():
+def test_meter_runs_while_open():
+    """The meter is only refreshed while the panel is open."""
     engine = Engine(Settings(profile="cpu"))
     config = build_page(engine).get_config_file()
     (clock,) = [c for c in config["components"] if c["type"] == "timer"]
@@ -41,9 +43,10 @@ def test_the_meter_is_only_looked_at_while_the_panel_is_open():
     assert {"expand", "collapse", "tick"} <= events
 
 
-def test_what_is_chosen_says_what_it_needs_before_it_is_downloaded():
+def test_needs():
+    """A chosen model says what it needs before it is loaded, if models may be changed at all."""
     needs = needs_handler(Engine(Settings()))
-    said = needs(gr.Request(headers={}), "qwen2.5-vl-3b", "", "8gb")
-    assert "qwen2.5-vl-3b, profile 8gb: about 31.5 GB of files, and 7.1 GiB of the card&#x27;s memory." in said
-    with pytest.raises(gr.Error, match="cannot be changed from the browser"):
+    shown = needs(gr.Request(headers={}), "qwen2.5-vl-3b", "", "8gb")
+    assert "qwen2.5-vl-3b, profile 8gb: about 31.5 GB of files and 7.1 GiB of GPU memory." in shown
+    with pytest.raises(PageError, match="cannot be changed from the browser"):
         needs_handler(Engine(Settings(switch="no")))(gr.Request(headers={}), "qwen2.5-vl-3b", "", "8gb")

@@ -1,4 +1,4 @@
-"""A tab that the loaded model cannot serve says so, and its button loads a model that can, after a change too."""
+"""A tab that the loaded model cannot serve says so, and its button loads a model that can."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -17,65 +17,74 @@ from x2i_app.ui.tabs import TABS
 
 @pytest.fixture
 def reader(monkeypatch):
-    """A preset that reads but does not see, as none of the registry is yet."""
+    """A preset that only reads text; the registry has none."""
     known = PRESETS["qwen2.5-vl-3b"]
     blind = replace(known, name="reader", encoding=replace(known.encoding, modalities=("text",)))
     monkeypatch.setitem(PRESETS, "reader", blind)
     return "reader"
 
 
-def notices(page, tab):
-    """(what the tab says, its button), as a page that is opened now has them."""
+def load_button(page, tab):
+    """The button of a tab's notice, as a new page has it."""
     (button,) = [block for block in page.blocks.values() if getattr(block, "elem_id", None) == f"load-{tab}"]
     return button
 
 
-def refreshed(page, tab):
-    """The button of a tab as the page shows it after a change of the model."""
-    button = notices(page, tab)
-    greet = next(fn for fn in page.fns.values() if fn.name == "greet")
-    values = greet.fn(gr.Request(headers={"accept-language": "en"}))
-    at = [output._id for output in greet.outputs].index(button._id)
-    return values[at], values[at - 1]
+def reload(page):
+    """By component, what a page that is opened now changes."""
+    load = next(fn for fn in page.fns.values() if fn.name == "refresh_if_changed")
+    values = load.fn(gr.Request(headers={"accept-language": "en"}))
+    return dict(zip(load.outputs, values, strict=True))
 
 
-def test_a_tab_that_cannot_be_served_offers_a_model_that_can(reader):
+def notice(page, tab):
+    """(button, message) of a tab as a page that is opened now changes them."""
+    changes, button = reload(page), load_button(page, tab)
+    return changes[button], changes[list(changes)[list(changes).index(button) - 1]]
+
+
+def test_notices(reader):
     page = build_page(Engine(Settings(preset=reader)))
-    shown = {tab.name: notices(page, tab.name).visible for tab in TABS}
+    shown = {tab.name: load_button(page, tab.name).visible for tab in TABS}
     assert shown == {"text": False, "image": True, "image_text": True, "video": True, "audio": False, "fusion": False}
-    assert "Load x2i-tiny, which can" in notices(page, "video").value
+    assert load_button(page, "video").value.endswith(" x2i-tiny")
     strangers = build_page(Engine(Settings(preset=reader, host="0.0.0.0")))
-    assert not notices(strangers, "video").visible  # they may not change the model
+    assert not load_button(strangers, "video").visible, "they may not change the model"
 
 
-def test_it_follows_a_change_of_the_model(reader):
+def test_change_of_model(reader):
+    """A page that is opened later shows the model that is loaded then."""
     engine = Engine(Settings())
     page = build_page(engine)
-    assert not notices(page, "video").visible
+    assert not load_button(page, "video").visible
+    assert set(map(str, reload(page).values())) == {str(gr.skip())}, "nothing changes while the model is the same"
     engine.model.settings = Settings(preset=reader)
-    button, words = refreshed(page, "video")
-    assert (button.visible, button.value) == (True, "Load x2i-tiny, which can")
-    assert (words.visible, words.value) == (True, "**reader** cannot take video.")
-    assert not refreshed(page, "text")[0].visible
+    button, message = notice(page, "video")
+    assert (button.visible, button.value) == (True, "Load instead: x2i-tiny")
+    assert (message.visible, message.value) == (True, "This model does not support video.")
+    assert not notice(page, "text")[0].visible
+    heading = next(block for block in reload(page) if getattr(block, "elem_id", None) == "model-description")
+    assert reload(page)[heading] == "**reader**: Text, images and video; the lighter Qwen."
 
 
-def test_the_button_loads_it(reader):
+def test_load_button(reader):
+    """It loads the other model, opens the model panel and shows the progress there."""
     engine = Engine(Settings(profile="cpu"))
     engine.start()
     page = build_page(engine)
     engine.model.settings = Settings(preset=reader)
     video = next(tab for tab in TABS if tab.name == "video")
     assert missing_modality(engine, video) == "video"
-    button = notices(page, "video")
+    button = load_button(page, "video")
     click = next(fn for fn in page.fns.values() if (button._id, "click") in fn.targets)
 
     async def press():
-        return [told async for told in click.fn(gr.Request(headers={}))]
+        return [update async for update in click.fn(gr.Request(headers={}))]
 
-    with ThreadPoolExecutor(1) as pool:  # a thread of its own: Playwright's event loop runs in the tests'
-        told = pool.submit(lambda: asyncio.run(press())).result()
-    assert told[-1][0].open
-    assert "x2i-tiny" in told[-1][1]
+    with ThreadPoolExecutor(1) as pool:  # Playwright's event loop runs in the tests' thread
+        updates = pool.submit(lambda: asyncio.run(press())).result()
+    assert updates[-1][0].open
+    assert "x2i-tiny" in updates[-1][1]
     assert engine.settings.preset == "x2i-tiny"
     assert missing_modality(engine, video) is None
     engine.close()

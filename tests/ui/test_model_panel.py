@@ -1,6 +1,6 @@
-"""The model panel over HTTP, in a real app: ten changes, a change that fails, no model at all, and what memory says.
+"""The model panel over HTTP, in a real app: ten changes, a change that fails, unloading, and memory use.
 
-That every part of the old model is gone, and of a LoRA, is shown by weak references in test_switch.
+serving/test_switch.py shows with weak references that every part of the old model, and of a LoRA, is freed.
 """
 
 import psutil
@@ -18,7 +18,7 @@ CUSTOM = "custom:qwen2.5-vl"
 
 @pytest.fixture(scope="module")
 def running(qwen_vl_directory, tmp_path_factory):
-    """An app that was started with a small Qwen2.5-VL of somebody's own."""
+    """An app that was started with a small Qwen2.5-VL of the user's own."""
     folder = tmp_path_factory.mktemp("panel")
     torch.manual_seed(0)
     AlignNet(4, 32, joint_dim=128, pooled_dim=128).save_pretrained(folder / "align_net")
@@ -47,13 +47,14 @@ def resident(running):
     return psutil.Process(running.process.pid).memory_info().rss / 1e6
 
 
-# Presets and profiles, each change followed by a picture; then it begins anew.
+# Presets and profiles; an image is generated after each change. The list is run twice.
 CHANGES = [("x2i-tiny", "cpu"), (CUSTOM, "8gb"), ("x2i-tiny", "16gb"), (CUSTOM, "cpu"), ("x2i-tiny", "8gb")]
 SIGNS = {"x2i-tiny": "(x2i-tiny, bundled)", CUSTOM: "(flag, local path)"}
-MARGIN = 60  # MB, of what Python and malloc keep; a model that stayed would be 44 MB or more at each change
+MARGIN = 60  # MB that Python and malloc keep; a model that is not freed would add 44 MB or more with each change
 
 
-def test_ten_changes_of_the_model_of_a_running_app_leave_its_memory_where_it_was(client, running):
+def test_ten_changes(client, running):
+    """Ten changes of the model leave the memory use of the app where it was."""
     used = []
     for preset, profile in CHANGES * 2:
         facts = client.predict(preset, "", profile, api_name="/switch")
@@ -66,7 +67,8 @@ def test_ten_changes_of_the_model_of_a_running_app_leave_its_memory_where_it_was
     assert used[9] - used[1] < MARGIN
 
 
-def test_a_change_that_fails_leaves_the_old_model_working(client):
+def test_failed_change(client):
+    """A change that fails leaves the old model working."""
     client.predict("x2i-tiny", "x2i-tiny", "cpu", api_name="/switch")
     before = image(client)
     with pytest.raises(AppError, match=r"There is no folder .*/no/such"):
@@ -78,11 +80,12 @@ def test_a_change_that_fails_leaves_the_old_model_working(client):
     assert image(client) == before
 
 
-def test_unloading_gives_memory_back_and_the_next_image_loads_the_model_again(client, running):
+def test_unload(client, running):
+    """Unloading frees memory, and the next job loads the model again."""
     before, full = image(client), resident(running)
     client.predict(api_name="/unload")
     assert client.predict(api_name="/status")["state"] == "unloaded"
     freed = full - resident(running)
     assert image(client) == before
     assert client.predict(api_name="/status")["state"] == "ready"
-    assert freed > 20, freed  # MB, of the 44 that x2i-tiny's weights are
+    assert freed > 20, freed  # MB, of the 44 MB of x2i-tiny's weights

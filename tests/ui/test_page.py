@@ -1,4 +1,4 @@
-"""What Gradio would make and describe again and again is made once: nothing is answered while it does so."""
+"""Page, the subclass of Gradio's blocks; and how often the followers of a job hear of it."""
 
 import asyncio
 import sys
@@ -16,10 +16,10 @@ from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import FairQueue, Job, Phase
 from x2i_app.settings import Settings
-from x2i_app.ui.http import disk_space as space
+from x2i_app.ui.http import disk_space
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.page import Page
-from x2i_app.ui.progress import _follow
+from x2i_app.ui.progress import OUTPUTS, _changes
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def page():
     return build_page(Engine(Settings()))
 
 
-def in_own_thread(work):
-    """What a coroutine gives; Playwright's event loop runs in the tests' thread."""
+def in_own_thread(coroutine):
+    """The result of a coroutine; Playwright's event loop runs in the tests' thread."""
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def calls(function) -> int:
@@ -44,15 +44,21 @@ def calls(function) -> int:
     return sum(event in ("call", "c_call") for event in events)
 
 
-def test_a_session_has_what_gradio_would_give_it_for_a_small_part_of_the_work(page):
+def endpoint(page, name):
+    return next(function for function in page.fns.values() if function.api_name == name)
+
+
+def test_cost_of_a_session(page):
+    """A session gets the same descriptions as from Gradio, for a small part of the work."""
     first = SessionState(page)
-    assert calls(lambda: SessionState(page)) < 50 * len(page.blocks)  # describing them takes some 700 each
+    assert calls(lambda: SessionState(page)) < 50 * len(page.blocks)  # describing a component takes some 700 calls
     for number, block in page.blocks.items():
         assert first.config_values[number] == BlocksConfig.config_for_block(number, [], block)
     assert list(first.blocks_config.fns) == list(page.fns)
 
 
-def test_what_one_session_changes_another_has_not(page):
+def test_sessions_are_separate(page):
+    """What one session changes, another session does not see."""
     one, other = SessionState(page), SessionState(page)
     number = next(number for number, block in page.blocks.items() if isinstance(block, gr.Textbox))
     before = deepcopy(other.config_values[number])
@@ -67,65 +73,99 @@ def test_what_one_session_changes_another_has_not(page):
     assert other[number] is page.blocks[number]
 
 
-def test_what_stays_as_it_is_is_not_made_anew(page):
+def test_skipped_outputs(page):
+    """Outputs that are skipped are not built again, and the others are as Gradio makes them."""
     session = SessionState(page)
-    function = next(function for function in page.fns.values() if function.api_name == "text")
-    names = ("images", "progress", "answer", "report", "job", "preview")
-    values = {"progress": "<p>1</p>", "answer": "heard"}
-    moment = tuple(values.get(name, gr.skip()) for name in names)
-    told = in_own_thread(page.postprocess_data(function, moment, session))
-    assert dict(zip(names, told, strict=True)) == {name: values.get(name, gr.skip()) for name in names}
+    function = endpoint(page, "text")
+    values = {"progress": "<p>1</p>", "answer": "a house"}
+    update = tuple(values.get(name, gr.skip()) for name in OUTPUTS)
+    sent = in_own_thread(page.postprocess_data(function, update, session))
+    assert dict(zip(OUTPUTS, sent, strict=True)) == {name: values.get(name, gr.skip()) for name in OUTPUTS}
     assert all(session[block._id] is block for block in function.outputs)
     assert in_own_thread(page.postprocess_data(function, (gr.skip(),) * 6, session)) == [gr.skip()] * 6
-    changed = (gr.Gallery(visible=False), *moment[1:])
-    told = in_own_thread(page.postprocess_data(function, changed, session))
-    assert told[0] == {"visible": False, "__type__": "update"}
+    changed = (gr.Gallery(visible=False), *update[1:])
+    sent = in_own_thread(page.postprocess_data(function, changed, session))
+    assert sent[0] == {"visible": False, "__type__": "update"}
     assert session[function.outputs[0]._id] is not function.outputs[0]
 
 
-def test_a_nearly_full_disk_is_told_before_a_image_is_drawn(page, monkeypatch):
-    """More must stay free than there is on the disk."""
-    draw = next(function.fn for function in page.fns.values() if function.api_name == "text")
+@pytest.mark.parametrize("value", [[], [{"a": 1}], [{"a": 1}, {"b": 2}]])
+def test_list_for_one_output(page, value):
+    """With one output, a list is its value, also a list of one."""
+    function = next(f for f in page.fns.values() if len(f.outputs) == 1 and isinstance(f.outputs[0], gr.JSON))
+    ours, gradios = (
+        in_own_thread(postprocess(function, value, SessionState(page)))
+        for postprocess in (page.postprocess_data, super(Page, page).postprocess_data)
+    )
+    assert ours == gradios
 
-    async def ask() -> None:
-        await anext(draw(gr.Request(headers={}), "a house", 64, 64, 1, None, 7, 1, False, []))
 
-    monkeypatch.setattr(space, "SPARE_BYTES", 2**62)
-    with pytest.raises(gr.Error, match="The disk is nearly full; try again later"):
-        in_own_thread(ask())
+def test_preprocess_of_an_updated_component(page):
+    """After an update, a component still takes values unconverted."""
+    session = SessionState(page)
+    width = next(block for block in page.blocks.values() if isinstance(block, gr.Slider) and block.label.en == "Width")
+    session[width._id] = gr.Slider(0, 9, 4, render=False)
+    function = endpoint(page, "text")
+    values = ["a house", "64", 64, 1, None, 7, 1, False, []]
+    assert in_own_thread(page.preprocess_data(function, values, session))[1] == "64"
 
 
-def test_who_waits_hears_of_another_place_once_a_second_and_of_all_else_at_once():
-    queue, jobs = FairQueue(64, 3), [Job(GenerationRequest(prompt="x"), str(number)) for number in range(20)]
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (EngineError("The <b>engine</b> stopped."), "The &lt;b&gt;engine&lt;/b&gt; stopped."),
+        (OSError(28, "No space left"), "磁盘已满，无法写入文件。请稍后再试，或告知应用的所有者。"),
+        (ZeroDivisionError("secret"), "发生了内部错误。应用的日志中有详细信息。"),
+    ],
+)
+def test_errors_become_sentences(error, sentence):
+    """Whatever a function raises, the user reads one sentence, in their language where the page has it."""
+
+    def fail():
+        raise error
+
+    with Page() as page:
+        gr.Button().click(fail, None, None)
+    request = gr.Request(headers={"accept-language": "zh-CN"})
+    with pytest.raises(gr.Error) as raised:
+        in_own_thread(page.process_api(page.fns[0], [], request=request, state=SessionState(page)))
+    assert (raised.value.message, raised.value.title) == (sentence, "出错了")
+
+
+def test_nearly_full_disk(page, monkeypatch):
+    """It is refused before the job: more must stay free than the disk has."""
+    generate = endpoint(page, "text").fn
+
+    async def call() -> None:
+        await anext(generate(gr.Request(headers={}), "a house", 64, 64, 1, None, 7, 1, False, []))
+
+    monkeypatch.setattr(disk_space, "SPARE_BYTES", 2**62)
+    with pytest.raises(EngineError, match="The disk is nearly full; try again later"):
+        in_own_thread(call())
+
+
+def test_changes_of_a_waiting_job():
+    """A waiting job's new place is sent once a second, everything else at once."""
+    jobs_queue, jobs = FairQueue(64, 3), [Job(GenerationRequest(prompt="x"), str(number)) for number in range(20)]
     for job in jobs:
-        queue.put(job)
+        jobs_queue.put(job)
     last = jobs[-1]
 
     async def take_all() -> None:
-        while queue.take() is not last:
-            await asyncio.sleep(0.06)  # in which a follower looks at it
+        while jobs_queue.take() is not last:
+            await asyncio.sleep(0.06)  # longer than a follower's poll
         last.report(Phase.ENCODING)
         await asyncio.sleep(0.06)
         last.fail(EngineError("x"))
 
     async def listen() -> list:
         taking = asyncio.create_task(take_all())
-        moments = [moment async for moment in _follow(last)]
+        progress = [progress async for progress in _changes(last)]
         await taking
-        return moments
+        return progress
 
     start = time.monotonic()
-    phases = [moment.phase for moment in in_own_thread(listen())]
+    phases = [progress.phase for progress in in_own_thread(listen())]
     waiting = phases.count(Phase.QUEUED)
     assert phases[waiting:] == [Phase.ENCODING, Phase.FAILED]
     assert 1 <= waiting <= 1 + (time.monotonic() - start)
-
-
-@pytest.mark.parametrize("told", [[], [{"a": 1}], [{"a": 1}, {"b": 2}]])
-def test_a_list_told_to_one_component_is_its_value_also_a_list_of_one(page, told):
-    function = next(f for f in page.fns.values() if len(f.outputs) == 1 and isinstance(f.outputs[0], gr.JSON))
-    ours, gradios = (
-        in_own_thread(postprocess(function, told, SessionState(page)))
-        for postprocess in (page.postprocess_data, super(Page, page).postprocess_data)
-    )
-    assert ours == gradios

@@ -1,4 +1,4 @@
-"""--share where the tunnel cannot be had: it says so, and the page is up all the same."""
+"""--share without a tunnel: the app says so, and the page is served all the same."""
 
 import urllib.request
 
@@ -7,7 +7,8 @@ from conftest import run_app
 NOWHERE = "http://127.0.0.1:9"  # a proxy that does not answer: nothing outside can be reached
 
 
-def test_without_a_tunnel_it_says_what_to_do_instead(tmp_path):
+def test_no_tunnel(tmp_path):
+    """It says what to do instead."""
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), NOWHERE)
     local = "127.0.0.1,localhost"
     with run_app(tmp_path, "--share", "--share-openly", **proxies, NO_PROXY=local, no_proxy=local) as app:

@@ -1,4 +1,4 @@
-"""What happens on a click or an API call: a request is filled and queued; `running` shows what becomes of it."""
+"""What a tab's Generate button and endpoint do: fill a request, queue it, and follow the job."""
 
 import inspect
 from collections.abc import AsyncIterator, Callable
@@ -9,53 +9,49 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from x2i_app.errors import X2IError
 from x2i_app.request import SETTINGS, GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job
 from x2i_app.ui.http.admission import mark_submitted
 from x2i_app.ui.http.disk_space import check_disk_space
-from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n import Text
 from x2i_app.ui.loras import lora_pairs
-from x2i_app.ui.progress import Audience, as_gradio_error
-from x2i_app.ui.tabs import Tab
+from x2i_app.ui.progress import JobFollowers
+from x2i_app.ui.tabs import Tab, check_input
 
 
-def drawing_handler(engine: Engine, tab: Tab, audience: Audience) -> Callable[..., AsyncIterator[tuple]]:
+def generate_handler(followers: JobFollowers, tab: Tab) -> Callable[..., AsyncIterator[tuple]]:
     """The function of a tab's button and endpoint.
 
-    It takes the tab's own values, then one for each of SETTINGS, then the LoRAs. While the job goes on it yields
-    running.OUTPUTS.
+    It takes the tab's own values, then one for each of SETTINGS, then the LoRAs. While the job runs it yields values of
+    progress.OUTPUTS. Raises X2IError.
     """
     names = (*tab.parameters, *SETTINGS, "loras")
 
-    async def draw(request, *values):
+    async def generate(request, *values):
         mark_submitted(request)
-        given = dict(zip(names, values, strict=True))
-        job = _submit(engine, tab, given, request)
-        async for moment in audience.watch(job, request):
-            yield moment
+        job = _submit(followers.engine, tab, dict(zip(names, values, strict=True)), request)
+        async for update in followers.follow(job, request):
+            yield update
 
     # Gradio names an endpoint's parameters after the function's, and finds `request` by its annotation.
     parameter = inspect.Parameter
-    draw.__signature__ = inspect.Signature(
+    generate.__signature__ = inspect.Signature(
         [parameter("request", parameter.POSITIONAL_OR_KEYWORD)]
         + [parameter(name, parameter.POSITIONAL_OR_KEYWORD, default=None) for name in names]
     )
-    draw.__annotations__ = {"request": gr.Request}
-    draw.__name__ = tab.name
-    draw.__doc__ = texts.HINTS[tab.name].en
-    return draw
+    generate.__annotations__ = {"request": gr.Request}
+    generate.__name__ = tab.name
+    generate.__doc__ = Text(f"hint.{tab.name}").en
+    return generate
 
 
 def _submit(engine: Engine, tab: Tab, given: dict[str, Any], request: gr.Request) -> Job:
-    try:
-        fields = tab.fill(*(given[name] for name in tab.parameters))
-        settings = {field: given[name] for name, field in SETTINGS.items() if given[name] is not None}
-        asked = GenerationRequest(**fields, **settings, loras=lora_pairs(given["loras"], engine.settings))
-        check_disk_space(Path(get_upload_folder()))  # before it is drawn in vain
-        if asked.paints:  # it keeps the picture's own size; the page always sends one
-            asked = replace(asked, width=None, height=None)
-        return engine.submit(asked, request.session_hash or "", preview=True)
-    except X2IError as error:
-        raise as_gradio_error(error) from error
+    fields = tab.fill(*(given[name] for name in tab.parameters))
+    check_input(tab, fields)
+    settings = {field: given[name] for name, field in SETTINGS.items() if given[name] is not None}
+    asked = GenerationRequest(**fields, **settings, loras=lora_pairs(given["loras"], engine.settings))
+    check_disk_space(Path(get_upload_folder()))  # before the job, not when its image is written
+    if asked.paints:  # the result has the source's size, whatever the sliders say
+        asked = replace(asked, width=None, height=None)
+    return engine.submit(asked, request.session_hash or "", preview=True)

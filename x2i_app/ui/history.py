@@ -1,4 +1,4 @@
-"""The pictures of one visit: kept in the visitor's own Gradio state, which nobody else sees and which ends with it."""
+"""The images of one session: kept in the user's own Gradio state, which nobody else sees and which ends with it."""
 
 import hashlib
 import json
@@ -19,35 +19,35 @@ from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
 from x2i_app.ui.http.disk_space import check_disk_space
 
-_VISITORS = 1000  # who said that nothing is to be written into their files
-MOST = 48  # pictures that one visit keeps; the oldest go
-_packing = threading.Lock()  # one ZIP file at a time is written, however many are asked for
+MAX_ITEMS = 48  # images of one session; the oldest are removed
+_MAX_OPT_OUTS = 1000  # sessions
+_zipping = threading.Lock()  # one ZIP file is written at a time
 
 
-class Discreet:
-    """The visits, by Gradio's session hash, whose files shall not say how they were made."""
+class MetadataOptOut:
+    """The sessions, by Gradio's session hash, that do not want their settings written into the image files."""
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, None] = OrderedDict()
 
-    def set(self, session: str, discreet: bool) -> None:
-        """What a visitor has chosen; the oldest choices of too many are forgotten."""
+    def set(self, session: str, is_opted_out: bool) -> None:
+        """Note what a session has chosen. Of too many sessions, the oldest choice is forgotten."""
         self._sessions.pop(session, None)
-        if discreet:
+        if is_opted_out:
             self._sessions[session] = None
-        if len(self._sessions) > _VISITORS:
+        if len(self._sessions) > _MAX_OPT_OUTS:
             self._sessions.popitem(last=False)
 
     def settings(self, settings: Settings, session: str) -> Settings:
-        """What the app is set to, for the pictures of this visit."""
+        """The app's settings, as they apply to the images of this session."""
         return replace(settings, metadata=False) if session in self._sessions else settings
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A picture of this visit. path: its PNG file; request: what makes it again; texts: what the file says of itself.
+class HistoryItem:
+    """An image of this session.
 
-    job: the id of the job that drew it, so that no job is kept twice.
+    path: its PNG file. request: generates it again. texts: the PNG's text chunks. job: id of the job that made it.
     """
 
     path: str
@@ -58,61 +58,60 @@ class Kept:
 
     @property
     def caption(self) -> str:
-        """What tells it from the others: its seed."""
+        """The seed, which tells images of one prompt apart."""
         return str(self.request.seed)
 
 
-def remember(engine: Engine, kept: Sequence[Kept], job_id: str, settings: Settings) -> list[Kept]:
-    """`kept` with the pictures of a finished job at the front, newest first."""
+def add_job(engine: Engine, items: Sequence[HistoryItem], job_id: str, settings: Settings) -> list[HistoryItem]:
+    """`items` with the images of a finished job first, newest first. A job is added only once."""
     job = engine.get(job_id) if isinstance(job_id, str) else None
-    if not job or not job.result or any(known.job == job_id for known in kept):
-        return list(kept)
-    result, new = job.result, []
-    inside = describe(result, settings)
-    for image, seed, texts in zip(result.images, result.seeds, inside, strict=True):
+    if not job or not job.result or any(item.job == job_id for item in items):
+        return list(items)
+    result, added = job.result, []
+    for image, seed, texts in zip(result.images, result.seeds, describe(result, settings), strict=True):
         image = image.copy()
         image.info.update(texts)
-        path = save_pil_to_cache(image, get_upload_folder(), format="png")  # by content: the one that is shown
+        path = save_pil_to_cache(image, get_upload_folder(), format="png")  # named by content: the file that is shown
         request = replace(result.request, seed=seed, num_images_per_prompt=1)
-        new.append(Kept(path, request, texts, job_id, settings.preset))
-    return [*new, *kept][:MOST]
+        added.append(HistoryItem(path, request, texts, job_id, settings.preset))
+    return [*added, *items][:MAX_ITEMS]
 
 
-def present(kept: Sequence[Kept]) -> list[Kept]:
-    """Those whose files are still there: Gradio clears its folder of what is older than a day."""
-    return [image for image in kept if Path(image.path).is_file()]
+def existing(items: Sequence[HistoryItem]) -> list[HistoryItem]:
+    """The items whose files exist: Gradio deletes files of its folder that are older than a day."""
+    return [item for item in items if Path(item.path).is_file()]
 
 
-def pack(kept: Sequence[Kept]) -> str:
-    """A ZIP file of all the pictures and their settings; its path, which is the same for the same pictures.
+def zip_images(items: Sequence[HistoryItem]) -> str:
+    """Path of a ZIP file with all the images and their settings. The same images give the same file.
 
-    So a button that is pressed a thousand times fills no disk. Raises EngineError where there is no room for the file.
+    So pressing the button a thousand times writes one file. Raises EngineError if there is no disk space for it.
     """
-    known = hashlib.sha256("\n".join(image.path for image in kept).encode()).hexdigest()
-    path = Path(get_upload_folder()) / known / "x2i-pictures.zip"
-    with _packing:
+    name = hashlib.sha256("\n".join(item.path for item in items).encode()).hexdigest()
+    path = Path(get_upload_folder()) / name / "x2i-images.zip"
+    with _zipping:
         if path.exists():
-            path.touch()  # Gradio clears its folder by age
+            path.touch()  # Gradio deletes files by age
             return str(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        check_disk_space(path.parent, sum(Path(image.path).stat().st_size for image in kept))
-        fresh = path.with_suffix(".part")
+        check_disk_space(path.parent, sum(Path(item.path).stat().st_size for item in items))
+        unfinished = path.with_suffix(".part")
         try:
-            _write(kept, fresh)
-            return str(fresh.rename(path))
+            _write_zip(items, unfinished)
+            return str(unfinished.rename(path))
         except OSError as error:
             raise EngineError(f"The ZIP file cannot be written ({error.strerror}); try again later.") from error
         finally:
-            fresh.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
 
-def _write(kept: Sequence[Kept], path: Path) -> None:
+def _write_zip(items: Sequence[HistoryItem], path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         settings = {}
-        for number, image in enumerate(reversed(kept), 1):
-            name = f"{number:03}-seed-{image.request.seed}.png"
-            archive.write(image.path, name)
-            if image.texts:
-                settings[name] = json.loads(image.texts["x2i"])
+        for number, item in enumerate(reversed(items), 1):
+            name = f"{number:03}-seed-{item.request.seed}.png"
+            archive.write(item.path, name)
+            if item.texts:
+                settings[name] = json.loads(item.texts["x2i"])
         if settings:
             archive.writestr("settings.json", json.dumps(settings, indent=2, ensure_ascii=False))

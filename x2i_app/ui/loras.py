@@ -1,10 +1,9 @@
-"""LoRAs on the page: those of this machine to choose from, one's own to upload, each with its weight.
+"""LoRAs: choose one of this machine's or upload a file, each with its weight.
 
-What is chosen is one value, a list of files and weights, which every tab's request takes; for programs it is the
-parameter `loras`. A file is a name from the list, or an upload; no other path, and no name of the hub, is followed.
+The choice is one value, a list of files and weights, which every tab's request takes. For programs it is the parameter
+`loras`. A file is a name from the list or an upload; any other path, and any id of the hub, is refused.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,16 +11,14 @@ import gradio as gr
 from gradio.data_classes import FileData, GradioModel, GradioRootModel
 from pydantic import ConfigDict, Strict
 
-from x2i_app.errors import InvalidRequestError, X2IError
+from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, show_value
 from x2i_app.media import Recipe
-from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
-from x2i_app.ui.i18n import texts
-from x2i_app.ui.progress import as_gradio_error
+from x2i_app.ui.context import BROWSER_ONLY, PRIVATE, Panel
+from x2i_app.ui.i18n import PageError, Text
 
 _SUFFIX = ".safetensors"
-_QUIET: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
 
 
 class LoraChoice(GradioModel):
@@ -35,24 +32,9 @@ class LoraChoice(GradioModel):
 
 
 class LoraChoices(GradioRootModel):
-    """What the parameter `loras` holds."""
+    """The value of the parameter `loras`."""
 
     root: list[LoraChoice]
-
-
-@dataclass
-class Loras:
-    """value: what is chosen; the rows show it, one for each LoRA that a request may have."""
-
-    value: gr.JSON
-    rows: list[gr.Row]
-    weights: list[gr.Slider]
-    names: gr.Dropdown
-
-    @property
-    def outputs(self) -> list[gr.blocks.Block]:
-        """What `show_loras` gives new values."""
-        return [self.value, *self.rows, *self.weights]
 
 
 def known_loras(settings: Settings) -> dict[str, Path]:
@@ -62,7 +44,7 @@ def known_loras(settings: Settings) -> dict[str, Path]:
 
 
 def lora_pairs(choices: LoraChoices | None, settings: Settings) -> tuple[tuple[str, float], ...]:
-    """What a request takes of it. Raises InvalidRequestError for a name that is not of this machine."""
+    """(path, weight) of each choice, for a request. Raises InvalidRequestError for a name that is not on the list."""
     known = known_loras(settings)
     pairs = []
     for choice in choices.root if choices else ():
@@ -80,15 +62,15 @@ def lora_pairs(choices: LoraChoices | None, settings: Settings) -> tuple[tuple[s
 
 
 def lora_files(recipe: Recipe, choices: LoraChoices | None, settings: Settings) -> list[str]:
-    """The LoRA files that are at hand for a recipe that asks for some: those chosen, and those of this machine."""
+    """The files in which a recipe's LoRAs may be found: those that are chosen, and those of this machine."""
     if not recipe.request.loras:
-        return []  # they need not be hashed then
+        return []  # so that no file is hashed
     files = [*(path for path, _ in lora_pairs(choices, settings)), *map(str, known_loras(settings).values())]
-    return [file for file in files if Path(file).is_file()]  # Gradio clears its folder of what is older than a day
+    return [file for file in files if Path(file).is_file()]  # Gradio deletes files that are older than a day
 
 
 def lora_choices(pairs: tuple[tuple[Any, float], ...], settings: Settings) -> list[dict[str, Any]]:
-    """The value that stands for a request's LoRAs: the other way round."""
+    """The parameter's value for a request's (path, weight) pairs: the inverse of `lora_pairs`."""
     names = {str(path): name for name, path in known_loras(settings).items()}
     return [{"file": names.get(str(file)) or _upload(str(file)), "weight": weight} for file, weight in pairs]
 
@@ -97,89 +79,92 @@ def _upload(path: str) -> dict[str, Any]:
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
-def build_loras(engine: Engine) -> Loras:
-    """A choice, an upload, and a row for each that is chosen."""
-    value = gr.JSON([], label=texts.LABELS["loras"], visible=False)
-    value.data_model, value.api_info = LoraChoices, LoraChoices.model_json_schema
-    gr.Markdown(texts.LORA_HINT)
-    with gr.Row(elem_id="lora-add"):
-        names = gr.Dropdown(
-            list(known_loras(engine.settings)),
-            value=None,
-            label=texts.LORA_ADD,
-            interactive=True,
-            elem_id="lora-names",
-            min_width=160,
-            scale=2,
-        )
-        upload = gr.UploadButton(
-            texts.LORA_UPLOAD, file_types=[_SUFFIX], size="sm", elem_id="lora-upload", min_width=120, scale=1
-        )
-    allowed = LIMITS.lora_weight
-    rows, weights, removers = [], [], []
-    for place in range(LIMITS.loras):
-        with gr.Row(visible=False, elem_id=f"lora-{place + 1}", elem_classes="lora") as row:
-            weight = gr.Slider(
-                allowed.low, allowed.high, 1, step=0.05, label=texts.LABELS["lora_weight"], interactive=True, scale=4
+class LoraPanel(Panel):
+    """value: the choice; one row, with a weight, for each LoRA that a request may have."""
+
+    def build(self) -> None:
+        self.value = gr.JSON([], label=Text("label.loras"), visible=False)
+        self.value.data_model, self.value.api_info = LoraChoices, LoraChoices.model_json_schema
+        gr.Markdown(Text("lora.hint"))
+        with gr.Row(elem_id="lora-add"):
+            self.names = gr.Dropdown(
+                list(known_loras(self.engine.settings)),
+                value=None,
+                label=Text("lora.add"),
+                interactive=True,
+                elem_id="lora-names",
+                min_width=160,
+                scale=2,
             )
-            remove = gr.Button(texts.LORA_REMOVE, size="sm", min_width=88, scale=0)
-        rows.append(row)
-        weights.append(weight)
-        removers.append(remove)
-    loras = Loras(value, rows, weights, names)
-    _connect(loras, upload, removers)
-    return loras
+            self.upload = gr.UploadButton(
+                Text("lora.upload"), file_types=[_SUFFIX], size="sm", elem_id="lora-upload", min_width=120, scale=1
+            )
+        low, high = LIMITS.lora_weight.low, LIMITS.lora_weight.high
+        self.rows, self.weights, self.removers = [], [], []
+        for number in range(1, LIMITS.loras + 1):
+            with gr.Row(visible=False, elem_id=f"lora-{number}", elem_classes="lora") as row:
+                weight = gr.Slider(low, high, 1, step=0.05, label=Text("label.lora_weight"), interactive=True, scale=4)
+                remove = gr.Button(Text("lora.remove"), size="sm", min_width=88, scale=0)
+            self.rows.append(row)
+            self.weights.append(weight)
+            self.removers.append(remove)
+        self.outputs = [self.value, *self.rows, *self.weights]
+
+    def connect(self) -> None:
+        self.names.select(add_known, [self.value, self.names], [*self.outputs, self.names], **PRIVATE)
+        self.upload.upload(add_upload, [self.value, self.upload], self.outputs, **PRIVATE)
+        for index, (weight, remove) in enumerate(zip(self.weights, self.removers, strict=True)):
+
+            def remove_one(choices: LoraChoices | None, index=index):
+                chosen = _as_list(choices)
+                return show_loras(chosen[:index] + chosen[index + 1 :])
+
+            remove.click(remove_one, self.value, self.outputs, **PRIVATE)
+            # In the browser: while a slider moves, the server is not asked.
+            set_weight = (
+                f"(loras, weight) => loras && [loras.map((lora, i) => i === {index} ? {{...lora, weight}} : lora)]"
+            )
+            weight.change(None, [self.value, weight], self.value, js=set_weight, **BROWSER_ONLY)
+
+
+def _add(choices: LoraChoices | None, file: str | dict[str, Any]) -> list[Any]:
+    chosen = _as_list(choices)
+    if len(chosen) >= LIMITS.loras:
+        raise PageError("error.too_many_loras", count=LIMITS.loras)
+    return show_loras([*chosen, {"file": file, "weight": 1.0}])
+
+
+def add_known(choices: LoraChoices | None, name: str | None) -> list[Any]:
+    """Add a LoRA of this machine's, and empty the dropdown."""
+    return [*(_add(choices, name) if name else _unchanged()), None]
+
+
+def add_upload(choices: LoraChoices | None, path: str | None) -> list[Any]:
+    """Add an uploaded LoRA. Raises X2IError if the file is none."""
+    from x2i_app.loading.lora import check_lora
+
+    if not path:
+        return _unchanged()
+    check_lora(path)
+    return _add(choices, _upload(path))
+
+
+def _unchanged() -> list[Any]:
+    return [gr.skip() for _ in range(1 + 2 * LIMITS.loras)]
 
 
 def show_loras(chosen: list[dict[str, Any]]) -> list[Any]:
-    """Updates of `Loras.outputs` for a value."""
+    """Values of `LoraPanel.outputs` for a choice."""
     shown = chosen[: LIMITS.loras]
-    spare = LIMITS.loras - len(shown)
-    rows = [gr.Row(visible=True) for _ in shown] + [gr.Row(visible=False)] * spare
-    weights = [gr.Slider(value=one["weight"], label=_name(one["file"])) for one in shown]
-    return [chosen, *rows, *weights, *[gr.skip()] * spare]
+    hidden = LIMITS.loras - len(shown)
+    rows = [gr.Row(visible=True) for _ in shown] + [gr.Row(visible=False)] * hidden
+    weights = [gr.Slider(value=lora["weight"], label=_name(lora["file"])) for lora in shown]
+    return [chosen, *rows, *weights, *[gr.skip()] * hidden]
 
 
 def _name(file: str | dict[str, Any]) -> str:
     return file if isinstance(file, str) else Path(file["path"]).stem
 
 
-def _connect(loras: Loras, upload: gr.UploadButton, removers: list[gr.Button]) -> None:
-    def add(choices: LoraChoices | None, file: str | dict[str, Any]):
-        chosen = _plain(choices)
-        if len(chosen) >= LIMITS.loras:
-            raise as_gradio_error(
-                InvalidRequestError(f"{LIMITS.loras} LoRAs are chosen, which is all that can be mixed; remove one.")
-            )
-        return show_loras([*chosen, {"file": file, "weight": 1.0}])
-
-    def add_known(choices: LoraChoices | None, name: str | None):
-        return [*(add(choices, name) if name else [gr.skip() for _ in loras.outputs]), None]
-
-    def add_upload(choices: LoraChoices | None, path: str | None):
-        from x2i_app.loading.lora import check_lora
-
-        if not path:
-            return [gr.skip() for _ in loras.outputs]
-        try:
-            check_lora(path)
-        except X2IError as error:
-            raise as_gradio_error(error) from error
-        return add(choices, _upload(path))
-
-    loras.names.select(add_known, [loras.value, loras.names], [*loras.outputs, loras.names], **_QUIET)
-    upload.upload(add_upload, [loras.value, upload], loras.outputs, **_QUIET)
-    for place, (weight, remove) in enumerate(zip(loras.weights, removers, strict=True)):
-
-        def drop(choices: LoraChoices | None, place=place):
-            chosen = _plain(choices)
-            return show_loras(chosen[:place] + chosen[place + 1 :])
-
-        remove.click(drop, loras.value, loras.outputs, **_QUIET)
-        # In the browser: a slider that is being drawn along asks the server nothing.
-        weigh = f"(chosen, weight) => chosen && [chosen.map((one, at) => at === {place} ? {{...one, weight}} : one)]"
-        weight.change(None, [loras.value, weight], loras.value, js=weigh, api_visibility="private")
-
-
-def _plain(choices: LoraChoices | None) -> list[dict[str, Any]]:
+def _as_list(choices: LoraChoices | None) -> list[dict[str, Any]]:
     return choices.model_dump() if choices else []

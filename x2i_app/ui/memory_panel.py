@@ -1,57 +1,58 @@
-"""The memory panel: what the loaded model was planned to need, part by part, and a meter of what is really in use."""
+"""The memory panel: what the loaded model is planned to need, part by part, and a meter of what is in use."""
 
 import html
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import gradio as gr
 
 from x2i_app.serving.engine import Engine
-from x2i_app.ui.i18n import texts
-from x2i_app.ui.i18n.languages import language_of
+from x2i_app.ui.context import IMMEDIATE, Panel
+from x2i_app.ui.i18n import Text, language_of
 
-_SECONDS = 3  # between two looks at the meter, and only while the panel is open
+_REFRESH_SECONDS = 3  # only while the panel is open
 _GIB = 2**30
+_PARTS = {"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": "VAE", "light_control": "LightControl"}
 
 
-def build_memory_panel(engine: Engine) -> None:
-    """A closed panel, which costs nothing until it is opened."""
-    with gr.Accordion(texts.MEMORY, open=False, elem_id="memory") as panel:
-        shown = gr.HTML(f"<p>{texts.MEMORY_LATER}</p>", label="memory", container=False)
-    clock = gr.Timer(_SECONDS, active=False)
-    quiet: dict[str, Any] = {
-        "show_progress": "hidden",
-        "queue": False,
-        "concurrency_limit": None,
-        "api_visibility": "private",
-    }
-    look = memory_handler(engine)
-    gr.on([panel.expand, clock.tick], look, None, shown, **quiet)
-    panel.expand(lambda: gr.Timer(active=True), None, clock, **quiet)
-    panel.collapse(lambda: gr.Timer(active=False), None, clock, **quiet)
+class MemoryPanel(Panel):
+    """Folded; it costs nothing until it is opened."""
+
+    def build(self) -> None:
+        with gr.Accordion(Text("memory"), open=False, elem_id="memory") as self.section:
+            self.shown = gr.HTML(f"<p>{Text('memory.later')}</p>", label="memory", container=False)
+        self.timer = gr.Timer(_REFRESH_SECONDS, active=False)
+
+    def connect(self) -> None:
+        show = memory_handler(self.engine)
+        gr.on([self.section.expand, self.timer.tick], show, None, self.shown, **IMMEDIATE)
+        self.section.expand(lambda: gr.Timer(active=True), None, self.timer, **IMMEDIATE)
+        self.section.collapse(lambda: gr.Timer(active=False), None, self.timer, **IMMEDIATE)
 
 
 def memory_handler(engine: Engine) -> Callable[[gr.Request | None], str]:
-    """What the panel shows now, as HTML made of our own words and numbers only."""
+    """What the panel shows now, as HTML."""
 
     def memory(request: gr.Request = None) -> str:
         language = language_of(request)
         found = engine.model.memory()
         if found is None:
-            return f"<p>{texts.MEMORY_LATER.to(language)}</p>"
+            return f"<p>{Text('memory.later').to(language)}</p>"
         plan, use = found
         parts = [
-            (texts.PARTS.get(part.name, part.name), f"{part.parameters / 1e6:,.1f} M", _size(part.bytes))
+            (_PARTS.get(part.name, part.name), f"{part.parameters / 1e6:,.1f} M", _size(part.bytes))
             for part in plan.parts
         ]
         phases = [
-            (texts.PLANNED[phase].to(language), "", _size(peak + plan.overhead)) for phase, peak in plan.peaks.items()
+            (Text(f"memory.{phase}").to(language), "", _size(peak + plan.overhead))
+            for phase, peak in plan.peaks.items()
         ]
-        size = f"{plan.width} x {plan.height}"
+        used, own, total = (f"{count / _GIB:.1f}" for count in (use.used, use.own, use.total))
+        in_use = Text("memory.in_use").to(language, used=used, own=own, total=total)
+        planned = Text("memory.plan").to(language, profile=plan.profile, size=f"{plan.width} x {plan.height}")
         return (
-            f"<p>{html.escape(texts.memory_in_use(use.used / _GIB, use.own / _GIB, use.total / _GIB, language))}</p>"
+            f"<p>{html.escape(in_use)}</p>"
             f'<meter min="0" max="{use.total}" high="{int(0.9 * use.total)}" value="{use.used}"></meter>'
-            f"<p>{html.escape(texts.memory_profile(plan.profile, size, language))}</p>"
+            f"<p>{html.escape(planned)}</p>"
             f"{_table(parts + phases)}"
         )
 

@@ -1,71 +1,64 @@
-"""Which tabs the loaded model can serve. One that it cannot says so, and its button loads a model that can."""
-
-from dataclasses import dataclass
+"""A notice in a tab that the loaded model cannot serve, with a button that loads a model that can."""
 
 import gradio as gr
 
 from x2i_app.presets import presets_that_take
 from x2i_app.serving.engine import Engine
 from x2i_app.specs import Modality
-from x2i_app.ui.i18n import texts
-from x2i_app.ui.model_panel import Panel, change_handler
+from x2i_app.ui.context import PRIVATE, PageContext, Panel
+from x2i_app.ui.i18n import Text
+from x2i_app.ui.model_panel import switch_handler
 from x2i_app.ui.tabs import Tab
 
 
-@dataclass
-class Notice:
-    """What a tab says of the model: nothing as long as it can be served."""
+class ModelNotice(Panel):
+    """At the top of a tab, and hidden while the model can serve it."""
 
-    tab: Tab
-    words: gr.Markdown
-    load: gr.Button
+    def __init__(self, context: PageContext, tab: Tab):
+        self.tab = tab
+        super().__init__(context)
 
-    @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What `show` gives new values."""
-        return [self.words, self.load]
+    def build(self) -> None:
+        missing = missing_modality(self.engine, self.tab)
+        self.message = gr.Markdown(Text(f"unsupported.{missing}") if missing else "", visible=bool(missing))
+        self.load = gr.Button(
+            f"{Text('model.load_other')} {preset_for(missing)}" if missing else "",
+            visible=bool(missing) and self.engine.settings.may_switch,
+            elem_id=f"load-{self.tab.name}",
+        )
+        self.model_outputs = [self.message, self.load]
 
-    def show(self, engine: Engine, language: str) -> list[gr.components.Component]:
-        """Their values with the model of now."""
-        missing = missing_modality(engine, self.tab)
-        words = texts.cannot_take(engine.settings.preset, missing).to(language) if missing else ""
-        load = texts.load_other(who_can(missing)).to(language) if missing else ""
-        may = bool(missing) and engine.settings.may_switch
-        return [gr.Markdown(words, visible=bool(missing)), gr.Button(load, visible=may)]
+    def connect(self) -> None:
+        model, switch = self.context.model, switch_handler(self.engine)
+
+        async def load(request: gr.Request):
+            missing = missing_modality(self.engine, self.tab)
+            async for facts in switch(request, preset_for(missing) if missing else "", "", ""):
+                yield gr.Accordion(open=True), facts
+
+        loaded = self.load.click(load, None, [model.section, model.facts], **PRIVATE)
+        model.refresh_on(loaded.then)
+
+    def model_values(self, language: str) -> list[gr.components.Component]:
+        missing = missing_modality(self.engine, self.tab)
+        if not missing:
+            return [gr.Markdown("", visible=False), gr.Button("", visible=False)]
+        message = Text(f"unsupported.{missing}").to(language)
+        button = f"{Text('model.load_other').to(language)} {preset_for(missing)}"
+        return [
+            gr.Markdown(message, visible=True),
+            gr.Button(button, visible=self.engine.settings.may_switch),
+        ]
 
 
 def missing_modality(engine: Engine, tab: Tab) -> Modality | None:
-    """What of the tab's input the model cannot take; None if it can be served, or if that is not known yet."""
+    """The modality of the tab's input that the model does not support; None if there is none or it is unknown yet."""
     preset = engine.preset
-    # Whisper writes down what is said where the MLLM cannot hear.
+    # Whisper transcribes audio for an MLLM that cannot hear.
     needed = [modality for modality in tab.modalities if preset and modality != "audio"]
     return next((modality for modality in needed if modality not in preset.encoding.modalities), None)
 
 
-def who_can(modality: Modality) -> str:
-    """The preset that is offered for it: the first of the registry, which is the bundled one if that can."""
+def preset_for(modality: Modality) -> str:
+    """The first preset of the registry that supports a modality, which is the bundled one if it does."""
     return presets_that_take(modality)[0]
-
-
-def build_notice(engine: Engine, tab: Tab) -> Notice:
-    """At the top of a tab."""
-    missing = missing_modality(engine, tab)
-    words = gr.Markdown(texts.cannot_take(engine.settings.preset, missing) if missing else "", visible=bool(missing))
-    may = bool(missing) and engine.settings.may_switch
-    load = gr.Button(texts.load_other(who_can(missing)) if missing else "", visible=may, elem_id=f"load-{tab.name}")
-    return Notice(tab, words, load)
-
-
-def connect_notices(engine: Engine, notices: list[Notice], panel: Panel, refresh, outputs: list) -> None:
-    """refresh: as for the model panel, which shows what the loading is doing."""
-    hidden = {"api_visibility": "private", "show_progress": "hidden"}
-    for notice in notices:
-        switch = change_handler(engine)
-
-        async def load(request: gr.Request, tab=notice.tab, switch=switch):
-            missing = missing_modality(engine, tab)
-            async for facts in switch(request, who_can(missing) if missing else "", "", ""):
-                yield gr.Accordion(open=True), facts
-
-        loaded = notice.load.click(load, None, [panel.section, panel.facts], concurrency_limit=None, **hidden)
-        loaded.then(refresh, None, outputs, queue=False, **hidden)

@@ -1,195 +1,195 @@
-"""The model panel: what is loaded, and where that is allowed, another model in its place, or none."""
+"""The model panel: what is loaded and, if the owner allows it, loading another model or none."""
 
 import asyncio
 import html
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from x2i_app.errors import EngineError, InvalidRequestError, X2IError
 from x2i_app.presets import FLUX_MODELS
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import PROFILES
-from x2i_app.ui.handlers import as_gradio_error
-from x2i_app.ui.i18n import texts
-from x2i_app.ui.i18n.languages import language_of
-from x2i_app.ui.i18n.model_needs import needs as needs_words
-from x2i_app.ui.loras import Loras, build_loras
+from x2i_app.ui.context import IMMEDIATE, Panel
+from x2i_app.ui.i18n import DEFAULT, PageError, Text, language_of
+from x2i_app.ui.loras import LoraPanel
 from x2i_app.ui.tabs import unconverted
 
 _POLL_SECONDS = 0.2
 
 
-@dataclass
-class Panel:
-    """Its components; `choices` are those that follow the model, `loras` what each request asks for beside it."""
+class ModelPanel(Panel):
+    """Folded. choices: preset, FLUX model and memory profile; facts: what is loaded; loras: what each request adds."""
 
-    section: gr.Accordion
-    preset: gr.Dropdown
-    flux: gr.Dropdown
-    profile: gr.Dropdown
-    change: gr.Button
-    unload: gr.Button
-    facts: gr.HTML
-    loras: Loras
-
-    @property
-    def choices(self) -> list[gr.components.Component]:
-        """What the user chooses by."""
-        return [self.preset, self.flux, self.profile]
-
-
-def build_panel(engine: Engine) -> Panel:
-    """The panel, folded; without its controls where visitors may not change the model."""
-    may = engine.settings.may_switch
-    with gr.Accordion(texts.MODEL, open=False, elem_id="model") as section:
-        with gr.Row(visible=may):
-            preset = unconverted(
-                gr.Dropdown(engine.model.choices, label=texts.LABELS["preset"], elem_id="model-preset")
-            )
-            flux = unconverted(
-                gr.Dropdown(
+    def build(self) -> None:
+        settings = self.engine.settings
+        with gr.Accordion(Text("model"), open=False, elem_id="model") as self.section:
+            with gr.Row(visible=settings.may_switch):
+                preset = gr.Dropdown(self.engine.model.choices, label=Text("label.preset"), elem_id="model-preset")
+                flux = gr.Dropdown(
                     ["", *FLUX_MODELS],
-                    label=texts.LABELS["flux"],
-                    info=texts.FLUX_HINT,
-                    allow_custom_value=engine.settings.is_private,
+                    label=Text("label.flux"),
+                    info=Text("flux.hint"),
+                    allow_custom_value=settings.is_private,
                     elem_id="model-flux",
                 )
-            )
-            profile = unconverted(gr.Dropdown(list(PROFILES), label=texts.LABELS["profile"], elem_id="model-profile"))
-        with gr.Row(visible=may):
-            change = gr.Button(texts.CHANGE, variant="primary", size="md", elem_id="model-change")
-            unload = gr.Button(texts.UNLOAD, size="md", elem_id="model-unload")
-        facts = gr.HTML(label="model", elem_id="facts")  # told when it is opened
-        loras = build_loras(engine)
-    panel = Panel(section, preset, flux, profile, change, unload, facts, loras)
-    for component, value in zip(panel.choices, chosen(engine), strict=True):
-        component.value = value
-    return panel
+                profile = gr.Dropdown(list(PROFILES), label=Text("label.profile"), elem_id="model-profile")
+            with gr.Row(visible=settings.may_switch):
+                self.change = gr.Button(Text("model.change"), variant="primary", size="md", elem_id="model-change")
+                self.unload = gr.Button(Text("model.unload"), size="md", elem_id="model-unload")
+            self.facts = gr.HTML(label="model", elem_id="facts")  # filled when the section is opened
+            self.loras = LoraPanel(self.context)
+        self.choices = [unconverted(component) for component in (preset, flux, profile)]
+        for component, value in zip(self.choices, self._chosen(), strict=True):
+            component.value = value
+        self.model_outputs = [self.facts, *self.choices]
+        self._built_for = settings
+
+    def connect(self) -> None:
+        outputs = self._page_outputs()
+
+        def refresh_if_changed(request: gr.Request):
+            return [gr.skip()] * len(outputs) if self.engine.settings == self._built_for else self.refresh(request)
+
+        # The page was built for one model. Pages that are opened later show the model that is loaded then.
+        self.context.page.load(refresh_if_changed, None, outputs, **IMMEDIATE)
+        endpoint = {"api_visibility": "undocumented", "concurrency_limit": None, "show_progress": "hidden"}
+        changed = self.change.click(
+            switch_handler(self.engine), self.choices, self.facts, api_name="switch", **endpoint
+        )
+        unloaded = self.unload.click(unload_handler(self.engine), None, self.facts, api_name="unload", **endpoint)
+        self.refresh_on(changed.then)
+        self.refresh_on(unloaded.then)
+        gr.on(
+            [choice.input for choice in self.choices],
+            needs_handler(self.engine),
+            self.choices,
+            self.facts,
+            api_visibility="private",
+            concurrency_limit=1,
+            show_progress="hidden",
+        )
+
+        def show(request: gr.Request) -> str:
+            return show_facts(self.engine, language_of(request))
+
+        self.section.expand(show, None, self.facts, **IMMEDIATE)
+
+    def refresh_on(self, event: Callable) -> None:
+        """Show the loaded model everywhere on the page when `event` happens."""
+        event(self.refresh, None, self._page_outputs(), **IMMEDIATE)
+
+    def _page_outputs(self) -> list[gr.blocks.Block]:
+        return [output for panel in self.context.panels for output in panel.model_outputs]
+
+    def refresh(self, request: gr.Request) -> list[Any]:
+        """Values for the loaded model, of every panel."""
+        language = language_of(request)
+        return [value for panel in self.context.panels for value in panel.model_values(language)]
+
+    def model_values(self, language: str) -> list[str]:
+        return [show_facts(self.engine, language), *self._chosen()]
+
+    def _chosen(self) -> list[str]:
+        """Values of `choices`: preset, FLUX model ("" for the preset's own), profile."""
+        settings = self.engine.settings
+        return [settings.preset, settings.flux or "", settings.profile]
 
 
-def chosen(engine: Engine) -> list[str]:
-    """What the choices stand at: preset, FLUX ("" for the preset's own), profile."""
-    settings = engine.settings
-    return [settings.preset, settings.flux or "", settings.profile]
-
-
-def connect_panel(engine: Engine, panel: Panel, refresh, outputs: list[gr.components.Component]) -> None:
-    """refresh: what gives the rest of the page, `outputs`, its new values once the model has changed."""
-    hidden = {"api_visibility": "undocumented", "concurrency_limit": None, "show_progress": "hidden"}
-
-    def look(request: gr.Request) -> str:
-        return show_facts(engine, language_of(request))
-
-    changed = panel.change.click(change_handler(engine), panel.choices, panel.facts, api_name="switch", **hidden)
-    unloaded = panel.unload.click(unload_handler(engine), None, panel.facts, api_name="unload", **hidden)
-    for done in (changed, unloaded):
-        done.then(refresh, None, outputs, api_visibility="private", queue=False, show_progress="hidden")
-    gr.on(
-        [choice.input for choice in panel.choices],
-        needs_handler(engine),
-        panel.choices,
-        panel.facts,
-        api_visibility="private",
-        concurrency_limit=1,
-        show_progress="hidden",
-    )
-    panel.section.expand(look, None, panel.facts, api_visibility="private", queue=False, show_progress="hidden")
-
-
-def change_handler(engine: Engine):
-    """Change the model, and tell what is being done meanwhile."""
+def switch_handler(engine: Engine) -> Callable[..., AsyncIterator[str]]:
+    """Load another model, and show what is being done."""
 
     async def switch(request: gr.Request, preset: str, flux: str, profile: str) -> AsyncIterator[str]:
-        """Change the model: preset, FLUX model, memory profile; empty ones stay as they are."""
-        _check_allowed(engine)
-        try:
-            names = [name if isinstance(name, str) else "" for name in (preset, flux, profile)]
-            _check_named(engine, *names[:2])
-            done = engine.switch(engine.model.settings_for(*names))
-        except X2IError as error:
-            raise as_gradio_error(error) from error
-        async for words in _follow(engine, done, language_of(request)):
-            yield words
+        """Load another model: preset, FLUX model, memory profile. What is empty stays as it is."""
+        done = engine.switch(_settings_for(engine, preset, flux, profile))
+        async for facts in _follow(engine, done, language_of(request)):
+            yield facts
 
     return switch
 
 
-def unload_handler(engine: Engine):
-    """Let the model go."""
+def unload_handler(engine: Engine) -> Callable[..., AsyncIterator[str]]:
+    """Unload the model."""
 
     async def unload(request: gr.Request) -> AsyncIterator[str]:
-        """Let the model go and give its memory back; the next picture loads it again."""
+        """Unload the model and free its memory. The next job loads it again."""
         _check_allowed(engine)
-        async for words in _follow(engine, engine.unload(), language_of(request)):
-            yield words
+        async for facts in _follow(engine, engine.unload(), language_of(request)):
+            yield facts
 
     return unload
 
 
-def needs_handler(engine: Engine):
-    """Say what a model needs that is chosen and not loaded yet."""
+def needs_handler(engine: Engine) -> Callable[..., str]:
+    """Say what the chosen model would need before it is loaded."""
 
     def needs(request: gr.Request, preset: str, flux: str, profile: str) -> str:
-        _check_allowed(engine)
-        try:
-            names = [name if isinstance(name, str) else "" for name in (preset, flux, profile)]
-            _check_named(engine, *names[:2])
-            settings = engine.model.settings_for(*names)
-            plan = engine.model.plan(settings)
-        except X2IError as error:
-            raise as_gradio_error(error) from error
-        files = 2 * sum(part.parameters for part in plan.parts)  # bytes, of 16 bits each
-        words = needs_words(settings.preset, plan.profile, files, plan.needed, plan.where, language_of(request))
-        return f'<p role="status">{html.escape(words)}</p>{show_facts(engine, language_of(request))}'
+        settings = _settings_for(engine, preset, flux, profile)
+        plan = engine.model.plan(settings)
+        language = language_of(request)
+        text = Text(f"model.needs_{plan.where}").to(
+            language,
+            preset=settings.preset,
+            profile=plan.profile,
+            files=f"{2 * sum(part.parameters for part in plan.parts) / 1e9:.3g}",  # of 16 bits each
+            memory=f"{plan.needed / 2**30:.1f}",
+        )
+        return f'<p role="status">{html.escape(text)}</p>{show_facts(engine, language)}'
 
     return needs
 
 
+def _settings_for(engine: Engine, preset: Any, flux: Any, profile: Any):
+    """The settings with these choices. Raises X2IError if one is unknown or not allowed."""
+    _check_allowed(engine)
+    preset, flux, profile = (value if isinstance(value, str) else "" for value in (preset, flux, profile))
+    # Folders of this machine and ids of the hub are for its owner: strangers choose from the lists.
+    is_listed = preset in ("", *engine.model.choices) and flux in ("", *FLUX_MODELS, engine.settings.flux)
+    if not engine.settings.is_private and not is_listed:
+        raise PageError("error.listed_models_only")
+    return engine.model.settings_for(preset, flux, profile)
+
+
+def _check_allowed(engine: Engine) -> None:
+    if not engine.settings.may_switch:
+        raise PageError("error.no_switch")
+
+
 async def _follow(engine: Engine, done: "Future[None]", language: str) -> AsyncIterator[str]:
-    said = None
+    shown = None
     while not done.done():
         status = engine.status
-        doing = texts.LOADING if status.state == "loading" else texts.FINDING
-        words = f"{doing.to(language)}. {status.detail}"
-        if words != said:
-            said = words
-            yield f'<p role="status">{html.escape(words)}</p><progress></progress>'
+        phase = Text("model.loading" if status.state == "loading" else "model.finding")
+        text = f"{phase.to(language)}. {status.detail}"
+        if text != shown:
+            shown = text
+            yield f'<p role="status">{html.escape(text)}</p><progress></progress>'
         await asyncio.sleep(_POLL_SECONDS)
-    if error := done.exception():
-        yield show_facts(engine, language)
-        raise as_gradio_error(error if isinstance(error, X2IError) else EngineError(texts.FAILED.en))
     yield show_facts(engine, language)
+    done.result()  # raises what went wrong
 
 
-def show_facts(engine: Engine, language: str = "en") -> str:
-    """What is loaded, as HTML: its state, the FLUX model with its licence, and where each part was found."""
+def show_facts(engine: Engine, language: str = DEFAULT) -> str:
+    """What is loaded, as HTML: its state, the FLUX model with its license, and where each part was found."""
     status, flux = engine.status, engine.flux
     rows = {
-        texts.STATE.to(language): f"{texts.STATES[status.state].to(language)} {status.detail}".strip(),
-        "FLUX": texts.about_flux(flux, language),
-        texts.LABELS["profile"].to(language): engine.settings.profile,
+        Text("model.state").to(language): f"{Text(f'state.{status.state}').to(language)} {status.detail}".strip(),
+        "FLUX": Text("model.flux_guidance" if flux.guidance_embeds else "model.flux").to(
+            language,
+            name=flux.name,
+            steps=flux.num_inference_steps,
+            guidance=f"{flux.guidance_scale:g}",
+            license=flux.license,
+        ),
+        Text("label.profile").to(language): engine.settings.profile,
     } | _sources(engine)
     cells = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows.items())
     return f"<dl>{cells}</dl>"
 
 
 def _sources(engine: Engine) -> dict[str, str]:
-    """Where each part was found; strangers see of a path the last name alone."""
+    """Where each part was found. Strangers see only the last name of a path."""
     found = engine.model.sources
-    return found if engine.settings.is_private else {name: re.split(r"[/\\]", said)[-1] for name, said in found.items()}
-
-
-def _check_allowed(engine: Engine) -> None:
-    if not engine.settings.may_switch:
-        raise as_gradio_error(EngineError(texts.NO_SWITCH))
-
-
-def _check_named(engine: Engine, preset: str, flux: str) -> None:
-    """Folders of this machine, and names of the hub, are its owner's to give: strangers choose from the lists."""
-    known = (preset in ("", *engine.model.choices), flux in ("", *FLUX_MODELS, engine.settings.flux))
-    if not engine.settings.is_private and not all(known):
-        raise as_gradio_error(InvalidRequestError(texts.NO_NAMES))
+    return found if engine.settings.is_private else {name: re.split(r"[/\\]", path)[-1] for name, path in found.items()}

@@ -1,6 +1,7 @@
-"""Gradio's blocks as this app needs them: values are taken as they came, what goes wrong is told in a sentence."""
+"""Gradio's blocks as this app needs them: values arrive unconverted, and every error becomes one sentence."""
 
 import errno
+import html
 import logging
 from copy import copy
 from typing import Any
@@ -8,21 +9,18 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import BlocksConfig
 
-from x2i_app.errors import EngineError, InvalidRequestError, X2IError
+from x2i_app.errors import InvalidRequestError, X2IError
 from x2i_app.request import show_value
-from x2i_app.ui.i18n.languages import in_english
-from x2i_app.ui.progress import as_gradio_error
+from x2i_app.ui.i18n import DEFAULT, PageError, Text, in_english, language_of
 
 logger = logging.getLogger(__name__)
 
-_OWN = {"preprocess", "data_model"}  # how a value is taken and what form it has, set on components one by one
-_STRANGE = "A value came that this page does not send; reload the page, and try again."
-INTERNAL = "That did not work because of an internal error; the log says more."
-DISK_FULL = "The disk is full, and no file can be written; try again later, or tell whoever runs this app."
+TITLE = "X2I Studio"
+_OWN = {"preprocess", "data_model"}  # how a component takes a value; this app sets them on single components
 
 
 class Page(gr.Blocks):
-    """The whole page. Its description for programs has the English words of each label."""
+    """The whole page. Its description for programs has the English text of each label."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -37,56 +35,68 @@ class Page(gr.Blocks):
         return info
 
     async def preprocess_data(self, block_fn: Any, inputs: list, state: Any, explicit_call: bool = False) -> list:
-        """As Gradio's, with our own _OWN where a component has it. Raises gr.Error with one sentence."""
+        """As Gradio's, with our own _OWN where a component has it. Raises X2IError."""
         for block in block_fn.inputs:
-            # An update makes the session's component anew from its class, and what was set on ours alone is lost.
+            # After an update Gradio builds the session's component again from its class, without what we set on ours.
             if state is not None and not block.stateful and block._id in state:
                 for name in _OWN & vars(block).keys():
                     setattr(state[block._id], name, getattr(block, name))
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except X2IError:
+            raise
         except gr.Error as error:
-            raise as_gradio_error(InvalidRequestError(error.message)) from error
-        except Exception as error:  # Gradio's conversions raise anything for what they did not expect
-            logger.info("refused what came for %s: %s", block_fn.name, show_value(str(error)))
-            raise as_gradio_error(InvalidRequestError(_STRANGE)) from error
+            raise InvalidRequestError(error.message) from error
+        except Exception as error:  # Gradio's conversions raise anything for a value that they did not expect
+            logger.info("refused a value for %s: %s", block_fn.name, show_value(str(error)))
+            raise PageError("error.strange_value") from error
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
-        """As Gradio's, which would make anew, and describe, each component of which nothing is told but gr.skip()."""
-        # A list that is told to one component is its value, also a list of one.
+        """As Gradio's, which would build and describe again each component whose value is only gr.skip()."""
+        # With one output, a list is its value, also a list of one.
         many = isinstance(predictions, list | tuple) and 1 < len(block_fn.outputs) == len(predictions)
         if not many or block_fn.batch:
             return await super().postprocess_data(block_fn, predictions, state)
-        told = [gr.skip()] * len(predictions)
-        news = [i for i, block in enumerate(block_fn.outputs) if block.stateful or not _is_skip(predictions[i])]
-        if news:
+        results = [gr.skip()] * len(predictions)
+        changed = [i for i, block in enumerate(block_fn.outputs) if block.stateful or not _is_skip(predictions[i])]
+        if changed:
             part = copy(block_fn)
-            part.outputs = [block_fn.outputs[i] for i in news]
-            values = [predictions[i] for i in news]
-            values = await super().postprocess_data(part, values if len(news) > 1 else values[0], state)
-            for i, value in zip(news, values, strict=True):
-                told[i] = value
-        return told
+            part.outputs = [block_fn.outputs[i] for i in changed]
+            values = [predictions[i] for i in changed]
+            values = await super().postprocess_data(part, values if len(changed) > 1 else values[0], state)
+            for i, value in zip(changed, values, strict=True):
+                results[i] = value
+        return results
 
-    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As Gradio's. Raises gr.Error with one sentence, whatever happens; what should not happen goes to the log."""
+    async def process_api(self, *args: Any, request: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """As Gradio's. Every error becomes a gr.Error with one sentence; an unexpected one is logged too."""
+        language = language_of(request) if isinstance(request, gr.Request) else DEFAULT
         try:
-            return await super().process_api(*args, **kwargs)
+            return await super().process_api(*args, request=request, **kwargs)
         except gr.Error:
             raise
         except X2IError as error:
-            raise as_gradio_error(error) from error
+            raise as_gradio_error(error, language) from error
         except Exception as error:
             cause = error.__cause__ or error
-            is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-            logger.error("An event of the page failed: %s", cause, exc_info=None if is_full else error)
-            raise as_gradio_error(EngineError(DISK_FULL if is_full else INTERNAL)) from error
+            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                logger.error("The disk is full: %s", cause)
+                raise as_gradio_error(PageError("error.disk_full"), language) from error
+            logger.error("An event of the page failed: %s", cause, exc_info=error)
+            raise as_gradio_error(PageError("error.internal"), language) from error
+
+
+def as_gradio_error(error: X2IError, language: str = DEFAULT) -> gr.Error:
+    """The error as the page shows it."""
+    sentence = error.to(language) if isinstance(error, PageError) else str(error)
+    # Gradio renders the message as HTML, and file names and prompts may be in it.
+    return gr.Error(html.escape(sentence), duration=None, title=Text("failed").to(language), print_exception=False)
 
 
 class _Components(BlocksConfig):
-    """Gradio's list of components, which it describes anew for each session; here once, for sessions are many.
+    """Gradio's list of components, which it describes again for each session; here each is described only once.
 
-    That would take longer than all else that is done for a small request, and nothing is answered meanwhile.
+    Describing all of them takes longer than everything else in a small request, and blocks the event loop meanwhile.
     """
 
     def __init__(self, page: Page):
@@ -94,13 +104,13 @@ class _Components(BlocksConfig):
         self._descriptions: dict[int, dict[str, Any]] = {}
 
     def __copy__(self):
-        """The list of a session, in which it puts what it changes."""
+        """The list of a session, which holds the session's changes."""
         own = _Components(self.root_block)
         vars(own).update(vars(super().__copy__()), _descriptions=self._descriptions)
         return own
 
     def config_for_block(self, number: int, rendered_ids: list[int], block: Any, renderable: Any = None) -> dict:
-        """As Gradio's; the page itself may still be built, a session's components that are the page's stay."""
+        """As Gradio's. Only components that a session shares with the finished page are described once."""
         page = self.root_block
         if self is page.default_config or block is not page.blocks.get(number) or renderable:
             return super().config_for_block(number, rendered_ids, block, renderable)

@@ -1,8 +1,8 @@
-"""What is shown of a job while it goes on, and how long it goes on without anybody looking.
+"""What is shown of a job while it runs, and how long it runs while nobody watches.
 
-A job belongs to the engine, not to the page that asked for it. A page that is closed, reloaded or asleep finds its job
-again by its id, which only that browser keeps; if it does not come back within `Settings.linger` seconds, the job stops
-within one step. A program that hangs up has no way to come back, so its job stops at once.
+A job belongs to the engine and not to the page that started it. A page that is closed, reloaded or asleep finds its job
+again by the job's id, which only that browser has. If it does not come back within `Settings.linger` seconds, the job
+stops within one step. A program cannot come back, so its job stops when it disconnects.
 """
 
 import asyncio
@@ -20,200 +20,220 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from x2i_app.errors import EngineError, X2IError
+from x2i_app import notes
 from x2i_app.media import with_metadata
 from x2i_app.request import GenerationResult
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job, Phase, Progress
-from x2i_app.ui.history import Discreet
-from x2i_app.ui.i18n import texts
-from x2i_app.ui.i18n.languages import language_of
-from x2i_app.ui.i18n.notes import say_note
+from x2i_app.ui.history import MetadataOptOut
+from x2i_app.ui.i18n import DEFAULT, PageError, Text, language_of
 
-OUTPUTS = ("images", "progress", "answer", "report", "job", "preview")  # what is shown of a job, and in this order
+OUTPUTS = ("images", "progress", "answer", "report", "job", "preview")  # what is shown of a job, in this order
 _POLL_SECONDS = 0.05
-_NEWS_SECONDS = 1.0  # after which the time left is told again, without other news
+_REPEAT_SECONDS = 1.0  # without a change, the time left is sent again this often
 _JPEG_QUALITY = 80
-_SHORTEST = 2  # seconds left that are worth a word
+_MIN_SECONDS_LEFT = 2  # less is not shown
+_NOTES = {template: Text(f"note.{name.lower()}") for name, template in vars(notes).items() if name.isupper()}
 
 
-def shown(**values: Any) -> tuple:
+def outputs(**values: Any) -> tuple:
     """Values for some of OUTPUTS; the others stay as they are."""
     return tuple(values.get(name, gr.skip()) for name in OUTPUTS)
 
 
-class Audience:
-    """Who listens to which job. Used in the event loop alone."""
+class JobFollowers:
+    """Which job is followed by how many pages and programs. Not thread-safe: use it only in the event loop."""
 
-    def __init__(self, engine: Engine, discreet: Discreet):
+    def __init__(self, engine: Engine, opt_out: MetadataOptOut):
         self.engine = engine
-        self.discreet = discreet
-        self._listeners: Counter[str] = Counter()
+        self.opt_out = opt_out
+        self._followers: Counter[str] = Counter()
         self._left_at: dict[str, float] = {}
 
     @contextmanager
-    def listening(self, job: Job, patience: float) -> Iterator[None]:
-        """Somebody listens inside the block. When the last one has left, the job is stopped after `patience` seconds.
+    def following(self, job: Job, patience: float) -> Iterator[None]:
+        """Count as a follower inside the block. `patience` seconds after the last one has left, the job is stopped.
 
-        A job that is done does not mind.
+        A job that has ended is not affected.
         """
-        self._listeners[job.id] += 1
+        self._followers[job.id] += 1
         try:
             yield
         finally:
-            self._listeners[job.id] -= 1
+            self._followers[job.id] -= 1
             self._left_at[job.id] = time.monotonic()
             if patience:
-                # By its id: who only waits shall not keep the pictures of a job that the engine has let go.
+                # Pass the id: the timer must not keep the images of a job that the engine has forgotten.
                 asyncio.get_running_loop().call_later(patience, self._stop, job.id, patience)
             else:
                 self._stop(job.id, patience)
 
     def _stop(self, job_id: str, patience: float) -> None:
-        if self._listeners[job_id] or time.monotonic() - self._left_at.get(job_id, 0.0) < 0.99 * patience:
-            return  # somebody came back, or came back and left again, and has a patience of their own
-        del self._listeners[job_id]
+        if self._followers[job_id] or time.monotonic() - self._left_at.get(job_id, 0.0) < 0.99 * patience:
+            return  # a follower came back, or came back and left again, which started a timer of its own
+        del self._followers[job_id]
         self._left_at.pop(job_id, None)
         if job := self.engine.get(job_id):
             self.engine.cancel(job)
 
-    async def watch(self, job: Job, request: gr.Request) -> AsyncIterator[tuple]:
-        """What is shown, moment by moment, to whoever asked. Raises the job's error as the page shows it."""
+    async def follow(self, job: Job, request: gr.Request) -> AsyncIterator[tuple]:
+        """Yield OUTPUTS until the job has ended. Raises the job's error."""
         language, saved, preview = language_of(request), [], None
-        with self.listening(job, self._patience(request)):
-            async for progress in _follow(job):
-                news: dict[str, Any] = {"job": job.id}
+        with self.following(job, self._patience(request)):
+            async for progress in _changes(job):
+                changed: dict[str, Any] = {"job": job.id}
                 if job.partial and len(job.partial.images) > len(saved):
                     if progress.phase.is_final:
-                        yield shown(progress=self._progress(job, Progress(Phase.SAVING), language), job=job.id)
+                        yield outputs(progress=self._show(job, Progress(Phase.SAVING), language), job=job.id)
                     try:
-                        saved = news["images"] = await asyncio.to_thread(self._save, job, saved)
-                    except EngineError as error:
-                        failed = Progress(Phase.FAILED, detail=str(error))
-                        yield shown(progress=self._progress(job, failed, language), preview="", job=job.id)
-                        raise as_gradio_error(error) from error
+                        saved = changed["images"] = await asyncio.to_thread(self._save, job, saved)
+                    except PageError as error:
+                        failed = Progress(Phase.FAILED, detail=error.to(language))
+                        yield outputs(progress=self._show(job, failed, language), preview="", job=job.id)
+                        raise
                 if job.preview is not preview:
                     preview = job.preview
-                    # A finished picture is worth more than what the next one is going to be.
-                    news["preview"] = "" if saved else as_address(preview)
+                    # A finished image is not covered by the preview of the next one.
+                    changed["preview"] = "" if saved else as_data_url(preview)
                 if not progress.phase.is_final:
-                    yield shown(progress=self._progress(job, progress, language), **news)
-        news["preview"] = ""
+                    yield outputs(progress=self._show(job, progress, language), **changed)
+        changed["preview"] = ""
         if job.error:
-            yield shown(progress=self._progress(job, progress, language), **news)
+            yield outputs(progress=self._show(job, progress, language), **changed)
             if progress.phase is Phase.FAILED:
-                raise as_gradio_error(job.error)
+                raise job.error
             return
         result = job.result
-        # The last value is what a program is given: it has the pictures, also where they were told before.
-        news |= {"images": saved, "answer": answer_text(result, language), "report": result.report()}
-        yield shown(progress=show_result(result, language), **news)
+        # A program gets only the last values, so they contain the images again.
+        changed |= {"images": saved, "answer": answer_text(result, language), "report": result.report()}
+        yield outputs(progress=show_result(result, language), **changed)
 
     def _patience(self, request: gr.Request) -> float:
-        # A browser says with every POST from which page it comes; other programs have no page to come back to.
+        # A browser sends Origin with every POST; other programs have no page to come back to.
         return self.engine.settings.linger if request.headers.get("origin") else 0.0
 
     def _save(self, job: Job, saved: list[str]) -> list[str]:
-        """The files of the pictures that a job has made, of which the first `saved` are there.
+        """Write the files of the images that the job has made, of which the first ones are `saved`; returns all paths.
 
-        Raises EngineError where they cannot be written; the job keeps its pictures, and the page can ask again.
+        Raises PageError if they cannot be written. The job keeps its images, and the page can ask again.
         """
-        settings = self.discreet.settings(self.engine.settings, job.session)
-        new = with_metadata(job.partial, settings)[len(saved) :]
+        settings = self.opt_out.settings(self.engine.settings, job.session)
+        unsaved = with_metadata(job.partial, settings)[len(saved) :]
         try:
-            return saved + [save_pil_to_cache(image, get_upload_folder(), format="png") for image in new]
+            return saved + [save_pil_to_cache(image, get_upload_folder(), format="png") for image in unsaved]
         except OSError as error:
-            raise EngineError(
-                f"The picture is made but cannot be written ({error.strerror}); make room, then reload the page."
-            ) from error
+            raise PageError("error.not_saved", reason=error.strerror) from error
 
-    def _progress(self, job: Job, progress: Progress, language: str) -> str:
+    def _show(self, job: Job, progress: Progress, language: str) -> str:
         if job.is_cancelled and not progress.phase.is_final:
-            return f'<p role="status">{html.escape(texts.STOPPING.to(language))}</p><progress></progress>'
+            return f'<p role="status">{html.escape(Text("stopping").to(language))}</p><progress></progress>'
         return show_progress(progress, self.engine, language, self.engine.seconds_left(job))
 
 
-def finding_handler(audience: Audience) -> Callable[..., AsyncIterator[tuple]]:
-    """What a page does when it opens: it takes up the job whose id its browser kept, or shows its picture again."""
+def resume_handler(followers: JobFollowers) -> Callable[..., AsyncIterator[tuple]]:
+    """What a page does when it opens: follow the job whose id the browser has kept, or show its result again."""
 
-    async def find(request: gr.Request, kept: Any):
-        job = audience.engine.get(kept) if isinstance(kept, str) else None
+    async def resume(request: gr.Request, job_id: Any):
+        job = followers.engine.get(job_id) if isinstance(job_id, str) else None
         if not job or job.error:
-            yield shown()
+            yield outputs()
             return
-        async for moment in audience.watch(job, request):
-            yield moment
+        async for update in followers.follow(job, request):
+            yield update
 
-    return find
+    return resume
 
 
 def status_handler(engine: Engine) -> Callable[[str], dict[str, Any]]:
-    """The `status` endpoint: how the engine is, and a job where one is asked for, as JSON."""
+    """The `status` endpoint: the state of the engine and, with a job's id, of that job, as JSON."""
 
     def status(job=""):
-        """How the engine is; and how a job is, by its id."""
+        """The state of the model and, with a job's id, of that job."""
         now = engine.status
-        told = {"state": now.state, "detail": now.detail, "waiting": now.waiting, "preset": engine.settings.preset}
+        state = {"state": now.state, "detail": now.detail, "waiting": now.waiting, "preset": engine.settings.preset}
         if job:
             known = engine.get(job) if isinstance(job, str) else None
-            told["job"] = known and _describe(known, engine)
-        return told
+            state["job"] = known and _describe(known, engine)
+        return state
 
     return status
 
 
 def cancel_handler(engine: Engine) -> Callable[[str], str]:
-    """The `cancel` endpoint and the stop button: stop a job by its id, and say what became of it."""
+    """The `cancel` endpoint and the Stop button: stop a job by its id, and say what happens to it."""
 
     def cancel(request: gr.Request, job):
         """Stop a job by its id."""
+        language = language_of(request)
         known = engine.get(job) if isinstance(job, str) else None
         if not known:
-            return "There is no such job."
+            return Text("error.no_job").to(language)
         engine.cancel(known)
-        language = language_of(request)
-        return texts.say(known.progress, language) if known.progress.phase.is_final else texts.STOPPING.to(language)
+        is_final = known.progress.phase.is_final
+        return progress_text(known.progress, language) if is_final else Text("stopping").to(language)
 
     return cancel
 
 
-def show_progress(progress: Progress, engine: Engine, language: str = "en", seconds: float | None = None) -> str:
-    """A few words and a bar, as HTML made of our own words only. seconds: about how many are left, if that is known."""
+def progress_text(progress: Progress, language: str = DEFAULT) -> str:
+    """A job's progress in a few words."""
+    parts = [Text(f"phase.{progress.phase}").to(language)]
+    if progress.phase is Phase.QUEUED and progress.place > 1:
+        parts.append(Text("progress.ahead").to(language, count=progress.place - 1))
+    if progress.images > 1:
+        parts.append(Text("progress.image").to(language, image=progress.image, images=progress.images))
+    if progress.phase is Phase.DENOISING:
+        parts.append(Text("progress.step").to(language, step=progress.step, steps=progress.steps))
+    text = Text("comma").to(language).join(parts)
+    return f"{text}. {progress.detail}" if progress.phase is Phase.LOADING and progress.detail else text
+
+
+def time_left_text(seconds: float, language: str = DEFAULT) -> str:
+    """The time left, rounded: an estimate is not exact."""
+    if seconds < 100:
+        return Text("progress.seconds_left").to(language, seconds=round(seconds))
+    return Text("progress.minutes_left").to(language, minutes=round(seconds / 60))
+
+
+def show_progress(progress: Progress, engine: Engine, language: str = DEFAULT, seconds: float | None = None) -> str:
+    """A few words and a bar, as HTML. seconds: the estimated time left, if it is known."""
     if progress.phase is Phase.QUEUED and engine.status.state == "loading":
         progress = Progress(Phase.LOADING, detail=engine.status.detail)
-    words = html.escape(texts.say(progress, language))
+    text = html.escape(progress_text(progress, language))
     if progress.phase.is_final:
-        return f"<p>{words}</p>"
+        return f"<p>{text}</p>"
     total = progress.steps * max(1, progress.images)
     done = progress.steps * max(0, progress.image - 1) + progress.step
     bar = f'<progress value="{done}" max="{total}"></progress>' if total else "<progress></progress>"
-    left = texts.time_left(seconds, language) if seconds and seconds >= _SHORTEST else ""
-    return f'<p role="status">{words} <span>{html.escape(left)}</span></p>{bar}'
+    left = time_left_text(seconds, language) if seconds and seconds >= _MIN_SECONDS_LEFT else ""
+    return f'<p role="status">{text} <span>{html.escape(left)}</span></p>{bar}'
 
 
-def show_result(result: GenerationResult, language: str = "en") -> str:
-    """How long it took and which seeds make it again, as HTML."""
-    return f"<p>{html.escape(texts.done(sum(result.seconds.values()), result.seeds, language))}</p>"
+def show_result(result: GenerationResult, language: str = DEFAULT) -> str:
+    """How long it took and the seeds that were used, as HTML."""
+    text = Text("progress.done_all" if len(result.seeds) > 1 else "progress.done")
+    seeds = ", ".join(map(str, result.seeds))
+    return f"<p>{html.escape(text.to(language, seconds=f'{sum(result.seconds.values()):.1f}', seeds=seeds))}</p>"
 
 
-def answer_text(result: GenerationResult, language: str = "en") -> str:
-    """What the model answered, and what the user should know about their input."""
-    return "\n".join(filter(None, (*(say_note(note, language) for note in result.notes), result.answer)))
+def answer_text(result: GenerationResult, language: str = DEFAULT) -> str:
+    """The notes about the user's input, and the MLLM's answer."""
+    return "\n".join(filter(None, (*(note_text(note, language) for note in result.notes), result.answer)))
 
 
-def as_address(image: Image.Image | None) -> str:
-    """A picture as a data: address of a JPEG, which a page can show without asking for it; empty for None."""
+def note_text(note: str, language: str) -> str:
+    """A result's note in a language of the page; as it is if there is no translation."""
+    text = _NOTES.get(getattr(note, "template", ""))
+    return text.to(language, **note.values) if text else note
+
+
+def as_data_url(image: Image.Image | None) -> str:
+    """An image as the data: URL of a JPEG; empty for None."""
     if image is None:
         return ""
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def as_gradio_error(error: X2IError) -> gr.Error:
-    """The error as the page shows it."""
-    # Gradio renders the message as HTML, and file names and prompts may be in it.
-    return gr.Error(html.escape(str(error)), duration=None, title=texts.FAILED.en, print_exception=False)
 
 
 def _describe(job: Job, engine: Engine) -> dict[str, Any]:
@@ -227,23 +247,23 @@ def _describe(job: Job, engine: Engine) -> dict[str, Any]:
         "images": progress.images,
         "place": progress.place,
         "seconds_left": None if seconds is None else round(seconds, 1),
-        "preview": as_address(job.preview),
+        "preview": as_data_url(job.preview),
     }
 
 
-async def _follow(job: Job) -> AsyncIterator[Progress]:
-    """Every new moment of a job, one when it is told to stop, and the last one again when there was none for a while.
+async def _changes(job: Job) -> AsyncIterator[Progress]:
+    """The job's progress at every change, once when it is asked to stop, and repeated after a while without a change.
 
-    Waiting for it takes no thread, so that any number of visitors can wait.
+    Waiting takes no thread, so that any number of users can wait.
     """
-    seen, stopping, told_at = None, False, 0.0
-    while seen is None or not seen.phase.is_final:
-        is_late = time.monotonic() - told_at > _NEWS_SECONDS
-        # Whenever one job is taken all others have another place: of that they hear together with the time left.
-        is_moved = seen is not None and job.progress.phase is seen.phase is Phase.QUEUED
-        is_news = job.progress is not seen and not is_moved
-        if is_news or job.is_cancelled is not stopping or is_late:
-            seen, stopping, told_at = job.progress, job.is_cancelled, time.monotonic()
-            yield seen
+    known, was_cancelled, sent_at = None, False, 0.0
+    while known is None or not known.phase.is_final:
+        is_due = time.monotonic() - sent_at > _REPEAT_SECONDS
+        # Whenever a job leaves the queue, all others get another place. They are told with the next repetition.
+        only_moved = known is not None and job.progress.phase is known.phase is Phase.QUEUED
+        is_changed = job.progress is not known and not only_moved
+        if is_changed or job.is_cancelled is not was_cancelled or is_due:
+            known, was_cancelled, sent_at = job.progress, job.is_cancelled, time.monotonic()
+            yield known
         else:
             await asyncio.sleep(_POLL_SECONDS)

@@ -1,146 +1,143 @@
-"""On from the picture that is shown: it is held against what it was made from, or a tab begins with it."""
+"""What can be done with the shown result: its seed, more like it, use it as input, compare it with its original."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 from PIL import ImageOps
 
-from x2i_app.errors import X2IError
 from x2i_app.media import load_image
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
-from x2i_app.ui.browser import SHOW_TABS
-from x2i_app.ui.conversation import image_at
-from x2i_app.ui.handlers import as_gradio_error
-from x2i_app.ui.history import Kept
-from x2i_app.ui.i18n import texts
-from x2i_app.ui.tabs import Tab
+from x2i_app.ui.browser import CLICK_GENERATE, SCROLL_TO_TABS
+from x2i_app.ui.context import BROWSER_ONLY, PRIVATE, STATE_SECONDS, Panel
+from x2i_app.ui.history import HistoryItem
+from x2i_app.ui.i18n import PageError, Text
+from x2i_app.ui.result_panel import selected_path
+from x2i_app.ui.tab_panel import TabPanel
 
-_QUIET: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
-_SESSION_SECONDS = 86_400
-
-
-@dataclass
-class Onward:
-    """uses: for each tab's name, the button that gives it the picture. place: which of the pictures is looked at."""
-
-    uses: dict[str, gr.Button]
-    place: gr.State
-    fold: gr.Accordion
-    is_open: gr.State
-    slider: gr.ImageSlider
+_MORE = 4
+_USED_BY = ("image_text", "image", "fusion")  # tabs that can take a result as input
 
 
-def build_onward() -> Onward:
-    """The buttons and the fold under the picture, always there, so that nothing moves when one arrives."""
-    with gr.Row(elem_id="onward"):
-        uses = {
-            name: gr.Button(words, size="sm", min_width=96, elem_id=f"use-{name}") for name, words in texts.USE.items()
-        }
-    with gr.Accordion(texts.BEFORE_AFTER, open=False, elem_id="before-after") as fold:
-        gr.Markdown(texts.BEFORE_AFTER_HINT)
-        slider = gr.ImageSlider(
-            label=texts.BEFORE_AFTER,
-            show_label=False,
-            type="filepath",
-            format="png",
-            interactive=False,
-            buttons=[],
-            height=322,  # of the pictures and a border
-            max_height=320,
-        )
-    place, is_open = (gr.State(value, time_to_live=_SESSION_SECONDS) for value in (0, False))
-    return Onward(uses, place, fold, is_open, slider)
+class ResultActions(Panel):
+    """The buttons under the result. They are always there, so that nothing moves when a result arrives.
 
-
-def connect_onward(
-    engine: Engine,
-    onward: Onward,
-    result: Any,
-    kept: gr.State,
-    tabs: gr.Tabs,
-    drawn: Sequence[tuple],
-    looks: Sequence[Callable],
-) -> None:
-    """Let pictures go on.
-
-    result: the right side of the page; kept: this visit's pictures; drawn: each tab with its button and inputs; looks:
-        for each tab, what makes it look again at what it was given after an event.
+    selected: index of the shown image among the job's images.
     """
-    shown = [result.images, result.job, kept]
 
-    async def compare(is_open: bool, place: int, images: list | None, job: str, kept: list[Kept]):
-        if not is_open:
-            return gr.skip()  # nothing is read or sent for who does not look
-        request, after = _request_of(engine, job, kept), image_at(images, place)
-        before = first_image(request) if request else None
-        if before is None or after is None:
-            return None
-        try:
-            return await asyncio.to_thread(_pair, before, after)
-        except X2IError as error:
-            raise as_gradio_error(error) from error
+    def build(self) -> None:
+        with gr.Row(elem_id="seed-actions"):
+            self.keep_seed = gr.Button(Text("seed.keep"), size="sm", min_width=96, elem_id="keep-seed")
+            self.new_seed = gr.Button(Text("seed.new"), size="sm", min_width=96, elem_id="new-seed")
+            self.more = gr.Button(Text("more"), size="sm", min_width=96, elem_id="more")
+        with gr.Row(elem_id="use-as-input"):
+            self.uses = {
+                name: gr.Button(Text(f"use.{name}"), size="sm", min_width=96, elem_id=f"use-{name}")
+                for name in _USED_BY
+            }
+        with gr.Accordion(Text("original"), open=False, elem_id="compare-original") as self.section:
+            gr.Markdown(Text("original.hint"))
+            self.slider = gr.ImageSlider(
+                label=Text("original"),
+                show_label=False,
+                type="filepath",
+                format="png",
+                interactive=False,
+                buttons=[],
+                height=322,  # of the images and a border
+                max_height=320,
+            )
+        self.selected, self.is_open = (gr.State(value, time_to_live=STATE_SECONDS) for value in (0, False))
 
-    state = [onward.is_open, onward.place, *shown]
-    for event, is_open in ((onward.fold.expand, True), (onward.fold.collapse, False)):
-        event(lambda is_open=is_open: is_open, None, onward.is_open, **_QUIET).success(
-            compare, state, onward.slider, **_QUIET
+    def connect(self) -> None:
+        self._connect_seed()
+        self._connect_compare()
+        for panel in self.context.tabs:
+            if panel.tab.name in self.uses:
+                self._connect_use(self.uses[panel.tab.name], panel)
+
+    def _connect_seed(self) -> None:
+        seed, history = self.context.settings.components["seed"], self.context.history
+        keep = "report => report?.seeds ? report.seeds[0] : null"
+        self.keep_seed.click(None, self.context.result.report, seed, js=keep, **BROWSER_ONLY)
+        self.new_seed.click(None, None, seed, js="() => null", **BROWSER_ONLY)
+
+        def generate_more(items: list[HistoryItem], selected: list[int]):
+            request = history.selected_item(items, selected).request
+            return self.context.restore.values(replace(request, seed=None, num_images_per_prompt=_MORE))
+
+        # The same input with new seeds: the engine remembers the encoding, so the MLLM does not run again.
+        self.more.click(
+            generate_more, [history.items, history.selected], self.context.restore.outputs, **PRIVATE
+        ).success(None, None, None, js=CLICK_GENERATE, **BROWSER_ONLY)
+
+    def _connect_compare(self) -> None:
+        result, history = self.context.result, self.context.history
+
+        async def compare(is_open: bool, index: int, images: list | None, job: str, items: list[HistoryItem]):
+            if not is_open:
+                return gr.skip()  # reads and sends nothing while the section is closed
+            request, path = _request_of(self.engine, job, items), selected_path(images, index)
+            original = original_image(request) if request else None
+            if original is None or path is None:
+                return None
+            return await asyncio.to_thread(_pair, original, path)
+
+        given = [self.is_open, self.selected, result.images, result.job, history.items]
+        for event, is_open in ((self.section.expand, True), (self.section.collapse, False)):
+            event(lambda is_open=is_open: is_open, None, self.is_open, **PRIVATE).success(
+                compare, given, self.slider, **PRIVATE
+            )
+
+        def select_result(event: gr.SelectData):
+            return event.index if type(event.index) is int else 0
+
+        result.images.select(select_result, None, self.selected, **PRIVATE).success(
+            compare, given, self.slider, **PRIVATE
         )
+        # A new result, or an image of the history that is shown again.
+        result.report.change(lambda: 0, None, self.selected, **PRIVATE).success(compare, given, self.slider, **PRIVATE)
 
-    def select(event: gr.SelectData):
-        return event.index if type(event.index) is int else 0
+    def _connect_use(self, button: gr.Button, panel: TabPanel) -> None:
+        target = panel.inputs[0]
 
-    result.images.select(select, None, onward.place, **_QUIET).success(compare, state, onward.slider, **_QUIET)
-    # New pictures, or one of this visit that is looked at again.
-    result.report.change(lambda: 0, None, onward.place, **_QUIET).success(compare, state, onward.slider, **_QUIET)
+        def use(index: int, images: list | None, given: Any):
+            path = selected_path(images, index)
+            if path is None:
+                raise PageError("error.no_result")
+            return gr.Tabs(selected=panel.tab.name), with_image(panel.tab.parameters[0], given, path)
 
-    for (tab, _, inputs), look_after in zip(drawn, looks, strict=True):
-        if tab.name in onward.uses:
-            look_after(_connect_use(onward, onward.uses[tab.name], tab, inputs, result, tabs))
-
-
-def _connect_use(onward: Onward, button: gr.Button, tab: Tab, inputs: list, result: Any, tabs: gr.Tabs) -> Any:
-    target = inputs[0]
-
-    def use(place: int, images: list | None, given: Any):
-        image = image_at(images, place)
-        if image is None:
-            raise gr.Error(texts.NOTHING_YET, duration=10, title=texts.FAILED.en, print_exception=False)
-        return gr.Tabs(selected=tab.name), with_image(tab.parameters[0], given, image)
-
-    used = button.click(use, [onward.place, result.images, target], [tabs, target], **_QUIET)
-    used.success(None, None, None, js=SHOW_TABS, api_visibility="private")
-    return used
+        given = [self.selected, self.context.result.images, target]
+        used = button.click(use, given, [self.context.tab_group, target], **PRIVATE)
+        used.success(None, None, None, js=SCROLL_TO_TABS, **BROWSER_ONLY)
+        panel.preview.refresh_on(used.success)
 
 
-def with_image(parameter: str, given: Any, image: str) -> Any:
-    """The value of a tab's input once it has this picture: in the place of another, or beside those `given`."""
+def with_image(parameter: str, given: Any, path: str) -> Any:
+    """The value of a tab's input with this image added to what is `given`, or in its place."""
     if parameter == "images":
-        return [*(given or []), (image, None)]
+        return [*(given or []), (path, None)]
     if parameter == "message":
         message = given or {}
-        return {"text": message.get("text") or "", "files": [*(message.get("files") or []), image]}
-    return image
+        return {"text": message.get("text") or "", "files": [*(message.get("files") or []), path]}
+    return path
 
 
-def first_image(request: GenerationRequest) -> Any:
-    """What a picture is held against: what was kept to or painted on, or the first that was shown; None without one."""
+def original_image(request: GenerationRequest) -> Any:
+    """The image that a result is compared with: the source, or else the first input image; None without one."""
     if request.source is not None:
         return request.source
     return next((image for turn in (request, *reversed(request.history)) for image in turn.images), None)
 
 
-def _pair(before: Any, after: str) -> tuple[Any, str]:
-    """Both as large, so that they lie on each other; read by `media`, as no browser shows a TIFF or heeds its size."""
-    image = load_image(after)
-    return ImageOps.contain(load_image(before), image.size), after
+def _pair(original: Any, path: str) -> tuple[Any, str]:
+    """Both at the same size. `media` reads the original, since browsers show no TIFF and ignore EXIF sizes."""
+    return ImageOps.contain(load_image(original), load_image(path).size), path
 
 
-def _request_of(engine: Engine, job: str, kept: list[Kept]) -> GenerationRequest | None:
-    known = engine.get(job) if isinstance(job, str) else None
-    if known:
-        return known.request
-    return next((image.request for image in kept if image.job == job), None)
+def _request_of(engine: Engine, job_id: str, items: Sequence[HistoryItem]) -> GenerationRequest | None:
+    job = engine.get(job_id) if isinstance(job_id, str) else None
+    return job.request if job else next((item.request for item in items if item.job == job_id), None)

@@ -15,16 +15,20 @@ from x2i_app.ui.http.access import Hosts
 from x2i_app.ui.http.admission import Admission
 from x2i_app.ui.http.limits import HTTP_LIMITS, HttpLimits
 from x2i_app.ui.http.middleware import RequestGuard
-from x2i_app.ui.i18n import texts
-from x2i_app.ui.i18n.gradio_strings import GRADIO_WORDS
-from x2i_app.ui.i18n.languages import translations
+from x2i_app.ui.i18n import translations
 from x2i_app.ui.layout import build_page
-from x2i_app.ui.mask_editor import PAINTER_CSS
+from x2i_app.ui.mask_editor import MASK_EDITOR_CSS
+from x2i_app.ui.page import TITLE
 from x2i_app.ui.theme import CSS, Theme
 from x2i_app.ui.zero_gpu import ZeroGpuEngine, is_zero_gpu
 
 _SESSIONS = 400  # whose state Gradio keeps, about 0.25 MB each
 _OTHER_EVENTS = 64  # beside the jobs that wait: the running job, requests that are being refused, other buttons
+_NO_SHARE_LINK = (
+    "x2i: there is no share link: Gradio's tunnel could not be downloaded or reached, or this is a Space, which is "
+    "public already. The page runs on this machine only; to show it to others, set --host, or put a web server in "
+    "front of it and set --root-path."
+)
 
 
 def serve(settings: Settings, engine: Engine | None = None) -> None:
@@ -42,8 +46,8 @@ def serve(settings: Settings, engine: Engine | None = None) -> None:
     page = build_page(engine)
     url, share_url = launch(page, engine)
     if settings.share and not share_url:
-        print(texts.NO_SHARE_LINK, file=sys.stderr, flush=True)
-    print(f"{texts.TITLE}: {share_url or url}", flush=True)
+        print(_NO_SHARE_LINK, file=sys.stderr, flush=True)
+    print(f"{TITLE}: {share_url or url}", flush=True)
     engine.start()
     try:
         page.block_thread()
@@ -74,9 +78,9 @@ def launch(page: gr.Blocks, engine: Engine, limits: HttpLimits = HTTP_LIMITS) ->
             share=settings.share,
             auth=tuple(settings.login.split(":", 1)) if settings.login else None,
             theme=Theme(),
-            css=CSS + PAINTER_CSS,
+            css=CSS + MASK_EDITOR_CSS,
             js=ON_LOAD,
-            i18n=translations(GRADIO_WORDS),
+            i18n=translations(),
             footer_links=["api"],
             prevent_thread_lock=True,
             quiet=True,

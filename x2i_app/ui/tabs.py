@@ -8,26 +8,26 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
-from x2i_app.errors import InvalidRequestError
 from x2i_app.media import is_animation, sniff
 from x2i_app.request import LIMITS
 from x2i_app.settings import ASSETS
 from x2i_app.specs import Modality
-from x2i_app.ui.conversation import read_thread
-from x2i_app.ui.i18n.texts import CONTROL_HINT, LABELS
-from x2i_app.ui.image_gallery import build_images
-from x2i_app.ui.mask_editor import PAINTING, SEND_MASK, build_painter, painting_fields
+from x2i_app.ui.i18n import PageError, Text
+from x2i_app.ui.image_gallery import build_image_gallery
+from x2i_app.ui.mask_editor import INPAINT, SEND_MASK, build_mask_editor, inpaint_fields
+from x2i_app.ui.turns import read_json
 
 EXAMPLES = ASSETS / "examples"
+_FILES = ("images", "videos", "audios")
 
 
 @dataclass(frozen=True)
 class Tab:
-    """name: also its HTTP endpoint. modalities: what a model must take to serve it. parameters: names of its inputs.
+    """name: also its HTTP endpoint. modalities: what a model must support to serve it. parameters: of the endpoint.
 
     build: makes the components, in the order of `parameters`. fill: their values -> fields of a GenerationRequest.
     examples: rows of such values, for all or the first of the components.
-    prepare: JavaScript, a function of the values that are about to be sent, which gives those to send.
+    prepare: JavaScript, a function that takes the values before they are sent and returns what is sent.
     """
 
     name: str
@@ -39,32 +39,49 @@ class Tab:
     prepare: str = "values => values"
 
 
-def _image_file(label: str, **options: Any) -> gr.Image:
-    """An image input that hands over the uploaded file as it is.
+def check_input(tab: Tab, fields: dict[str, Any]) -> None:
+    """Raise PageError, which says what to add, if a tab's fields contain no input at all."""
+    prompt = fields.get("prompt", "")
+    has_prompt = not isinstance(prompt, str) or bool(prompt.strip())  # the request refuses what is no text
+    if not has_prompt and not any(fields.get(name) for name in (*_FILES, "source_image", "mask")):
+        raise PageError(f"empty.{tab.name}")
 
-    Gradio's own look at it would use every decoder that Pillow has, before `media` could see it.
+
+def unconverted(component: gr.components.Component) -> gr.components.Component:
+    """The same component, which hands over values as they came.
+
+    Gradio converts numbers to text and truth values to numbers, so that the request could not refuse them.
     """
-    image = gr.Image(label=label, type="filepath", format="png", height=280, **options)
+    component.preprocess = lambda value: value
+    return component
+
+
+def _image_file(name: str, **options: Any) -> gr.Image:
+    """An image input that hands over the uploaded file itself.
+
+    Gradio would first decode it with every decoder that Pillow has, before `media` checks it.
+    """
+    image = gr.Image(label=Text(f"label.{name}"), type="filepath", format="png", height=280, **options)
     image.preprocess = _uploaded_path
     return image
 
 
 def _uploaded_path(payload: ImageData | None) -> str | None:
     if payload and not payload.path:
-        raise gr.Error("The picture came as a link; upload the file itself.", print_exception=False)
+        raise PageError("error.image_link")
     return payload and payload.path
 
 
-def unconverted(component: gr.components.Component) -> gr.components.Component:
-    """The same component, handing over what came as it came.
-
-    Gradio's own conversions make text of numbers and numbers of truth, before the request's validator could refuse.
-    """
-    component.preprocess = lambda value: value
-    return component
+def _textbox(name: str, rows: int) -> gr.Textbox:
+    label = Text(f"label.{name}")
+    return unconverted(gr.Textbox(label=label, lines=rows, max_lines=8, max_length=LIMITS.prompt_bytes))
 
 
-def _read(name: str) -> Any:
+def _text(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _read_examples(name: str) -> Any:
     return json.loads((EXAMPLES / name).read_text(encoding="utf-8"))
 
 
@@ -72,88 +89,71 @@ def _example(name: str) -> str:
     return str(EXAMPLES / name)
 
 
-def _examples(kind: str) -> list[str]:
+def _example_files(kind: str) -> list[str]:
     return [str(path) for path in sorted((EXAMPLES / kind).iterdir())]
-
-
-def _words(label: str, lines: int = 2) -> gr.Textbox:
-    return unconverted(gr.Textbox(label=LABELS[label], lines=lines, max_lines=8, max_length=LIMITS.prompt_bytes))
-
-
-def _text(value: Any) -> Any:
-    return "" if value is None else value
 
 
 TEXT = Tab(
     name="text",
     modalities=("text",),
     parameters=("prompt",),
-    build=lambda: [_words("prompt", lines=3)],
+    build=lambda: [_textbox("prompt", rows=3)],
     fill=lambda prompt: {"prompt": _text(prompt)},
-    examples=lambda: [[example["text"]] for example in _read("prompts.json")],
+    examples=lambda: [[example["text"]] for example in _read_examples("prompts.json")],
 )
 
 IMAGE = Tab(
     name="image",
     modalities=("image",),
     parameters=("images",),
-    build=lambda: [build_images()],
+    build=lambda: [build_image_gallery()],
     fill=lambda images: {"images": [path for path, _caption in images or []]},
-    examples=lambda: [[[path]] for path in _examples("images")] + [[_examples("images")[:2]]],
+    examples=lambda: [[[path]] for path in _example_files("images")] + [[_example_files("images")[:2]]],
 )
 
 
-def _control() -> gr.Slider:
-    """How closely to keep to the picture; a model without LightControl does not show it."""
-    allowed = LIMITS.control_strength
-    return unconverted(
-        gr.Slider(
-            allowed.low,
-            allowed.high,
-            1,
-            step=0.1,
-            label=LABELS["control"],
-            info=CONTROL_HINT,
-            elem_id="control",
-            interactive=True,
-        )
-    )
-
-
 def _build_image_text() -> list[gr.components.Component]:
-    image, prompt, control = _image_file(LABELS["image"]), _words("instruction"), _control()
-    history = gr.JSON(label=LABELS["history"], elem_classes="unseen")
-    mask = _image_file(LABELS["mask"], elem_classes="unseen")
-    return [image, prompt, control, history, *map(_unless_file, build_painter(image, mask))]
-
-
-def _unless_file(component: gr.components.Component) -> gr.components.Component:
-    return component if isinstance(component, gr.Image) else unconverted(component)
+    image, prompt = _image_file("image"), _textbox("instruction", rows=2)
+    allowed = LIMITS.control_strength
+    control = gr.Slider(
+        allowed.low,
+        allowed.high,
+        1,
+        step=0.1,
+        label=Text("label.control"),
+        info=Text("control.hint"),
+        elem_id="control",
+        interactive=True,
+    )
+    history = gr.JSON(label=Text("label.history"), elem_classes="not-shown")
+    mask = _image_file("mask", elem_classes="not-shown")
+    mask, *numbers = build_mask_editor(image, mask)
+    return [image, prompt, unconverted(control), history, mask, *map(unconverted, numbers)]
 
 
 def _fill_image_text(
-    image: str | None, prompt: str | None, control: float | None, history: Any, *painting: Any
+    image: str | None, prompt: str | None, control: float | None, history: Any, *inpaint: Any
 ) -> dict[str, Any]:
-    """With a picture of its own a turn is about that; without one, about the last that was drawn."""
-    turns = read_thread(history)
+    """A turn with an image edits that image; a turn without one edits the last result."""
+    turns = read_json(history)
     if len(turns) > LIMITS.turns:
-        raise InvalidRequestError(f"The conversation has {len(turns)} turns and may have {LIMITS.turns}; begin anew.")
+        raise PageError("error.too_many_turns", turns=len(turns), most=LIMITS.turns)
     fields = {"images": [image] if image else [], "prompt": _text(prompt), "history": [turn for turn, _ in turns]}
-    fields |= painting_fields(*painting)
-    drawn = turns[-1][1] if turns and not image else None
-    if drawn:
-        fields["source_image"] = drawn
-    # Without a picture there is nothing to keep to, and the slider may stay where it is.
-    return fields | ({"control_strength": control} if (image or drawn) and control is not None else {})
+    fields |= inpaint_fields(*inpaint)
+    result = turns[-1][1] if turns and not image else None
+    if result:
+        fields["source_image"] = result
+    # Without an image there is nothing to be similar to, wherever the slider is.
+    return fields | ({"control_strength": control} if (image or result) and control is not None else {})
 
 
 IMAGE_TEXT = Tab(
     name="image_text",
     modalities=("image", "text"),
-    parameters=("image", "prompt", "control", "history", *PAINTING),
+    parameters=("image", "prompt", "control", "history", *INPAINT),
     build=_build_image_text,
     fill=_fill_image_text,
-    examples=lambda: [[_example(edit["image"]), edit["instruction"]] for edit in _read("edits.json")],
+    examples=lambda: [[_example(edit["image"]), edit["instruction"]] for edit in _read_examples("edits.json")],
     prepare=SEND_MASK,
 )
 
@@ -161,26 +161,26 @@ VIDEO = Tab(
     name="video",
     modalities=("video",),
     parameters=("video", "prompt"),
-    build=lambda: [gr.Video(label=LABELS["video"], sources=["upload"], height=300), _words("words", lines=1)],
+    build=lambda: [
+        gr.Video(label=Text("label.video"), sources=["upload"], height=300),
+        _textbox("optional_prompt", rows=1),
+    ],
     fill=lambda video, prompt: {"videos": [video] if video else [], "prompt": _text(prompt)},
-    examples=lambda: [[path] for path in _examples("videos")],
+    examples=lambda: [[path] for path in _example_files("videos")],
 )
 
 AUDIO = Tab(
     name="audio",
     modalities=("audio",),
     parameters=("audio", "prompt"),
-    build=lambda: [gr.Audio(label=LABELS["audio"], type="filepath"), _words("words", lines=1)],
+    build=lambda: [gr.Audio(label=Text("label.audio"), type="filepath"), _textbox("optional_prompt", rows=1)],
     fill=lambda audio, prompt: {"audios": [audio] if audio else [], "prompt": _text(prompt)},
-    examples=lambda: [[path] for path in _examples("audios")],
+    examples=lambda: [[path] for path in _example_files("audios")],
 )
 
 
-_FILES = ("images", "videos", "audios")
-
-
 def _fill_fusion(message: dict[str, Any] | None) -> dict[str, Any]:
-    """Files are told apart by what is in them, whatever they are called."""
+    """The content of a file, not its name, says what it is."""
     message = message or {}
     fields: dict[str, Any] = {"prompt": _text(message.get("text"))} | {kind: [] for kind in _FILES}
     for path in message.get("files") or []:
@@ -195,7 +195,7 @@ FUSION = Tab(
     parameters=("message",),
     build=lambda: [
         gr.MultimodalTextbox(
-            label=LABELS["message"],
+            label=Text("label.message"),
             file_count="multiple",
             file_types=["image", "video", "audio"],
             sources=["upload", "microphone"],
@@ -206,7 +206,7 @@ FUSION = Tab(
     fill=_fill_fusion,
     examples=lambda: [
         [{"text": mix["prompt"], "files": [_example(name) for kind in _FILES for name in mix[kind]]}]
-        for mix in _read("fusion.json")
+        for mix in _read_examples("fusion.json")
     ],
 )
 

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-# The one accent. Everything else is grey without a tint, so that pictures show their own colours.
+# The one accent. Everything else is grey without a tint, so that images show their own colours.
 LAGOON = gr.themes.Color(
     name="lagoon",
     c50="#eef8f8",
@@ -17,14 +17,14 @@ LAGOON = gr.themes.Color(
     c900="#1a3d42",
     c950="#0a262a",
 )
-# A scale of about 1.13, its middle a size that is read without effort.
+# A scale of about 1.13 around a comfortable reading size.
 SIZES = gr.themes.Size(name="x2i", xxs="11px", xs="12px", sm="13px", md="15px", lg="17px", xl="21px", xxl="28px")
 
 
 class Theme(gr.themes.Base):
-    """Flat surfaces, thin borders, one accent; fonts of the system, so that nothing is fetched from elsewhere.
+    """Flat surfaces, thin borders, one accent; system fonts, so that nothing is loaded from other hosts.
 
-    Every word has a contrast of at least 4.5 to 1 (WCAG 2 AA); tests/browser/test_looks.py runs axe-core.
+    All text has a contrast of at least 4.5 to 1 (WCAG 2 AA); tests/browser/test_looks.py runs axe-core.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Theme(gr.themes.Base):
         )
         self.name = "x2i"
         both = {
-            "block_label_background_fill": "*block_background_fill",  # labels lie on pictures
+            "block_label_background_fill": "*block_background_fill",  # labels lie on images
             "block_label_text_color": "*body_text_color",
             "block_title_text_color": "*body_text_color",
             "button_primary_background_fill": "*primary_600",
@@ -83,81 +83,83 @@ class Theme(gr.themes.Base):
         )
 
 
-NARROW = 780  # pixels; a page that is no wider has one column
+NARROW = 780  # pixels; up to this width the page has one column
 
 CSS = """
 .gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; }
 .gradio-container :focus-visible { outline: 2px solid var(--primary-500); outline-offset: 2px; }
-/* Boxes are for what is apart; fields stand on the page, with their names above them. */
+/* Fields stand on the page without boxes, with their labels above them. */
 .form { border: 0 !important; background: none !important; gap: 1rem !important; overflow: visible !important; }
 .form > .block { padding: 0; border: 0 !important; background: none; overflow: visible !important; }
 .multimodal-textbox { border: 0 !important; background: none; }
 .multimodal-textbox .full-container { padding: 0; }
 .multimodal-textbox .input-wrapper { border: 1px solid var(--input-border-color); border-radius: var(--input-radius); }
-.dark { color-scheme: dark; } /* what the browser draws itself, such as players */
-.dark input[type=range] { --neutral-200: var(--neutral-700); } /* the part of its track that is not filled */
+.dark { color-scheme: dark; } /* for what the browser draws, such as players */
+.dark input[type=range] { --neutral-200: var(--neutral-700); } /* the unfilled part of the track */
 .gr-accordion > .label-wrap { font-weight: 500; text-align: left; }
 .gr-accordion > .label-wrap .icon { font-size: .625rem; opacity: .6; }
 #top { align-items: start; }
-#light-or-dark { white-space: nowrap; }
-/* Tabs that may take two rows. */
+#theme { white-space: nowrap; }
+/* The tabs may take two rows. */
 #tabs .tab-container { gap: .25rem; height: auto; background: none; }
 #tabs [role=tab] { border-radius: var(--radius-md); padding: .375rem .75rem; height: auto; }
 #tabs .tab-container::after, #tabs .tab-container::before, #tabs [role=tab]::after { display: none; }
 #tabs [role=tab][aria-selected=true] { background: var(--primary-100); color: var(--primary-800); font-weight: 500; }
 .dark #tabs [role=tab][aria-selected=true] { background: var(--primary-900); color: var(--primary-100); }
 #tabs [role=tabpanel] { border: 0; padding: 0; }
-#heading { min-height: 3.3rem; } /* two lines, which come a moment after the page */
+#model-description { min-height: 3.3rem; } /* two lines */
 .gradio-container footer :is(.divider:last-child, img) { display: none; }
 #title h1 { margin-bottom: 0; }
-#title p, #heading p { margin: .25rem 0 0; }
+#title p, #model-description p { margin: .25rem 0 0; }
 #facts dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .75rem; font-size: .875rem; }
 #facts dt { opacity: .7; }
 #facts dd { margin: 0; overflow-wrap: anywhere; }
 #workbench { flex-wrap: nowrap; align-items: flex-start; gap: 1.25rem; }
 #result { position: sticky; top: .75rem; }
-#pictures { min-height: 28rem; }
-#pictures .empty > * { display: none; }
-#hint { position: absolute; inset: 0; z-index: 1; pointer-events: none; }
-#hint .md { display: grid; place-content: center; position: absolute; inset: 0; padding: 1rem; }
-#hint h2 { margin: 0 0 .5rem; font-size: var(--text-lg); }
-#hint ol { margin: 0; padding-left: 1.25rem; color: var(--body-text-color-subdued); }
-#easel:has(#pictures img, #preview img) #hint { display: none; }
-/* Every picture whole: one fills the place, two stand side by side, four fill it in two rows. */
-#pictures .grid-wrap { height: 100% !important; }
-#pictures .grid-container { height: 100%; grid-auto-rows: calc(50% - var(--spacing-lg) / 2); }
-#pictures .grid-container:not(:has(> :nth-child(3))) { grid-auto-rows: 100%; }
-#pictures .gallery-item, #pictures .thumbnail-item { height: 100%; min-height: 0; aspect-ratio: auto; }
-#pictures .thumbnail-item { border: 0; background: none; box-shadow: none; }
-#pictures .thumbnail-item img { object-fit: contain; }
-/* The prediction lies over the place of the picture, so that nothing moves. */
-.paginate { font-size: 0; } /* "Pages:", which is English everywhere */
+#result-images { min-height: 28rem; }
+#result-images .empty > * { display: none; }
+#empty-hint { position: absolute; inset: 0; z-index: 1; pointer-events: none; }
+#empty-hint .md { display: grid; place-content: center; position: absolute; inset: 0; padding: 1rem; }
+#empty-hint h2 { margin: 0 0 .5rem; font-size: var(--text-lg); }
+#empty-hint ol { margin: 0; padding-left: 1.25rem; color: var(--body-text-color-subdued); }
+#result-view:has(#result-images img, #preview img) #empty-hint { display: none; }
+/* Images are never cropped: one fills the area, two stand side by side, four fill it in two rows. */
+#result-images .grid-wrap { height: 100% !important; }
+#result-images .grid-container { height: 100%; grid-auto-rows: calc(50% - var(--spacing-lg) / 2); }
+#result-images .grid-container:not(:has(> :nth-child(3))) { grid-auto-rows: 100%; }
+#result-images .gallery-item, #result-images .thumbnail-item { height: 100%; min-height: 0; aspect-ratio: auto; }
+#result-images .thumbnail-item { border: 0; background: none; box-shadow: none; }
+#result-images .thumbnail-item img { object-fit: contain; }
+.paginate { font-size: 0; } /* hides "Pages:", which Gradio does not translate */
 .paginate button { font-size: var(--text-sm); }
-#easel { position: relative; }
+/* The preview covers the result, so that nothing moves. */
+#result-view { position: relative; }
 #preview { position: absolute; inset: 0; z-index: 2; pointer-events: none; background: var(--block-background-fill);
   border: 1px solid var(--block-border-color); border-radius: var(--block-radius); overflow: hidden; }
 #preview:not(:has(img)) { display: none; }
 #preview img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
-#news { align-items: center; min-height: 3.5rem; }
+#job { align-items: center; min-height: 3.5rem; }
 :is(#progress, #facts, #memory) .html-container { padding: 0; }
-/* A click on a player is a click on its example, as everywhere else on it. */
+/* A click on a player selects its example. */
 [id^="examples-"] :is(audio, video) { pointer-events: none; }
-/* The conversation: as high from the start as it gets, so that nothing moves when a turn is added. */
-#talk { align-items: center; gap: .5rem; }
-#talk > :first-child { flex: 1 1 13rem; }
-#go-on { padding: 0; border: 0; background: none; }
-[role=tabpanel]:not(:has(.turns)) .of-turns { display: none; }
-[role=tabpanel]:not(:has(.turns li)) .of-turns { visibility: hidden; }
-#thread:not(:has(.turns)) { display: none; }
-#thread .html-container { padding: 0; }
-#thread .turns { display: flex; flex-direction: column-reverse; height: 10rem; padding: .5rem .75rem; overflow-y: auto;
-  border: 1px solid var(--block-border-color); border-radius: var(--block-radius); /* reversed: begins at its end */
+/* The conversation has its full height from the start, so that nothing moves when a turn is added. */
+#conversation-actions { align-items: center; gap: .5rem; }
+#conversation-actions > :first-child { flex: 1 1 13rem; }
+#keep-editing { padding: 0; border: 0; background: none; }
+[role=tabpanel]:not(:has(.turns)) .turn-action { display: none; }
+[role=tabpanel]:not(:has(.turns li)) .turn-action { visibility: hidden; }
+#conversation:not(:has(.turns)) { display: none; }
+#conversation .html-container { padding: 0; }
+#conversation .turns { display: flex; flex-direction: column-reverse; height: 10rem;
+  padding: .5rem .75rem; overflow-y: auto;
+  border: 1px solid var(--block-border-color); border-radius: var(--block-radius); /* reversed: scrolled to its end */
   background: var(--block-background-fill); }
-#thread .turns > * { margin: 0 0 auto !important; padding: 0; list-style: none; }
-#thread li { display: flex; align-items: center; gap: .75rem; margin: .25rem 0; font-size: .875rem; }
-#thread li span { flex: 1; min-width: 0; overflow-wrap: anywhere; }
-#thread img { width: 2.75rem; height: 2.75rem; margin: 0; object-fit: cover; border-radius: var(--radius-sm); }
+#conversation .turns > * { margin: 0 0 auto !important; padding: 0; list-style: none; }
+#conversation li { display: flex; align-items: center; gap: .75rem; margin: .25rem 0; font-size: .875rem; }
+#conversation li span { flex: 1; min-width: 0; overflow-wrap: anywhere; }
+#conversation img { width: 2.75rem; height: 2.75rem; margin: 0; object-fit: cover; border-radius: var(--radius-sm); }
 #memory meter { width: 100%; }
+#memory table { display: table; width: 100%; }
 #memory table, #memory tr { border: 0 !important; }
 #memory td { border-width: 0 0 1px !important; border-color: var(--block-border-color) !important; }
 #memory td:nth-child(n+2) { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -167,63 +169,66 @@ CSS = """
 #progress progress, #progress progress::-webkit-progress-bar { background: var(--neutral-300); border-radius: .25rem; }
 #progress progress::-webkit-progress-value { background: var(--primary-500); border-radius: .25rem; }
 #progress progress::-moz-progress-bar { background: var(--primary-500); border-radius: .25rem; }
-/* There is something to stop only while a bar is shown; its place stays, so that nothing moves. */
+/* Stop is shown with the progress bar; its space is always there, so that nothing moves. */
 #stop { visibility: hidden; }
 #result:has(#progress progress) #stop { visibility: visible; }
-.unseen { display: none; }
-#after, #onward, #sizes { gap: .5rem; align-items: end; }
-#sizes button { height: 2.25rem; }
+.not-shown { display: none; }
+#seed-actions, #use-as-input { gap: .5rem; align-items: stretch; }
+#sizes { gap: .5rem; align-items: end; }
+#sizes button { min-height: 2.25rem; }
 #lora-add, .lora, #brush { align-items: center; }
-/* This visit's pictures: one row of thumbnails, however many. */
-#strip { height: 8.5rem !important; min-height: 0; }
-#strip .grid-wrap { height: 100% !important; max-height: none !important; overflow: hidden; }
-#strip .grid-container { display: flex; height: 100%; overflow-x: auto; gap: .5rem; padding: .25rem; }
-#strip .gallery-item { flex: 0 0 7.25rem; height: 7.25rem; aspect-ratio: 1; }
-#strip .caption-label { font-size: .6875rem; max-width: 100%; }
-#compare img, #before-after img { object-fit: contain !important; }
-/* Given pictures have an order, which numbers tell; the buttons wait for a chosen one in their places. */
-#images .grid-container { counter-reset: picture; }
-#images .gallery-item { counter-increment: picture; }
-#images .gallery-item::before { content: counter(picture); position: absolute; z-index: 1; bottom: .35rem; left: .35rem;
+/* This session's images: one row of thumbnails. */
+#history-images { height: 8.5rem !important; min-height: 0; }
+#history-images .grid-wrap { height: 100% !important; max-height: none !important; overflow: hidden; }
+#history-images .grid-container { display: flex; height: 100%; overflow-x: auto; gap: .5rem; padding: .25rem; }
+#history-images .gallery-item { flex: 0 0 7.25rem; height: 7.25rem; aspect-ratio: 1; }
+#history-images .caption-label { font-size: .6875rem; max-width: 100%; }
+#compare-history img, #compare-original img { object-fit: contain !important; }
+/* Input images are numbered; the buttons for the selected image keep their space while none is selected. */
+#input-images .grid-container { counter-reset: image; }
+#input-images .gallery-item { counter-increment: image; }
+#input-images .gallery-item::before { content: counter(image); position: absolute; z-index: 1;
+  bottom: .35rem; left: .35rem;
   min-width: 1.5rem; padding: 0 .35rem; border-radius: .75rem; background: var(--neutral-800); color: white;
   font-size: .8125rem; line-height: 1.5rem; text-align: center; pointer-events: none; }
-#images .selected { outline: 3px solid var(--primary-500); outline-offset: -1px; }
-#arrange { gap: .5rem; flex-wrap: nowrap; }
-#arrange button { flex: 1 1 auto; min-width: 0 !important; padding-inline: .25rem; white-space: nowrap; }
-[role=tabpanel]:not(:has(#images .selected)) .of-chosen { visibility: hidden; }
-/* What the model will see and hear of what was given. */
-.seen p { margin: 0 0 .35rem; }
-.seen li { margin: 0 !important; }
-.seen .strip { display: flex; gap: .5rem; overflow-x: auto; margin: 0 0 .35rem; padding: .25rem; list-style: none; }
-.seen .strip li { flex: 0 0 auto; text-align: center; font-size: .75rem; font-variant-numeric: tabular-nums; }
-.seen .strip img { display: block; height: 5rem; margin: 0 auto .15rem; border-radius: .35rem; }
-.seen .chips { display: flex; flex-wrap: wrap; gap: .5rem; margin: 0; padding: 0; list-style: none; }
-.seen .chips li { padding: .15rem .75rem; border-radius: 1rem; border: 1px solid var(--block-border-color);
+#input-images .selected { outline: 3px solid var(--primary-500); outline-offset: -1px; }
+#image-order { gap: .5rem; flex-wrap: nowrap; }
+#image-order button { flex: 1 1 auto; min-width: 0 !important; padding-inline: .25rem; white-space: nowrap; }
+[role=tabpanel]:not(:has(#input-images .selected)) .needs-selection { visibility: hidden; }
+/* What the model will see and hear of the input. */
+.input-preview p { margin: 0 0 .35rem; }
+.input-preview li { margin: 0 !important; }
+.input-preview .frames { display: flex; gap: .5rem; overflow-x: auto; margin: 0 0 .35rem; padding: .25rem;
+  list-style: none; }
+.input-preview .frames li { flex: 0 0 auto; text-align: center; font-size: .75rem; font-variant-numeric: tabular-nums; }
+.input-preview .frames img { display: block; height: 5rem; margin: 0 auto .15rem; border-radius: .35rem; }
+.input-preview .chips { display: flex; flex-wrap: wrap; gap: .5rem; margin: 0; padding: 0; list-style: none; }
+.input-preview .chips li { padding: .15rem .75rem; border-radius: 1rem; border: 1px solid var(--block-border-color);
   background: var(--block-background-fill); font-size: .8125rem; overflow-wrap: anywhere; }
-.seen .unused { border-color: var(--error-border-color) !important; color: var(--error-text-color); }
-#compare img { max-height: 24rem !important; }
+.input-preview .unused { border-color: var(--error-border-color) !important; color: var(--error-text-color); }
+#compare-history img { max-height: 24rem !important; }
 #restore button .wrap { flex-direction: row; gap: .75rem; padding-top: 1.5rem; font-size: var(--text-md); }
 #restored:not(:has(p)) { display: none; }
 #model .form { align-items: end; }
-/* On a phone: the picture, what is done with it, the input; then what was heard and how, and the folded rest. */
+/* On a phone: the result and its seed, the input, then the other result sections and the folded rest. */
 @media (max-width: NARROWpx) {
   .gradio-container > .main { padding: 1rem !important; }
   .gradio-container :is(input, textarea) { font-size: 16px; } /* below which a phone zooms in */
   #workbench { flex-direction: column; align-items: stretch; }
   #workbench > * { display: contents; }
   #workbench > * > * { width: 100%; }
-  #easel, #news { order: -4; }
-  #after { order: -3; }
+  #result-view, #job { order: -4; }
+  #seed-actions { order: -3; }
   #tabs { order: -2; }
-  #onward, #result > .form, #before-after, #used { order: -1; }
-  #news { min-height: 5rem; }
+  #use-as-input, #result > .form, #compare-original, #report-section { order: -1; }
+  #job { min-height: 5rem; }
   #progress p { display: block; font-size: var(--text-sm); }
-  #talk > :first-child { flex-basis: 100%; }
-  #thread .turns { height: 13rem; }
+  #conversation-actions > :first-child { flex-basis: 100%; }
+  #conversation .turns { height: 13rem; }
   #restore button .wrap { white-space: nowrap; font-size: var(--text-sm); }
-  #words textarea { height: 4.25rem !important; min-height: 0; }
-  #pictures { min-height: 0; height: 17rem !important; }
+  #answer textarea { height: 4.25rem !important; min-height: 0; }
+  #result-images { min-height: 0; height: 17rem !important; }
   #title p { display: none; }
-  #heading p { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
+  #model-description p { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 }
 """.replace("NARROW", str(NARROW))

@@ -11,7 +11,7 @@ from typing import Any
 from x2i_app.request import LIMITS, SETTINGS
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
-from x2i_app.ui.i18n import texts
+from x2i_app.ui.i18n import Text
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.tabs import TABS
 
@@ -40,7 +40,7 @@ _KINDS = {
     "Checkbox": "true or false",
     "Gallery": "list of files with captions",
     "Image": "file",
-    "Json": "list of turns: `prompt`, `images`, `answer`, and `picture`, the generated image",
+    "Json": "list of turns: `prompt`, `images`, `answer`, and `result`, the generated image",
     "Multimodaltextbox": "text and a list of files",
     "Number": "number",
     "Slider": "number",
@@ -129,7 +129,8 @@ def write_docs() -> str:
     endpoints = build_page(Engine(Settings())).get_api_info()["named_endpoints"]
     shared = {parameter["parameter_name"]: parameter for parameter in endpoints["/text"]["parameters"]}
     settings = _table(
-        (f"`{name}`", texts.LABELS[name].en, _allowed(name, shared[name]), _default(shared[name])) for name in _COMMON
+        (f"`{name}`", Text(f"label.{name}").en, _allowed(name, shared[name]), _default(shared[name]))
+        for name in _COMMON
     )
     sections = [_section(tab.name, endpoints[f"/{tab.name}"]["parameters"]) for tab in TABS]
     return "\n".join([_HEAD + settings + _RESULT, *sections, _HELPERS])
@@ -156,7 +157,7 @@ def _section(name: str, parameters: list[dict[str, Any]]) -> str:
     own = [parameter for parameter in parameters if parameter["parameter_name"] not in _COMMON]
     rows = ((f"`{p['parameter_name']}`", p["label"], _allowed("", p), _default(p)) for p in own)
     given = EXAMPLES[name] | _EXAMPLE_SETTINGS
-    return f"## {name}\n\n{texts.HINTS[name].en}\n\n{_table(rows)}\n{_python(name, given)}\n{_curl(name, given)}"
+    return f"## {name}\n\n{Text(f'hint.{name}').en}\n\n{_table(rows)}\n{_python(name, given)}\n{_curl(name, given)}"
 
 
 def _python(name: str, given: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ the image, has no login, and finishes the jobs of clients that have disconnected
 """
 
 import base64
-import html
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -29,13 +28,12 @@ from x2i_app.errors import EngineError, X2IError
 from x2i_app.request import show_value
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job
-from x2i_app.ui.handlers import drawing_handler
-from x2i_app.ui.history import Discreet
+from x2i_app.ui.handlers import generate_handler
+from x2i_app.ui.history import MetadataOptOut
 from x2i_app.ui.http.access import API, MCP
 from x2i_app.ui.http.mcp_tools import describe_tool, values_of_call
-from x2i_app.ui.i18n import texts
-from x2i_app.ui.page import INTERNAL
-from x2i_app.ui.progress import OUTPUTS, Audience, cancel_handler, status_handler
+from x2i_app.ui.i18n import PageError
+from x2i_app.ui.progress import OUTPUTS, JobFollowers, cancel_handler, progress_text, status_handler
 from x2i_app.ui.tabs import TABS, Tab
 
 logger = logging.getLogger(__name__)
@@ -55,7 +53,7 @@ class McpServer:
 
     def __init__(self, engine: Engine, root_path: str):
         self._engine, self._root_path = engine, root_path
-        self._audience = Audience(engine, Discreet())
+        self._followers = JobFollowers(engine, MetadataOptOut())
         self._server: Server = Server("x2i", __version__)
         self._server.list_tools()(self._list)
         # Our own error sentences are clearer than those of a JSON Schema validator, and say what is allowed.
@@ -86,13 +84,11 @@ class McpServer:
             if name in _TABS:
                 return await self._generate(_TABS[name], arguments)
             return self._call_helper(name, arguments.get("job", ""))
-        except gr.Error as error:
-            raise EngineError(html.unescape(error.message)) from error
         except X2IError:
             raise
         except Exception as error:
             logger.error("The tool %s failed", show_value(name), exc_info=error)
-            raise EngineError(INTERNAL) from error
+            raise PageError("error.internal") from error
 
     async def _generate(self, tab: Tab, arguments: dict[str, Any]) -> Content:
         request = self._server.request_context.request
@@ -101,7 +97,7 @@ class McpServer:
         values = values_of_call(tab, arguments, self._engine.settings, files.add)
         # All clients at one address share one session, so together they get one user's share of the queue.
         client = gr.Request(request, session_hash=f"mcp {request.client.host if request.client else ''}")
-        handler, results, sent = drawing_handler(self._engine, tab, self._audience), {}, []
+        handler, results, sent = generate_handler(self._followers, tab), {}, []
         async for update in handler(client, *values):
             results |= {name: value for name, value in zip(OUTPUTS, update, strict=True) if value != gr.skip()}
             job = self._engine.get(results["job"])
@@ -122,7 +118,7 @@ class McpServer:
         token = context.meta.progressToken if context.meta else None
         if token is None:
             return
-        message = f"{texts.say(job.progress)} (job {job.id})"
+        message = f"{progress_text(job.progress)} (job {job.id})"
         await context.session.send_progress_notification(
             token, number, message=message, related_request_id=str(context.request_id)
         )

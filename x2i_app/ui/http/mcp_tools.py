@@ -21,14 +21,14 @@ from x2i_app.media.guard import show_name
 from x2i_app.request import SETTINGS
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
-from x2i_app.ui.conversation import KINDS, as_file
 from x2i_app.ui.http.access import API, UPLOAD
 from x2i_app.ui.http.disk_space import check_disk_space
 from x2i_app.ui.http.payloads import is_inside
 from x2i_app.ui.http.uploads import clean_name
-from x2i_app.ui.i18n.texts import LABELS
+from x2i_app.ui.i18n import DEFAULT, TEXTS
 from x2i_app.ui.loras import LoraChoices, known_loras
 from x2i_app.ui.tabs import Tab
+from x2i_app.ui.turns import KINDS, as_file
 
 _PURPOSES = {
     "text": "Generate an image from a text in any language.",
@@ -76,13 +76,13 @@ def _schema(name: str, engine: Engine) -> dict[str, Any]:
         "history": {
             "type": "array",
             "maxItems": LIMITS.turns,
-            "description": "earlier turns of the conversation, oldest first; picture: the image that was generated",
+            "description": "earlier turns of the conversation, oldest first; result: the image that was generated",
             "items": {
                 "type": "object",
                 "properties": {
                     "prompt": {"type": "string"},
                     "answer": {"type": "string"},
-                    "picture": _FILE,
+                    "result": _FILE,
                     **dict.fromkeys(KINDS, _FILES),
                 },
             },
@@ -99,7 +99,8 @@ def _schema(name: str, engine: Engine) -> dict[str, Any]:
         },
     }
     said = own.get(name) or _number(name)
-    return {"description": LABELS[name].en} | said if name in LABELS else said
+    label = TEXTS[DEFAULT].get(f"label.{name}")
+    return {"description": label} | said if label else said
 
 
 def _number(name: str) -> dict[str, Any]:
@@ -180,8 +181,9 @@ def _turn(turn: Any, keep: Callable[[str], None]) -> Any:
     if not isinstance(turn, dict):
         return turn  # the endpoint's handler refuses it
     files = {k: [as_file(_file(k, file, keep)) for file in _list(k, turn[k])] for k in KINDS if turn.get(k)}
-    if turn.get("picture"):
-        files["picture"] = as_file(_file("picture", turn["picture"], keep))
+    for name in ("result", "picture"):  # the second is the name in earlier versions
+        if turn.get(name):
+            files[name] = as_file(_file(name, turn[name], keep))
     return turn | files
 
 

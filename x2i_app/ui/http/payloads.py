@@ -14,7 +14,7 @@ from x2i_app.media.guard import show_name
 from x2i_app.ui.http.access import UPLOAD
 from x2i_app.ui.http.limits import HTTP_LIMITS
 from x2i_app.ui.http.refusal import Refusal
-from x2i_app.ui.i18n.languages import in_english
+from x2i_app.ui.i18n import in_english
 
 
 def check_call(body: bytes, name: str, app: Any) -> tuple[Any, str | None]:

@@ -1,4 +1,4 @@
-"""Two replicas against one, for the README: .venv/bin/python -m tests.benchmarks.bench_scale
+"""Two replicas against one, for docs/EVALUATION.md: .venv/bin/python -m tests.benchmarks.bench_scale
 
 Two apps, each on a Ray of its own and with one thread a replica, draw the same pictures in turn. Where there are fewer
 free cores than replicas they share them, and only the CPU seconds of a picture mean something.

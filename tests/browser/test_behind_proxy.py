@@ -1,4 +1,4 @@
-"""The app under a path of a web server, with the nginx configuration of README, from a real browser."""
+"""The app under a path of a web server, with the nginx configuration of docs/SERVING.md, from a real browser."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ from x2i_app.settings import ASSETS
 
 ROOT = Path(__file__).resolve().parents[2]
 BOAT = ASSETS / "examples/images/boat-at-sunset.png"
-LOCATION = re.search(r"```nginx\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+LOCATION = re.search(r"```nginx\n(.+?)```", (ROOT / "docs/SERVING.md").read_text(encoding="utf-8"), re.DOTALL)[1]
 
 # nginx writes only into its folder.
 CONFIGURATION = """

@@ -296,9 +296,9 @@ def test_the_sizes_of_a_file_are_planned_as_a_folders(tmp_path):
     assert plan.parts[1:] == plan_memory("x2i-tiny", ["8gb"], flux=ASSETS / "x2i-tiny")[0].parts[1:]
 
 
-def test_the_readme_shows_what_its_command_prints(capsys):
-    readme = (ASSETS.parent / "README.md").read_text(encoding="utf-8")
+def test_the_docs_show_what_the_command_prints(capsys):
+    page = (ASSETS.parent / "docs/MODELS.md").read_text(encoding="utf-8")
     command = "plan --preset qwen2.5-vl-7b --all"
-    assert f"-m x2i_app {command}\n" in readme
+    assert f"-m x2i_app {command}\n" in page
     assert main(command.split()) == 0
-    assert capsys.readouterr().out in readme
+    assert capsys.readouterr().out in page

@@ -138,7 +138,12 @@ def _reading(sky, ground, kinds, colours, sizes):
     return Reading(SKIES[sky], GROUNDS[ground], things)
 
 
-if __name__ == "__main__":
-    from x2i_app.miniature.evaluation.judge_training import main  # that module imports the class above
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    from x2i_app.miniature.evaluation import judge_training  # it imports this module
 
+    judge_training.main(arguments)
+
+
+if __name__ == "__main__":
     main()

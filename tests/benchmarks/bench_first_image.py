@@ -1,4 +1,4 @@
-"""How soon x2i-tiny has drawn, against only importing its libraries: python -m tests.benchmarks.bench_first_picture
+"""How soon x2i-tiny has drawn, against only importing its libraries: python -m tests.benchmarks.bench_first_image
 
 The app is started and asked over HTTP until its first picture is there; the other is one process that imports gradio,
 torch, diffusers' pipeline and transformers' MLLM, and ends. Then two sizes of pictures, the fastest of five.

@@ -67,7 +67,7 @@ def folder(tmp_path):
         (["--prompt", "a house", "--image", "missing.png"], "no file called 'missing.png'"),
         (["--prompt", "a house", "--image", "words.png"], "'words.png' is a text file"),
         (["--from-picture", "words.png"], "'words.png' is a text file"),
-        (["--from-picture", "bare.png"], "'bare.png' carries no settings"),
+        (["--from-picture", "bare.png"], "'bare.png' contains no settings"),
         (["--prompt", "a house", "--colour\nx\x1b[31m"], "--colour"),
     ],
     ids=lambda value: ascii(" ".join(value))[:60] if isinstance(value, list) else "",

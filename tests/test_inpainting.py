@@ -42,7 +42,7 @@ def draw(engine, folder, **fields):
     return pixels(job.wait(300).images[0]), max(moments)
 
 
-def test_only_what_the_mask_shows_is_painted_and_the_rest_stays_to_the_pixel(engine, folder):
+def test_only_masked_pixels_change(engine, folder):
     old = pixels(Image.open(folder / "picture.png"))
     new, steps = draw(engine, folder, mask=folder / "mask.png")
     assert new.shape == old.shape  # its own size
@@ -51,7 +51,7 @@ def test_only_what_the_mask_shows_is_painted_and_the_rest_stays_to_the_pixel(eng
     assert np.abs(new[:, :48] - old[:, :48]).mean() > 10
 
 
-def test_around_it_there_is_new_room_and_the_image_is_in_it_to_the_pixel(engine, folder):
+def test_outpainting(engine, folder):
     old = pixels(Image.open(folder / "picture.png"))
     new, _ = draw(engine, folder, outpaint=(32, 16, 0, 0), mask=folder / "mask.png")
     assert new.shape == (80, 128, 3)
@@ -60,14 +60,15 @@ def test_around_it_there_is_new_room_and_the_image_is_in_it_to_the_pixel(engine,
     assert np.abs(new[16:, 32:80] - old[:, :48]).mean() > 10  # the mask goes with it
 
 
-def test_the_weaker_the_nearer_and_the_fewer_steps(engine, folder):
+def test_strength(engine, folder):
+    """A lower strength runs fewer steps and stays closer to the image."""
     old = pixels(Image.open(folder / "picture.png"))
     (faint, few), (strong, all_of_them) = (draw(engine, folder, strength=strength) for strength in (0.3, 1.0))
     assert (few, all_of_them) == (2, 4)
     assert np.abs(faint - old).mean() < 0.7 * np.abs(strong - old).mean()
 
 
-def test_a_size_that_is_given_is_kept_and_light_control_speaks_too(engine, folder):
+def test_inpainting_with_size_and_light_control(engine, folder):
     given = {"width": 64, "height": 64, "mask": folder / "mask.png"}
     free, _ = draw(engine, folder, **given)
     kept, _ = draw(engine, folder, control_strength=1, **given)
@@ -75,13 +76,14 @@ def test_a_size_that_is_given_is_kept_and_light_control_speaks_too(engine, folde
     assert not np.array_equal(free, kept)
 
 
-def test_a_image_of_its_own_is_painted_on_while_the_words_are_heard_alone(engine, folder):
+def test_a_separate_source_image(engine, folder):
+    """The MLLM reads only the prompt."""
     request = GenerationRequest("a red house", source_image=folder / "picture.png", mask=folder / "mask.png", **QUICK)
     new = pixels(engine.submit(request).wait(300).images[0])
     assert np.array_equal(new[:, 48:], pixels(Image.open(folder / "picture.png"))[:, 48:])
 
 
-def test_a_fill_model_fills_and_says_so_where_there_is_nothing_to_fill(folder):
+def test_a_fill_model_requires_a_mask(folder):
     small = {"attention_head_dim": 16, "num_attention_heads": 1, "joint_attention_dim": 8, "axes_dims_rope": (4, 6, 6)}
     fill = FluxTransformer2DModel(in_channels=384, out_channels=64, num_layers=1, num_single_layers=1, **small)
     painting = load_inpaint_source(GenerationRequest("x", (folder / "picture.png",), mask=folder / "mask.png"))
@@ -104,7 +106,7 @@ def test_a_fill_model_fills_and_says_so_where_there_is_nothing_to_fill(folder):
         ({"outpaint": "wide", "images": ("a",)}, "four numbers"),
     ],
 )
-def test_what_cannot_be_painted_is_refused_in_one_sentence(fields, words):
+def test_invalid_inpainting_is_refused(fields, words):
     with pytest.raises(InvalidRequestError, match=words):
         GenerationRequest("x", **fields)
 
@@ -115,7 +117,8 @@ def test_a_black_mask_is_refused(folder):
         load_inpaint_source(GenerationRequest("x", (folder / "picture.png",), mask=folder / "black.png"))
 
 
-def test_the_command_line_and_rows_reach_all_of_it(folder, capsys, monkeypatch):
+def test_command_line_and_rows(folder, capsys, monkeypatch):
+    """`generate` and a row of `batch` produce the same image, with all inpainting options."""
     monkeypatch.chdir(folder)
     down, up = torch.ones(2, 192), torch.ones(192, 2)
     layer = "transformer.single_transformer_blocks.0.attn.to_q.lora"

@@ -29,7 +29,7 @@ def conditioning(pipeline):
     return pipeline.encode(prompt="a red house on snow at night")
 
 
-def test_a_image_of_the_size_asked_for_from_every_input(pipeline, image, video, tone):
+def test_every_input(pipeline, image, video, tone):
     for given in (
         {"prompt": "a red house"},
         {"images": [image, image]},
@@ -43,7 +43,7 @@ def test_a_image_of_the_size_asked_for_from_every_input(pipeline, image, video, 
         assert output.answer is not None  # x2i-tiny draws its answer
 
 
-def test_conditioning_has_the_shapes_that_flux_reads(pipeline, conditioning):
+def test_conditioning(pipeline, conditioning):
     states = pipeline.encoder.encode(prompt="a red house on snow at night").hidden_states
     assert conditioning.prompt_embeds.shape == (1, states.shape[2], models.JOINT_DIM)
     assert conditioning.pooled_prompt_embeds.shape == (1, models.POOLED_DIM)
@@ -52,7 +52,7 @@ def test_conditioning_has_the_shapes_that_flux_reads(pipeline, conditioning):
     assert torch.equal(conditioning.pooled_prompt_embeds, pooled)
 
 
-def test_latents_equal_those_of_a_bare_flux_pipeline_to_the_bit(pipeline, conditioning):
+def test_latents_equal_flux_pipeline(pipeline, conditioning):
     bare = FluxPipeline(
         scheduler=pipeline.scheduler,
         vae=pipeline.vae,
@@ -71,7 +71,7 @@ def test_latents_equal_those_of_a_bare_flux_pipeline_to_the_bit(pipeline, condit
     assert torch.equal(got, expected)
 
 
-def test_a_batch_draws_what_its_seeds_draw_alone(pipeline, conditioning):
+def test_a_batch_equals_single_images(pipeline, conditioning):
     seeds = [3, 4, 5]
     batch = pipeline(
         conditioning=conditioning,
@@ -87,7 +87,8 @@ def test_a_batch_draws_what_its_seeds_draw_alone(pipeline, conditioning):
     torch.testing.assert_close(batch, torch.cat(alone), atol=1e-4, rtol=1e-4)
 
 
-def test_callbacks_see_every_step_and_stop_by_raising_without_decoding(pipeline, conditioning, monkeypatch):
+def test_callbacks(pipeline, conditioning, monkeypatch):
+    """A callback sees every step; if it raises, nothing is decoded."""
     seen = []
 
     def watch(pipe, step, timestep, tensors):
@@ -111,7 +112,7 @@ def test_callbacks_see_every_step_and_stop_by_raising_without_decoding(pipeline,
     assert decoded
 
 
-def test_saved_and_loaded_it_is_the_same_pipeline(pipeline, tmp_path):
+def test_save_and_load(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     loaded = X2IPipeline.from_pretrained(tmp_path)
     assert loaded.encoder.spec == pipeline.encoder.spec
@@ -126,13 +127,14 @@ def test_saved_and_loaded_it_is_the_same_pipeline(pipeline, tmp_path):
     )
 
 
-def test_the_bundle_itself_is_a_diffusers_pipeline(pipeline):
+def test_the_bundle_is_a_diffusers_pipeline(pipeline):
     bundled = X2IPipeline.from_pretrained(BUNDLE, dtype=torch.float32)
     given = {"prompt": "a red house", **SMALL, "output_type": "latent"}
     assert torch.equal(bundled(**given, generator=generator()).images, pipeline(**given, generator=generator()).images)
 
 
-def test_the_teachers_t5_and_clip_lie_in_the_bundle_and_are_not_instantiated(monkeypatch):
+def test_t5_and_clip_are_not_loaded(monkeypatch):
+    """The bundle contains the teacher's text encoders, which the pipeline does not need."""
     from transformers import CLIPTextModel, T5EncoderModel
 
     made = []
@@ -148,7 +150,8 @@ def test_the_teachers_t5_and_clip_lie_in_the_bundle_and_are_not_instantiated(mon
     assert len(made) == 2
 
 
-def test_parts_of_ones_own_make_a_pipeline_with_sizes_from_the_files(qwen_vl_directory, tmp_path, image):
+def test_custom_parts(qwen_vl_directory, tmp_path, image):
+    """A pipeline of local parts takes its sizes from the files."""
     align_net = AlignNet(4, 32, joint_dim=models.JOINT_DIM, pooled_dim=models.POOLED_DIM)
     align_net.save_pretrained(tmp_path)
     parts = {"mllm": qwen_vl_directory, "flux": "x2i-tiny", "alignnet": tmp_path}
@@ -166,7 +169,7 @@ def test_parts_of_ones_own_make_a_pipeline_with_sizes_from_the_files(qwen_vl_dir
         load_pipeline("custom:qwen2.5-vl", **parts | {"alignnet": tmp_path / "narrow"})
 
 
-def test_the_same_conditioning_drives_other_flux_pipelines(pipeline, conditioning, image):
+def test_conditioning_works_in_other_flux_pipelines(pipeline, conditioning, image):
     img2img = pipeline.drawing_pipeline(FluxImg2ImgPipeline)
     output = img2img(
         prompt_embeds=conditioning.prompt_embeds,
@@ -193,7 +196,7 @@ def test_the_same_conditioning_drives_other_flux_pipelines(pipeline, conditionin
         ({"preset": "qwen2.5-vl-3b"}, CheckpointError, "X2I-Qwen2.5VL-3B.bin of OPPOer/X2I is not in the hub cache"),
     ],
 )
-def test_what_cannot_be_loaded_is_said_in_one_sentence(arguments, error, words):
+def test_load_pipeline_errors(arguments, error, words):
     with pytest.raises(error, match=words) as raised:
         load_pipeline(**{"profile": "cpu"} | arguments)
     assert "\n" not in str(raised.value)
@@ -213,19 +216,19 @@ def test_what_cannot_be_loaded_is_said_in_one_sentence(arguments, error, words):
         ({"prompt": "a house", "history": "before"}, "history contains 'b'"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_in_one_sentence(pipeline, given, words):
+def test_invalid_arguments_are_refused(pipeline, given, words):
     with pytest.raises(InvalidRequestError, match=words):
         pipeline(**given)
 
 
-def test_a_turn_may_be_a_dictionary(pipeline):
+def test_a_turn_can_be_a_dictionary(pipeline):
     turn = {"prompt": "a house", "answer": "a red house"}
     as_dictionary = pipeline.encoder.encode(prompt="bigger", history=[turn])
     as_turn = pipeline.encoder.encode(prompt="bigger", history=[Turn(**turn)])
     assert torch.equal(as_dictionary.hidden_states, as_turn.hidden_states)
 
 
-def test_an_mllm_of_another_size_than_the_presets_is_refused(qwen_omni_directory):
+def test_an_mllm_of_another_size_is_refused(qwen_omni_directory):
     with pytest.raises(CheckpointError, match="8 layers of width 192; expected 36 of width 2048"):
         load_pipeline(
             "qwen2.5-omni-3b",

@@ -50,7 +50,7 @@ def distance(first, second):
     return float(np.abs(np.asarray(first, dtype=float) - np.asarray(second, dtype=float)).mean())
 
 
-def test_image_to_image_keeps_more_of_the_image_the_weaker_it_is(pipe, night, day, image):
+def test_image_to_image(pipe, night, day, image):
     img2img = pipe.drawing_pipeline(FluxImg2ImgPipeline)
 
     def draw(conditioning, strength):
@@ -60,7 +60,7 @@ def test_image_to_image_keeps_more_of_the_image_the_weaker_it_is(pipe, night, da
     assert distance(draw(night, 1.0), draw(day, 1.0)) > 20
 
 
-def test_inpainting_changes_what_the_mask_shows_and_nothing_else(pipe, night, image):
+def test_inpainting_changes_masked_pixels(pipe, night, image):
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (0, 0, 64, 32))
     inpaint = pipe.drawing_pipeline(FluxInpaintPipeline)
@@ -85,7 +85,7 @@ def fill(pipe, tmp_path_factory):
     return pipe.drawing_pipeline(FluxFillPipeline, transformer=load_transformer(folder, torch.float32))
 
 
-def test_fill_paints_around_a_image(fill, night, day, image):
+def test_fill(fill, night, day, image):
     canvas, mask = outpaint_canvas(image, left=32, bottom=10)
     drawn = []
     for conditioning, seen in ((night, canvas), (night, canvas), (day, canvas), (night, Image.new("RGB", canvas.size))):
@@ -97,7 +97,7 @@ def test_fill_paints_around_a_image(fill, night, day, image):
     assert distance(drawn[0], drawn[3]) > 0  # another picture
 
 
-def test_a_canvas_has_the_image_in_its_place_and_a_mask_around_it(image):
+def test_outpaint_canvas(image):
     canvas, mask = outpaint_canvas(image, left=16, top=3)
     assert canvas.size == mask.size == (80, 80)
     assert distance(canvas.crop((16, 3, 80, 67)), image) == 0
@@ -108,7 +108,7 @@ def test_a_canvas_has_the_image_in_its_place_and_a_mask_around_it(image):
             outpaint_canvas(image, **margins)
 
 
-def test_a_controlnet_from_a_folder_steers_the_same_conditioning(pipe, night, image, tmp_path):
+def test_a_controlnet_from_a_folder(pipe, night, image, tmp_path):
     controlnet = FluxControlNetModel.from_transformer(
         pipe.transformer, num_layers=1, num_single_layers=1, attention_head_dim=48, num_attention_heads=4
     )

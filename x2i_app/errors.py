@@ -1,7 +1,7 @@
-"""The one exception tree of X2I.
+"""The exceptions of X2I.
 
-Every message is one sentence that a user may read: what came, what is allowed, what to do. Only the edges (the page,
-the command line, the HTTP endpoints) translate these errors; everything between lets them pass.
+Every message is one sentence for the user: what was given, what is allowed, what to do. Only the interfaces (the page,
+the command line, the HTTP endpoints) catch and show them.
 """
 
 import logging
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class X2IError(Exception):
-    """Anything that went wrong and that a user can be told in one sentence."""
+    """Base class: a failure that can be explained to the user in one sentence."""
 
 
 class InvalidRequestError(X2IError):
@@ -19,60 +19,63 @@ class InvalidRequestError(X2IError):
 
 
 class MediaError(X2IError):
-    """An image, video or audio file cannot be read, or is larger than the caps allow."""
+    """An image, video or audio file cannot be read, or is larger than the limits."""
 
 
 class UnsupportedModalityError(X2IError):
-    """The chosen MLLM cannot take this kind of input."""
+    """The MLLM does not support this kind of input."""
 
 
 class UnknownPresetError(X2IError):
-    """A preset, FLUX model, MLLM family or template that the registry does not know."""
+    """There is no preset, FLUX model, MLLM family or template of this name."""
 
 
 class CheckpointError(X2IError):
-    """Weights or a configuration file that cannot be loaded safely and completely."""
+    """Weights or a configuration file cannot be loaded safely and completely."""
 
 
 class QueueFullError(X2IError):
-    """There are more waiting jobs than the engine accepts."""
+    """The queue is full, or a session has too many jobs in it."""
 
 
 class GenerationCancelledError(X2IError):
-    """The user stopped the job; no picture was made."""
+    """The user cancelled the job, so it has no result."""
 
 
 class EngineError(X2IError):
-    """The engine cannot work: its model did not load, or it failed while a job ran."""
+    """The engine cannot run jobs because its model did not load, or a job failed with an internal error."""
 
 
 class OutOfMemoryError(EngineError):
-    """The memory did not suffice for a job; it says what would fit."""
+    """A job needs more memory than there is; the message suggests what would fit."""
 
 
 class TrainingError(X2IError):
-    """A training run cannot start, go on, or be resumed."""
+    """A training run cannot start, continue or resume."""
 
 
 def forget_frames(error: BaseException) -> None:
-    """Drop the tracebacks of an error and of those behind it: their frames hold every tensor of the failed call."""
-    seen: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        current = waiting.pop()
-        if current is None or current in seen:
+    """Clear the tracebacks of an exception and its causes; their frames keep all tensors of the failed call alive."""
+    visited: list[BaseException] = []
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or current in visited:
             continue
-        seen.append(current)
-        waiting += [current.__cause__, current.__context__]
+        visited.append(current)
+        pending += [current.__cause__, current.__context__]
         traceback.clear_frames(current.__traceback__)
         current.__traceback__ = None
 
 
 def explain_failure(error: Exception, what: str) -> X2IError:
-    """The error itself if it is for users; else a sentence about it, and the traceback for the log."""
+    """An X2IError for any exception: itself, or an EngineError for an internal error, whose traceback is logged.
+
+    what: the beginning of the sentence, such as "The model could not be loaded".
+    """
     if not isinstance(error, X2IError):
         logger.error("%s", what, exc_info=error)
-    forget_frames(error)  # or a job that is remembered keeps the model that it failed with
+    forget_frames(error)  # otherwise a job in the history would keep the model alive
     if isinstance(error, X2IError):
         return error
-    return EngineError(f"{what} because of an internal error ({type(error).__name__}); the log says more.")
+    return EngineError(f"{what} because of an internal error ({type(error).__name__}); see the log for details.")

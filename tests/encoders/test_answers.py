@@ -21,7 +21,7 @@ SAVE = {
 }
 
 
-def test_control_characters_are_left_out_and_everything_else_is_kept():
+def test_clean_answer():
     assert clean_answer(" \x00a\x1b[0m\x7f\x85 rot\té\r\n雪 👩‍🚀\ufffd\x04 ") == "a[0m rot\té\r\n雪 👩‍🚀\ufffd"
 
 

@@ -67,7 +67,7 @@ def assert_same(batch, alone):
 
 
 @pytest.mark.parametrize("padding", ["compact", "padded"])
-def test_prompts_together_are_what_they_are_alone(encoder, conversations, padding, runs):
+def test_a_batch_of_prompts_equals_single_prompts(encoder, conversations, padding, runs):
     alone = [encoder.encode_batch([turns], padding)[0] for turns in conversations]
     assert runs == [1] * len(conversations)
     runs.clear()
@@ -77,7 +77,8 @@ def test_prompts_together_are_what_they_are_alone(encoder, conversations, paddin
     assert len(runs) < len(conversations) / 1.5
 
 
-def test_answers_together_are_what_they_are_alone_and_end_where_each_of_them_ends(encoder, conversations, runs):
+def test_a_batch_of_answers_equals_single_answers(encoder, conversations, runs):
+    """Each answer ends at its own end token."""
     # Let the tokens end an answer that these random models say soon and often, so that answers differ in length.
     encoder.add_head()
     said = Counter()
@@ -96,7 +97,8 @@ def test_answers_together_are_what_they_are_alone_and_end_where_each_of_them_end
     assert len(runs) < len(conversations) / 1.5
 
 
-def test_a_silent_conversation_among_others_gives_its_prompt(encoder):
+def test_an_empty_answer_in_a_batch(encoder):
+    """Its result has the states of its prompt."""
     alone = [encoder.encode(text, reason=True) for text in TEXTS]
     prompts = [encoder._tokenize(encoder._build_conversation([Turn(text)])) for text in TEXTS]
     first = [encoder.model.generate(**ids, max_new_tokens=1, do_sample=False)[0, -1].item() for ids in prompts]
@@ -118,7 +120,7 @@ def test_a_silent_conversation_among_others_gives_its_prompt(encoder):
 
 @pytest.mark.parametrize(("family", "save"), [("internvl2.5", save_internvl), ("minicpm-o", save_minicpm_o)])
 @pytest.mark.parametrize("reason", [False, True])
-def test_every_other_family_takes_batches_too(tmp_path, family, save, reason, image, video):
+def test_batches_of_other_families(tmp_path, family, save, reason, image, video):
     spec = replace(get_family(family), max_new_tokens=4)
     encoder = load_encoder(family, save(tmp_path), spec=spec, dtype=torch.float32)
     turns = [[Turn(text)] for text in TEXTS[:3]]
@@ -129,7 +131,7 @@ def test_every_other_family_takes_batches_too(tmp_path, family, save, reason, im
     )
 
 
-def test_nothing_gives_nothing_and_one_bad_conversation_is_refused(encoder):
+def test_empty_and_invalid_batches(encoder):
     assert encoder.encode_batch([]) == []
     with pytest.raises(InvalidRequestError, match="nothing to draw from"):
         encoder.encode_batch([[Turn("a red house")], [Turn()]])

@@ -71,7 +71,7 @@ def poison(directory: Path, canary: Path, files: Iterable[str], parts: bool) -> 
 
 
 @pytest.mark.parametrize("family", SAVE)
-def test_a_folders_own_code_is_not_run_even_if_the_user_says_yes(tmp_path, family):
+def test_code_in_the_folder_is_not_run(tmp_path, family):
     canary = tmp_path / "canary"
     (tmp_path / "whole").mkdir()
     SAVE[family](tmp_path / "whole")

@@ -56,7 +56,7 @@ def words_of(encoder, given):
     return text.replace("<IMG_CONTEXT>" * 256, "<IMG_CONTEXT>").replace("<img><IMG_CONTEXT></img>", "<image>")
 
 
-def test_every_modality_has_states_of_every_layer(encoder, conversations):
+def test_every_modality(encoder, conversations):
     assert {"text", "image", "video"} == set(encoder.spec.modalities)
     for name, given in conversations.items():
         encoded = encoder.encode(**given, padding="compact")
@@ -68,18 +68,19 @@ def test_every_modality_has_states_of_every_layer(encoder, conversations):
     assert (encoder.num_states, encoder.hidden_size) == (LAYERS + 1, WIDTH)
 
 
-def test_one_image_is_one_tile_and_a_video_is_a_tile_a_frame(encoder, image, video):
+def test_tiles(encoder, image, video):
+    """One tile per image and per frame."""
     assert inputs_of(encoder, {"images": [image, image.resize((900, 100))]})["pixel_values"].shape == (2, 3, TILE, TILE)
     assert inputs_of(encoder, {"videos": [video]})["pixel_values"].shape == (len(video[0]), 3, TILE, TILE)
     assert "pixel_values" not in inputs_of(encoder, {"prompt": "a red house"})
 
 
-def test_a_long_video_is_thinned_out(encoder):
+def test_a_long_video_is_sampled(encoder):
     video = np.zeros((40, 48, 64, 3), dtype=np.uint8), 1.0
     assert len(inputs_of(encoder, {"videos": [video]})["pixel_values"]) == get_family("internvl2.5").max_video_frames
 
 
-def test_the_conversation_is_worded_as_internvl_was_trained(encoder, image, video):
+def test_the_chat_template(encoder, image, video):
     opening = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"
     closing = "<|im_end|>\n<|im_start|>assistant\n"
     said = fill_template("short-instruction", "a cat", has_image=False)
@@ -104,7 +105,7 @@ def test_the_conversation_is_worded_as_internvl_was_trained(encoder, image, vide
         assert words_of(encoder, given) == opening + words + closing
 
 
-def test_the_plain_template_says_only_what_the_user_says(directory, image):
+def test_the_plain_template(directory, image):
     encoder = load_encoder("internvl2.5", directory, template="plain")
     assert words_of(encoder, {"images": [image]}).endswith(
         "<|im_start|>user\n<image>\n<|im_end|>\n<|im_start|>assistant\n"
@@ -112,7 +113,7 @@ def test_the_plain_template_says_only_what_the_user_says(directory, image):
     assert "user\na cat<|im_end|>" in words_of(encoder, {"prompt": "a cat"})
 
 
-def test_order_and_content_of_images_matter(encoder, image):
+def test_order_and_content_of_images(encoder, image):
     turned = image.rotate(180)
     one = encoder.encode(images=[image, turned], padding="compact").hidden_states
     other = encoder.encode(images=[turned, image], padding="compact").hidden_states
@@ -120,7 +121,8 @@ def test_order_and_content_of_images_matter(encoder, image):
     assert (one - other).abs().max() > 1e-2
 
 
-def test_padded_rows_equal_a_full_prefill_of_512_and_differ_from_each_other(encoder, conversations):
+def test_padding_equals_a_full_prefill(encoder, conversations):
+    """Pad rows equal those of a prefill of 512 tokens, and differ from each other."""
     for name in ("text", "image"):
         padded = encoder.encode(**conversations[name], padding="padded")
         inputs = inputs_of(encoder, conversations[name])
@@ -139,7 +141,7 @@ def test_padded_rows_equal_a_full_prefill_of_512_and_differ_from_each_other(enco
     assert encoder.spec.padding == "padded"
 
 
-def test_what_is_longer_than_the_padding_is_kept_whole(encoder, conversations):
+def test_a_prompt_longer_than_the_padding(encoder, conversations):
     for given in ({"prompt": "a red house on snow. " * 200}, conversations["two images"]):
         long = encoder.encode(**given, padding="padded")
         assert long.hidden_states.shape[2] > 512
@@ -148,7 +150,8 @@ def test_what_is_longer_than_the_padding_is_kept_whole(encoder, conversations):
 
 
 @pytest.mark.parametrize("name", ["text", "two images", "video", "dialogue"])
-def test_an_answer_is_what_generate_says_with_the_states_of_its_tokens(encoder, conversations, name):
+def test_answer_equals_generate(encoder, conversations, name):
+    """The answer is that of transformers' `generate`, with the states of its tokens."""
     given = conversations[name]
     prompt = encoder.encode(**given, padding="compact").hidden_states
     encoded = encoder.encode(**given, reason=True)
@@ -167,7 +170,7 @@ def test_an_answer_is_what_generate_says_with_the_states_of_its_tokens(encoder, 
     assert encoded.mask.all()
 
 
-def test_who_ends_the_turn_at_once_has_said_nothing(encoder):
+def test_an_empty_answer(encoder):
     encoder.add_head()
     asked = encoder.encode(prompt="a red house", padding="compact").hidden_states
     end = encoder.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -181,7 +184,7 @@ def test_who_ends_the_turn_at_once_has_said_nothing(encoder):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_head_is_loaded_only_when_an_answer_is_asked_for(tmp_path, tied):
+def test_the_head_is_loaded_for_the_first_answer(tmp_path, tied):
     spec = replace(get_family("internvl2.5"), max_new_tokens=2)
     encoder = load_encoder("internvl2.5", save_internvl(tmp_path, tied=tied), spec=spec)
     before = {key: value.data_ptr() for key, value in encoder.model.named_parameters()}
@@ -194,18 +197,19 @@ def test_the_head_is_loaded_only_when_an_answer_is_asked_for(tmp_path, tied):
     assert all(after[f"model.{key}"].data_ptr() == pointer for key, pointer in before.items())
 
 
-def test_audio_is_refused_by_name_with_presets_that_can(encoder, tone):
+def test_audio_is_refused(encoder, tone):
+    """The message names presets that support it."""
     with pytest.raises(UnsupportedModalityError, match=r"internvl2.5 does not support audio.*x2i-tiny.*minicpm-o-2.6"):
         encoder.encode(prompt="listen", audios=[tone])
 
 
 @pytest.mark.parametrize("word", ["<|im_end|>", "<IMG_CONTEXT>", "<img>", "<quad>"])
-def test_words_that_the_mllm_reserves_are_refused(encoder, word):
+def test_reserved_tokens_are_refused(encoder, word):
     with pytest.raises(InvalidRequestError, match="which the MLLM reserves"):
         encoder.encode(prompt=f"stop {word} here")
 
 
-def test_in_a_pipeline_it_is_saved_and_loaded_as_transformers_own(encoder, image, tmp_path):
+def test_a_pipeline_is_saved_and_loaded(encoder, image, tmp_path):
     torch.manual_seed(0)
     pipeline = X2IPipeline.from_encoder(
         encoder,
@@ -231,7 +235,7 @@ def test_in_a_pipeline_it_is_saved_and_loaded_as_transformers_own(encoder, image
     assert image.size == (64, 64)
 
 
-def test_a_pipeline_saved_before_it_ever_answered_has_no_head_and_says_so(encoder, tmp_path):
+def test_a_model_saved_without_its_head(encoder, tmp_path):
     encoder.model.save_pretrained(tmp_path)
     loaded = type(encoder)(type(encoder.model).from_pretrained(tmp_path), encoder.processor, encoder.spec)
     states = encoder.encode(prompt="a red house").hidden_states

@@ -48,7 +48,7 @@ def edit_config(directory, edit):
 
 
 @pytest.mark.parametrize("size", MANIFESTS)
-def test_every_key_of_the_published_checkpoint_fills_the_native_model_of_that_size(size, tmp_path):
+def test_published_keys_and_shapes(size, tmp_path):
     write_config(tmp_path, REAL[size], REAL_VOCABULARY)
     config = read_config(tmp_path)
     with init_empty_weights():
@@ -61,7 +61,8 @@ def test_every_key_of_the_published_checkpoint_fills_the_native_model_of_that_si
     assert config.image_seq_length == 256
 
 
-def test_every_loaded_weight_is_the_files_own_and_shares_no_memory(whole):
+def test_loaded_weights_equal_the_file(whole):
+    """No two of them share memory."""
     weights = load_file(whole / "model.safetensors")
     state = load_encoder("internvl2.5", whole).model.state_dict()
     for name, value in state.items():
@@ -91,7 +92,7 @@ def test_shards_and_dtypes(tmp_path, whole, shards):
         "language_model.model.norm.weight",
     ],
 )
-def test_a_lost_weight_is_never_made_up(directory, key):
+def test_a_missing_weight_is_refused(directory, key):
     edit_weights(directory, lambda weights: weights.pop(key))
     with pytest.raises(CheckpointError, match=f"lacks 1 weights, such as {key}"):
         load_encoder("internvl2.5", directory)
@@ -100,7 +101,7 @@ def test_a_lost_weight_is_never_made_up(directory, key):
 @pytest.mark.parametrize(
     "key", ["vision_model.encoder.layers.1.attn.q_norm.weight", "language_model.model.layers.9.mlp.up_proj.weight", "x"]
 )
-def test_a_weight_that_has_no_place_is_never_dropped(directory, key):
+def test_an_unknown_weight_is_refused(directory, key):
     edit_weights(directory, lambda weights: weights.update({key: torch.zeros(3)}))
     with pytest.raises(CheckpointError, match=f"has 1 weights that are unknown to internvl2.5, such as {key}"):
         load_encoder("internvl2.5", directory)
@@ -114,7 +115,7 @@ def test_a_weight_that_has_no_place_is_never_dropped(directory, key):
         (HEAD_KEY, (9, 32), None),
     ],
 )
-def test_a_wrong_shape_says_got_and_expected(directory, key, wrong, right):
+def test_a_wrong_shape_is_refused(directory, key, wrong, right):
     edit_weights(directory, lambda weights: weights.update({key: torch.zeros(wrong)}))
     right = right or tuple(load_file(directory / "model.safetensors")["language_model.model.embed_tokens.weight"].shape)
     with pytest.raises(CheckpointError) as raised:
@@ -135,7 +136,7 @@ def test_a_wrong_shape_says_got_and_expected(directory, key, wrong, right):
         ("vision_config", "hidden_size", "wide", "no readable config.json"),
     ],
 )
-def test_a_configuration_that_is_not_that_of_the_weights(directory, part, field, value, words):
+def test_a_configuration_of_other_weights(directory, part, field, value, words):
     edit_config(directory, lambda config: config[part].update({field: value}))
     with pytest.raises(CheckpointError, match=words):
         load_encoder("internvl2.5", directory)
@@ -150,20 +151,21 @@ def test_a_configuration_that_is_not_that_of_the_weights(directory, part, field,
         ("llm_config", None, "no readable config.json"),
     ],
 )
-def test_another_kind_of_model_is_refused(directory, field, value, words):
+def test_another_model_is_refused(directory, field, value, words):
     edit_config(directory, lambda config: config.update({field: value}))
     with pytest.raises(CheckpointError, match=words):
         load_encoder("internvl2.5", directory)
 
 
-def test_another_depth_or_width_than_the_presets_is_refused_before_weights_are_read(directory):
+def test_another_depth_or_width_is_refused(directory):
+    """The preset's sizes are compared with config.json before any weight is read."""
     (directory / "model.safetensors").unlink()
     expected = MLLMSpec("internvl2.5", "owner/name", "", num_layers=24, hidden_size=896)
     with pytest.raises(CheckpointError, match=f"{LAYERS} layers of width {WIDTH}; expected 24 of width 896"):
         load_encoder("internvl2.5", directory, expected=expected)
 
 
-def test_weights_that_are_not_there_twice_there_or_damaged(directory, tmp_path):
+def test_missing_duplicate_and_damaged_weights(directory, tmp_path):
     weights = directory / "model.safetensors"
     shutil.copy(weights, directory / "stale.safetensors")
     with pytest.raises(CheckpointError, match=r"in both model\.safetensors and stale\.safetensors"):
@@ -182,7 +184,7 @@ def test_weights_that_are_not_there_twice_there_or_damaged(directory, tmp_path):
 @pytest.mark.parametrize(
     "lost", [["vocab.json"], ["merges.txt"], ["added_tokens.json", "tokenizer_config.json", "special_tokens_map.json"]]
 )
-def test_a_tokenizer_without_its_words_is_refused(directory, lost):
+def test_an_incomplete_tokenizer_is_refused(directory, lost):
     for name in lost:
         (directory / name).unlink()
     with pytest.raises(CheckpointError, match="has no tokenizer with"):
@@ -199,7 +201,7 @@ def test_a_damaged_tokenizer_and_one_of_another_model(directory, whole):
         load_encoder("internvl2.5", directory)
 
 
-def test_code_in_the_folder_is_never_run(directory):
+def test_code_in_the_folder_is_not_run(directory):
     for name in ("configuration_internvl_chat.py", "modeling_internvl_chat.py"):
         (directory / name).write_text("raise SystemExit('this code ran')")
     load_encoder("internvl2.5", directory).encode(prompt="a red house")

@@ -46,12 +46,12 @@ def encoder(tmp_path_factory):
     return load_encoder("internvl2.5", save_internvl(tmp_path_factory.mktemp("internvl"), shards=2))
 
 
-def test_the_reference_has_every_input():
+def test_the_reference_has_all_inputs():
     assert {key.rpartition(".")[0] for key in EXPECTED} == set(INPUTS)
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_states_are_those_of_the_references_own_code(encoder, name):
+def test_states_equal_the_reference(encoder, name):
     encoded = encoder.encode(**INPUTS[name])
     rows, real = EXPECTED[f"{name}.rows"].long(), int(EXPECTED[f"{name}.real"])
     assert encoded.hidden_states.shape[2] == rows[-1] + 1
@@ -61,7 +61,7 @@ def test_states_are_those_of_the_references_own_code(encoder, name):
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_tokens_are_those_of_the_references_tokenizer(encoder, name):
+def test_token_ids_equal_the_reference(encoder, name):
     given = dict(INPUTS[name])
     history = given.pop("history", [])
     del given["padding"]

@@ -50,7 +50,7 @@ def rows(encoder, **given):
     return encoder.encode(**given).hidden_states.shape[2]
 
 
-def test_every_modality_and_all_at_once(encoder, image, video, tone):
+def test_every_modality(encoder, image, video, tone):
     alone = {
         "text": {"prompt": "a red house"},
         "image": {"images": [image]},
@@ -70,20 +70,20 @@ def test_every_modality_and_all_at_once(encoder, image, video, tone):
     assert (encoder.num_states, encoder.hidden_size) == (LAYERS + 1, HIDDEN)
 
 
-def test_nothing_is_ever_padded(encoder, image):
+def test_there_is_no_padding(encoder, image):
     given = {"prompt": "a red house", "images": [image]}
     compact = encoder.encode(**given, padding="compact").hidden_states
     assert torch.equal(encoder.encode(**given, padding="padded").hidden_states, compact)
 
 
-def test_a_frame_a_second_each_as_an_image(encoder, video):
+def test_frames_become_images(encoder, video):
     frames, _ = video
     shown = encoder.encode(videos=[video]).hidden_states
     assert torch.equal(shown, encoder.encode(images=list(frames)).hidden_states)
     assert shown.shape[2] - template_rows(encoder) == len(frames) * (QUERIES + 3)  # two brackets and a line break
 
 
-def test_order_and_content_of_images_matter(encoder):
+def test_order_and_content_of_images(encoder):
     one, other = make_image(90, 60, 1), make_image(90, 60, 2)
     ahead = encoder.encode(images=[one, other]).hidden_states
     behind = encoder.encode(images=[other, one]).hidden_states
@@ -91,7 +91,7 @@ def test_order_and_content_of_images_matter(encoder):
     assert (ahead - behind).abs().max() > 1e-2
 
 
-def test_media_of_different_turns_stay_in_their_places(encoder, video):
+def test_media_stay_in_their_turns(encoder, video):
     one, other = make_image(90, 60, 1), make_image(200, 60, 2)
     kwargs = {"videos": [video], "history": [Turn("first", images=(one,)), Turn("then", images=(other,))]}
     swapped = {"videos": [video], "history": [Turn("first", images=(other,)), Turn("then", images=(one,))]}
@@ -100,7 +100,7 @@ def test_media_of_different_turns_stay_in_their_places(encoder, video):
     assert (straight - crossed).abs().max() > 1e-2
 
 
-def test_one_batch_of_equal_images_or_many_makes_no_difference(encoder, video):
+def test_vision_batch_size_does_not_matter(encoder, video):
     config = encoder.model.config
     together = encoder.encode(videos=[video]).hidden_states
     config.vision_batch_size, most = 2, config.vision_batch_size
@@ -111,13 +111,13 @@ def test_one_batch_of_equal_images_or_many_makes_no_difference(encoder, video):
 
 
 @pytest.mark.parametrize(("size", "fitted"), [((90, 60), (546, 364)), ((60, 90), (364, 546)), ((2000, 20), (4396, 42))])
-def test_images_are_scaled_to_448_squared_in_their_own_shape(encoder, size, fitted):
+def test_image_sizes(encoder, size, fitted):
     pixels = inputs_of(encoder, images=(make_image(*size, 1),))["pixel_values"]
     assert [tuple(image.shape) for image in pixels] == [(3, *fitted[::-1])]
     assert -1 <= pixels[0].min() < pixels[0].max() <= 1
 
 
-def test_images_and_frames_get_the_size_that_the_spec_says(directory, video):
+def test_spec_sizes_of_images_and_frames(directory, video):
     spec = replace(get_family("minicpm-o"), image_size=(100, 50), max_image_pixels=112 * 112, max_video_pixels=56 * 56)
     encoder = load_encoder("minicpm-o", directory, spec=spec)
     image, *frames = inputs_of(encoder, images=(make_image(90, 60, 1),), videos=(video,))["pixel_values"]
@@ -125,7 +125,7 @@ def test_images_and_frames_get_the_size_that_the_spec_says(directory, video):
     assert {frame.shape for frame in frames} == {(3, 42, 70)}
 
 
-def test_where_a_patch_lies_is_seen(encoder):
+def test_patch_positions_matter(encoder):
     """Wide and tall images with equal patches differ by their positions alone."""
     wide, tall = (np.full(shape, 90, np.uint8) for shape in ((60, 90, 3), (90, 60, 3)))
     states = [encoder.encode(images=[image]).hidden_states for image in (wide, tall)]
@@ -133,7 +133,7 @@ def test_where_a_patch_lies_is_seen(encoder):
     assert (states[0] - states[1]).abs().max() > 1e-3
 
 
-def test_a_audio_becomes_25_tokens_a_second_in_brackets_of_a_second(encoder):
+def test_audio_placeholders(encoder):
     silence = template_rows(encoder)
     for seconds, tokens, brackets in ((0.03, 1, 1), (1.0, 25, 1), (2.5, 62, 3), (31.0, 775, 31), (60.02, 1500, 60)):
         given = {"audios": ((audio(seconds, 1), 16_000),)}
@@ -142,7 +142,7 @@ def test_a_audio_becomes_25_tokens_a_second_in_brackets_of_a_second(encoder):
         assert rows(encoder, **given) - silence == tokens + 2 * brackets + 1, seconds
 
 
-def test_a_audio_is_heard_in_pieces_of_half_a_minute_to_its_end(encoder):
+def test_long_audio_is_split(encoder):
     long = audio(31.0, 1)
     inputs = inputs_of(encoder, audios=((long, 16_000),))
     assert inputs["audio_features"].shape == (2, 80, 3000)
@@ -152,7 +152,7 @@ def test_a_audio_is_heard_in_pieces_of_half_a_minute_to_its_end(encoder):
     assert (states[0] - states[1]).abs().max() > 1e-3
 
 
-def test_a_frame_of_audio_does_not_hear_the_next_second(encoder):
+def test_audio_chunks_are_causal(encoder):
     quiet = audio(3.0, 1)
     loud = np.concatenate((quiet[:32_000], 1.5 * quiet[32_000:])).clip(-1, 1)
 
@@ -167,13 +167,13 @@ def test_a_frame_of_audio_does_not_hear_the_next_second(encoder):
     assert difference[50:].min() > 1e-3
 
 
-def test_a_audio_of_no_length_is_refused_with_the_least_there_is(encoder):
+def test_audio_that_is_too_short_is_refused(encoder):
     with pytest.raises(MediaError, match=r"lasts 20 ms, which is too short for MiniCPM-o; use one of at least 21 ms"):
         encoder.encode(audios=[(audio(0.02, 1), 16_000)])
     assert encoder.encode(audios=[(audio(0.021, 1), 16_000)]).mask.all()
 
 
-def test_an_answer_is_the_language_models_own_greedy_one(directory, encoder, image, tone):
+def test_answer_equals_the_language_models(directory, encoder, image, tone):
     given = {"prompt": "a red house", "images": [image], "audios": [tone]}
     weights = {}
     for file in directory.glob("*.safetensors"):
@@ -198,14 +198,14 @@ def test_an_answer_is_the_language_models_own_greedy_one(directory, encoder, ima
     assert encoded.answer == tokenizer.decode(output.sequences[0], skip_special_tokens=True).strip()
 
 
-def test_an_answer_ends_where_the_spec_says(encoder, image, tone):
+def test_max_new_tokens(encoder, image, tone):
     encoded = encoder.encode(images=[image], audios=[tone], reason=True)
     # It would go on, and the last word is never fed.
     assert encoded.hidden_states.shape[2] == encoder.spec.max_new_tokens - 1
     assert encoded.answer
 
 
-def test_earlier_turns_and_their_answers_count(encoder, image):
+def test_history(encoder, image):
     turn = Turn("a red house", images=(image,), answer="a red house")
     unanswered = Turn("a red house", images=(image,))
     lengths = [rows(encoder, prompt="make it night", history=history) for history in ([], [unanswered], [turn])]
@@ -213,12 +213,12 @@ def test_earlier_turns_and_their_answers_count(encoder, image):
 
 
 @pytest.mark.parametrize("word", ["<|im_end|>", "<image>", "<unk>", "(<audio>./</audio>) <|audio_start|>"])
-def test_words_that_the_mllm_reserves_are_refused(encoder, image, word):
+def test_reserved_tokens_are_refused(encoder, image, word):
     with pytest.raises(InvalidRequestError, match="which the MLLM reserves"):
         encoder.encode(prompt=f"stop {word} here", images=[image])
 
 
-def test_the_head_is_loaded_only_when_an_answer_is_asked_for(directory):
+def test_the_head_is_loaded_for_the_first_answer(directory):
     encoder = load(directory)
     before = {key: value.data_ptr() for key, value in encoder.model.named_parameters()}
     assert HEAD not in before
@@ -230,7 +230,7 @@ def test_the_head_is_loaded_only_when_an_answer_is_asked_for(directory):
 
 
 @pytest.mark.parametrize("reason", [False, True])
-def test_a_pipeline_with_it_is_saved_and_loaded(directory, tmp_path, image, tone, reason):
+def test_a_pipeline_is_saved_and_loaded(directory, tmp_path, image, tone, reason):
     flux = load_pipeline("x2i-tiny", profile="cpu")
     sizes = flux.transformer.config
     align_net = AlignNet(

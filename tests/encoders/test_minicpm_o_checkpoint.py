@@ -34,13 +34,13 @@ def change_weights(directory, change):
         save_file(weights, file, metadata={"format": "pt"})
 
 
-def test_speech_output_is_never_loaded(directory):
+def test_speech_output_is_not_loaded(directory):
     on_disk = {key for file in directory.glob("*.safetensors") for key in load_file(file)}
     assert any(key.startswith("tts.") for key in on_disk)
     assert not any(key.startswith("tts.") for key in load_encoder("minicpm-o", directory).model.state_dict())
 
 
-def test_the_files_number_type_is_kept_unless_another_is_asked_for(copy):
+def test_the_dtype_of_the_file_is_kept(copy):
     def to_bfloat16(weights):
         weights.update({key: value.bfloat16() for key, value in weights.items()})
 
@@ -58,13 +58,13 @@ def test_the_files_number_type_is_kept_unless_another_is_asked_for(copy):
     "lost",
     ["llm.model.layers.1.mlp.up_proj.weight", "resampler.query", "apm.layer_norm.bias", "vpm.post_layernorm.bias"],
 )
-def test_a_lost_weight_is_never_made_up(copy, lost):
+def test_a_missing_weight_is_refused(copy, lost):
     change_weights(copy, lambda weights: weights.pop(lost, None))
     with pytest.raises(CheckpointError, match=rf"lacks 1 weights, such as {lost}"):
         load_encoder("minicpm-o", copy)
 
 
-def test_a_lost_head_is_missed_when_an_answer_is_asked_for(copy):
+def test_a_missing_head_is_refused(copy):
     change_weights(copy, lambda weights: weights.pop(HEAD, None))
     encoder = load_encoder("minicpm-o", copy)
     assert encoder.encode("a red house").mask.all()
@@ -73,13 +73,13 @@ def test_a_lost_head_is_missed_when_an_answer_is_asked_for(copy):
 
 
 @pytest.mark.parametrize("more", ["vpm.encoder.layers.3.mlp.fc1.weight", "vpm.head.probe", "ttsx.weight"])
-def test_a_weight_without_a_place_is_refused(copy, more):
+def test_an_unknown_weight_is_refused(copy, more):
     change_weights(copy, lambda weights: weights.update({more: torch.zeros(3)} if HEAD in weights else {}))
     with pytest.raises(CheckpointError, match=rf"1 weights that are unknown to minicpm-o, such as {more}"):
         load_encoder("minicpm-o", copy)
 
 
-def test_a_vision_layer_that_is_dropped_may_be_there(directory, tmp_path):
+def test_a_dropped_vision_layer_may_be_in_the_file(directory, tmp_path):
     whole = save_minicpm_o(tmp_path, drop_vision_last_layer=False)
     edit(whole / "config.json", drop_vision_last_layer=True)
     expected = load_encoder("minicpm-o", directory).encode(images=[make_image(90, 60, 1)]).hidden_states
@@ -87,7 +87,7 @@ def test_a_vision_layer_that_is_dropped_may_be_there(directory, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["resampler.proj", "llm.model.embed_tokens.weight", HEAD])
-def test_a_weight_of_another_shape_is_refused(copy, key):
+def test_a_wrong_shape_is_refused(copy, key):
     def shorten(weights):
         if key in weights:
             weights[key] = weights[key][:-1].contiguous()
@@ -97,7 +97,8 @@ def test_a_weight_of_another_shape_is_refused(copy, key):
         load_encoder("minicpm-o", copy).encode("a red house", reason=True)
 
 
-def test_another_depth_or_width_is_refused_before_weights_are_read(directory):
+def test_another_depth_or_width_is_refused(directory):
+    """The preset's sizes are compared with config.json before any weight is read."""
     expected = MLLMSpec("minicpm-o", "openbmb/MiniCPM-o-2_6", "", num_layers=28, hidden_size=3584)
     with pytest.raises(CheckpointError, match=f"{LAYERS} layers of width {HIDDEN}; expected 28 of width 3584"):
         load_encoder("minicpm-o", directory, expected=expected)
@@ -123,14 +124,14 @@ def edit(path, **changes):
         ("tokenizer_config.json", {"chat_template": None}, "has no chat template"),
     ],
 )
-def test_files_that_do_not_fit_each_other_are_refused(copy, file, changes, complaint):
+def test_inconsistent_files_are_refused(copy, file, changes, complaint):
     edit(copy / file, **changes)
     with pytest.raises(CheckpointError, match=complaint):
         load_encoder("minicpm-o", copy)
 
 
 @pytest.mark.parametrize("lost", ["config.json", "preprocessor_config.json", "model-00001-of-00002.safetensors"])
-def test_a_folder_that_is_not_whole(copy, lost):
+def test_an_incomplete_folder(copy, lost):
     (copy / lost).unlink()
     with pytest.raises(CheckpointError):
         load_encoder("minicpm-o", copy)

@@ -64,7 +64,7 @@ def encode(encoder, name, **options):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_hidden_states_of_all_layers_are_the_references(encoder, reference, name):
+def test_states_equal_the_reference(encoder, reference, name):
     states = encode(encoder, name).hidden_states
     expected = reference[f"{name}.states"]
     assert expected.shape[::2] == (LAYERS + 1, HIDDEN)
@@ -72,25 +72,25 @@ def test_hidden_states_of_all_layers_are_the_references(encoder, reference, name
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_token_ids_are_the_references(encoder, reference, name):
+def test_token_ids_equal_the_reference(encoder, reference, name):
     ids = encoder._tokenize(encoder._build_conversation(turns_of(name)))["input_ids"]
     assert ids[0].tolist() == reference[f"{name}.ids"].tolist()
 
 
-def test_an_answer_and_its_states_are_the_references(encoder, reference):
+def test_answer_equals_the_reference(encoder, reference):
     encoded = encode(encoder, "image", reason=True)
     torch.testing.assert_close(encoded.hidden_states[0], reference["answer.states"], **TOLERANCE)
     said = encoder.processor.tokenizer.decode(reference["answer.ids"], skip_special_tokens=True)
     assert encoded.answer == said.strip()
 
 
-def test_a_checkpoint_that_keeps_its_last_vision_layer(tmp_path, reference):
+def test_a_checkpoint_with_its_last_vision_layer(tmp_path, reference):
     directory = save_minicpm_o(tmp_path, drop_vision_last_layer=False)
     states = encode(load_encoder("minicpm-o", directory, dtype=torch.float32), "image").hidden_states
     torch.testing.assert_close(states[0][-1:], reference["whole tower.states"], **TOLERANCE)
 
 
-def test_position_buckets_of_every_number_of_patches(reference):
+def test_position_buckets_equal_the_reference(reference):
     expected = reference["buckets"].long()
     rows = expected.split(list(range(1, 201)))  # of 1, 2 ... 200 patches beside each other
     for count, buckets in enumerate(rows, start=1):
@@ -99,7 +99,7 @@ def test_position_buckets_of_every_number_of_patches(reference):
     assert bucket_positions(49, 33, 70).tolist() == (rows[48][:, None] * 70 + rows[32]).flatten().tolist()
 
 
-def test_sizes_that_images_of_every_shape_are_brought_to(encoder, reference):
+def test_image_sizes_equal_the_reference(encoder, reference):
     fit_size = encoder.processor.image_processor.fit_size
     for width, height, *expected in reference["sizes"].tolist():
         assert fit_size(width, height) == tuple(expected), (width, height)
@@ -112,7 +112,7 @@ def real_model(**changes):
         return MiniCPMOModel(MiniCPMOConfig(**stated))
 
 
-def test_every_weight_of_the_published_sizes_has_its_place():
+def test_published_keys_and_shapes():
     published = json.loads(gzip.decompress((FIXTURES / "minicpm_o_shapes.json.gz").read_bytes()))
     shapes = {key: list(value.shape) for key, value in real_model().state_dict().items()}
     assert shapes | {HEAD_KEY: [REAL_VOCABULARY, 3584]} == published
@@ -122,7 +122,7 @@ def test_every_weight_of_the_published_sizes_has_its_place():
     assert made == published
 
 
-def test_the_last_vision_layer_is_built_where_the_configuration_keeps_it():
+def test_the_last_vision_layer_can_be_kept():
     dropped, kept = real_model(), real_model(drop_vision_last_layer=False)
     more = kept.state_dict().keys() - dropped.state_dict().keys()
     assert {key.rsplit(".", 3)[0].rsplit(".self_attn")[0] for key in more if "self_attn" in key} == {

@@ -77,7 +77,7 @@ def turn_of(given):
     return Turn(**{k: v if k == "prompt" else tuple(v) for k, v in given.items()})
 
 
-def test_states_of_every_input_equal_those_of_generate(family, directory, encoder, conversations):
+def test_states_equal_generate(family, directory, encoder, conversations):
     states, width = SIZES[family]
     for name, given in conversations.items():
         encoded = encoder.encode(**given, padding="compact")
@@ -88,7 +88,8 @@ def test_states_of_every_input_equal_those_of_generate(family, directory, encode
         assert encoded.answer is None
 
 
-def test_padded_rows_equal_a_prefill_of_all_512_with_the_references_positions(encoder, conversations):
+def test_padding_equals_a_full_prefill(encoder, conversations):
+    """Padding computed as one row equals a prefill of all 512 tokens with the reference's positions."""
     for name, given in conversations.items():
         padded = encoder.encode(**given, padding="padded")
         inputs = encoder._tokenize(encoder._build_conversation([turn_of(given)]))
@@ -105,13 +106,14 @@ def test_padded_rows_equal_a_prefill_of_all_512_with_the_references_positions(en
         assert padded.mask.sum() == length
 
 
-def test_a_prompt_longer_than_the_padding_is_kept_whole(encoder):
+def test_a_prompt_longer_than_the_padding(encoder):
     long = encoder.encode(prompt="a red house on snow. " * 200, padding="padded")
     assert long.hidden_states.shape[2] > 512
     assert long.mask.all()
 
 
-def test_an_answer_is_what_generate_says_with_the_states_of_its_tokens(family, directory, encoder, image):
+def test_answer_equals_generate(family, directory, encoder, image):
+    """The answer is that of transformers' `generate`, with the states of its tokens."""
     given = {"prompt": "a red house", "images": [image]}
     encoded = encoder.encode(**given, reason=True)
     output, prompt_length = reference(family, directory, encoder, given, max_new_tokens=encoder.spec.max_new_tokens)
@@ -124,7 +126,7 @@ def test_an_answer_is_what_generate_says_with_the_states_of_its_tokens(family, d
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("save", [save_qwen_vl, save_qwen_omni])
-def test_the_head_is_loaded_only_when_an_answer_is_asked_for(tmp_path, save, tied):
+def test_the_head_is_loaded_for_the_first_answer(tmp_path, save, tied):
     directory = save(tmp_path, tied=tied)
     encoder = load_encoder("qwen2.5-vl" if save is save_qwen_vl else "qwen2.5-omni", directory, dtype=torch.float32)
     before = {key: value.data_ptr() for key, value in encoder.model.named_parameters()}
@@ -137,7 +139,7 @@ def test_the_head_is_loaded_only_when_an_answer_is_asked_for(tmp_path, save, tie
     assert all(after[f"model.{key}"].data_ptr() == pointer for key, pointer in before.items())
 
 
-def test_earlier_turns_change_the_states_and_their_answers_count(encoder, image):
+def test_history(encoder, image):
     alone = encoder.encode(prompt="make it night", padding="compact")
     turn = {"prompt": "a red house", "images": (image,), "answer": "a red house on grass"}
     after = encoder.encode(prompt="make it night", history=[Turn(**turn)], padding="compact")
@@ -146,7 +148,7 @@ def test_earlier_turns_change_the_states_and_their_answers_count(encoder, image)
     assert lengths == sorted(set(lengths))
 
 
-def test_order_and_content_of_media_matter(encoder, image):
+def test_order_and_content_of_media(encoder, image):
     turned = image.rotate(180)
     one = encoder.encode(images=[image, turned], padding="compact").hidden_states
     other = encoder.encode(images=[turned, image], padding="compact").hidden_states
@@ -154,7 +156,7 @@ def test_order_and_content_of_media_matter(encoder, image):
     assert (one - other).abs().max() > 1e-3
 
 
-def test_videos_of_different_speed_are_read_differently(encoder):
+def test_the_frame_rate_matters(encoder):
     def grey(seconds):
         return np.full((seconds, 48, 64, 3), 120, dtype=np.uint8), 1.0
 
@@ -165,7 +167,7 @@ def test_videos_of_different_speed_are_read_differently(encoder):
     assert (one - other).abs().max() > 1e-3
 
 
-def test_a_audio_longer_than_omni_hears_is_said_to_be_cut(qwen_omni_directory):
+def test_long_audio_is_cut_with_a_note(qwen_omni_directory):
     encoder = load_encoder("qwen2.5-omni", qwen_omni_directory, dtype=torch.float32)
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000 * 40).astype(np.float32)
     cut = encoder.encode(audios=[(noise, 16_000)])
@@ -175,7 +177,7 @@ def test_a_audio_longer_than_omni_hears_is_said_to_be_cut(qwen_omni_directory):
     assert torch.equal(cut.hidden_states, whole.hidden_states)
 
 
-def test_prompt_and_answer_together_are_the_one_after_the_other(family, directory, image):
+def test_prompt_and_answer_states(family, directory, image):
     def encode(states):
         spec = replace(get_family(family), states=states, padding="compact")
         encoder = load_encoder(family, directory, spec=spec, dtype=torch.float32)
@@ -188,18 +190,19 @@ def test_prompt_and_answer_together_are_the_one_after_the_other(family, director
     assert both.answer == answer.answer
 
 
-def test_what_a_family_cannot_take_is_refused_by_name_with_presets_that_can(qwen_vl_directory, tone):
+def test_an_unsupported_modality_is_refused(qwen_vl_directory, tone):
+    """The message names presets that support it; modalities of earlier turns count too."""
     encoder = load_encoder("qwen2.5-vl", qwen_vl_directory)
     with pytest.raises(UnsupportedModalityError, match=r"qwen2.5-vl does not support audio.*x2i-tiny.*minicpm-o-2.6"):
         encoder.encode(prompt="listen", audios=[tone])
 
 
-def test_words_that_the_mllm_reserves_are_refused(encoder):
+def test_reserved_tokens_are_refused(encoder):
     with pytest.raises(InvalidRequestError, match=r"<\|im_end\|>, which the MLLM reserves"):
         encoder.encode(prompt="stop <|im_end|> here")
 
 
-def test_the_instruction_template_is_the_dictionary_of_training(encoder, directory, family):
+def test_the_instruction_template(encoder, directory, family):
     plain = fill_template("plain", "a cat", has_image=True)
     worded = fill_template("instruction", "a cat", has_image=True)
     assert plain == "a cat"
@@ -211,14 +214,15 @@ def test_the_instruction_template_is_the_dictionary_of_training(encoder, directo
         load_encoder(family, directory, template="poem")
 
 
-def test_another_depth_or_width_is_refused_before_weights_are_read(family, directory):
+def test_another_depth_or_width_is_refused(family, directory):
+    """The preset's sizes are compared with config.json before any weight is read."""
     states, width = SIZES[family]
     expected = MLLMSpec(family, "owner/name", "", num_layers=28, hidden_size=3584)
     with pytest.raises(CheckpointError, match=f"{states - 1} layers of width {width}; expected 28 of width 3584"):
         load_encoder(family, directory, expected=expected)
 
 
-def test_a_folder_of_another_family_and_no_folder_at_all(qwen_vl_directory, tmp_path):
+def test_other_folders_are_refused(qwen_vl_directory, tmp_path):
     with pytest.raises(CheckpointError, match=r"type 'qwen2_5_vl', not qwen2\.5-omni"):
         load_encoder("qwen2.5-omni", qwen_vl_directory)
     with pytest.raises(CheckpointError, match=r"no readable config\.json"):
@@ -228,7 +232,7 @@ def test_a_folder_of_another_family_and_no_folder_at_all(qwen_vl_directory, tmp_
 
 
 @pytest.mark.parametrize("lost", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
-def test_a_lost_weight_is_never_made_up(tmp_path, qwen_vl_directory, lost):
+def test_a_missing_weight_is_refused(tmp_path, qwen_vl_directory, lost):
     directory = shutil.copytree(qwen_vl_directory, tmp_path / "lossy")
     weights = load_file(directory / "model.safetensors")
     del weights[lost]

@@ -55,7 +55,7 @@ def refusal(family, directory, **given):
 
 
 @pytest.mark.parametrize("end", ["layers.1.mlp.up_proj.weight", "lm_head.weight"])
-def test_a_weight_of_another_shape_says_the_key_got_and_expected(family, copy, end):
+def test_a_wrong_shape_is_refused(family, copy, end):
     key = find(copy, end)
     shapes = []
 
@@ -68,7 +68,7 @@ def test_a_weight_of_another_shape_says_the_key_got_and_expected(family, copy, e
     assert refusal(family, copy).endswith(f"{end} of copy has shape {shapes[1]}; expected {shapes[0]}.")
 
 
-def test_a_weight_without_a_place_is_refused(family, copy):
+def test_an_unknown_weight_is_refused(family, copy):
     change_weights(copy, lambda weights: weights.update({"evil.extra": torch.zeros(3)}))
     assert f"has 1 weights that are unknown to {family}, such as evil.extra" in refusal(family, copy)
 
@@ -103,7 +103,7 @@ def test_a_pickle_is_never_opened(family, copy, tmp_path, monkeypatch, forced):
     ("name", "value"),
     [("num_hidden_layers", "three"), ("num_attention_heads", 0), ("hidden_act", "magic"), ("rope_parameters", 3)],
 )
-def test_a_configuration_that_makes_no_model(family, copy, name, value):
+def test_invalid_configurations(family, copy, name, value):
     config = json.loads((copy / "config.json").read_text())
     text = config.get("thinker_config", config)["text_config"]
     text[name] = value
@@ -113,7 +113,7 @@ def test_a_configuration_that_makes_no_model(family, copy, name, value):
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "3", '{"model_type": 3}', "{}"])
-def test_a_configuration_that_is_none(family, copy, content):
+def test_unreadable_configurations(family, copy, content):
     (copy / "config.json").write_text(content)
     assert family in refusal(family, copy)
 
@@ -129,7 +129,8 @@ def edit_generation(directory, **changes):
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def test_the_folders_own_file_shapes_the_answer_but_does_not_sample_it(family, copy):
+def test_generation_config(family, copy):
+    """Penalties of generation_config.json are used, its sampling options are not."""
     shaped = load(family, copy)
     answer = shaped.encode(prompt="a red house", reason=True).answer
     assert shaped.model.generation_config.repetition_penalty == REPETITION_PENALTY
@@ -139,7 +140,7 @@ def test_the_folders_own_file_shapes_the_answer_but_does_not_sample_it(family, c
     assert load(family, copy).encode(prompt="a red house", reason=True).answer != answer
 
 
-def test_an_answer_ends_where_the_folders_own_file_says(family, copy):
+def test_end_tokens_of_generation_config(family, copy):
     whole = load(family, copy)
     [states] = whole._answer([whole._build_conversation([Turn(prompt="a red house")])])
     assert states.hidden_states.shape[2] > 3
@@ -148,7 +149,7 @@ def test_an_answer_ends_where_the_folders_own_file_says(family, copy):
     assert silent.notes[0].startswith("The MLLM gave no answer")
 
 
-def test_an_answer_ends_with_the_turn_where_nobody_says(family, copy):
+def test_the_tokenizers_end_token_is_the_default(family, copy):
     config = json.loads((copy / "config.json").read_text())
     for part in (config, config.get("thinker_config", {}), config.get("thinker_config", config)["text_config"]):
         part["eos_token_id"] = None
@@ -160,13 +161,13 @@ def test_an_answer_ends_with_the_turn_where_nobody_says(family, copy):
 
 
 @pytest.mark.parametrize("content", ["{", "[1]"])
-def test_a_damaged_file_about_answers_is_named(family, copy, content):
+def test_a_damaged_generation_config(family, copy, content):
     (copy / "generation_config.json").write_text(content)
     assert "generation_config.json of copy cannot be read" in refusal(family, copy)
 
 
 @pytest.mark.parametrize("shape", [(1, 4000), (4000, 1)])
-def test_strips_are_refused_with_their_shape(family, copy, shape):
+def test_extreme_aspect_ratios_are_refused(family, copy, shape):
     encoder = load(family, copy)
     encoder.spec = replace(encoder.spec, image_size=None)
     strip = np.zeros((*shape, 3), dtype=np.uint8)
@@ -181,7 +182,7 @@ def test_strips_are_refused_with_their_shape(family, copy, shape):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 150), (150, 1), (2, 300), (3, 3), (3, 64), (48, 3)])
-def test_small_images_and_videos_keep_their_colours(family, copy, shape):
+def test_small_images_and_videos(family, copy, shape):
     """Of three rows and of three channels the last axis is always the colours."""
     encoder = load(family, copy)
     encoder.spec = replace(encoder.spec, image_size=None)

@@ -16,7 +16,7 @@ VL_PARAMETERS = {"3b": 3_754_622_976, "7b": 8_292_166_656}
 
 
 @pytest.mark.parametrize("size", VL_PARAMETERS)
-def test_vl_at_its_real_size_gives_the_states_that_the_preset_says(size):
+def test_vl_sizes_match_the_presets(size):
     with torch.device("meta"):
         model = Qwen2_5_VLForConditionalGeneration(qwen_vl_config(size))
     preset = PRESETS[f"qwen2.5-vl-{size}"]
@@ -26,7 +26,7 @@ def test_vl_at_its_real_size_gives_the_states_that_the_preset_says(size):
 
 
 @pytest.mark.parametrize("size", ["3b", "7b"])
-def test_omni_at_its_real_size_gives_the_states_that_the_preset_says(size):
+def test_omni_sizes_match_the_presets(size):
     with torch.device("meta"):
         model = Qwen2_5OmniThinkerForConditionalGeneration(qwen_omni_config(size))
     preset = PRESETS[f"qwen2.5-omni-{size}"]
@@ -37,7 +37,7 @@ def test_omni_at_its_real_size_gives_the_states_that_the_preset_says(size):
 
 
 @pytest.mark.parametrize(("size", "other"), [("3b", "7b"), ("7b", "3b")])
-def test_omni_of_the_other_size_is_refused(tmp_path, size, other):
+def test_omni_of_another_size_is_refused(tmp_path, size, other):
     qwen_omni_config(size).save_pretrained(tmp_path)
     expected = PRESETS[f"qwen2.5-omni-{other}"].mllm
     with pytest.raises(CheckpointError, match=f"expected {expected.num_layers} of width {expected.hidden_size}"):

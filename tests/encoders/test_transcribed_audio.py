@@ -26,7 +26,8 @@ def encoder(qwen_vl_directory, transcriber):
     return encoder
 
 
-def test_speech_becomes_words_of_the_prompt_and_a_note_quotes_them(encoder):
+def test_speech_becomes_part_of_the_prompt(encoder):
+    """A note quotes the transcript."""
     heard = encoder.encode(prompt="draw it", audios=[(LOW, RATE)])
     read = encoder.encode(prompt=f"draw it\n{ENGLISH}")
     assert torch.equal(heard.hidden_states, read.hidden_states)
@@ -34,20 +35,21 @@ def test_speech_becomes_words_of_the_prompt_and_a_note_quotes_them(encoder):
     assert read.notes == ()
 
 
-def test_speech_alone_is_enough(encoder):
+def test_speech_without_a_prompt(encoder):
     heard = encoder.encode(audios=[(LOW, RATE)])
     assert torch.equal(heard.hidden_states, encoder.encode(prompt=ENGLISH).hidden_states)
 
 
 @pytest.mark.parametrize("audio", [HISS, np.zeros(RATE, np.float32)], ids=["hiss", "silence"])
-def test_where_nobody_speaks_presets_that_hear_audios_are_named(encoder, audio):
+def test_audio_without_speech_is_refused(encoder, audio):
+    """The message names presets that support any audio."""
     with pytest.raises(
         UnsupportedModalityError, match=r"No speech was found.*presets that support any audio: x2i-tiny"
     ):
         encoder.encode(prompt="draw it", audios=[(audio, RATE)])
 
 
-def test_the_audio_of_a_video_is_said_to_be_left_out(encoder):
+def test_a_note_says_that_a_videos_audio_is_unused(encoder):
     talking = encoder.encode(videos=[ASSETS / "examples/videos/rocket-at-night.mp4"])
     assert talking.notes == (SILENT_VIDEO,)
     silent = encoder.encode(videos=[(np.zeros((3, 32, 32, 3), np.uint8), 1.0)])

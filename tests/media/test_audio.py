@@ -1,4 +1,4 @@
-"""Sounds keep their pitch, loudness and length, whatever they were."""
+"""Audio keeps its pitch, loudness and duration, whatever its format."""
 
 import struct
 from dataclasses import replace
@@ -43,7 +43,7 @@ def test_every_container(samples, name, amplitude):
 
 @pytest.mark.parametrize("source_rate", [8000, 16_000, 22_050, 44_100, 48_000, 96_000])
 @pytest.mark.parametrize("rate", [8000, 16_000, 48_000])
-def test_resampling_keeps_pitch_length_and_loudness(source_rate, rate):
+def test_resampling(source_rate, rate):
     clip = load_audio((tone(rate=source_rate), source_rate), rate=rate)
     assert clip.rate == rate
     assert len(clip.samples) == rate
@@ -51,11 +51,12 @@ def test_resampling_keeps_pitch_length_and_loudness(source_rate, rate):
     assert loudness(clip.samples) == pytest.approx(0.5, rel=0.01)
 
 
-def test_tones_above_the_new_range_do_not_fold_back():
+def test_resampling_does_not_alias():
     assert loudness(load_audio((tone(11_000), 44_100)).samples) < 0.005
 
 
-def test_a_file_in_blocks_equals_the_array_at_once(tmp_path):
+def test_decoding_in_blocks(tmp_path):
+    """A file decoded in several blocks equals the array."""
     samples = np.stack([tone(300, seconds=30), tone(500, seconds=30)], axis=1)  # more than one block
     soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")
     whole = load_audio((samples.astype(np.float32), 44_100))
@@ -91,14 +92,14 @@ def test_channels_are_averaged(tmp_path, ffmpeg):
     assert load_audio(tmp_path / "a.m4a").samples == pytest.approx(np.full(16_000, 0.125), abs=1e-3)
 
 
-def test_clips_pass_through_and_are_resampled():
+def test_clips():
     clip = load_audio((tone(rate=16_000), 16_000))
     assert np.array_equal(load_audio(clip).samples, clip.samples)
     assert pitch(load_audio(clip, rate=24_000)) == pytest.approx(440, abs=1)
     assert load_audio(AudioClip(np.zeros(9, np.float32), 16_000.0)).rate == 16_000
 
 
-def test_slightly_overdriven_samples_are_clipped(tmp_path):
+def test_samples_above_1_are_clipped(tmp_path):
     assert np.abs(load_audio((tone(amplitude=1.2), 44_100)).samples).max() == 1
     soundfile.write(tmp_path / "a.wav", tone(amplitude=3.0), 44_100, subtype="FLOAT")
     assert np.abs(load_audio(tmp_path / "a.wav").samples).max() == 1
@@ -110,7 +111,7 @@ SECOND = np.zeros(16_000, np.float32)
 @pytest.mark.parametrize(
     ("source", "part"),
     [
-        ((16_000, SECOND), "pair (samples, Hz)"),
+        ((16_000, SECOND), "The sampling rate of the pair"),
         ((SECOND, 0), "1,000 to 384,000"),
         ((SECOND, 44_100.5), "44100.5"),
         ((SECOND, float("nan")), "nan"),
@@ -137,20 +138,20 @@ SECOND = np.zeros(16_000, np.float32)
         (AudioClip(SECOND, 0), "sampling rate"),
     ],
 )
-def test_pairs_that_are_no_audios(refused, source, part):
+def test_invalid_samples_are_refused(refused, source, part):
     refused(load_audio, source, contains=part)
 
 
 @pytest.mark.parametrize("rate", [0, -1, 999, 10**6, 1.5, "16000", None, True])
-def test_the_wanted_rate_is_checked(refused, rate):
+def test_the_sampling_rate_is_checked(refused, rate):
     refused(load_audio, (SECOND, 16_000), rate=rate, contains="rate is")
 
 
-def test_a_video_without_audio_says_so(samples, refused):
-    refused(load_audio, samples / "silent.mp4", contains=["'silent.mp4'", "no sound"])
+def test_a_video_without_audio(samples, refused):
+    refused(load_audio, samples / "silent.mp4", contains=["'silent.mp4'", "no audio stream"])
 
 
-def test_ten_hours_of_silence_are_refused_by_the_header(tmp_path, refused):
+def test_a_long_flac_is_refused_by_its_header(tmp_path, refused):
     with soundfile.SoundFile(tmp_path / "long.flac", "w", 1000, 1) as file:
         for _ in range(36):
             file.write(np.zeros(1_000_000, np.int16))
@@ -158,7 +159,7 @@ def test_ten_hours_of_silence_are_refused_by_the_header(tmp_path, refused):
     refused(load_audio, tmp_path / "long.flac", contains=["'long.flac'", "36,000.0 s", "600 s"])
 
 
-def test_long_audios_in_videos_are_refused(tmp_path, ffmpeg, refused):
+def test_long_audio_in_a_video_is_refused(tmp_path, ffmpeg, refused):
     ffmpeg(
         "-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", 700, "-c:a", "libopus", "-b:a", "6k", tmp_path / "a.webm"
     )
@@ -166,7 +167,7 @@ def test_long_audios_in_videos_are_refused(tmp_path, ffmpeg, refused):
 
 
 @pytest.mark.parametrize("frames", [0, 1_000, 10**9, 2**36 - 1])
-def test_a_flac_header_that_lies_does_not_overrun(tmp_path, refused, frames):
+def test_a_flac_header_with_a_wrong_length(tmp_path, refused, frames):
     soundfile.write(tmp_path / "a.flac", tone(rate=16_000), 16_000)
     lie = bytearray((tmp_path / "a.flac").read_bytes())
     lie[21] = lie[21] & 0xF0 | frames >> 32  # 36 bits: the number of samples
@@ -178,19 +179,19 @@ def test_a_flac_header_that_lies_does_not_overrun(tmp_path, refused, frames):
         refused(load_audio, tmp_path / "a.flac", contains="'a.flac'")
 
 
-def test_decoding_is_counted_and_timed(tmp_path, refused):
+def test_decoding_limits(tmp_path, refused):
     soundfile.write(tmp_path / "a.wav", np.zeros(30_000), 1000)
     refused(load_audio, tmp_path / "a.wav", caps=replace(CAPS, audio_seconds=20), contains="30.0 s")
     refused(load_audio, tmp_path / "a.wav", caps=replace(CAPS, child_seconds=-1), contains="takes longer")
 
 
-def test_odd_rates_in_headers_are_refused(tmp_path, refused):
+def test_invalid_sampling_rates_are_refused(tmp_path, refused):
     for rate in (999, 400_000):
         soundfile.write(tmp_path / "a.wav", np.zeros(2000), rate)
         refused(load_audio, tmp_path / "a.wav", contains=["'a.wav'", str(rate)])
 
 
-def test_files_with_nothing_or_not_numbers_in_them(tmp_path, refused):
+def test_empty_files_and_nan(tmp_path, refused):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
     refused(load_audio, tmp_path / "empty.wav", contains="no samples")
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan, 0.0]), 16_000, subtype="FLOAT")
@@ -205,11 +206,11 @@ def test_cut_files(samples, tmp_path, refused, name):
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     if name not in ("tone.mp3", "tone.wav"):
         refused(load_audio, tmp_path / name, contains=f"'{name}'")
-    else:  # these have no end by which to tell: what is there is heard
+    else:  # these formats do not mark their end, so the rest is read
         assert load_audio(tmp_path / name).duration == pytest.approx(1, abs=0.7)
 
 
-def test_noise_behind_a_signature_is_refused(tmp_path, refused):
+def test_noise_after_a_signature_is_refused(tmp_path, refused):
     noise = bytes(np.random.default_rng(0).integers(0, 256, 3000, np.uint8))
     for head in (b"fLaC", b"OggS", b"ID3\x04", b"RIFF\0\0\0\0WAVE", b"\xff\xfb\x90\x64"):
         (tmp_path / "a.wav").write_bytes(head + noise)

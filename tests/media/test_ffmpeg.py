@@ -1,4 +1,4 @@
-"""The ffmpeg child: what it keeps, and that nothing of it stays behind."""
+"""The ffmpeg process: what it copies, its limits, and that nothing of it is left behind."""
 
 import os
 import re
@@ -18,7 +18,7 @@ ONE_SECOND = replace(CAPS, child_seconds=1)
 
 @pytest.fixture(autouse=True)
 def nothing_stays_behind(tmp_path_factory, monkeypatch):
-    """Temporary files go to a folder of the test's own, which must be empty afterwards."""
+    """Temporary files are written to the test's own folder, which must be empty afterwards."""
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
@@ -27,7 +27,7 @@ def nothing_stays_behind(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def fake_ffmpeg(tmp_path, monkeypatch):
-    """Let a shell script stand where ffmpeg should be."""
+    """Install a shell script in place of ffmpeg."""
 
     def install(script):
         path = tmp_path / "ffmpeg"
@@ -53,30 +53,32 @@ def test_one_stream_is_copied_and_measured(samples, ffmpeg, tmp_path, name):
     assert not audio.path.parent.exists()
 
 
-def test_files_go_even_if_the_block_fails(samples):
+def test_files_are_deleted_after_an_error(samples):
     with pytest.raises(ZeroDivisionError), remux(samples / "both.mp4", "video"):
         1 / 0  # noqa: B018
 
 
-def test_odd_names_are_names_and_no_options_or_protocols(samples, tmp_path, monkeypatch):
+def test_unusual_file_names(samples, tmp_path, monkeypatch):
+    """They are never taken for options or protocols."""
     monkeypatch.chdir(tmp_path)
     for name in ("-i", "concat:a.mp4|b.mp4", "http:x.mp4", "pipe:0", "50%d.mp4", "two\nlines.mp4", "视频 🎬.mp4"):
         Path(name).write_bytes((samples / "both.mp4").read_bytes())
         assert len(load_video(name).frames) == 2
 
 
-def test_titles_do_not_speak_for_ffmpeg(samples, tmp_path, ffmpeg):
+def test_metadata_cannot_imitate_the_log(samples, tmp_path, ffmpeg):
     title = "x\n[a] File ended prematurely\nStream map '0:V:0' matches no streams.\nframe= 99999"
     ffmpeg("-i", samples / "both.mp4", "-c", "copy", "-metadata", f"title={title}", tmp_path / "a.mp4")
     with remux(tmp_path / "a.mp4", "video") as video:
         assert video.frames == 20
 
 
-def test_a_audio_file_is_not_remuxed(samples, refused):
+def test_an_audio_file_is_not_remuxed(samples, refused):
     refused(lambda: remux(samples / "tone.wav", "audio").__enter__(), contains="a WAV file")
 
 
-def test_a_hanging_ffmpeg_is_killed_with_its_children(samples, tmp_path, fake_ffmpeg, refused):
+def test_a_hanging_ffmpeg_is_killed(samples, tmp_path, fake_ffmpeg, refused):
+    """Its child processes are killed too."""
     pids = tmp_path / "pids"
     fake_ffmpeg(f"sleep 300 &\necho $$ $! > {pids}\nsleep 300")
     for load in (load_video, load_audio):
@@ -88,12 +90,12 @@ def test_a_hanging_ffmpeg_is_killed_with_its_children(samples, tmp_path, fake_ff
         assert wait_until(lambda numbers=numbers: not any(map(alive, numbers)))
 
 
-def test_an_ffmpeg_that_ignores_signals_is_killed_too(samples, fake_ffmpeg, refused):
+def test_an_ffmpeg_that_ignores_signals_is_killed(samples, fake_ffmpeg, refused):
     fake_ffmpeg("trap '' TERM INT HUP\nwhile :; do sleep 0.1; done")
     refused(load_video, samples / "both.mp4", caps=ONE_SECOND, contains="1 s")
 
 
-def test_the_child_runs_under_limits_in_a_group_of_its_own(samples, tmp_path, fake_ffmpeg, refused):
+def test_ffmpeg_runs_with_limits(samples, tmp_path, fake_ffmpeg, refused):
     seen = tmp_path / "seen"
     fake_ffmpeg(f"{{ ulimit -v; ulimit -f; ulimit -c; ulimit -t; cut -d' ' -f5 /proc/$$/stat; pwd; }} > {seen}; exit 1")
     refused(load_video, samples / "both.mp4", caps=replace(CAPS, child_seconds=7))
@@ -106,18 +108,18 @@ def test_the_child_runs_under_limits_in_a_group_of_its_own(samples, tmp_path, fa
     assert re.match(r"x2i-media-", Path(folder).name)
 
 
-def test_the_limits_bite(samples, refused):
+def test_memory_and_output_limits(samples, refused):
     refused(load_video, samples / "both.mp4", caps=replace(CAPS, child_bytes=2 * 10**8))
     refused(load_audio, samples / "both.mp4", caps=replace(CAPS, child_file_bytes=100_000), contains="100,000 bytes")
 
 
-def test_an_endless_log_is_stopped(samples, fake_ffmpeg, refused):
+def test_an_endless_log(samples, fake_ffmpeg, refused):
     fake_ffmpeg("exec yes")
     refused(load_video, samples / "both.mp4", caps=replace(CAPS, child_file_bytes=10**6), contains="1,000,000 bytes")
 
 
 @pytest.mark.parametrize("broken", ["missing", "not a program", "a folder"])
-def test_a_missing_ffmpeg_is_said(samples, tmp_path, monkeypatch, refused, broken):
+def test_a_missing_ffmpeg(samples, tmp_path, monkeypatch, refused, broken):
     path = tmp_path / "ffmpeg"
     if broken == "not a program":
         path.write_bytes(b"\x00\x01\x02")
@@ -129,7 +131,7 @@ def test_a_missing_ffmpeg_is_said(samples, tmp_path, monkeypatch, refused, broke
         refused(load, samples / "both.mp4", contains=["ffmpeg cannot be started", "IMAGEIO_FFMPEG_EXE"])
 
 
-def test_an_unwritable_temporary_folder_is_said(samples, tmp_path, monkeypatch, refused):
+def test_an_unwritable_temporary_folder(samples, tmp_path, monkeypatch, refused):
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
         refused(load_video, samples / "both.mp4", contains="temporary file")

@@ -1,4 +1,4 @@
-"""Images come out upright, RGB and within the caps, whatever they were."""
+"""Images are read as upright RGB within the limits, whatever their format."""
 
 import io
 import struct
@@ -37,7 +37,7 @@ UPRIGHT = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
 
 def png(width, height, depth=8, colour=2, data=b""):
-    """A PNG with that header, whatever its data are."""
+    """A PNG with this header and any data."""
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -47,7 +47,7 @@ def png(width, height, depth=8, colour=2, data=b""):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_all_six_formats(tmp_path, suffix):
+def test_formats(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     make_image().save(path)
     image = load_image(path)
@@ -58,7 +58,7 @@ def test_all_six_formats(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
+def test_exif_orientation(tmp_path, suffix, orientation):
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -81,7 +81,7 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
-def test_half_transparent_red_lies_over_white(tmp_path, suffix):
+def test_transparency_is_blended_with_white(tmp_path, suffix):
     image = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
     image.paste((0, 0, 0, 0), (0, 0, 4, 8))
     image.save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
@@ -90,7 +90,7 @@ def test_half_transparent_red_lies_over_white(tmp_path, suffix):
     assert half == pytest.approx((255, 127, 127), abs=1)
 
 
-def test_transparent_palettes_and_colours(tmp_path):
+def test_palette_and_colour_key_transparency(tmp_path):
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([0, 0, 0, 0, 0, 255])
     palette.putpixel((0, 0), 0)
@@ -120,14 +120,14 @@ def test_other_modes():
     assert load_image(Image.new("1", (4, 4), 1)).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_16_bit_files_are_scaled_and_not_clipped(tmp_path):
+def test_16_bit_files_are_scaled(tmp_path):
     levels = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(2, 0)
     for name in ("a.png", "a.tif"):
         Image.fromarray(levels).save(tmp_path / name)
         assert np.array_equal(np.asarray(load_image(tmp_path / name))[0, :, 0], np.arange(256))
 
 
-def test_a_cmyk_jpeg_keeps_its_colours(tmp_path):
+def test_a_cmyk_jpeg(tmp_path):
     make_image().convert("CMYK").save(tmp_path / "a.jpg")
     assert corners(load_image(tmp_path / "a.jpg")) == UPRIGHT
 
@@ -171,18 +171,18 @@ def test_arrays():
         (np.array([["a", "b"]]), "uint8"),
     ],
 )
-def test_arrays_that_are_no_images(refused, array, part):
+def test_invalid_arrays_are_refused(refused, array, part):
     refused(load_image, array, contains=part)
 
 
-def test_metadata_stay_behind(tmp_path):
+def test_metadata_are_removed(tmp_path):
     text = PngInfo()
     text.add_text("parameters", "a secret")
     make_image().save(tmp_path / "a.png", pnginfo=text, dpi=(72, 72), icc_profile=b"x")
     assert load_image(tmp_path / "a.png").info == {}
 
 
-def test_the_source_is_left_as_it_was(tmp_path):
+def test_the_source_is_not_changed(tmp_path):
     source = make_image().convert("P")
     before = source.tobytes()
     load_image(source).paste("black", (0, 0, 64, 48))
@@ -205,20 +205,20 @@ def test_the_source_is_left_as_it_was(tmp_path):
         ((5, 0), ""),
     ],
 )
-def test_bombs_are_refused_before_they_are_decoded(tmp_path, refused, header, part):
-    # Only the header is there: whoever decodes finds nothing and says "damaged".
+def test_bombs_are_refused_by_their_header(tmp_path, refused, header, part):
+    # Without any pixels: an attempt to decode them would be refused as damaged.
     (tmp_path / "bomb.png").write_bytes(png(*header))
     message = refused(load_image, tmp_path / "bomb.png", contains=["'bomb.png'", part])
     assert not part or "damaged" not in message
 
 
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
-def test_bombs_are_refused_where_warnings_are_errors(tmp_path, refused):
+def test_bombs_with_warnings_as_errors(tmp_path, refused):
     (tmp_path / "bomb.png").write_bytes(png(13_300, 13_300, 1, 0))
     refused(load_image, tmp_path / "bomb.png", contains="25,000,000")
 
 
-def test_the_caps_hold_for_pil_images_too(refused):
+def test_caps_apply_to_pil_images(refused):
     small = replace(CAPS, image_side=10, image_pixels=50)
     refused(load_image, Image.new("L", (11, 1)), caps=small, contains="11 x 1")
     refused(load_image, Image.new("L", (10, 6)), caps=small, contains="10 x 6")
@@ -235,7 +235,7 @@ def test_cut_files_are_refused(tmp_path, refused, suffix, part):
     refused(load_image, tmp_path / f"a.{suffix}", contains=["damaged", f"'a.{suffix}'"])
 
 
-def test_a_text_chunk_that_unpacks_for_ever_is_refused(tmp_path, refused):
+def test_a_text_bomb_is_refused(tmp_path, refused):
     body = b"k\0\0" + zlib.compress(bytes(20_000_000))
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
     whole = png(4, 4, data=bytes(52))
@@ -243,7 +243,7 @@ def test_a_text_chunk_that_unpacks_for_ever_is_refused(tmp_path, refused):
     refused(load_image, tmp_path / "a.png", contains="damaged")
 
 
-def test_pillow_is_left_as_it_was(tmp_path):
+def test_pillows_settings_are_not_changed(tmp_path):
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
     make_image().save(tmp_path / "a.png")
     load_image(tmp_path / "a.png")
@@ -260,7 +260,7 @@ def test_a_closed_image_is_refused(tmp_path, refused):
 
 @pytest.mark.parametrize("size", [(1920, 1080), (3, 5000), (5000, 3), (1, 1), (4096, 1), (7, 7)])
 @pytest.mark.parametrize("pixels", [1, 100, 128 * 128, 10**9])
-def test_sizes_are_fitted(size, pixels):
+def test_fit_size(size, pixels):
     width, height = fit_size(*size, pixels)
     assert 1 <= width <= size[0]
     assert 1 <= height <= size[1]
@@ -271,12 +271,12 @@ def test_sizes_are_fitted(size, pixels):
         assert width / height == pytest.approx(size[0] / size[1], rel=0.05)
 
 
-def test_an_animation_is_told_from_a_image(tmp_path):
+def test_is_animation(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for suffix in ("gif", "webp"):
         frames[0].save(tmp_path / f"still.{suffix}")
-        frames[0].save(tmp_path / f"film.{suffix}", save_all=True, append_images=frames[1:])
+        frames[0].save(tmp_path / f"animation.{suffix}", save_all=True, append_images=frames[1:])
         assert not is_animation(tmp_path / f"still.{suffix}")
-        assert is_animation(tmp_path / f"film.{suffix}")
-    frames[0].save(tmp_path / "picture.png")
-    assert not is_animation(tmp_path / "picture.png")
+        assert is_animation(tmp_path / f"animation.{suffix}")
+    frames[0].save(tmp_path / "image.png")
+    assert not is_animation(tmp_path / "image.png")

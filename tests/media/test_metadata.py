@@ -1,4 +1,4 @@
-"""Settings inside PNG files: written, read back, and read from files that mean no good."""
+"""Settings in PNG files: written, read back, and read from hostile files."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ def with_text(path, text, key="x2i"):
     return path
 
 
-def test_a_image_says_how_to_make_that_one_again(tmp_path):
+def test_settings_are_stored_and_read(tmp_path):
     made = result_of(prompt="雪地上的红房子", num_images_per_prompt=3, reason=True)
     recipe = read_recipe(write(tmp_path / "second.png", made, 1))
     assert recipe.request == replace(made.request, seed=8, num_images_per_prompt=1)
@@ -59,7 +59,7 @@ def test_a_image_says_how_to_make_that_one_again(tmp_path):
     }
 
 
-def test_other_programs_read_the_lines_that_they_know(tmp_path):
+def test_parameters_in_the_format_of_a1111(tmp_path):
     path = write(tmp_path / "a.png", result_of(prompt="a red house\non snow"))
     with Image.open(path) as image:
         lines = image.info["parameters"].split("\n")
@@ -67,7 +67,8 @@ def test_other_programs_read_the_lines_that_they_know(tmp_path):
     assert "Steps: 4, Sampler: Euler, Distilled CFG Scale: 3.5, Seed: 7, Size: 64x96, Model: x2i-tiny" in lines[2]
 
 
-def test_files_are_hashes_and_are_known_again_under_any_name(tmp_path):
+def test_files_are_stored_as_hashes(tmp_path):
+    """A file is recognized by its hash under any name."""
     made = result_of(
         images=(BOAT,), audios=(RAIN,), history=(Turn(prompt="a cat", images=(CAT,), answer="yes"),), prompt="all"
     )
@@ -82,16 +83,16 @@ def test_files_are_hashes_and_are_known_again_under_any_name(tmp_path):
     again = recipe.with_files(images=(CAT, renamed), audios=(RAIN,))
     assert again.images == (renamed,)
     assert again.history[0].images == (CAT,)
-    with pytest.raises(InvalidRequestError, match="made with 1 image, 1 audio more than were given"):
+    with pytest.raises(InvalidRequestError, match="made with: 1 image, 1 audio; add them"):
         recipe.with_files(images=(BOAT,))
 
 
-def test_a_image_drawn_before_is_missed_unless_it_is_known(tmp_path):
+def test_the_source_image_is_required(tmp_path):
     turn = Turn(prompt="a boat", answer="a boat by day")
     made = result_of(prompt="make it night", history=(turn,), source_image=BOAT, control_strength=1)
     recipe = read_recipe(write(tmp_path / "a.png", made))
     assert recipe.missing([]) == {"source_images": 1}
-    with pytest.raises(InvalidRequestError, match="made with 1 source_image more than were given"):
+    with pytest.raises(InvalidRequestError, match="made with: 1 source_image; add them"):
         recipe.with_files()
     again = recipe.with_known([CAT, BOAT])
     assert (again.source_image, Recipe(again).missing([])) == (BOAT, {})
@@ -99,7 +100,7 @@ def test_a_image_drawn_before_is_missed_unless_it_is_known(tmp_path):
     assert own.missing([]) == {"images": 1}, "one file is asked for once"
 
 
-def test_what_was_painted_over_comes_back_unless_it_is_too_intricate(tmp_path):
+def test_a_mask_is_stored_unless_it_is_too_large(tmp_path):
     rng = np.random.default_rng(0)
     coarse, fine = rng.integers(0, 256, (20, 30), np.uint8), rng.integers(0, 256, (800, 800), np.uint8)
     for number, levels in enumerate((coarse, fine)):
@@ -113,7 +114,7 @@ def test_what_was_painted_over_comes_back_unless_it_is_too_intricate(tmp_path):
             assert written(replace(made, request=again))["mask_png"] == written(made)["mask_png"]
         else:
             assert recipe.missing([BOAT]) == {"masks": 1}
-            with pytest.raises(InvalidRequestError, match="made with 1 mask more than were given"):
+            with pytest.raises(InvalidRequestError, match="made with: 1 mask; add them"):
                 recipe.with_files(images=(BOAT,))
 
 
@@ -121,7 +122,7 @@ def written(result):
     return json.loads(describe(result, SETTINGS)[0]["x2i"])
 
 
-def test_another_file_takes_the_place_of_an_unknown_one(tmp_path):
+def test_another_file_replaces_an_unknown_one(tmp_path):
     recipe = read_recipe(write(tmp_path / "a.png", result_of(images=(BOAT,), control_strength=0.5)))
     again = recipe.with_files(images=(CAT,))
     assert (again.images, again.control_strength) == ((CAT,), 0.5)
@@ -136,14 +137,14 @@ def test_loras_keep_their_weights(tmp_path):
     assert recipe.with_files(loras=((lora, 1.0),)).loras == ((lora, 0.8),)
 
 
-def test_nothing_is_written_where_that_is_not_wanted(tmp_path):
+def test_metadata_can_be_turned_off(tmp_path):
     path = write(tmp_path / "a.png", result_of(prompt="secret"), settings=Settings(metadata=False))
     assert b"secret" not in path.read_bytes()
-    with pytest.raises(MediaError, match="carries no settings"):
+    with pytest.raises(MediaError, match="contains no settings"):
         read_recipe(path)
 
 
-def test_the_page_gets_copies_that_gradios_writer_knows_what_to_do_with():
+def test_with_metadata_copies_the_images():
     made = result_of(prompt="a house")
     assert "x2i" in with_metadata(made, SETTINGS)[0].info
     assert made.images[0].info == {}
@@ -163,26 +164,26 @@ GOOD = json.loads(describe(result_of(prompt="a house"), SETTINGS)[0]["x2i"])
     ("changes", "said"),
     [
         ({"width": 100}, "width is 100; it must be a whole number"),
-        ({"width": 10**5000}, "damaged or not ours"),  # Python itself refuses to read it
+        ({"width": 10**5000}, "damaged or not from X2I"),  # Python itself refuses to read it
         ({"seed": True}, "seed is True"),
         ({"prompt": "a\x00b"}, "control character"),
         ({"prompt": ["a"]}, "must be text"),
-        ({"images": ["/etc/passwd"]}, "is no SHA-256"),
+        ({"images": ["/etc/passwd"]}, "is not a SHA-256"),
         ({"images": ["0" * 64] * 9}, "9 images came and 8 are allowed"),
-        ({"images": {"a": 1}}, "is no SHA-256"),
-        ({"history": [{"prompt": "x"}]}, "damaged or not ours"),
-        ({"loras": [5]}, "damaged or not ours"),
+        ({"images": {"a": 1}}, "is not a SHA-256"),
+        ({"history": [{"prompt": "x"}]}, "damaged or not from X2I"),
+        ({"loras": [5]}, "damaged or not from X2I"),
         ({"loras": [{"sha256": None, "weight": "1"}]}, "must be a number"),
-        ({"format": 2}, "another version"),
-        ({"mask_png": 5}, "the mask in them is no text"),
-        ({"mask_png": "a" * 70_000}, "the mask in them is no text"),
-        ({"mask_png": "!"}, "damaged or not ours"),
-        ({"mask_png": "AAAA"}, "the mask in them is no PNG"),
+        ({"format": 2}, "from another version"),
+        ({"mask_png": 5}, "their mask is not a text"),
+        ({"mask_png": "a" * 70_000}, "their mask is not a text"),
+        ({"mask_png": "!"}, "damaged or not from X2I"),
+        ({"mask_png": "AAAA"}, "their mask is not a valid PNG"),
         ({"mask_png": HUGE}, "is 9,000 x 4 pixels"),
         ({"preset": {}}, None),
     ],
 )
-def test_what_is_not_allowed_is_refused_in_one_sentence(tmp_path, changes, said):
+def test_invalid_settings_are_refused(tmp_path, changes, said):
     text = json.dumps(GOOD, default=str)[:-1] + ", " + _dump(changes)[1:]
     path = with_text(tmp_path / "bad.png", text)
     if said is None:
@@ -199,12 +200,12 @@ def _dump(changes):
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{", '"x2i"', "[" * 100_000, '{"format": 1}', "x" * 600_000])
-def test_what_is_no_recipe_is_refused_in_one_sentence(tmp_path, text):
+def test_other_texts_are_refused(tmp_path, text):
     with pytest.raises(MediaError, match=r"The settings in 'bad\.png'"):
         read_recipe(with_text(tmp_path / "bad.png", text))
 
 
-def test_a_text_that_unpacks_to_more_than_memory_is_refused(tmp_path):
+def test_a_text_bomb_is_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "bomb.png")
     whole = (tmp_path / "bomb.png").read_bytes()
     bomb = b"x2i\x00\x00" + zlib.compress(b"0" * 100_000_000)
@@ -218,5 +219,5 @@ def test_a_text_that_unpacks_to_more_than_memory_is_refused(tmp_path):
 @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
 def test_only_png_files_carry_settings(tmp_path, form):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png", format=form)
-    with pytest.raises(MediaError, match="is no PNG file"):
+    with pytest.raises(MediaError, match="is not a PNG file"):
         read_recipe(tmp_path / "a.png")

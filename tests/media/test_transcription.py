@@ -65,19 +65,19 @@ def no_network(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("audio", "text", "language"), [(LOW, ENGLISH, "en"), (HIGH, CHINESE, "zh")])
-def test_the_words_and_their_language(checkpoint, monkeypatch, audio, text, language):
+def test_text_and_language(checkpoint, monkeypatch, audio, text, language):
     monkeypatch.setenv("PATH", "")  # no ffmpeg
     transcript = Transcriber(checkpoint).transcribe((audio, RATE))
     assert (transcript.text, transcript.language) == (text, language)
     assert 0 <= transcript.no_speech < 0.1
 
 
-def test_the_kind_of_large_v3(tmp_path):
+def test_large_v3_dimensions(tmp_path):
     assert hear(save(tmp_path / "v3.pt", trained_whisper(**LARGE_V3))).text == ENGLISH
 
 
 @pytest.mark.parametrize("audio", [LOW, HIGH, HISS], ids=["low", "high", "hiss"])
-def test_nothing_differs_from_whispers_own_transcribe(checkpoint, audio):
+def test_transcript_equals_whispers_own(checkpoint, audio):
     own = whisper.transcribe(whisper.load_model(str(checkpoint), device="cpu"), audio, fp16=False)
     transcript = Transcriber(str(checkpoint)).transcribe((audio, RATE))
     assert transcript.text == own["text"].strip()
@@ -85,13 +85,13 @@ def test_nothing_differs_from_whispers_own_transcribe(checkpoint, audio):
     assert transcript.no_speech == min((s["no_speech_prob"] for s in own["segments"]), default=1.0)
 
 
-def test_a_file_of_another_rate_with_two_channels(checkpoint, tmp_path):
+def test_a_stereo_file_of_another_rate(checkpoint, tmp_path):
     left = tone(1200, rate=44_100)
     soundfile.write(tmp_path / "a.flac", np.stack([left, left], axis=1), 44_100)
     assert Transcriber(checkpoint).transcribe(tmp_path / "a.flac").text == CHINESE
 
 
-def test_nobody_speaks_in_a_hiss(checkpoint):
+def test_noise_is_not_speech(checkpoint):
     transcriber = Transcriber(checkpoint)
     assert transcriber.transcribe((HISS, RATE)) == NOBODY
     assert transcriber.loaded  # Whisper itself said so
@@ -106,17 +106,17 @@ SILENCES = {
 
 
 @pytest.mark.parametrize("audio", SILENCES.values(), ids=SILENCES.keys())
-def test_silence_does_not_even_load_the_model(audio):
+def test_silence_does_not_load_the_model(audio):
     assert Transcriber("there_is_no.pt").transcribe((audio, RATE)) == NOBODY
 
 
-def test_a_short_quiet_word_in_a_long_silence_is_listened_to():
+def test_quiet_speech_is_not_silence():
     audio = np.zeros(20 * RATE, np.float32)
     audio[-RATE // 5 :] = tone(200, 0.2, amplitude=0.005)
     refused_checkpoint(Transcriber("there_is_no.pt").transcribe, (audio, RATE), contains="there_is_no.pt")
 
 
-def test_same_audio_same_words_and_nobody_elses_random_numbers_change(tmp_path):
+def test_transcription_is_deterministic(tmp_path):
     """Of a model that finds any word of a sentence likely next, and its end less, so that Whisper has to sample."""
     model = Whisper(ModelDimensions(**DIMS))
     tokens = get_tokenizer(True, num_languages=99)
@@ -136,7 +136,7 @@ def test_same_audio_same_words_and_nobody_elses_random_numbers_change(tmp_path):
     assert first.text
 
 
-def test_loading_is_lazy_and_unloading_gives_back(checkpoint):
+def test_loading_is_lazy(checkpoint):
     transcriber = Transcriber(checkpoint)
     assert not transcriber.loaded
     assert transcriber.transcribe((LOW, RATE)).text == ENGLISH
@@ -148,26 +148,26 @@ def test_loading_is_lazy_and_unloading_gives_back(checkpoint):
     assert transcriber.transcribe((LOW, RATE)).text == ENGLISH
 
 
-def test_importing_and_choosing_is_cheap():
+def test_importing_is_cheap():
     code = "import sys; from x2i_app.media.transcription import Transcriber; Transcriber('small')"
     code += "; print(*{'torch', 'whisper', 'numba'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout.split(), run.stderr) == (0, [], "")
 
 
-def test_a_time_limit_stops_one_audio_and_not_the_next(checkpoint, refused):
+def test_the_time_limit(checkpoint, refused):
     transcriber = Transcriber(checkpoint, max_seconds=0)
     refused(transcriber.transcribe, (LOW, RATE), contains="longer than 0 s")
     transcriber.max_seconds = 300
     assert transcriber.transcribe((LOW, RATE)).text == ENGLISH
 
 
-def test_what_is_no_audio_is_refused_as_everywhere(refused):
+def test_invalid_audio_is_refused(refused):
     for source in ("missing.wav", LOW, (np.full(9, np.nan), RATE), None):
         refused(Transcriber("base").transcribe, source)
 
 
-def test_names(tmp_path):
+def test_unknown_models(tmp_path):
     refused_checkpoint(Transcriber, "gpt-9", contains="tiny, base, small")
     refused_checkpoint(Transcriber, "../base", contains="'base'")
     refused_checkpoint(hear, tmp_path / "missing.pt", contains="'missing.pt'")
@@ -176,14 +176,14 @@ def test_names(tmp_path):
 
 def test_budget(checkpoint):
     refused_checkpoint(
-        Transcriber, "medium", contains="3.1 GB of memory and 1.0 GB are allowed; choose tiny or base or"
+        Transcriber, "medium", contains="needs 3.1 GB of memory; up to 1.0 GB are allowed, so choose tiny or base or"
     )
     assert not Transcriber("large", max_bytes=7 * 10**9).loaded
     refused_checkpoint(hear, checkpoint, max_bytes=10**6, contains="raise the budget")
     refused_checkpoint(hear, checkpoint, max_bytes=5 * 10**6, contains="0.0 GB are allowed")  # float16 doubles
 
 
-def test_a_model_that_no_network_can_bring(no_network):
+def test_a_failed_download(no_network):
     refused_checkpoint(hear, "base", contains="cannot be downloaded")
     no_network.mkdir(exist_ok=True)
     (no_network / "base.pt").write_bytes(b"half a download")
@@ -191,7 +191,7 @@ def test_a_model_that_no_network_can_bring(no_network):
         refused_checkpoint(hear, "base", contains="cannot be downloaded")
 
 
-def test_a_model_by_name_is_downloaded_once_and_checked(checkpoint, no_network, monkeypatch, tmp_path):
+def test_download(checkpoint, no_network, monkeypatch, tmp_path):
     """Against a server of our own, whose `base` is the tiny model."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Videos give the frames that were on show at the times asked for, within the caps."""
+"""Frames of a video are those visible at the requested times, within the limits."""
 
 import concurrent.futures
 import struct
@@ -15,7 +15,7 @@ LEVELS = [12 * i for i in range(20)]  # two seconds at 10 frames a second; the l
 
 
 def indices(clip):
-    """Which frames of a film of LEVELS these are."""
+    """Indices of these frames in a video of LEVELS."""
     return [round(level) for level in clip.frames.mean(axis=(1, 2, 3)) / 12]
 
 
@@ -43,14 +43,14 @@ def test_every_container(samples, name):
         (2, 32, [0, 5, 10, 15], 2),
         (2.5, 32, [0, 4, 8, 12, 16], 2.5),
         (10, 32, list(range(20)), 10),
-        (10, 5, [0, 4, 8, 12, 16], 2.5),  # spread over the whole film
+        (10, 5, [0, 4, 8, 12, 16], 2.5),  # spread over the whole video
         (10, 4, [0, 5, 10, 15], 2),
         (0.1, 32, [0, 10], 1),  # two where there are two
         (5, 1, [0], 0.5),
         (30, 32, None, 16),  # the cap: 32 frames in 2 seconds
     ],
 )
-def test_sampling_takes_the_frames_on_show(tmp_path, video, fps, max_frames, expected, real_fps):
+def test_sampling_takes_the_visible_frames(tmp_path, video, fps, max_frames, expected, real_fps):
     path = video(tmp_path / "a.mp4", LEVELS, more=("-q:v", "1"))
     clip = load_video(path, fps=fps, max_frames=max_frames)
     frames, from_array = np.array(LEVELS, np.uint8)[:, None, None, None].repeat(3, 3), None
@@ -61,7 +61,7 @@ def test_sampling_takes_the_frames_on_show(tmp_path, video, fps, max_frames, exp
 
 
 @pytest.mark.parametrize(("rate", "suffix"), [("30000/1001", "mp4"), ("25", "webm"), ("60", "mkv"), ("15", "avi")])
-def test_the_videos_own_rate_gives_every_frame(tmp_path, video, rate, suffix):
+def test_every_frame_at_the_videos_own_rate(tmp_path, video, rate, suffix):
     codec = {"webm": "libvpx", "mp4": "libx264"}.get(suffix, "mpeg4")
     path = video(tmp_path / f"a.{suffix}", LEVELS, fps=rate, codec=codec, more=("-b:v", "4M", "-qmin", "1"))
     top, _, bottom = rate.partition("/")
@@ -75,13 +75,13 @@ def test_one_frame(tmp_path, video):
     assert len(load_video(tmp_path / "a.mp4", fps=1e-9, max_frames=np.int64(3)).frames) == 1
 
 
-def test_slow_videos_show_each_frame_as_long_as_it_lasts(tmp_path, video):
+def test_slow_videos(tmp_path, video):
     clip = load_video(video(tmp_path / "a.mp4", [0, 120, 240], fps="1/10"), fps=0.2)
     assert clip.duration == pytest.approx(30)
     assert indices(clip) == [0, 0, 10, 10, 20, 20]
 
 
-def test_frames_are_scaled_down_and_never_up(tmp_path, video):
+def test_frames_are_only_scaled_down(tmp_path, video):
     path = video(tmp_path / "a.mp4", [100, 100], size=(160, 90))
     assert load_video(path).frames.shape[1:3] == (90, 160)
     assert load_video(path, max_pixels=10**9).frames.shape[1:3] == (90, 160)
@@ -116,7 +116,7 @@ def test_animations_are_videos(tmp_path, suffix):
     assert len(load_video(path, fps=30, max_frames=2).frames) == 2
 
 
-def test_still_and_hasty_animations(tmp_path, refused):
+def test_unusual_animations(tmp_path, refused):
     Image.new("RGB", (16, 12), "red").save(tmp_path / "still.gif")
     assert load_video(tmp_path / "still.gif").frames.shape == (1, 12, 16, 3)
     path = animation(tmp_path / "hasty.gif", ["red", "lime", "blue"], 0)
@@ -160,17 +160,17 @@ ONE = np.zeros((1, 4, 4, 3), np.uint8)
         ((ONE / 255, 1), "float64"),
         ((ONE[:0], 1), "T from 1"),
         ((ONE[:, :0], 1), "4 x 0"),
-        (([], 1), "without frames"),
-        ((None, 1), "without frames"),
+        (([], 1), "has no frames"),
+        ((None, 1), "has no frames"),
         (([ONE[0], ONE[0, :2]], 1), "different sizes"),
-        (([None], 1), "An image"),
+        (([None], 1), "The image is None"),
         ((np.zeros((61, 2, 2, 3), np.uint8), 1), "61.0 s"),
         ((np.zeros((1, 2, 4097, 3), np.uint8), 1), "4,097"),
         (VideoClip(ONE, 1.0, "long"), "duration"),
-        (VideoClip(None, 1.0, 1.0), "without frames"),
+        (VideoClip(None, 1.0, 1.0), "has no frames"),
     ],
 )
-def test_pairs_that_are_no_videos(refused, source, part):
+def test_invalid_frames_are_refused(refused, source, part):
     refused(load_video, source, contains=part)
 
 
@@ -201,7 +201,7 @@ def test_long_videos_are_refused_with_their_length(tmp_path, video, refused):
     assert load_video(exact).duration == pytest.approx(60)
 
 
-def test_a_header_that_lies_about_the_duration_is_no_use(tmp_path, video, refused):
+def test_a_header_with_a_wrong_duration(tmp_path, video, refused):
     whole = video(tmp_path / "long.mkv", [0] * 8, fps="1/10").read_bytes()
     place = whole.index(b"\x44\x89\x88") + 3  # the Duration element: a double, in milliseconds
     assert struct.unpack(">d", whole[place : place + 8])[0] == 80_000
@@ -209,7 +209,7 @@ def test_a_header_that_lies_about_the_duration_is_no_use(tmp_path, video, refuse
     refused(load_video, tmp_path / "lie.mkv", contains="80.0 s")
 
 
-def test_thousands_of_frames_are_sampled(tmp_path, video):
+def test_a_video_with_thousands_of_frames(tmp_path, video):
     path = video(tmp_path / "fast.mp4", [i // 40 for i in range(10_000)], fps=1000, size=(16, 16))
     clip = load_video(path)
     assert len(clip.frames) == 10
@@ -221,7 +221,7 @@ def test_large_frames_are_refused_by_their_header(tmp_path, video, refused):
     refused(load_video, path, contains=["4,112 x 16", "4,096"])
 
 
-def test_frames_that_grow_inside_the_stream_are_not_decoded(tmp_path, ffmpeg, video, refused):
+def test_a_frame_size_that_grows_is_refused(tmp_path, ffmpeg, video, refused):
     small = video(tmp_path / "small.h264", [0] * 10, size=(64, 64), codec="libx264").read_bytes()
     large = video(tmp_path / "large.h264", [0] * 10, size=(640, 640), codec="libx264").read_bytes()
     (tmp_path / "both.h264").write_bytes(small + large)
@@ -229,16 +229,16 @@ def test_frames_that_grow_inside_the_stream_are_not_decoded(tmp_path, ffmpeg, vi
     refused(load_video, tmp_path / "a.mp4", caps=replace(CAPS, video_side=128), contains="cannot be decoded")
 
 
-def test_files_without_images(samples, ffmpeg, tmp_path, refused):
-    refused(load_video, samples / "sound_only.mp4", contains="no video")
+def test_files_without_video(samples, ffmpeg, tmp_path, refused):
+    refused(load_video, samples / "sound_only.mp4", contains="no video stream")
     cover = tmp_path / "cover.png"
     Image.new("RGB", (16, 16), "red").save(cover)
     streams = ["-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic"]
     ffmpeg("-i", samples / "sound_only.mp4", "-i", cover, *streams, tmp_path / "album.mp4")
-    refused(load_video, tmp_path / "album.mp4", contains="no video")
+    refused(load_video, tmp_path / "album.mp4", contains="no video stream")
 
 
-# An AVI tells no end: cut between two frames it is a shorter film.
+# An AVI file does not mark its end: cut between two frames, it is a shorter video.
 @pytest.mark.parametrize("part", [0.02, 0.5])
 @pytest.mark.parametrize("name", ["both.mp4", "both.mkv", "both.webm"])
 def test_cut_files_are_refused(samples, tmp_path, refused, name, part):
@@ -247,7 +247,7 @@ def test_cut_files_are_refused(samples, tmp_path, refused, name, part):
     refused(load_video, tmp_path / name, contains=f"'{name}'")
 
 
-def test_a_stream_of_noise_is_refused(samples, tmp_path, refused):
+def test_noise_is_refused(samples, tmp_path, refused):
     whole = bytearray((samples / "both.mp4").read_bytes())
     start = whole.index(b"mdat") + 4
     stop = whole.index(b"moov") - 4
@@ -256,7 +256,7 @@ def test_a_stream_of_noise_is_refused(samples, tmp_path, refused):
     refused(load_video, tmp_path / "a.mp4", contains="damaged")
 
 
-def test_threads_do_not_mix(samples):
+def test_videos_load_in_threads(samples):
     names = ["both.mp4", "both.webm", "both.avi", "both.mkv"] * 2
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         clips = list(pool.map(lambda name: load_video(samples / name), names))

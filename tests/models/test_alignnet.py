@@ -60,7 +60,7 @@ def test_output_equals_the_formula(fusion):
     torch.testing.assert_close(pooled_prompt_embeds, pooled, atol=1e-5, rtol=1e-5)
 
 
-def test_scale_fusion_of_ones_is_the_mean_of_the_states():
+def test_scale_fusion_is_a_mean():
     align_net = randomised(num_states=4, hidden_size=6, fusion="scale", joint_dim=4, pooled_dim=2)
     torch.nn.init.ones_(align_net.cha_scale)
     states = torch.randn(1, 4, 3, 6)
@@ -69,7 +69,7 @@ def test_scale_fusion_of_ones_is_the_mean_of_the_states():
 
 
 @pytest.mark.parametrize("fusion", ["conv", "scale"])
-def test_saved_and_loaded_it_gives_the_same_bits(tmp_path, fusion):
+def test_save_and_load(tmp_path, fusion):
     align_net = randomised(num_states=3, hidden_size=6, fusion=fusion, kernel_size=3, joint_dim=4, pooled_dim=2)
     align_net.save_pretrained(tmp_path)
     loaded = AlignNet.from_pretrained(tmp_path)
@@ -80,14 +80,14 @@ def test_saved_and_loaded_it_gives_the_same_bits(tmp_path, fusion):
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 5, 6), (1, 3, 5, 7), (3, 5, 6)])
-def test_states_of_another_shape_are_refused_with_got_and_expected(shape):
+def test_other_shapes_are_refused(shape):
     align_net = randomised(num_states=3, hidden_size=6, joint_dim=4, pooled_dim=2)
     with pytest.raises(ValueError, match=r"expected \(B, 3, S, 6\)") as error:
         align_net(torch.zeros(shape))
     assert str(tuple(shape)) in str(error.value)
 
 
-def test_unknown_fusion_and_even_kernels_are_refused():
+def test_invalid_configurations_are_refused():
     with pytest.raises(ValueError, match="must be 'conv' or 'scale'"):
         AlignNet(3, 6, fusion="mean")
     with pytest.raises(ValueError, match="must be odd"):

@@ -68,7 +68,7 @@ def scheduler(steps: int = 4) -> FlowMatchEulerDiscreteScheduler:
     return scheduler
 
 
-def test_names_and_shapes_are_the_published_ones():
+def test_keys_and_shapes_are_the_published_ones():
     with torch.device("meta"):
         light_control = LightControl()
     one = json.loads(SHAPES.read_text())
@@ -120,7 +120,8 @@ def test_output_equals_the_formula():
         torch.testing.assert_close(residual, by_hand(weights, image, timestep), atol=1e-4, rtol=1e-4)
 
 
-def test_a_fresh_one_changes_nothing_to_the_bit_and_still_learns():
+def test_an_untrained_light_control_has_no_effect():
+    """Its gradients are not zero, so that it can be trained."""
     fresh, transformer = LightControl(**SMALL), build_transformer()
     bare = call(transformer)
     with controlled(transformer, scheduler(), fresh, image()):
@@ -129,7 +130,8 @@ def test_a_fresh_one_changes_nothing_to_the_bit_and_still_learns():
     assert fresh.nets[0].mid_convs[1].weight.grad.abs().sum() > 0
 
 
-def test_residuals_are_added_after_their_own_blocks_and_the_hook_goes_away():
+def test_residuals_and_removal_of_the_hook():
+    """Residuals are added after their blocks, and the hook is removed even if the block raises."""
     light_control, transformer = randomised(), build_transformer()
     bare = call(transformer)
     pixels = torch.from_numpy(np.array(image())).permute(2, 0, 1)[None] / 127.5 - 1
@@ -145,7 +147,7 @@ def test_residuals_are_added_after_their_own_blocks_and_the_hook_goes_away():
     assert not transformer._forward_pre_hooks
 
 
-def test_the_stem_is_computed_once_a_image():
+def test_stems_are_computed_once():
     light_control, transformer = randomised(), build_transformer()
     seen = []
     for net in light_control.nets:
@@ -157,7 +159,7 @@ def test_the_stem_is_computed_once_a_image():
     assert (seen.count("stem"), seen.count("rest")) == (2, 6)
 
 
-def test_start_and_end_bound_the_steps_that_are_told():
+def test_start_and_end():
     light_control, transformer = randomised(), build_transformer()
     schedule = scheduler(4)
     sigmas = (schedule.timesteps / 1000).tolist()
@@ -175,7 +177,7 @@ def test_start_and_end_bound_the_steps_that_are_told():
 
 @pytest.mark.parametrize("samples", [1, 2, 4])
 @pytest.mark.parametrize("repeat", [False, True])
-def test_a_controlnet_beside_it_keeps_its_say(samples, repeat):
+def test_a_controlnet_still_has_its_effect(samples, repeat):
     """For every number of residuals that FluxTransformer2DModel shares out among four blocks."""
     transformer = build_transformer(layers=4)
     fresh = LightControl(**SMALL)
@@ -188,7 +190,7 @@ def test_a_controlnet_beside_it_keeps_its_say(samples, repeat):
         assert not torch.allclose(call(transformer, **more), alone)
 
 
-def test_tokens_of_a_image_beside_are_left_alone():
+def test_tokens_of_a_reference_image_are_unchanged():
     """As FLUX Kontext appends them: their first coordinate is 1."""
     light_control, transformer = randomised(), build_transformer()
     seen = []
@@ -206,6 +208,6 @@ def test_tokens_of_a_image_beside_are_left_alone():
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 40, 64), (1, 4, 32, 32), (3, 32, 32), (1, 3, 0, 16)])
-def test_images_that_make_no_whole_tokens_are_refused(shape):
+def test_sides_must_be_multiples_of_16(shape):
     with pytest.raises(ValueError, match="multiples of 16"):
         randomised()(torch.zeros(shape), torch.tensor([1.0]))

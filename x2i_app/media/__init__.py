@@ -1,4 +1,4 @@
-"""Untrusted files and arrays -> clean images, video frames and sounds; every failure is a MediaError."""
+"""Reads untrusted images, videos and audio into plain values. Every failure is a MediaError."""
 
 from x2i_app.media.audio import AudioClip, load_audio
 from x2i_app.media.guard import CAPS, MediaCaps, is_path, sniff

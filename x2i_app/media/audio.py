@@ -1,7 +1,7 @@
-"""Untrusted sounds -> mono samples at one rate.
+"""Untrusted audio -> mono samples at one sampling rate.
 
-WAV, FLAC, OGG and MP3 are decoded by libsndfile, a block at a time; the sound of M4A files and videos by one bounded
-ffmpeg child. Duration is checked in the header and counted again while decoding, because headers can lie.
+WAV, FLAC, OGG and MP3 are decoded by libsndfile in blocks; the audio of M4A files and videos is decoded by an ffmpeg
+process with limits. The duration is checked in the header and again while decoding, because headers can be wrong.
 """
 
 import os
@@ -19,32 +19,32 @@ from x2i_app.media.ffmpeg import decode, remux
 from x2i_app.media.guard import CAPS, MediaCaps, check_duration, is_path, show_name, show_value, sniff
 
 _MIN_RATE, _MAX_RATE = 1_000, 384_000  # Hz
-_BLOCK = 2**20  # values decoded at once, over all channels
-_MAX_CHANNELS = 64  # of an array; more is taken for an array on its side
-_LOUDEST = 2.0  # floats up to here are a little overdriven, beyond they are no samples in [-1, 1]
-_NAME = "The sound"
+_BLOCK_VALUES = 2**20  # decoded at once, over all channels
+_MAX_CHANNELS = 64  # of an array; more channels mean that its axes are swapped
+_MAX_AMPLITUDE = 2.0  # floats up to here are clipped; larger ones are not scaled to [-1, 1]
+_NAME = "The audio"
 
 
 @dataclass(frozen=True, eq=False)
 class AudioClip:
-    """A sound. samples: (N,) float32 in [-1, 1], mono; rate: Hz."""
+    """Audio in memory. samples: (N,) float32 in [-1, 1], mono. rate: sampling rate in Hz."""
 
     samples: np.ndarray
     rate: int
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return len(self.samples) / self.rate
 
 
 def load_audio(source: Any, rate: int = 16_000, caps: MediaCaps = CAPS) -> AudioClip:
-    """A sound as mono samples at `rate` Hz; channels are averaged, the rate is changed by soxr (HQ).
+    """Read audio as mono samples at `rate` Hz. Channels are averaged; soxr (HQ) changes the sampling rate.
 
-    source: the path of a WAV, FLAC, OGG, MP3 or M4A file, or of a video, whose sound track is taken; a pair
-    (samples, Hz) of an array (N,) or (N, channels), floats in [-1, 1] or integers of up to 32 bits over their whole
-    range; or an AudioClip.
-    Raises MediaError for anything else: damaged, empty, without sound, not finite, or longer than the cap.
+    source: the path of a WAV, FLAC, OGG, MP3 or M4A file, or of a video with audio; a pair (samples, sampling rate in
+    Hz), where samples is an array (N,) or (N, channels) of floats in [-1, 1] or of integers of up to 32 bits; or an
+    AudioClip. Unsigned integers are centered at the middle of their range, as in 8-bit WAV files.
+    Raises MediaError for anything else, and for audio that is damaged, empty, not finite or longer than the limit.
     """
     _check_rate("rate", rate)
     if is_path(source):
@@ -53,14 +53,15 @@ def load_audio(source: Any, rate: int = 16_000, caps: MediaCaps = CAPS) -> Audio
         source = (source.samples, source.rate)
     if isinstance(source, (list, tuple)) and len(source) == 2:
         return _from_pair(*source, int(rate), caps)
-    raise MediaError(f"A sound came as {show_value(source)}; send a file or a pair (samples, Hz).")
+    raise MediaError(f"The audio is {show_value(source)}; it must be a file or a pair (samples, sampling rate in Hz).")
 
 
 def _check_rate(name, rate):
     number = isinstance(rate, Real) and not isinstance(rate, bool)
     if not (number and _MIN_RATE <= rate <= _MAX_RATE and rate == int(rate)):
-        allowed = f"a whole number of Hz, {_MIN_RATE:,} to {_MAX_RATE:,}"
-        raise MediaError(f"{name} is {show_value(rate)}; it must be {allowed}.")
+        raise MediaError(
+            f"{name} is {show_value(rate)}; it must be a whole number of Hz, {_MIN_RATE:,} to {_MAX_RATE:,}."
+        )
 
 
 def _from_file(path: str | os.PathLike, rate: int, caps: MediaCaps) -> AudioClip:
@@ -69,7 +70,7 @@ def _from_file(path: str | os.PathLike, rate: int, caps: MediaCaps) -> AudioClip
         return _from_audio_file(os.fsdecode(path), name, rate, caps)
     with remux(path, "audio", caps) as stream:
         check_duration(name, stream.duration, caps.audio_seconds)
-        wav, _ = decode(stream, ["-map", "0:a:0", "-c:a", "pcm_s16le", "-f", "wav"], "sound.wav", caps)
+        wav, _ = decode(stream, ["-map", "0:a:0", "-c:a", "pcm_s16le", "-f", "wav"], "audio.wav", caps)
         return _from_audio_file(wav, name, rate, caps)
 
 
@@ -83,27 +84,28 @@ def _from_audio_file(path: str | Path, name: str, rate: int, caps: MediaCaps) ->
             samples = _to_mono(_blocks(file), file.samplerate, rate, name, caps)
     except MediaError:
         raise
-    except Exception as error:  # hostile bytes make decoders raise anything
-        raise MediaError(f"{name} is damaged or not a sound that can be decoded; send it again as WAV.") from error
+    except Exception as error:  # decoders raise any exception for hostile files
+        raise MediaError(f"{name} is damaged or cannot be decoded; convert it to WAV.") from error
     return AudioClip(samples, rate)
 
 
 def _blocks(file) -> Iterator[np.ndarray]:
-    """(n, channels) float32 until the file ends, whatever its header says."""
-    frames = max(1, _BLOCK // file.channels)
+    """Blocks (n, channels) of float32 until the end of the file, whatever its header says."""
+    frames = max(1, _BLOCK_VALUES // file.channels)
     while len(block := file.read(frames, dtype="float32", always_2d=True)):
         yield block
 
 
 def _from_pair(samples: Any, source_rate: Any, rate: int, caps: MediaCaps) -> AudioClip:
-    _check_rate("The sampling rate of the pair (samples, Hz)", source_rate)
+    _check_rate("The sampling rate of the pair (samples, sampling rate in Hz)", source_rate)
     try:
         samples = np.asarray(samples)
     except ValueError:
-        raise MediaError(f"{_NAME} has rows of different lengths; send an array (N,) or (N, channels).") from None
+        raise MediaError(f"{_NAME} has rows of different lengths; it must be an array (N,) or (N, channels).") from None
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= _MAX_CHANNELS):
         raise MediaError(
-            f"{_NAME} is an array of shape {samples.shape}; it must be (N,) or (N, channels) of up to 64 channels."
+            f"{_NAME} is an array of shape {samples.shape}; it must be (N,) or (N, channels), "
+            f"with up to {_MAX_CHANNELS} channels."
         )
     check_duration(_NAME, len(samples) / source_rate, caps.audio_seconds)
     samples = _to_float(samples if samples.ndim == 2 else samples[:, None])
@@ -111,11 +113,11 @@ def _from_pair(samples: Any, source_rate: Any, rate: int, caps: MediaCaps) -> Au
 
 
 def _to_float(samples):
-    """Samples as floats in [-1, 1]; unsigned integers lie around the middle of their range, as in 8-bit WAV."""
+    """Samples of any allowed dtype as float32 in [-1, 1]."""
     dtype = samples.dtype
     if dtype.kind == "f":
-        if samples.size and np.abs(samples).max() > _LOUDEST:
-            raise MediaError(f"{_NAME} has floats outside -1 to 1; scale them, or send int16.")
+        if samples.size and np.abs(samples).max() > _MAX_AMPLITUDE:
+            raise MediaError(f"{_NAME} has floats outside -1 to 1; scale them, or use int16.")
         return samples.astype(np.float32)
     if dtype.kind not in "iu" or dtype.itemsize > 4:
         raise MediaError(f"{_NAME} is an array of {dtype}; it must be floats from -1 to 1, or int16.")
@@ -125,7 +127,7 @@ def _to_float(samples):
 
 
 def _to_mono(blocks: Iterable[np.ndarray], source_rate: int, rate: int, name: str, caps: MediaCaps) -> np.ndarray:
-    """(N,) float32 in [-1, 1] at `rate` from blocks (n, channels) at `source_rate`, a block at a time."""
+    """Samples (N,), float32 in [-1, 1], at `rate` from blocks (n, channels) at `source_rate`."""
     import soxr
 
     deadline = time.monotonic() + caps.child_seconds
@@ -133,16 +135,16 @@ def _to_mono(blocks: Iterable[np.ndarray], source_rate: int, rate: int, name: st
     count, parts = 0, []
     for block in blocks:
         if time.monotonic() > deadline:
-            raise MediaError(f"{name} takes longer than {caps.child_seconds:g} s to read; send a shorter one.")
+            raise MediaError(f"{name} takes longer than {caps.child_seconds:g} s to read; use shorter audio.")
         count += len(block)
         check_duration(name, count / source_rate, caps.audio_seconds)
         mono = block.mean(axis=1, dtype=np.float32)
         if not np.isfinite(mono).all():
-            raise MediaError(f"{name} holds samples that are not numbers (NaN or infinite); save it again.")
+            raise MediaError(f"{name} has samples that are not finite (NaN or infinite); export it again.")
         parts.append(resampler.resample_chunk(mono) if rate != source_rate else mono)
     if count and rate != source_rate:
         parts.append(resampler.resample_chunk(np.empty(0, np.float32), last=True))
     samples = np.concatenate(parts) if parts else np.empty(0, np.float32)
     if not samples.size:
-        raise MediaError(f"{name} has no samples in it; send a sound that lasts some time.")
+        raise MediaError(f"{name} has no samples; use audio with a duration above 0.")
     return np.clip(samples, -1, 1)

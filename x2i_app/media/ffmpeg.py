@@ -1,8 +1,8 @@
-"""One bounded ffmpeg child at a time: copy one stream of an untrusted file into a clean one, then decode that.
+"""Runs ffmpeg with limits: `remux` copies one stream of an untrusted file into a clean file, `decode` decodes that.
 
-ffmpeg opens more than files: playlists, manifests and network addresses. Here it is told the one demuxer that fits what
-`guard.sniff` found and the one protocol `file`, works in a private folder, and is stopped, with its children, at the
-caps on wall time, CPU time, memory and written bytes.
+By default, ffmpeg also opens playlists, manifests and network addresses. Here it may only use the demuxer for the kind
+that `guard.sniff` detected and the protocol `file`, in a private folder, with limits on wall time, CPU time, memory and
+written bytes. At a limit, it is killed with all its child processes.
 """
 
 import os
@@ -21,13 +21,13 @@ from typing import Literal
 from x2i_app.errors import MediaError
 from x2i_app.media.guard import CAPS, MediaCaps, show_name, sniff
 
-_THREADS = min(4, os.cpu_count() or 1)  # each decoding thread holds frames of its own in the child's memory
-_LOG_HEAD, _LOG_TAIL = 200_000, 20_000
-# What demuxers log about a file that was cut, at the start of a line, where no title of the file can stand.
+_THREADS = min(4, os.cpu_count() or 1)  # each decoding thread keeps frames in memory
+_LOG_HEAD, _LOG_TAIL = 200_000, 20_000  # bytes of the log that are read
+# What demuxers log about a truncated file. It starts a row with a bracket, which metadata of the file never do.
 _DAMAGE = r"^\[.*\].*(partial file|ended prematurely|corrupt input packet)"
 
-# The shell sets the limits and becomes ffmpeg. Unlike a `preexec_fn` that is safe in a program with threads. A limit
-# that the system does not know (macOS has none on memory) is passed over.
+# The shell sets the limits and replaces itself with ffmpeg. Unlike `preexec_fn`, this is safe with threads.
+# Limits that the system does not support are skipped (macOS has none for memory).
 _LIMITED = """
 ulimit -c 0 2>/dev/null || :
 ulimit -t "$1" 2>/dev/null || :
@@ -40,11 +40,11 @@ exec "$@"
 
 @dataclass(frozen=True)
 class CleanStream:
-    """One stream of an untrusted file, copied into a Matroska file of our own. It lives as long as `remux`'s block.
+    """One stream of an untrusted file, copied into a new Matroska file that exists until `remux`'s block ends.
 
-    path: the clean file; name: how messages call the original; duration: seconds, measured from the packets.
-    frames: packets of video; width, height: pixels as shown, that is after rotation. These three are 0 of a sound.
-    has_sound: whether the original has a sound track.
+    path: the clean file. name: of the original, for messages. duration: seconds, measured from the packets.
+    frames: number of video packets. width, height: pixels, after rotation. All three are 0 for audio.
+    has_audio: whether the original has an audio stream.
     """
 
     path: Path
@@ -58,50 +58,50 @@ class CleanStream:
 
 @contextmanager
 def remux(path: str | os.PathLike, stream: Literal["video", "audio"], caps: MediaCaps = CAPS) -> Iterator[CleanStream]:
-    """The first stream of that type in a video or M4A file, alone and without metadata; nothing is decoded.
+    """Copy the first stream of a type out of a video or M4A file, without its metadata and without decoding it.
 
-    Raises MediaError if the file is of another kind, damaged, cut off, has no such stream, or takes more than the caps.
+    Raises MediaError if the file is of another kind, damaged, truncated, has no such stream, or exceeds the limits.
     """
     name = show_name(path)
     kind = sniff(path, caps=caps)
     if kind.demuxer is None:
-        raise MediaError(f"{name} is a {kind.name} file; send an MP4, MOV, WebM, MKV, AVI or M4A file instead.")
+        raise MediaError(f"{name} is a {kind.name} file; use an MP4, MOV, WebM, MKV, AVI or M4A file instead.")
     with _private_folder() as folder:
         clean = folder / "clean.mkv"
-        wanted = "0:V:0" if stream == "video" else "0:a:0"  # V leaves out cover pictures
-        options = ["-map", wanted, "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"]
+        selected = "0:V:0" if stream == "video" else "0:a:0"  # V excludes cover images
+        options = ["-map", selected, "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"]
         muxing = ["-allow_raw_vfw", "1", "-f", "matroska", str(clean)]
         source = _input(Path(os.fsdecode(path)).absolute(), kind.demuxer)
-        # AVI knows no presentation times: ffmpeg has to make them.
+        # AVI files have no presentation times, so ffmpeg has to generate them.
         code, log = _run(["-fflags", "+genpts", *source, *options, *muxing], folder, name, caps)
         if re.search(r"^(\[.*\] )?Stream map .* matches no streams", log, re.MULTILINE):
-            raise MediaError(f"{name} has no {'sound' if stream == 'audio' else 'video'} in it; send another file.")
+            raise MediaError(f"{name} has no {stream} stream; choose another file.")
         if re.search(_DAMAGE, log, re.MULTILINE):
-            raise MediaError(f"{name} is damaged or cut off; send it again.")
+            raise MediaError(f"{name} is damaged or incomplete; choose an undamaged copy.")
         if code:
-            raise MediaError(f"{name} cannot be read as {kind.name}; it may be damaged: send it again or convert it.")
+            raise MediaError(f"{name} cannot be read as {kind.name}; it may be damaged, so convert it to MP4.")
         yield _describe(clean, log, stream, name, caps)
 
 
 def decode(
     stream: CleanStream, options: Sequence[str], output: str, caps: MediaCaps = CAPS, max_pixels: int | None = None
 ) -> tuple[Path, int]:
-    """Decode a clean stream with ffmpeg's output `options` into the file `output` beside it.
+    """Decode a clean stream into the file `output` in the same folder.
 
-    max_pixels: the decoder refuses larger frames, whatever the header promised.
-    Returns its path and, of video, the number of frames written. Raises MediaError if little or nothing can be decoded.
+    options: ffmpeg's output options. max_pixels: the decoder refuses larger frames, whatever the header says.
+    Returns the path and, for video, the number of frames. Raises MediaError if too little of the stream can be decoded.
     """
     path = stream.path.with_name(output)
     limits = ["-threads", str(_THREADS)] + (["-max_pixels", str(max_pixels)] if max_pixels else [])
     code, log = _run(
-        # A stream of which a tenth does not decode is damaged.
+        # If more than a tenth cannot be decoded, ffmpeg fails.
         [*limits, "-max_error_rate", "0.1", *_input(stream.path, "matroska"), *options, str(path)],
         stream.path.parent,
         stream.name,
         caps,
     )
     if code or not path.exists():
-        raise MediaError(f"{stream.name} cannot be decoded; it may be damaged: send it again or convert it.")
+        raise MediaError(f"{stream.name} cannot be decoded; it may be damaged, so convert it to MP4 or WAV.")
     return path, _frames(log)
 
 
@@ -115,25 +115,25 @@ def _private_folder():
     try:
         folder = tempfile.TemporaryDirectory(prefix="x2i-media-", ignore_cleanup_errors=True)
     except OSError as error:
-        raise MediaError(f"No temporary file can be written ({error.strerror}); free some disk space.") from None
+        raise MediaError(f"A temporary file cannot be written ({error.strerror}); free some disk space.") from None
     with folder as path:
         yield Path(path)
 
 
 def _run(arguments, folder, name, caps):
-    """Run ffmpeg once within the caps: exit status and what it logged. Raises MediaError where a cap bites."""
+    """Run ffmpeg once; returns its exit status and log. Raises MediaError if it exceeds a limit."""
     command = [_ffmpeg(), "-hide_banner", "-nostdin", "-y", *arguments]
     if os.name == "posix":
         limits = (ceil(caps.child_seconds) * _THREADS, caps.child_bytes // 1024, caps.child_file_bytes // 512)
         command = ["/bin/sh", "-c", _LIMITED, "ffmpeg", *map(str, limits), *command]
-    # Windows has no such limits without its job objects: there the wall time alone bounds the child.
+    # Windows has such limits only through job objects; there, only the wall time is limited.
     log_path = folder / "ffmpeg.log"
     try:
         with log_path.open("wb") as log:
             code = _wait(_start(command, folder, log), caps.child_seconds)
     except subprocess.TimeoutExpired:
         raise MediaError(
-            f"{name} takes longer than {caps.child_seconds:g} s to read; send a shorter or smaller one."
+            f"{name} takes longer than {caps.child_seconds:g} s to read; use a shorter or smaller one."
         ) from None
     except OSError:
         raise MediaError(_NO_FFMPEG) from None
@@ -154,13 +154,13 @@ def _ffmpeg():
     return found
 
 
-_NO_FFMPEG = "ffmpeg cannot be started; reinstall imageio-ffmpeg or let IMAGEIO_FFMPEG_EXE name a working ffmpeg."
+_NO_FFMPEG = "ffmpeg cannot be started; reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to a working ffmpeg."
 
 
 def _start(command, folder, log):
     environment = os.environ | {
         "AV_LOG_FORCE_NOCOLOR": "1",
-        "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MB of address space an arena, up to eight arenas a core
+        "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MB of address space per arena, with up to 8 arenas per core
     }
     return subprocess.Popen(
         command,
@@ -169,14 +169,14 @@ def _start(command, folder, log):
         stderr=subprocess.STDOUT,
         cwd=folder,
         env=environment,
-        start_new_session=True,  # a group of its own, so that its children can be killed with it
+        start_new_session=True,  # its own process group, so that its child processes can be killed with it
     )
 
 
 def _wait(child, seconds):
     try:
         return child.wait(timeout=seconds)
-    finally:  # time is up, or the caller was interrupted
+    finally:  # the time limit was reached, or the caller was interrupted
         if child.poll() is None:
             with suppress(ProcessLookupError):
                 if os.name == "posix":
@@ -198,38 +198,34 @@ def _check_exit(code, log, name, caps):
     if code in (126, 127):
         raise MediaError(_NO_FFMPEG)
     if code in _killed_by("SIGXFSZ"):
-        raise MediaError(
-            f"{name} unpacks to more than the {caps.child_file_bytes:,} bytes allowed; send a shorter or smaller one."
-        )
+        raise MediaError(f"{name} decodes to more than {caps.child_file_bytes:,} bytes; use a shorter or smaller one.")
     no_memory = code and re.search(r"^\[.*(Cannot allocate memory|temporarily unavailable)", log, re.MULTILINE)
     if no_memory or code in _killed_by("SIGXCPU", "SIGKILL"):
         raise MediaError(
-            f"{name} takes more than the {caps.child_bytes / 2**30:g} GB and {caps.child_seconds:g} s allowed to read; "
-            "send a shorter or smaller one."
+            f"{name} needs more than {caps.child_bytes / 2**30:g} GB or {caps.child_seconds:g} s to read; "
+            "use a shorter or smaller one."
         )
 
 
 def _killed_by(*names):
-    """Exit statuses of a child that one of these signals killed; none where the system has no such signals."""
+    """Exit statuses of a process killed by one of these signals; signals that the system lacks are skipped."""
     return [-getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 def _describe(clean, log, stream, name, caps):
-    # Read from the clean file: its times come from the packets, so a header that lies is of no use.
+    # The clean file's times come from the packets, so a wrong header of the original has no effect.
     _, header = _run(_input(clean, "matroska"), clean.parent, name, caps)
     time = re.search(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+)(, start: (-?[\d.]+))?", header, re.MULTILINE)
     if time is None:
-        raise MediaError(
-            f"The {stream} stream of {name} has nothing in it that can be read; it may be damaged: send it again."
-        )
+        raise MediaError(f"The {stream} stream of {name} is empty or damaged; choose another file.")
     hours, minutes, seconds, _, start = time.groups()
     duration = max(0.0, int(hours) * 3600 + int(minutes) * 60 + float(seconds) - float(start or 0))
     if stream == "audio":
         return CleanStream(clean, name, duration)
-    line = re.search(r"^  Stream #0:0.*: Video: .*?, (\d+)x(\d+)\b.*", header, re.MULTILINE)
-    width, height = (int(side) for side in line.groups()) if line else (0, 0)
-    turned = re.search(r"rotation of (-?[\d.]+) degrees", header)
-    if turned and round(abs(float(turned[1]))) % 180 == 90:
+    size = re.search(r"^  Stream #0:0.*: Video: .*?, (\d+)x(\d+)\b.*", header, re.MULTILINE)
+    width, height = (int(side) for side in size.groups()) if size else (0, 0)
+    rotation = re.search(r"rotation of (-?[\d.]+) degrees", header)
+    if rotation and round(abs(float(rotation[1]))) % 180 == 90:
         width, height = height, width
     has_audio = re.search(r"Stream #0:\d+.*: Audio: ", log) is not None
     return CleanStream(clean, name, duration, _frames(log), width, height, has_audio)

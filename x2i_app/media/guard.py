@@ -1,7 +1,7 @@
-"""What media files may be, and what they are: caps, and a look at the content before anything decodes it.
+"""Limits for media files, and detection of their kind from the content before anything decodes them.
 
-Names and extensions are never trusted. Only the kinds listed in KINDS go on to a decoder, and each only to its own:
-playlists, manifests and vector images, which can point at other files, stop here.
+File names and extensions are never trusted. Only the kinds in KINDS reach a decoder, each only its own. Playlists,
+manifests and vector images, which can refer to other files, are refused here.
 """
 
 import os
@@ -20,10 +20,12 @@ MediaModality = Literal["image", "video", "audio"]
 
 @dataclass(frozen=True)
 class MediaCaps:
-    """The largest media that are accepted. Sides and areas are in pixels, sizes in bytes, durations in seconds.
+    """Limits for media. Sides and areas are in pixels, sizes in bytes, durations in seconds; all are inclusive.
 
-    frame_pixels: area of one video frame in memory; larger frames are scaled down to it.
-    child_bytes, child_seconds: address space and wall time of one decoder; child_file_bytes: what it may write.
+    image_pixels, image_side: area and longer side of an image. video_side: longer side of a video.
+    video_frames: frames that are sampled. frame_pixels: area of a sampled frame; larger frames are scaled down to it.
+    file_bytes: size of a file. child_bytes, child_seconds, child_file_bytes: address space, wall time and written
+    bytes of a decoder process.
     """
 
     image_pixels: int = 25_000_000
@@ -44,7 +46,7 @@ CAPS = MediaCaps()
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: what people call it, what it holds, and the ffmpeg demuxer that may open it, if any does."""
+    """A kind of file: its usual name, its modality, and the only ffmpeg demuxer that may open it, if any."""
 
     name: str
     modality: MediaModality
@@ -74,11 +76,11 @@ KINDS: dict[str, Kind] = {
 _ALLOWED: dict[MediaModality | None, str] = {
     "image": "a PNG, JPEG, WebP, GIF, BMP or TIFF image",
     "video": "an MP4, MOV, WebM, MKV or AVI video, or an animated GIF or WebP",
-    "audio": "a WAV, FLAC, OGG, MP3 or M4A sound, or a video that has sound",
-    None: "a common image, video or sound, such as PNG, MP4 or WAV",
+    "audio": "a WAV, FLAC, OGG, MP3 or M4A audio file, or a video with audio",
+    None: "a common image, video or audio file, such as PNG, MP4 or WAV",
 }
 
-# What each modality is read from. A GIF or WebP may be a film, and a film has a sound track.
+# The kinds that each modality is read from. A GIF or WebP can be an animation, and a video can have audio.
 _READ_FROM: dict[MediaModality, frozenset[str]] = {
     "image": frozenset(k.name for k in KINDS.values() if k.modality == "image"),
     "video": frozenset(k.name for k in KINDS.values() if k.modality == "video") | {"GIF", "WebP"},
@@ -86,90 +88,100 @@ _READ_FROM: dict[MediaModality, frozenset[str]] = {
 }
 
 _HEAD_BYTES = 4096
-_DIB_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the header that follows "BM" and tells it from text
+_DIB_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # possible header sizes of a BMP, to tell it from text that starts "BM"
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip")
 _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
-_CONTAINER_ROUNDING = 0.5  # seconds by which a cut to exactly the cap may come out longer
+_DURATION_TOLERANCE = 0.5  # seconds; containers round up the duration of a clip that was cut to exactly the limit
 
 
 def is_path(source: Any) -> bool:
-    """Whether `source` names a file, rather than being media itself."""
+    """Whether `source` is a path, and not media in memory."""
     return isinstance(source, (str, os.PathLike))
 
 
 def show_name(path: Any) -> str:
-    """The file's own name, quoted, short and free of control characters, fit for a message."""
+    """The name of a file for messages: without its folder, quoted, shortened, control characters escaped."""
     text = os.fsdecode(path)
     name = Path(text).name or text
     return repr(name if len(name) <= 80 else f"{name[:60]}...{name[-16:]}")
 
 
 def show_value(value: Any) -> str:
-    """How a message calls a value of any type and size: numbers as they are, everything else by its type."""
+    """A value of any type for messages: a number as it is, everything else by its type."""
     if value is not None and not isinstance(value, Real):
         return f"a value of type {type(value).__name__}"
     return request.show_value(value)
 
 
-def sniff(path: str | os.PathLike, modality: MediaModality | None = None, caps: MediaCaps = CAPS) -> Kind:
-    """The kind of a file by its content, whatever its name says.
+def sniff(source: str | os.PathLike | bytes, modality: MediaModality | None = None, caps: MediaCaps = CAPS) -> Kind:
+    """Detect the kind of a file from its content; its name is ignored.
 
-    modality: what the caller wants to read from it, or None for any of the kinds.
-    Raises MediaError if there is no such regular file, if it is empty or larger than the cap, or if it is of another
-    kind; the sentence says what came and what is allowed.
+    source: path, or content. modality: what will be read from it; None allows every kind.
+    Raises MediaError if the file does not exist, is not a regular file, is empty or larger than the limit, or is of a
+    kind that is not allowed; the message says which kinds are.
     """
-    name = show_name(path)
-    _check_file(path, name, caps)
-    try:
-        with Path(os.fsdecode(path)).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise MediaError(f"{name} cannot be opened ({error.strerror}); check its permissions.") from None
-    kind = _recognise(head)
+    if isinstance(source, bytes):
+        name, head = "The file", source[:_HEAD_BYTES]
+        _check_bytes(name, len(source), caps)
+    else:
+        name, head = show_name(source), _read_head(source, caps)
+    kind = _detect(head)
     if kind is None:
-        raise MediaError(f"{name} is {_describe(head)}; send {_ALLOWED[modality]} instead.")
+        raise MediaError(f"{name} is {_describe(head)}; use {_ALLOWED[modality]} instead.")
     if modality is not None and kind.name not in _READ_FROM[modality]:
-        what = "sound" if kind.modality == "audio" else kind.modality
-        raise MediaError(f"{name} is {_article(kind.name)} {what}; send {_ALLOWED[modality]} instead.")
+        what = "audio file" if kind.modality == "audio" else kind.modality
+        raise MediaError(f"{name} is {_with_article(kind.name)} {what}; use {_ALLOWED[modality]} instead.")
     return kind
 
 
 def check_duration(name: str, seconds: float, allowed: float) -> None:
-    """Refuse media that last longer than `allowed` seconds, with both numbers."""
-    if not seconds <= allowed + _CONTAINER_ROUNDING:
-        raise MediaError(f"{name} lasts {seconds:,.1f} s and {allowed:g} s are allowed; cut out the part that matters.")
+    """Raise MediaError for media that are longer than `allowed` seconds. name: as it appears in the message."""
+    if not seconds <= allowed + _DURATION_TOLERANCE:
+        raise MediaError(f"{name} lasts {seconds:,.1f} s; up to {allowed:g} s are allowed, so cut out a part of it.")
 
 
 def check_size(name: str, width: int, height: int, side: int, pixels: int | None = None) -> None:
-    """Refuse pictures without pixels or larger than `side` pixels a side or `pixels` in all, with the numbers."""
+    """Raise MediaError for an empty image, or one with a side above `side` or an area above `pixels`, in pixels."""
     if width < 1 or height < 1:
-        raise MediaError(f"{name} is {width} x {height} pixels; a picture needs at least one.")
+        raise MediaError(f"{name} is {width} x {height} pixels; an image needs at least one pixel.")
     if max(width, height) > side:
-        raise MediaError(f"{name} is {width:,} x {height:,} pixels and {side:,} a side are allowed; scale it down.")
+        raise MediaError(
+            f"{name} is {width:,} x {height:,} pixels; up to {side:,} per side are allowed, so scale it down."
+        )
     if pixels is not None and width * height > pixels:
-        raise MediaError(f"{name} is {width:,} x {height:,} pixels and {pixels:,} in all are allowed; scale it down.")
+        raise MediaError(
+            f"{name} is {width:,} x {height:,} pixels; up to {pixels:,} pixels are allowed, so scale it down."
+        )
 
 
-def _check_file(path, name, caps):
+def _read_head(path, caps):
+    name = show_name(path)
     try:
         status = Path(os.fsdecode(path)).stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL or half a character inside
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL or a lone surrogate in the path
         raise MediaError(f"There is no file called {name}; check its path.") from None
     except OSError as error:
         raise MediaError(f"{name} cannot be opened ({error.strerror}); check its path and permissions.") from None
     if stat.S_ISDIR(status.st_mode):
         raise MediaError(f"{name} is a folder; choose one file.")
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-        raise MediaError(f"{name} is not a regular file; choose one.")
-    if status.st_size == 0:
-        raise MediaError(f"{name} is empty (0 bytes); send it again.")
-    if status.st_size > caps.file_bytes:
-        raise MediaError(
-            f"{name} has {status.st_size:,} bytes and {caps.file_bytes:,} are allowed; send a smaller one."
-        )
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
+        raise MediaError(f"{name} is not a regular file; choose a regular file.")
+    _check_bytes(name, status.st_size, caps)
+    try:
+        with Path(os.fsdecode(path)).open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise MediaError(f"{name} cannot be opened ({error.strerror}); check its permissions.") from None
 
 
-def _recognise(head):
+def _check_bytes(name, size, caps):
+    if size == 0:
+        raise MediaError(f"{name} is empty (0 bytes); choose another file.")
+    if size > caps.file_bytes:
+        raise MediaError(f"{name} has {size:,} bytes; up to {caps.file_bytes:,} are allowed, so use a smaller file.")
+
+
+def _detect(head):
     name = _image_name(head) or _video_name(head) or _audio_name(head)
     return KINDS[name] if name else None
 
@@ -193,7 +205,7 @@ def _image_name(head):
 def _video_name(head):
     if head[4:8] == b"ftyp" and head[8:12] not in _STILL_BRANDS:
         return "M4A" if head[8:12] in (b"M4A ", b"M4B ") else "MP4"
-    if head[4:8] in _QUICKTIME_ATOMS:  # QuickTime files from before `ftyp`
+    if head[4:8] in _QUICKTIME_ATOMS:  # old QuickTime files have no `ftyp`
         return "MP4"
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         return "WebM"
@@ -215,14 +227,14 @@ def _audio_name(head):
 
 
 def _is_mp3_frame(head):
-    """An MPEG audio frame header: sync, a version, layer 3, a possible bit rate and sampling rate."""
+    """Whether this is an MPEG audio frame header: sync bits, version, layer 3, valid bit rate and sampling rate."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return False
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
     return version != 1 and layer == 1 and head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3
 
 
-# First match names what came. Patterns are searched in the first bytes of the file.
+# Descriptions of refused files. The first pattern found in the first bytes of the file is used.
 _REFUSED = (
     (rb"\A(\xef\xbb\xbf)?\s*#EXTM3U", "an HLS playlist"),
     (rb"\A(\xef\xbb\xbf)?\s*ffconcat", "an ffmpeg concat list"),
@@ -230,7 +242,7 @@ _REFUSED = (
     (rb"(?i)<MPD\b", "a DASH manifest"),
     (rb"(?i)<svg\b", "an SVG drawing"),
     (rb"(?i)<(!doctype html|html)\b", "a web page (HTML)"),
-    (rb"\Aversion https://git-lfs", "a Git LFS pointer and not the file itself"),
+    (rb"\Aversion https://git-lfs", "a Git LFS pointer instead of the file itself"),
     (rb"\A8BPS", "a Photoshop file (PSD)"),
     (rb"\A(%!PS|\xc5\xd0\xd3\xc6)", "a PostScript file (EPS)"),
     (rb"\ASIMPLE  =", "a FITS image"),
@@ -248,5 +260,5 @@ def _describe(head):
     return "of an unknown kind"
 
 
-def _article(word):
-    return f"{'an' if word[0] in 'AMO' else 'a'} {word}"
+def _with_article(name):
+    return f"{'an' if name[0] in 'AMO' else 'a'} {name}"

@@ -1,4 +1,4 @@
-"""Fingerprints of files by their content, so that the same picture under another name is known again."""
+"""Hashes of files by content, so that a renamed file is still recognized."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from x2i_app.request import GenerationRequest
 
 
 def file_hash(path: str | os.PathLike) -> str:
-    """SHA-256 of a media file's bytes, in hexadecimal. Raises MediaError for what is no media file within the caps."""
+    """SHA-256 of a media file's bytes, in hexadecimal. Raises MediaError if `sniff` refuses the file."""
     sniff(path)
     return path_hash(path).removeprefix("sha256:")
 
@@ -25,9 +25,9 @@ def path_hash(path: str | os.PathLike) -> str:
 
 
 def request_hash(request: GenerationRequest) -> str | None:
-    """A hash of all that the MLLM sees: words, and the contents of files, not their names.
+    """Hash of everything that the MLLM reads: texts, and the contents of files, not their names.
 
-    None where media came as values instead of files, as they may from Python; those are encoded anew each time.
+    None if media are values instead of files, as Python callers may pass them; those are encoded again each time.
     """
     parts = [str(request.reason)]
     for turn in (*request.history, request.turn):

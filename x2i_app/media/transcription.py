@@ -1,13 +1,13 @@
-"""The words that people say in a sound, for MLLMs that cannot hear: OpenAI's Whisper (arXiv 2212.04356).
+"""Transcribes speech with OpenAI's Whisper (arXiv 2212.04356), for MLLMs without audio input.
 
-Whisper knows about a hundred languages and detects which one it hears. It has a memory budget of its own, apart from
-the pipeline's: weights are float32 on the CPU unless told otherwise, come into memory with the first sound that is
-not silent, and leave it with `unload`. Parameters are those of Whisper's own README:
+Whisper supports about a hundred languages and detects which one is spoken. Its memory budget is separate from the
+pipeline's: float32 weights, on the CPU by default, are loaded for the first audio that is not silent and freed by
+`unload`. Numbers of parameters, from Whisper's README, and memory:
 
     tiny 39 M, 0.2 GB    base 74 M, 0.3 GB     small 244 M, 1.0 GB
     turbo 809 M, 3.2 GB  medium 769 M, 3.1 GB  large 1,550 M, 6.2 GB
 
-Importing this module imports neither torch nor whisper, and no ffmpeg has to be on PATH.
+Importing this module imports neither torch nor whisper. ffmpeg does not have to be on PATH.
 """
 
 import re
@@ -28,12 +28,12 @@ from x2i_app.media.guard import CAPS, MediaCaps, show_name
 
 WHISPER_SIZES = {"tiny": 39, "base": 74, "small": 244, "medium": 769, "turbo": 809, "large": 1550}  # M parameters
 
-_RATE = 16_000  # Hz, the only one that Whisper knows
-_BYTES = 4  # a parameter in memory; files store float16, whisper computes from float32
-_SILENCE = 1e-3  # -60 dB of full scale, in the loudest tenth of a second
-_NO_SPEECH = {"no_speech_threshold": 0.6, "logprob_threshold": -1.0}  # beyond both, whisper drops a window
+_RATE = 16_000  # Hz; Whisper's own sampling rate
+_PARAMETER_BYTES = 4  # in memory; files store float16, whisper loads them as float32
+_SILENCE = 1e-3  # -60 dBFS, in the loudest tenth of a second
+_NO_SPEECH = {"no_speech_threshold": 0.6, "logprob_threshold": -1.0}  # whisper drops a window that exceeds both
 
-# What a multilingual Whisper may be, up to large-v3. Anything else in a file is refused before it is built.
+# Allowed dimensions: multilingual models up to large-v3. Other files are refused before a model is built.
 _DIMS = {"n_mels": (80, 128), "n_audio_ctx": (1500,), "n_vocab": (51_865, 51_866), "n_text_ctx": (448,)}
 _LARGE_V3 = (("state", 1280), ("head", 20), ("layer", 32))
 _DIMS |= {f"n_{half}_{key}": range(1, most + 1) for half in ("audio", "text") for key, most in _LARGE_V3}
@@ -41,11 +41,11 @@ _DIMS |= {f"n_{half}_{key}": range(1, most + 1) for half in ("audio", "text") fo
 
 @dataclass(frozen=True)
 class Transcript:
-    """What Whisper heard.
+    """A transcription.
 
-    text: the words in their own language, on one line; empty where nobody speaks.
-    language: ISO 639 code such as "en", or None where nobody speaks.
-    no_speech: Whisper's probability, 0 to 1, that nobody speaks, taken where speech is likeliest.
+    text: what is spoken, in its own language, without line breaks; empty if there is no speech.
+    language: ISO 639 code such as "en"; None if there is no speech.
+    no_speech: Whisper's probability that there is no speech, 0 to 1; the lowest of all segments.
     """
 
     text: str
@@ -54,14 +54,14 @@ class Transcript:
 
 
 class Transcriber:
-    """A Whisper model that is read when it is first needed. For one thread at a time.
+    """A Whisper model that is loaded when it is first needed. Not thread-safe.
 
-    model: a name of WHISPER_SIZES, whose weights are looked up in whisper's own cache folder and else downloaded
-    by whisper, which checks their SHA-256; or the path of a file in Whisper's .pt format.
-    device: a torch device, "cpu" or "cuda..."; whisper computes in float16 only on the latter.
-    max_bytes: the memory budget for weights. max_seconds: time limit for one sound, loading apart.
+    model: a name in WHISPER_SIZES, whose weights whisper takes from its own cache folder or downloads, checking their
+    SHA-256; or the path of a file in Whisper's .pt format.
+    device: a torch device, "cpu" or "cuda..."; whisper computes in float16 on CUDA only.
+    max_bytes: memory budget for the weights. max_seconds: time limit for one transcription, without loading.
 
-    Raises CheckpointError for a name that Whisper does not have or a model beyond the budget.
+    Raises CheckpointError for an unknown name, or a model that exceeds the budget.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Transcriber:
         self.max_bytes, self.max_seconds = max_bytes, max_seconds
         self._whisper = None
         if model in WHISPER_SIZES:
-            _check_budget(f"Whisper's {model} model", WHISPER_SIZES[model] * 10**6 * _BYTES, max_bytes)
+            _check_budget(f"Whisper's {model} model", WHISPER_SIZES[model] * 10**6 * _PARAMETER_BYTES, max_bytes)
         elif isinstance(model, str) and not model.endswith(".pt"):
-            choice = f"{', '.join(WHISPER_SIZES)}, or the path of a .pt file"
-            raise CheckpointError(f"Whisper has no model {show_name(model)}; choose {choice}.")
+            choices = f"{', '.join(WHISPER_SIZES)}, or the path of a .pt file"
+            raise CheckpointError(f"There is no Whisper model {show_name(model)}; choose {choices}.")
 
     @property
     def loaded(self) -> bool:
@@ -82,10 +82,10 @@ class Transcriber:
         return self._whisper is not None
 
     def transcribe(self, source: Any, caps: MediaCaps = CAPS) -> Transcript:
-        """The words in a sound of any language; the same sound gives the same words.
+        """Transcribe speech in any language. Deterministic: the same audio gives the same text.
 
-        source: as for `load_audio`: a path, a pair (samples, Hz) or an AudioClip.
-        Raises MediaError for what is no sound, too long or takes too long; CheckpointError if Whisper cannot be had.
+        source: as in `load_audio`. Raises MediaError for audio that cannot be read or takes too long, and
+        CheckpointError if the model cannot be loaded.
         """
         samples = load_audio(source, _RATE, caps).samples
         if _is_silent(samples):
@@ -95,14 +95,14 @@ class Transcriber:
         whisper = self._whisper
         with _deadline(whisper.decoder, self.max_seconds), _seeded(whisper.device):
             result = whisper.transcribe(samples, fp16=whisper.device.type == "cuda", **_NO_SPEECH)
-        # The segments' texts and not the result's, which may hold language tokens.
+        # Not the result's own text, which can contain language tokens.
         segments = [segment for segment in result["segments"] if segment["text"].strip()]
         text = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", "".join(s["text"] for s in segments)).strip()
         no_speech = min((segment["no_speech_prob"] for segment in segments), default=1.0)
         return Transcript(text, result["language"] if text else None, no_speech)
 
     def unload(self) -> None:
-        """Give the memory back; the next sound loads the weights again."""
+        """Free the model's memory; the next transcription loads it again."""
         whisper, self._whisper = self._whisper, None
         if whisper is not None and whisper.device.type == "cuda":
             import torch
@@ -114,26 +114,26 @@ class Transcriber:
     def _load(self):
         import torch
 
-        with torch.random.fork_rng(devices=[]):  # weights are random before the file's replace them
-            named = self.model in WHISPER_SIZES
-            whisper = _load_named(self.model) if named else _load_file(Path(self.model), self.max_bytes)
+        with torch.random.fork_rng(devices=[]):  # whisper initializes weights at random before it loads them
+            is_named = self.model in WHISPER_SIZES
+            whisper = _load_named(self.model) if is_named else _load_file(Path(self.model), self.max_bytes)
         return whisper.requires_grad_(False).eval().to(self.device)
 
 
 def _is_silent(samples: np.ndarray) -> bool:
-    """Whether no tenth of a second is louder than silence; a constant offset is no sound."""
+    """Whether every tenth of a second is silent; a constant offset counts as silence."""
     length = _RATE // 10
     return all(samples[start : start + length].std() < _SILENCE for start in range(0, len(samples), length))
 
 
 @contextmanager
 def _deadline(decoder, seconds: float) -> Iterator[None]:
-    """Stop at the first token past the limit: Whisper may decode each window six times, and overlap windows."""
+    """Stop at the first token after the time limit: Whisper can decode each window up to six times."""
     end = time.monotonic() + seconds
 
     def check(*_):
         if time.monotonic() > end:
-            raise MediaError(f"The words in the sound take longer than {seconds:g} s to find; send a shorter sound.")
+            raise MediaError(f"Transcribing the audio takes longer than {seconds:g} s; use shorter audio.")
 
     handle = decoder.register_forward_pre_hook(check)
     try:
@@ -144,7 +144,7 @@ def _deadline(decoder, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _seeded(device) -> Iterator[None]:
-    """Same sound, same words: Whisper samples where its first choice fails. Nobody else's random numbers change."""
+    """Seed the random numbers, which Whisper uses if greedy decoding fails, and restore their state afterwards."""
     import torch
 
     generator = torch.default_generator
@@ -160,38 +160,38 @@ def _seeded(device) -> Iterator[None]:
 
 def _check_budget(name: str, needed: int, max_bytes: int) -> None:
     if needed > max_bytes:
-        fits = [m for m, size in WHISPER_SIZES.items() if size * 10**6 * _BYTES <= max_bytes]
+        fits = [m for m, size in WHISPER_SIZES.items() if size * 10**6 * _PARAMETER_BYTES <= max_bytes]
         advice = f"choose {' or '.join(fits)}, or raise the budget" if fits else "raise the budget"
         raise CheckpointError(
-            f"{name} takes {needed / 1e9:,.1f} GB of memory and {max_bytes / 1e9:,.1f} GB are allowed; {advice}."
+            f"{name} needs {needed / 1e9:,.1f} GB of memory; up to {max_bytes / 1e9:,.1f} GB are allowed, so {advice}."
         )
 
 
 def _load_named(name: str):
-    """One of OpenAI's models. `whisper.load_model` checks the SHA-256, then unpickles with weights_only=True."""
+    """Load one of OpenAI's models. `whisper.load_model` checks the SHA-256 and unpickles with weights_only=True."""
     import whisper
 
     try:
         return whisper.load_model(name, device="cpu")
-    except Exception as error:  # a network may fail in any way
+    except Exception as error:  # a download can raise any exception
         reason = str(error).split(". ")[0][:120] or type(error).__name__
         raise CheckpointError(
-            f"Whisper's {name} model is not on this machine and cannot be downloaded ({reason}); "
-            "go online once, or give the path of its .pt file."
+            f"Whisper's {name} model is not in the cache and cannot be downloaded ({reason}); "
+            "connect to the internet, or set the path of its .pt file."
         ) from error
 
 
 def _load_file(path: Path, max_bytes: int):
-    """A model from Whisper's .pt format: {"dims": {...}, "model_state_dict": {...}}; nothing in it is executed."""
+    """Load a file in Whisper's .pt format: {"dims": {...}, "model_state_dict": {...}}. No code in it is run."""
     import torch
     from whisper.model import ModelDimensions, Whisper
 
     name = show_name(path)
     if not path.is_file():
-        raise CheckpointError(f"There is no file {name} to load Whisper from; check the path.")
+        raise CheckpointError(f"There is no file {name} for Whisper; check the path.")
     try:
         size = path.stat().st_size
-        if zipfile.is_zipfile(path):  # its entries may be compressed
+        if zipfile.is_zipfile(path):  # its entries can be compressed
             with zipfile.ZipFile(path) as archive:
                 size = max(size, sum(entry.file_size for entry in archive.infolist()))
         _check_budget(name, size, max_bytes)
@@ -199,33 +199,35 @@ def _load_file(path: Path, max_bytes: int):
         dims, weights = content["dims"], content["model_state_dict"]
         _check_dims(name, dims)
         shapes = _shapes(ModelDimensions(**dims))
-        _check_budget(name, sum(shape.numel() for shape in shapes.values()) * _BYTES, max_bytes)
+        _check_budget(name, sum(shape.numel() for shape in shapes.values()) * _PARAMETER_BYTES, max_bytes)
         _check_weights(name, weights, shapes)
         whisper = Whisper(ModelDimensions(**dims))
         whisper.load_state_dict(weights, strict=True)
     except CheckpointError:
         raise
-    except Exception as error:  # hostile bytes make torch.load and zipfile raise anything
+    except Exception as error:  # torch.load and zipfile raise any exception for hostile files
         raise CheckpointError(
-            f"{name} is damaged or no Whisper checkpoint, and was not opened; use a .pt file of openai-whisper."
+            f"{name} is damaged or not a Whisper checkpoint; use a .pt file of openai-whisper."
         ) from error
     return whisper
 
 
 def _check_dims(name: str, dims: dict[str, int]) -> None:
     if dims.keys() != _DIMS.keys():
-        raise CheckpointError(f"{name} does not have the dimensions of a Whisper; use a .pt file of openai-whisper.")
+        raise CheckpointError(f"{name} has no Whisper dimensions; use a .pt file of openai-whisper.")
     for key, allowed in _DIMS.items():
         if type(got := dims[key]) is not int or got not in allowed:
             got = str(got)[:20]
-            raise CheckpointError(f"{name}: {key} is {got!r}, which no multilingual Whisper has; use another file.")
+            raise CheckpointError(
+                f"{key} of {name} is {got!r}, which no multilingual Whisper has; use a .pt file of openai-whisper."
+            )
     state = dims["n_audio_state"]
     if dims["n_text_state"] != state or state % dims["n_audio_head"] or state % dims["n_text_head"]:
-        raise CheckpointError(f"{name} has widths and heads that do not fit together; use another file.")
+        raise CheckpointError(f"{name} has widths and heads that do not match; use a .pt file of openai-whisper.")
 
 
 def _shapes(dims) -> dict[str, Any]:
-    """Every weight's name and shape, without memory for any. (A whole Whisper cannot be built on the meta device.)"""
+    """Key and shape of every weight, without allocating them. (A complete Whisper cannot be built on "meta".)"""
     import torch
     from whisper.model import AudioEncoder, TextDecoder
 
@@ -237,14 +239,16 @@ def _shapes(dims) -> dict[str, Any]:
 
 
 def _check_weights(name: str, weights: dict[str, Any], shapes: dict[str, Any]) -> None:
-    """Compare names and shapes both ways. Raises CheckpointError about the first difference."""
+    """Compare keys and shapes. Raises CheckpointError for the first difference."""
     for key in shapes.keys() - weights.keys():
         raise CheckpointError(f"{name} lacks {key}; use a complete file.")
     for key in weights.keys() - shapes.keys():
-        raise CheckpointError(f"{name} has {str(key)[:80]!r}, which no Whisper of its dimensions knows; use another.")
+        raise CheckpointError(
+            f"{name} has {str(key)[:80]!r}, which is not in a Whisper of its dimensions; use another file."
+        )
     for key, shape in shapes.items():
         if weights[key].shape != shape:
             got = tuple(weights[key].shape)
-            raise CheckpointError(f"{name}: {key} has the shape {got}, expected {tuple(shape)}; use another file.")
+            raise CheckpointError(f"{key} of {name} has shape {got}; expected {tuple(shape)}, so use another file.")
         if not (weights[key].is_floating_point() and weights[key].isfinite().all()):
-            raise CheckpointError(f"{name}: {key} holds values that are not finite numbers; use another file.")
+            raise CheckpointError(f"{key} of {name} has values that are not finite; use another file.")

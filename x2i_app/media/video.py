@@ -1,8 +1,8 @@
 """Untrusted videos -> a few RGB frames at known times.
 
-Three steps: `remux` takes the picture stream out of its container, the header is held against the caps, and one bounded
-ffmpeg child decodes, samples and scales it into a short lossless film, which moviepy reads. The hostile bytes are thus
-decoded only where time and memory are limited; moviepy, which sets no limits, sees nothing but our own film.
+`remux` copies the video stream out of its container, its header is checked against the limits, and an ffmpeg process
+with limits decodes, samples and scales it into a short lossless video, which moviepy reads. moviepy sets no limits, so
+it only opens this video, never the original.
 """
 
 import os
@@ -22,8 +22,8 @@ from x2i_app.media.ffmpeg import CleanStream, decode, remux
 from x2i_app.media.guard import CAPS, MediaCaps, check_duration, check_size, is_path, show_name, show_value, sniff
 from x2i_app.media.images import fit_size, load_image, open_image, to_rgb
 
-_VIDEO_FPS = 10  # of the film that moviepy reads: a whole number, so that its frames are hit exactly
-_GIF_FRAME = 0.1  # seconds that a frame without a duration is shown, as in browsers
+_LOSSLESS_FPS = 10  # of the video that moviepy reads; a whole number, so that frame times are exact
+_DEFAULT_FRAME_SECONDS = 0.1  # of an animation's frame without a duration, as in browsers
 _MAX_FPS = 240
 _NAME = "The video"
 
@@ -32,8 +32,8 @@ _NAME = "The video"
 class VideoClip:
     """Frames sampled from a video.
 
-    frames: (T, H, W, 3) uint8, RGB; fps: of these frames, in frames/s; duration: seconds of the whole video.
-    has_sound: whether the file also has a sound track, which is not in here.
+    frames: (T, H, W, 3) uint8, RGB. fps: frame rate of these frames, in frames/s. duration: of the whole video, in
+    seconds. has_audio: whether the file also has audio, which is not included here.
     """
 
     frames: np.ndarray
@@ -45,15 +45,16 @@ class VideoClip:
 def load_video(
     source: Any, fps: float = 1.0, max_frames: int = 32, max_pixels: int | None = None, caps: MediaCaps = CAPS
 ) -> VideoClip:
-    """The frames shown at 0, 1/fps, 2/fps ... seconds, from the start to the end of a video.
+    """Sample the frames of a video at 0, 1/fps, 2/fps ... seconds.
 
-    source: the path of an MP4, MOV, WebM, MKV or AVI file, or of a GIF or WebP animation; a pair (frames, frames/s) of
-    an array (T, H, W, 3) uint8 or a list of images as `load_image` takes them; or a VideoClip.
-    fps: frames to take a second, up to 240. If that makes more than `max_frames` (or the cap), so many are spread
-    evenly over the whole video; if it makes one and there are two, two are taken. The result's `fps` is the real one.
-    max_pixels: largest area of a frame (None: the cap's); larger ones are scaled down, smaller ones left as they are.
+    source: the path of an MP4, MOV, WebM, MKV or AVI file, or of a GIF or WebP animation; a pair (frames, frames/s),
+    where frames is an array (T, H, W, 3) of uint8 or a list of images as in `load_image`; or a VideoClip.
+    fps: frames to sample per second, up to 240. If that gives more than `max_frames` (or caps.video_frames) frames,
+    that many are spread evenly over the video; if it gives one of several, two are sampled. `fps` of the result is
+    the actual rate.
+    max_pixels: largest area of a frame, None for caps.frame_pixels; larger frames are scaled down, none is enlarged.
 
-    Raises MediaError for anything else, for damaged files, and for videos longer or larger than the caps.
+    Raises MediaError for anything else, for damaged files, and for videos longer or larger than the limits.
     """
     plan = _Plan.checked(fps, max_frames, max_pixels, caps)
     if is_path(source):
@@ -65,12 +66,12 @@ def load_video(
         return _from_frames(source.frames, source.fps, source.duration, plan)
     if isinstance(source, (list, tuple)) and len(source) == 2:
         return _from_frames(source[0], source[1], None, plan)
-    raise MediaError(f"A video came as {show_value(source)}; send a file or a pair (frames, frames per second).")
+    raise MediaError(f"The video is {show_value(source)}; it must be a file or a pair (frames, frames per second).")
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How to sample: see `load_video`."""
+    """How to sample frames; see `load_video`."""
 
     fps: float
     max_frames: int
@@ -84,13 +85,13 @@ class _Plan:
         for name, value in (("max_frames", max_frames), ("max_pixels", max_pixels)):
             allowed = isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
             if not (allowed or (value is None and name == "max_pixels")):
-                raise MediaError(f"{name} is {show_value(value)}; it must be a whole number from 1.")
+                raise MediaError(f"{name} is {show_value(value)}; it must be a whole number, 1 or more.")
         area = min(max_pixels or caps.frame_pixels, caps.frame_pixels)
         return cls(float(fps), min(int(max_frames), caps.video_frames), int(area), caps)
 
     def sample(self, duration, available, spacing):
-        """(count, fps) of the frames to take from `duration` seconds, where `available` frames lie `spacing` apart."""
-        # Containers round durations up: a rest shorter than that begins no new sample.
+        """(count, fps) of the samples from `duration` seconds with `available` frames that are `spacing` s apart."""
+        # Containers round durations up; a remainder that short does not give another sample.
         count = max(1, ceil((duration - min(0.02, spacing / 2)) * self.fps))
         at_least = min(2, available, self.max_frames)
         if at_least <= count <= self.max_frames:
@@ -111,47 +112,47 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     caps = plan.caps
     check_size(stream.name, stream.width, stream.height, caps.video_side)
     check_duration(stream.name, stream.duration, caps.video_seconds)
-    # A film of one frame may say that it lasts no time at all.
-    duration = stream.duration or 1 / _VIDEO_FPS
+    # The duration of a video with one frame can be 0.
+    duration = stream.duration or 1 / _LOSSLESS_FPS
     count, fps = plan.sample(duration, stream.frames, duration / max(stream.frames, 1))
     width, height = fit_size(stream.width, stream.height, plan.max_pixels)
-    rate = Fraction(max(fps, 0.001)).limit_denominator(100_000)  # never 0/1, which one frame of a film could ask for
+    rate = Fraction(max(fps, 0.001)).limit_denominator(100_000)  # at least 0.001, so that it does not become 0/1
     filters = (
-        # Half a millisecond early: Matroska rounds times to milliseconds, and a frame must not miss its own.
+        # Half a millisecond early, because Matroska rounds times to milliseconds.
         "settb=1/100000,setpts=PTS-50",
-        f"fps={rate.numerator}/{rate.denominator}:round=up:start_time=0",  # the frame on show at each time
-        "tpad=stop=-1:stop_mode=clone",  # and the last one till the end
+        f"fps={rate.numerator}/{rate.denominator}:round=up:start_time=0",  # the frame visible at each time
+        "tpad=stop=-1:stop_mode=clone",  # repeats the last frame until the end
         f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int",
-        f"setsar=1,settb=1/{_VIDEO_FPS},setpts=N,fps={_VIDEO_FPS}",
+        f"setsar=1,settb=1/{_LOSSLESS_FPS},setpts=N,fps={_LOSSLESS_FPS}",
     )
     coding = ["-c:v", "ffv1", "-pix_fmt", "bgr0", "-f", "matroska"]
     video, written = decode(
         stream,
         ["-map", "0:v:0", "-vf", ",".join(filters), "-frames:v", str(count), *coding],
-        "film.mkv",
+        "frames.mkv",
         caps,
         max_pixels=caps.video_side**2,
     )
     if written != count:
-        raise MediaError(f"{stream.name} has pictures that cannot be decoded; send it again or convert it.")
+        raise MediaError(f"{stream.name} has frames that cannot be decoded; it may be damaged, so convert it to MP4.")
     return VideoClip(_read_video(video, count, stream.name), fps, duration, stream.has_audio)
 
 
 def _read_video(path, count, name):
     try:
-        from moviepy import VideoFileClip  # takes 0.3 s
+        from moviepy import VideoFileClip  # slow to import: 0.3 s
 
         with VideoFileClip(str(path), audio=False) as clip:
             frames = np.empty((count, clip.size[1], clip.size[0], 3), np.uint8)
             for i in range(count):
-                frames[i] = clip.get_frame(i / _VIDEO_FPS)
+                frames[i] = clip.get_frame(i / _LOSSLESS_FPS)
             return frames
-    except Exception as error:  # moviepy reports what ffmpeg says in errors of many types
+    except Exception as error:  # moviepy reports ffmpeg's errors as exceptions of many types
         raise MediaError(f"{name} cannot be read by moviepy; convert it to MP4.") from error
 
 
 def _from_animation(path: str | os.PathLike, plan: _Plan) -> VideoClip:
-    """A GIF or WebP. Pillow decodes every frame in turn, so the clock is watched here."""
+    """Sample a GIF or WebP. Pillow has to decode every frame in order, so the time is limited here."""
     deadline = time.monotonic() + plan.caps.child_seconds
     name = show_name(path)
     with open_image(path, plan.caps) as image:
@@ -161,56 +162,57 @@ def _from_animation(path: str | os.PathLike, plan: _Plan) -> VideoClip:
         wanted = np.searchsorted(ends, np.arange(count) / fps + 1e-9, side="right")
         images = []
         for index in wanted.clip(max=len(ends) - 1):
-            _check_clock(deadline, name, plan.caps)
+            _check_deadline(deadline, name, plan.caps)
             image.seek(int(index))
             images.append(np.asarray(plan.resized(to_rgb(image))))
     return VideoClip(np.stack(images), fps, float(ends[-1]))
 
 
 def _frame_ends(image, name, deadline, caps):
-    """Seconds from the start at which each frame ends."""
+    """End time of each frame, in seconds from the start."""
     ends = [0.0]
     for index in range(getattr(image, "n_frames", 1)):
-        _check_clock(deadline, name, caps)
+        _check_deadline(deadline, name, caps)
         image.seek(index)
-        image.load()  # WebP tells a frame's duration only then
-        ends.append(ends[-1] + (image.info.get("duration", 0) / 1000 or _GIF_FRAME))
+        image.load()  # sets the duration of a WebP's frame
+        ends.append(ends[-1] + (image.info.get("duration", 0) / 1000 or _DEFAULT_FRAME_SECONDS))
     check_duration(name, ends[-1], caps.video_seconds)
     return np.array(ends[1:])
 
 
-def _check_clock(deadline, name, caps):
+def _check_deadline(deadline, name, caps):
     if time.monotonic() > deadline:
-        raise MediaError(f"{name} takes longer than {caps.child_seconds:g} s to read; send a shorter or smaller one.")
+        raise MediaError(f"{name} takes longer than {caps.child_seconds:g} s to read; use a shorter or smaller one.")
 
 
 def _from_frames(frames: Any, rate: Any, duration: float | None, plan: _Plan) -> VideoClip:
     if not _is_rate(rate):
         raise MediaError(
-            f"{_NAME} came with {show_value(rate)} frames per second; it must be a number above 0 and up to {_MAX_FPS}."
+            f"{_NAME} has {show_value(rate)} frames per second; it must be a number above 0 and up to {_MAX_FPS}."
         )
     pick = _picker(frames, plan)
     duration = len(frames) / rate if duration is None else duration
     if not isinstance(duration, Real) or not duration > 0:
-        raise MediaError(f"{_NAME} came with a duration of {show_value(duration)}; it must be a number of seconds.")
+        raise MediaError(f"{_NAME} has a duration of {show_value(duration)}; it must be a number of seconds above 0.")
     check_duration(_NAME, duration, plan.caps.video_seconds)
     count, fps = plan.sample(duration, len(frames), 1 / rate)
     indices = (np.arange(count) / fps * rate + 1e-6).astype(int).clip(max=len(frames) - 1)
     images = [pick(int(index)) for index in indices]
     if len({image.shape for image in images}) > 1:
-        raise MediaError(f"{_NAME} has frames of different sizes; bring them to one size.")
+        raise MediaError(f"{_NAME} has frames of different sizes; resize them to the same size.")
     return VideoClip(np.stack(images), fps, float(duration))
 
 
 def _picker(frames: Any, plan: _Plan) -> Callable[[int], np.ndarray]:
-    """A function from a frame's index to that frame, checked and scaled."""
+    """A function that returns the frame with an index, checked and scaled."""
     if isinstance(frames, np.ndarray):
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
             raise MediaError(
-                f"{_NAME} is an array {frames.shape} of {frames.dtype}; it must be (T, H, W, 3) of uint8, T from 1."
+                f"{_NAME} is an array of shape {frames.shape} and dtype {frames.dtype}; "
+                "it must be (T, H, W, 3) of uint8, with T from 1."
             )
     elif not isinstance(frames, (list, tuple)) or not frames:
-        raise MediaError(f"{_NAME} came as a pair without frames; send an array (T, H, W, 3) or a list of images.")
+        raise MediaError(f"{_NAME} has no frames; it must be an array (T, H, W, 3) or a list of images.")
 
     def pick(index):
         image = load_image(frames[index], plan.caps)

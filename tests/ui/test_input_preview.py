@@ -67,7 +67,7 @@ def test_message(tmp_path):
     chips = [re.sub("<.+?>", "", chip) for chip in shown.split("</li>")]
     assert chips[0] == "Video 1: 4 frame(s), its sound is not used"
     assert chips[1] == "Image 1: 256 x 256"
-    assert "is a PDF document; send" in chips[2]
+    assert "is a PDF document; use" in chips[2]
     assert "class=unused" in shown.split("</li>")[2]
     assert chips[3] == "Audio 1: 4.0 s, transcribed"
     assert chips[4] == "Image 2: 256 x 256"

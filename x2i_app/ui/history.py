@@ -94,9 +94,9 @@ def zip_images(items: Sequence[HistoryItem]) -> str:
             path.touch()  # Gradio deletes files by age
             return str(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        check_disk_space(path.parent, sum(Path(item.path).stat().st_size for item in items))
         unfinished = path.with_suffix(".part")
         try:
+            check_disk_space(path.parent, sum(Path(item.path).stat().st_size for item in items))
             _write_zip(items, unfinished)
             return str(unfinished.rename(path))
         except OSError as error:

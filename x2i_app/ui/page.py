@@ -43,11 +43,11 @@ class Page(gr.Blocks):
                     setattr(state[block._id], name, getattr(block, name))
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
-        except X2IError:
-            raise
         except gr.Error as error:
             raise InvalidRequestError(error.message) from error
         except Exception as error:  # Gradio's conversions raise anything for a value that they did not expect
+            if isinstance(error.__cause__, X2IError):  # one of our own
+                raise error.__cause__ from None
             logger.info("refused a value for %s: %s", block_fn.name, show_value(str(error)))
             raise PageError("error.strange_value") from error
 

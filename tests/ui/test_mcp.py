@@ -4,9 +4,12 @@ import asyncio
 import base64
 import io
 import json
+import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -14,9 +17,11 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 from safety.client import ask, upload
+from safety.local_app import local_app
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.settings import ASSETS, Settings
+from x2i_app.ui.http.limits import HTTP_LIMITS
 from x2i_app.ui.server import serve
 
 BOAT = ASSETS / "examples/images/boat-at-sunset.png"
@@ -117,6 +122,9 @@ WRONG = [
     ("image", {"images": ["https://example.org/a.png"]}, "was not uploaded here"),
     ("image", {"images": [5]}, "images is 5; it must be the path that POST"),
     ("video", {"video": "data:video/mp4;base64,!!"}, "video is a data: URL that cannot be read"),
+    ("video", {"video": "data:video/mp4;base64,AAAA!AAAA"}, "video is a data: URL that cannot be read"),
+    ("video", {"video": "data:video/mp4;base64,"}, "video is a data: URL that cannot be read"),
+    ("video", {"video": "data:video/mp4,AAAA"}, "video is a data: URL that cannot be read"),
     ("image_text", {"prompt": "a", "history": [{"result": "/etc/passwd"}]}, "was not uploaded here"),
     ("image_text", {"prompt": "a", "history": [{"picture": "/etc/passwd"}]}, "was not uploaded here"),
     ("image_text", {"prompt": "a", "history": [5]}, "history contains 5; each turn must"),
@@ -173,3 +181,34 @@ def test_without_the_package_an_error_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "x2i_app.ui.http.mcp_server", raising=False)
     with pytest.raises(InvalidRequestError, match="--mcp needs the package mcp, which is not installed; install it"):
         serve(Settings(mcp=True))
+
+
+@pytest.fixture(scope="module")
+def local():
+    """The app in this process, where a test can look at its page and its engine."""
+    with local_app(HTTP_LIMITS, mcp=True, profile="cpu") as app:
+        app.engine.start()
+        yield app
+
+
+def test_files_of_a_call_are_registered_for_removal(local):
+    """Gradio deletes the files in the page's set when they are a day old: the file of the call and the image."""
+    content = BOAT.read_bytes()
+    image = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    is_error, text, _ = call(local.url, "image_text", image=image, prompt="make it night", **SMALL)
+    assert not is_error, text
+    registered = {Path(path) for path in local.page.upload_file_set}
+    assert [path.read_bytes() for path in registered].count(content) == 1
+    assert Path(unquote(text.partition("\n")[0].partition("file=")[2])) in registered
+
+
+def test_all_clients_at_an_address_share_a_session(local):
+    """Otherwise one client could fill the queue."""
+    messages = []
+
+    async def on_progress(progress, total, message):
+        messages.append(message)
+
+    talk(local.url, lambda session: session.call_tool("text", {"prompt": "a", **SMALL}, progress_callback=on_progress))
+    job = re.search(r"\(job (\w+)\)", messages[0])[1]
+    assert local.engine.get(job).session == "mcp 127.0.0.1"

@@ -157,3 +157,20 @@ def randomise(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+
+
+def byte_level_vocabulary(texts: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A byte-level vocabulary in GPT-2's printable alphabet, and the merges that make each of `texts` one token."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {byte: chr(byte) for byte in printable}
+    letters |= {byte: chr(256 + i) for i, byte in enumerate(b for b in range(256) if b not in letters)}
+    tokens = {letters[byte]: byte for byte in range(256)}
+    merges = []
+    for text in texts:
+        parts = [letters[byte] for byte in text.encode("utf-8")]
+        for i in range(1, len(parts)):
+            pair = "".join(parts[:i]), parts[i]
+            if "".join(pair) not in tokens:
+                tokens["".join(pair)] = len(tokens)
+                merges.append(pair)
+    return tokens, merges

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from factories import byte_level_vocabulary
 from safetensors.numpy import save_file
 
 VISION_WIDTH, VISION_LAYERS = 16, 2
@@ -47,7 +48,7 @@ _MERGED = [*_CHARACTERS, "red", "house", "night"]
 def save_internvl(directory: Path, *, shards: int = 1, tied: bool = False, seed: int = 0, **config_changes) -> Path:
     """A tiny InternVL 2.5 in OpenGVLab's format. config_changes: at the top level of config.json."""
     save_tokenizer(directory)
-    rows = len(vocabulary()[0]) + len(ADDED)
+    rows = len(byte_level_vocabulary(_MERGED)[0]) + len(ADDED)
     write_config(directory, TINY, rows, tied=tied, **config_changes)
     weights = random_weights(shapes_of(TINY, rows), seed)
     if tied:
@@ -194,26 +195,9 @@ def random_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, n
     return weights
 
 
-def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """A byte-level vocabulary and its merges, in GPT-2's alphabet of printable bytes."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = {byte: chr(byte) for byte in printable}
-    letters |= {byte: chr(256 + i) for i, byte in enumerate(b for b in range(256) if b not in letters)}
-    words = {letters[byte]: byte for byte in range(256)}
-    merges = []
-    for text in _MERGED:
-        parts = [letters[byte] for byte in text.encode("utf-8")]
-        for i in range(1, len(parts)):
-            pair = "".join(parts[:i]), parts[i]
-            if "".join(pair) not in words:
-                words["".join(pair)] = len(words)
-                merges.append(pair)
-    return words, merges
-
-
 def save_tokenizer(directory: Path) -> None:
     """Qwen2's tokenizer files with InternVL's nine tokens at the end of the vocabulary."""
-    words, merges = vocabulary()
+    words, merges = byte_level_vocabulary(_MERGED)
     added = {token: len(words) + i for i, token in enumerate(ADDED)}
     special = [*QWEN_TOKENS[1:], *INTERNVL_TOKENS]
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from factories import byte_level_vocabulary
 from safetensors.numpy import save_file
 
 HIDDEN, LAYERS = 256, 2  # two heads in the resampler
@@ -49,7 +50,7 @@ def save_minicpm_o(directory: Path, *, seed: int = 0, shards: int = 2, **config_
     directory.mkdir(parents=True, exist_ok=True)
     save_tokenizer(directory)
     save_preprocessor(directory)
-    rows = len(vocabulary()[0]) + len(ADDED)
+    rows = len(byte_level_vocabulary(_MERGED)[0]) + len(ADDED)
     config = config_of(TEXT, VISION, AUDIO, rows, query_num=QUERIES) | config_changes
     _write_json(directory / "config.json", config)
     weights = {key: random_weight(key, shape, seed) for key, shape in shapes_of(config).items()}
@@ -196,26 +197,9 @@ def random_weight(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray
     return value.astype(np.float32)
 
 
-def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """A byte-level vocabulary and its merges, in GPT-2's alphabet of printable bytes."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = {byte: chr(byte) for byte in printable}
-    letters |= {byte: chr(256 + i) for i, byte in enumerate(b for b in range(256) if b not in letters)}
-    words = {letters[byte]: byte for byte in range(256)}
-    merges = []
-    for word in _MERGED:
-        parts = [letters[byte] for byte in word.encode("utf-8")]
-        for i in range(1, len(parts)):
-            pair = "".join(parts[:i]), parts[i]
-            if "".join(pair) not in words:
-                words["".join(pair)] = len(words)
-                merges.append(pair)
-    return words, merges
-
-
 def save_tokenizer(directory: Path) -> None:
     """Qwen2's tokenizer files, with MiniCPM-o's tokens at the end of the vocabulary."""
-    words, merges = vocabulary()
+    words, merges = byte_level_vocabulary(_MERGED)
     added = {token: len(words) + i for i, token in enumerate(ADDED)}
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     named = {

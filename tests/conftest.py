@@ -94,7 +94,7 @@ def engine():
 
 @pytest.fixture(scope="session")
 def qwen_vl_directory(tmp_path_factory) -> Path:
-    """A tiny Qwen2.5-VL whose head is its own, as the 7B's."""
+    """A tiny Qwen2.5-VL with a head of its own, like the 7B."""
     from factories import save_qwen_vl
 
     return save_qwen_vl(tmp_path_factory.mktemp("qwen2.5-vl"))
@@ -102,7 +102,7 @@ def qwen_vl_directory(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def qwen_omni_directory(tmp_path_factory) -> Path:
-    """A tiny Qwen2.5-Omni, talker included, whose head is its own, as the 7B's."""
+    """A tiny Qwen2.5-Omni with a talker and a head of its own, like the 7B."""
     from factories import save_qwen_omni
 
     return save_qwen_omni(tmp_path_factory.mktemp("qwen2.5-omni"), tied=False)
@@ -110,14 +110,14 @@ def qwen_omni_directory(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def image() -> Image.Image:
-    """A picture of 90 x 60 pixels with a different colour in every corner."""
+    """An image of 90 x 60 pixels with a different colour in every corner."""
     corners = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], dtype=np.uint8))
     return corners.resize((90, 60))
 
 
 @pytest.fixture
 def video() -> tuple[np.ndarray, float]:
-    """Five frames of 64 x 48 pixels at 1 frame/s, each of another brightness."""
+    """Five frames of 64 x 48 pixels at 1 frame/s, each with another brightness."""
     frames = np.stack([np.full((48, 64, 3), level, dtype=np.uint8) for level in (0, 60, 120, 180, 240)])
     return frames, 1.0
 
@@ -130,9 +130,9 @@ def tone() -> tuple[np.ndarray, int]:
 
 @dataclass(frozen=True)
 class App:
-    """The real app in a process of its own: its URL, its process, and the file with all that it wrote.
+    """The real app in its own process: its URL, its process, and a file with its output.
 
-    contacts: a file with a line for each address outside of this machine that it tried to reach, if it is watched.
+    contacts: a file with a row for each address of another machine that it tried to reach, if it is watched.
     """
 
     url: str
@@ -142,7 +142,7 @@ class App:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens at."""
+    """A free port of the loopback."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -150,7 +150,7 @@ def free_port() -> int:
 
 @contextmanager
 def run_app(folder: Path, *arguments: str, watch: bool = False, **environment: str) -> Iterator[App]:
-    """Start the app in `folder` as a user does, and end it with the block."""
+    """Start the app in `folder` like a user, and stop it at the end of the block."""
     log, contacts = folder / "app.log", folder / "contacts.log"
     watcher = [str(ROOT / "tests/watched.py"), str(contacts)] if watch else []
     command = [sys.executable, *watcher, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu", *arguments]
@@ -167,8 +167,8 @@ def run_app(folder: Path, *arguments: str, watch: bool = False, **environment: s
 
 @pytest.fixture(scope="session")
 def app(tmp_path_factory) -> Iterator[App]:
-    """One real app for all tests, in an empty working folder."""
-    # A test that leaves its page keeps the next ones waiting for a moment only.
+    """One real app for all tests of this process, in an empty working folder."""
+    # When a test leaves its page, its job must not keep the following tests waiting for long.
     with run_app(tmp_path_factory.mktemp("server"), "--linger", "20", "--mcp", watch=True) as app:
         yield app
 

@@ -1,4 +1,4 @@
-"""The house of DESIGN.md: imports only point down, and importing the app pulls in no torch."""
+"""The layers of the package: imports only point down, and to import the app does not import torch."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = sorted((ROOT / "x2i_app").rglob("*.py"))
 SOURCES = [*PACKAGE, ROOT / "app.py"]
 
-FLOORS = (
+LAYERS = (
     ("__version__", "load_lock", "errors", "limits", "specs", "presets", "settings", "request", "notes", "hosting"),
     ("media",),
     ("encoders", "models"),
@@ -26,28 +26,28 @@ FLOORS = (
     ("ui", "rows", "batch", "flags", "cli", "__main__"),
     ("app.py",),
 )
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LAYER = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 
-# Beside the engine: they may import each other and everything up to a floor; `scale` runs engines and batches.
+# Packages beside these layers: they may import each other, and the layers up to the one that is named here.
 BESIDE = {"training": "loading", "evaluation": "loading", "miniature": "loading", "scale": "batch"}
 
-# The command line also trains and evaluates, so it may reach the rooms beside the engine, but only inside the function
-# of such a command: what serves a picture never runs that import.
+# The command line also trains and evaluates, so it may import the packages beside the layers, but only inside the
+# functions of these commands, which the app never calls.
 MAY_REACH_BESIDE_LAZILY = ("cli",)
 
 KNOW_GRADIO = ("ui", "app.py")
 
 
 class Import(NamedTuple):
-    """One imported name: its full dotted path, where it stands, and whether it is inside a function."""
+    """One imported name: its full dotted path, its row in the file, and whether it is inside a function."""
 
     name: str
-    line: int
+    row: int
     lazy: bool
 
 
 def imports_of(source: str, package: str) -> Iterator[Import]:
-    """Every import of a module in the folder `package` (dotted): at the top, in a function or for type checking."""
+    """Every import of a module in `package` (dotted): at the top, in a function or for type checking."""
     tree = ast.parse(source)
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     inside = {id(node) for function in functions for node in ast.walk(function)}
@@ -70,42 +70,42 @@ def _names(node: ast.AST, package: str) -> list[str]:
     return []
 
 
-def room_of(name: str) -> str | None:
-    """The room of the house that a dotted name leads to; None for somebody else's package."""
+def part_of(name: str) -> str | None:
+    """The module or subpackage of x2i_app to which a dotted name belongs; None for another package."""
     parts = name.split(".")
     if parts[0] == "app":
         return "app.py"
     if parts[0] != "x2i_app":
         return None
-    if len(parts) > 1 and parts[1] in x2i_app._PUBLIC:  # a public name stands for the room that defines it
+    if len(parts) > 1 and parts[1] in x2i_app._PUBLIC:  # a public name belongs to the part that defines it
         return x2i_app._PUBLIC[parts[1]].split(".")[1]
-    return parts[1] if len(parts) > 1 else "loading"  # the whole package: as high as its highest public name
+    return parts[1] if len(parts) > 1 else "loading"  # the whole package: the layer of its highest public name
 
 
-def complaint(importer: str, imported: str, lazy: bool) -> str | None:
-    """What is wrong with one room importing another; None if nothing is."""
-    for room in (importer, imported):
-        if room not in FLOOR and room not in BESIDE:
-            return f"{room} has no floor; give it one in FLOORS"
+def violation(importer: str, imported: str, lazy: bool) -> str | None:
+    """What is wrong if one part imports another; None if it may."""
+    for part in (importer, imported):
+        if part not in LAYER and part not in BESIDE:
+            return f"{part} has no layer; add it to LAYERS"
     if importer in BESIDE and imported in BESIDE:
         return None
     if imported in BESIDE:
         allowed = importer in MAY_REACH_BESIDE_LAZILY and lazy
-        return None if allowed else f"{importer} serves pictures and imports {imported}, which stands beside the engine"
-    highest = FLOOR[BESIDE.get(importer, importer)]
-    return None if FLOOR[imported] <= highest else f"{importer} points up to {imported}"
+        return None if allowed else f"{importer} imports {imported}, which is beside the layers"
+    highest = LAYER[BESIDE.get(importer, importer)]
+    return None if LAYER[imported] <= highest else f"{importer} points up to {imported}"
 
 
-def complaints_about(source: str, room: str, package: str) -> list[str]:
-    """Every import of a module that points up, and Gradio where it is not known."""
+def violations(source: str, part: str, package: str) -> list[str]:
+    """Imports of a module that point up, and imports of Gradio below the page."""
     found = []
-    for name, line, lazy in imports_of(source, package):
-        imported = room_of(name)
-        wrong = complaint(room, imported, lazy) if imported and imported != room else None
-        if name.split(".")[0] == "gradio" and room not in KNOW_GRADIO:
-            wrong = f"{room} imports gradio; only {' and '.join(KNOW_GRADIO)} may"
+    for name, row, lazy in imports_of(source, package):
+        imported = part_of(name)
+        wrong = violation(part, imported, lazy) if imported and imported != part else None
+        if name.split(".")[0] == "gradio" and part not in KNOW_GRADIO:
+            wrong = f"{part} imports gradio; only {' and '.join(KNOW_GRADIO)} may"
         if wrong:
-            found.append(f"line {line}: {wrong}")
+            found.append(f"row {row}: {wrong}")
     return found
 
 
@@ -113,7 +113,7 @@ def _relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _room_and_package(path: Path) -> tuple[str, str]:
+def _part_and_package(path: Path) -> tuple[str, str]:
     if path == ROOT / "app.py":
         return "app.py", ""
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -122,23 +122,23 @@ def _room_and_package(path: Path) -> tuple[str, str]:
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p != ROOT / "x2i_app" / "__init__.py"], ids=_relative)
 def test_no_import_points_up(path):
-    room, package = _room_and_package(path)
-    assert not complaints_about(path.read_text(encoding="utf-8"), room, package)
+    part, package = _part_and_package(path)
+    assert not violations(path.read_text(encoding="utf-8"), part, package)
 
 
-def test_the_package_itself_imports_no_room():
-    """`import x2i_app` is instant because its public names are resolved when first used."""
+def test_the_package_imports_none_of_its_parts():
+    """`import x2i_app` is fast because public names are resolved at their first use."""
     source = (ROOT / "x2i_app" / "__init__.py").read_text(encoding="utf-8")
-    assert [name for name, _, _ in imports_of(source, "x2i_app") if room_of(name)] == []
+    assert [name for name, _, _ in imports_of(source, "x2i_app") if part_of(name)] == []
 
 
-def test_public_names_come_from_rooms_up_to_loading():
+def test_public_names_come_from_layers_up_to_loading():
     for name, module in x2i_app._PUBLIC.items():
-        assert FLOOR[module.split(".")[1]] <= FLOOR["loading"], name
+        assert LAYER[module.split(".")[1]] <= LAYER["loading"], name
 
 
 @pytest.mark.parametrize(
-    ("room", "package", "source"),
+    ("part", "package", "source"),
     [
         ("request", "x2i_app", "from x2i_app.media import load_image"),
         ("request", "x2i_app", "import x2i_app.serving.engine"),
@@ -164,12 +164,12 @@ def test_public_names_come_from_rooms_up_to_loading():
         ("serving", "x2i_app", "from x2i_app.attic import old"),
     ],
 )
-def test_the_check_itself_finds_what_points_up(room, package, source):
-    assert len(complaints_about(source, room, package)) == 1
+def test_violations_are_found(part, package, source):
+    assert len(violations(source, part, package)) == 1
 
 
 @pytest.mark.parametrize(
-    ("room", "package", "source"),
+    ("part", "package", "source"),
     [
         ("settings", "x2i_app", "from x2i_app.request import Range"),
         ("media", "x2i_app.media", "from .guard import CAPS\nfrom ..errors import MediaError\nfrom . import images"),
@@ -181,8 +181,8 @@ def test_the_check_itself_finds_what_points_up(room, package, source):
         ("request", "x2i_app", "import application, x2i_appendix"),
     ],
 )
-def test_the_check_itself_allows_what_points_down(room, package, source):
-    assert complaints_about(source, room, package) == []
+def test_allowed_imports(part, package, source):
+    assert violations(source, part, package) == []
 
 
 @pytest.mark.parametrize(
@@ -195,14 +195,14 @@ def test_the_check_itself_allows_what_points_down(room, package, source):
         ("app", {"torch", "diffusers", "transformers"}),
     ],
 )
-def test_importing_leaves_the_heavy_libraries_alone(module, absent):
+def test_importing_does_not_import_heavy_libraries(module, absent):
     code = f"import sys, {module}; print(*sorted({absent!r} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout.split()) == (0, []), run.stderr
 
 
 def _options(tree: ast.AST, name: str) -> Iterator[ast.expr]:
-    """The values given to an option, as a keyword or as a key of a dictionary that will become keywords."""
+    """The values of an option, given as a keyword or as a key of a dictionary."""
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == name:
             yield node.value
@@ -216,8 +216,8 @@ def _is(value: ast.expr, constant: bool) -> bool:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_relative)
-def test_nobody_elses_code_is_ever_run(path):
-    """No remote code, and every `torch.load` says `weights_only=True` itself: a variable can change the default."""
+def test_code_from_files_is_never_run(path):
+    """No remote code; every `torch.load` has `weights_only=True`, as an environment variable can change the default."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert all(_is(value, False) for value in _options(tree, "trust_remote_code"))
     assert all(_is(value, True) for value in _options(tree, "weights_only"))
@@ -226,13 +226,13 @@ def test_nobody_elses_code_is_ever_run(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_relative)
-def test_no_folder_chooses_the_class_that_reads_it(path):
-    """transformers' Auto classes ask the folder, and on a terminal its user, whether to run the folder's code."""
+def test_no_auto_classes(path):
+    """transformers' Auto classes may run code from the model's folder if the user agrees in the terminal."""
     assert auto_classes(path.read_text(encoding="utf-8")) == []
 
 
 def auto_classes(source: str) -> list[str]:
-    """Names in a module that are, or end in, one of transformers' Auto classes, whichever way they were reached."""
+    """Names in a module that look like transformers' Auto classes, in any form of access."""
     names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
@@ -252,6 +252,6 @@ def auto_classes(source: str) -> list[str]:
         "from transformers.models.auto.modeling_auto import AutoModel",
     ],
 )
-def test_the_check_itself_finds_auto_classes(source):
+def test_auto_classes_are_found(source):
     assert len(auto_classes(source)) == 1
     assert auto_classes("from diffusers import AutoencoderKL") == []

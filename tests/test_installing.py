@@ -1,4 +1,4 @@
-"""The wheel that `pip install .` builds: all that is needed is in it, and it works far from the checkout."""
+"""The wheel that `pip install .` builds: it contains all that it needs, and it works without the checkout."""
 
 import os
 import subprocess
@@ -29,31 +29,31 @@ def tracked(*folders: str) -> set[str]:
     return {name for name in listed.stdout.split("\0") if name}
 
 
-def test_the_wheel_has_the_code_the_assets_and_nothing_else(wheel):
+def test_contents_of_the_wheel(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assets = {name for name in names if name.startswith("x2i_app/assets/")}
     assert {name.removeprefix("x2i_app/") for name in assets} == tracked("assets")
     assert names - assets == tracked("x2i_app")
 
 
-def test_the_wheel_asks_for_what_requirements_txt_names_and_has_its_extras(wheel):
+def test_requirements_of_the_wheel(wheel):
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    asked = set(Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist"))
-    extras = sorted(line for line in asked if "extra ==" in line)
-    assert set(map(Requirement, asked - {*extras})) == requirements_in("requirements.txt")
+    required = set(Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist"))
+    extras = sorted(entry for entry in required if "extra ==" in entry)
+    assert set(map(Requirement, required - {*extras})) == requirements_in("requirements.txt")
     for extra, name in zip(extras, ("mcp", "scale"), strict=True):
         assert Requirement(extra).marker.evaluate({"extra": name})
         assert Requirement(extra.partition(";")[0]) in requirements_in("tests/requirements.txt")
 
 
 def requirements_in(name: str) -> set[Requirement]:
-    lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
-    return {Requirement(line) for line in lines if line and not line.startswith("-")}
+    rows = (row.partition("#")[0].strip() for row in (ROOT / name).read_text(encoding="utf-8").splitlines())
+    return {Requirement(row) for row in rows if row and not row.startswith("-")}
 
 
-def test_installed_it_draws_without_the_checkout(wheel, tmp_path):
-    """Its dependencies come from here; the package itself can only come from the wheel."""
+def test_the_installed_package_works(wheel, tmp_path):
+    """Dependencies come from this environment; the package itself can only come from the wheel."""
     site = tmp_path / "site"
     subprocess.run([*PIP, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
     command = [sys.executable, str(site / "bin" / "x2i"), "generate", "--prompt", "a red house", "--steps", "1"]
@@ -76,7 +76,7 @@ def test_installed_it_draws_without_the_checkout(wheel, tmp_path):
     assert Path(where.stdout.strip()) == site / "x2i_app" / "assets"
 
 
-def test_the_oldest_python_is_the_one_that_ruff_checks_for():
+def test_ruff_checks_for_the_oldest_python():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     oldest = settings["project"]["requires-python"].removeprefix(">=").replace(".", "")
     assert settings["tool"]["ruff"]["target-version"] == f"py{oldest}"

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("arguments", [("check",), ("format", "--check")], ids=" ".join)
-def test_ruff_has_nothing_to_say(arguments):
+def test_ruff(arguments):
     command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

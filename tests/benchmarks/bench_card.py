@@ -1,11 +1,11 @@
-"""Real peaks and times of FLUX.1 at its real size on a card, against the plan: python -m tests.benchmarks.bench_card
+"""Memory peaks and times of FLUX.1 at full size on a GPU, compared with the plan: python -m tests.benchmarks.bench_card
 
 Random weights, 1024 x 1024, 512 text tokens: one denoising step in 16, 8 and 4 bit, and the VAE whole and in tiles.
-Peaks are torch.cuda.max_memory_allocated, of which the plan must be within 5 %; seconds are the fastest of five. What
-the card is too small for is said and left out. Exit status 1 if a peak was missed.
+Peaks are torch.cuda.max_memory_allocated; the plan must be within 5 % of them. Times are the fastest of five runs.
+Cases that do not fit the GPU are left out with a message. Exit status 1 if the plan is wrong.
 
-`--device cpu --preset x2i-tiny --size 256` runs every line of it without a card. There are no peaks of an allocator
-there: it adds up what the weights hold and the tensors that live at once, which for 8 and 4 bit are others on a CPU.
+`--device cpu --preset x2i-tiny --size 256` runs all of this without a GPU. There, the peak is the sum of the weights
+and of the tensors that exist at the same time; in 8 and 4 bit, a CPU has other ones.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TOLERANCE = 0.05
 
 
 def main() -> int:
-    """Measure, and print a row each."""
+    """Measure, and print a row for each case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--preset", default="qwen2.5-vl-7b")
@@ -60,7 +60,7 @@ class Bench:
 
     @torch.no_grad()
     def measure_flux(self, precision: Precision) -> bool:
-        """One denoising step, with the weights on the card."""
+        """One denoising step, with the weights on the GPU."""
         skeleton = self.planner.parts.transformer
         config, tokens = skeleton.config, (self.planner.height // 2 // self.planner._shrink) ** 2
         planned = stored_bytes(skeleton, precision) + self.planner._denoising() + scratch_bytes(skeleton, precision)
@@ -69,7 +69,7 @@ class Bench:
         with torch.device("meta"):
             flux = FluxTransformer2DModel.from_config(config).to(torch.bfloat16).eval()
         flux.to_empty(device=self.device if precision == "full" else "cpu")
-        for parameter in flux.parameters():  # made on the card, where billions of them take no minutes
+        for parameter in flux.parameters():  # made on the GPU, where billions of them take seconds
             parameter.copy_(0.02 * self._noise(*parameter.shape))
         quantize(flux, precision, self.device)
         flux.to(self.device)
@@ -86,7 +86,7 @@ class Bench:
 
     @torch.no_grad()
     def measure_vae(self, tile: int) -> bool:
-        """One decoded picture."""
+        """One decoded image."""
         skeleton = self.planner.parts.vae
         planned = stored_bytes(skeleton) + self.planner._decoding(tile)
         if not self._has_room(f"VAE, {tile} px tiles", planned):
@@ -110,7 +110,7 @@ class Bench:
         return planned <= free
 
     def _compare(self, what: str, run: Callable[[], object], module: nn.Module, planned: int) -> bool:
-        run()  # kernels are chosen, and 8-bit layers take their state
+        run()  # selects kernels, and initialises the state of 8-bit layers
         peak = self._peak(run, module)
         seconds = []
         for _ in range(RUNS):

@@ -1,10 +1,10 @@
-"""Distillation against the reference's way, written plainly here: python -m tests.benchmarks.bench_distillation
+"""Distillation compared with the reference, which is reimplemented here: python -m tests.benchmarks.bench_distillation
 
-Rows: `attention_kl` (what it keeps, its peak, its gradient in bfloat16, its time), then a whole training step, with and
-without gradient checkpointing: time side by side in one process, memory each in a process of its own.
+Rows: `attention_kl` (memory that it keeps, its peak, its gradient in bfloat16, its time), then a whole training step,
+with and without gradient checkpointing. Times are measured alternately in one process, memory in separate processes.
 
-The reference's way: two copies of the transformer; all attention outputs of both are kept, and compared at the end by
-softmaxes and a KL divergence that autograd follows, in the outputs' own dtype.
+The reference has two copies of the transformer, keeps all attention outputs of both, and compares them at the end
+with softmaxes and a KL divergence under autograd, in the outputs' own dtype.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from x2i_app.training.distill_options import DistillOptions
 from x2i_app.training.losses import attention_kl
 from x2i_app.training.taps import tap_attention
 
-KL_ROWS, KL_CHANNELS = 4096, 3072  # of one block's image stream at 1024 x 1024
+KL_ROWS, KL_CHANNELS = 4096, 3072  # of one block's image tokens at 1024 x 1024
 TOKENS, JOINT, POOLED = 64, 128, 64
 OPTIONS = DistillOptions(batch_size=1, resolution=256, max_sequence_length=TOKENS)
 RUNS = 5
@@ -33,7 +33,7 @@ _MMAP_THRESHOLD = -3  # the parameter of mallopt
 
 
 def main() -> None:
-    # Forked processes start small, if torch has not computed anything yet.
+    # Forked processes are small if torch has not computed anything yet.
     kl = {way: measure(measure_kl, way) for way in KL_WAYS}
     step = {way: measure(measure_step, way) for way in STEP_WAYS}
     kl_rows(kl)
@@ -80,7 +80,7 @@ def kl_rows(measured: dict[str, tuple[float, float]]) -> None:
 
 
 class Setting:
-    """A training step at a size that a CPU can take: activations outweigh weights, as they do at full size."""
+    """A training step at a size for a CPU: activations are larger than weights, as at full size."""
 
     def __init__(self, way: str):
         torch.manual_seed(0)
@@ -143,42 +143,42 @@ def build_transformer() -> FluxTransformer2DModel:
 def step_rows(measured: dict[str, tuple[float, float]]) -> None:
     reference = measured["reference"][1]
     settings = {way: Setting(way) for way in STEP_WAYS}
-    for way, words, goals in (("checkpointed", "with checkpointing", (0.5, 1.5)), ("ours", "without", (0.75, 1.05))):
+    for way, title, goals in (("checkpointed", "with checkpointing", (0.5, 1.5)), ("ours", "without", (0.75, 1.05))):
         peak = measured[way][1]
         result = compare(settings[way].run, settings["reference"].run, RUNS)
         memory, time = peak / reference, result.ours / result.other
         said = f"{memory:.2f} ({peak:.0f} : {reference:.0f} MB)"
-        print_row(f"Step {words} : reference's way, memory", said, f"{goals[0]}", memory <= goals[0])
+        print_row(f"Step {title} : reference, memory", said, f"{goals[0]}", memory <= goals[0])
         said = f"{time:.2f} ({1 / result.ours:.2f} : {1 / result.other:.2f} steps/s)"
-        print_row(f"Step {words} : reference's way, time", said, f"{goals[1]}", time <= goals[1])
+        print_row(f"Step {title} : reference, time", said, f"{goals[1]}", time <= goals[1])
 
 
 def measure(work: Callable[[str], tuple[float, float]], way: str) -> tuple[float, float]:
-    """What `work` measures of a way, in a process of its own."""
+    """The result of `work` for one way, measured in a new process."""
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, mp_context=context, initializer=return_memory_at_once) as pool:
         return pool.submit(work, way).result()
 
 
 def return_memory_at_once() -> None:
-    """Make glibc give freed blocks of 64 KB and more back to the kernel, so that what is resident is what is in use."""
+    """Let glibc return freed blocks of 64 KB and more to the kernel, so that resident memory is memory in use."""
     ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**16)
 
 
 def grown(work: Callable[[], object]) -> tuple[int, int]:
-    """Bytes that the process has more after `work` than before, while its result is kept, and at its worst."""
+    """Bytes by which `work` increases the process while its result is kept, and at the peak."""
     before = psutil.Process().memory_info().rss
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: reset the peak
     kept = work()
-    after = psutil.Process().memory_info().rss
+    now = psutil.Process().memory_info().rss
     status = Path("/proc/self/status").read_text().split("VmHWM:")[1]
     del kept
-    return after - before, int(status.split()[0]) * 1024 - before
+    return now - before, int(status.split()[0]) * 1024 - before
 
 
 def measure_kl(way: str) -> tuple[float, float]:
     teacher, student = kl_tensors(KL_ROWS)
-    torch.autograd.grad(KL_WAYS[way](teacher, student), student)  # what libraries allocate once
+    torch.autograd.grad(KL_WAYS[way](teacher, student), student)  # libraries allocate their own memory once
     kept, _ = grown(lambda: KL_WAYS[way](teacher, student))
     _, peak = grown(lambda: torch.autograd.grad(KL_WAYS[way](teacher, student), student))
     return kept / student.numel(), peak / student.numel()
@@ -189,7 +189,7 @@ def measure_step(way: str) -> tuple[float, float]:
     setting.run()
     setting.align_net.zero_grad()
     kept, peak = grown(setting.run)
-    # The weights count too: of the reference's way, twice.
+    # The weights count too; the reference has them twice.
     weights = sum(p.nbytes for p in setting.transformer.parameters()) * (2 if way == "reference" else 1)
     return (kept + weights) / 1e6, (peak + weights) / 1e6
 

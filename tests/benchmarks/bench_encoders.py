@@ -1,11 +1,11 @@
-"""Encoding against the reference's way, on a random Qwen2.5-VL of about 80 million parameters.
+"""Encoding compared with the reference, with a random Qwen2.5-VL of about 80 million parameters.
 
 python -m tests.benchmarks.bench_encoders
 
-Rows: our prefill against `generate` of 128 tokens, which is how the reference gets the prompt's hidden states; our
-padded rows (one pad row computed, then repeated) against a prefill of all 512 tokens; and the largest difference of the
-states each time. Then every family at the tiny sizes of the tests, a picture and words: our prefill against letting the
-family generate up to 128 tokens first.
+Rows: prefill : `generate` of 128 tokens, which is how the reference gets the hidden states of a prompt; padded rows
+(one pad row is computed and repeated) : a prefill of all 512 tokens; and the largest difference of the states. Then
+every family at the tests' tiny sizes, with an image and text: prefill : the family's own generate of up to 128
+tokens.
 """
 
 import tempfile
@@ -30,7 +30,7 @@ SIZE = {
     "num_attention_heads": 10,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [8, 12, 12]},
 }
-# About 60 tokens with the chat's own.
+# About 60 tokens with those of the chat template.
 PROMPT = "a red house and a green tree on snow at night, " * 2
 GOAL = 1e-4
 
@@ -66,7 +66,7 @@ def against_generate(encoder, complete, inputs) -> None:
         output = complete.generate(
             **inputs,
             max_new_tokens=128,
-            min_new_tokens=128,  # a random model may end early; a trained one seldom does
+            min_new_tokens=128,  # a random model may end early, a trained one rarely
             do_sample=False,
             output_hidden_states=True,
             return_dict_in_generate=True,

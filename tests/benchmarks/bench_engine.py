@@ -1,8 +1,8 @@
-"""The engine against bare diffusers on x2i-tiny: python -m tests.benchmarks.bench_engine
+"""The engine compared with diffusers, with x2i-tiny: python -m tests.benchmarks.bench_engine
 
-Rows: what four seeds cost against one encode and four bare FluxPipeline calls (and how often the MLLM ran), and what
-denoising costs against a bare FluxPipeline on the same embeddings, without and with previews (and whether the latents
-are equal to the bit).
+Rows: the time of four seeds : one encode and four calls of FluxPipeline (and how often the MLLM ran); the time of
+denoising : FluxPipeline with the same embeddings, without and with previews (and whether the latents are bit-
+identical).
 """
 
 import torch
@@ -17,7 +17,7 @@ from x2i_app.settings import Settings
 SIZE = {"width": 256, "height": 256, "num_inference_steps": 8}
 SEEDS = (0, 1, 2, 3)
 RUNS = 10
-DENOISING_RUNS = 40  # a third of a second each; a few per cent of difference need many minima
+DENOISING_RUNS = 40  # a third of a second each; a few percent of difference need many runs
 
 
 def main() -> None:
@@ -41,12 +41,12 @@ def main() -> None:
 
 
 def four_seeds(engine: Engine, bare: FluxPipeline) -> None:
-    """Four pictures of one conversation, in one job."""
+    """Four images of one conversation, in one job."""
     pipeline, encode, calls, prompts = engine._pipeline, engine._pipeline.encode, [], iter(range(1000))
     pipeline.encode = lambda *a, **k: calls.append(1) or encode(*a, **k)
 
     def ours():
-        prompt = f"a red house {next(prompts)}"  # never remembered from the run before
+        prompt = f"a red house {next(prompts)}"  # so that no run uses the cache of another one
         engine.submit(GenerationRequest(prompt=prompt, seed=0, num_images_per_prompt=4, **SIZE)).wait()
 
     def other():
@@ -64,7 +64,7 @@ def four_seeds(engine: Engine, bare: FluxPipeline) -> None:
 
 
 def denoising(pipeline, bare: FluxPipeline) -> None:
-    """The same embeddings through X2IPipeline and through diffusers alone."""
+    """The same embeddings with X2IPipeline and with diffusers."""
     conditioning = pipeline.encode(prompt="a red house")
 
     def ours():

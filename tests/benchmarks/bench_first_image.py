@@ -1,7 +1,7 @@
-"""How soon x2i-tiny has drawn, against only importing its libraries: python -m tests.benchmarks.bench_first_image
+"""The time until x2i-tiny's first image, compared with its imports: python -m tests.benchmarks.bench_first_image
 
-The app is started and asked over HTTP until its first picture is there; the other is one process that imports gradio,
-torch, diffusers' pipeline and transformers' MLLM, and ends. Then two sizes of pictures, the fastest of five.
+The app is started and called over HTTP until its first image is there. The other process imports gradio, torch,
+diffusers' pipeline and transformers' MLLM, and ends. Then two sizes of images, the fastest of five.
 """
 
 import itertools
@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does for the tests
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # like pytest
 
 from tests.benchmarks.side_by_side import compare, print_row
 from tests.conftest import run_app
@@ -27,19 +27,19 @@ SEEDS = itertools.count()
 
 
 def draw(url: str, side: int = 128) -> None:
-    """A picture that was not drawn before, with the default steps."""
+    """A new image with the default number of steps."""
     said = call(url, "text", ["a red house on snow at night", side, side, None, None, next(SEEDS), 1, False, []])
     assert said.startswith("complete"), said
 
 
 def first_image() -> None:
-    """From nothing to a picture."""
+    """Start the app and generate an image."""
     with tempfile.TemporaryDirectory() as folder, run_app(Path(folder)) as app:
         draw(app.url)
 
 
 def main() -> None:
-    """Measure, and print a row for each."""
+    """Measure, and print a row for each case."""
     imports = [sys.executable, "-c", BARE]
     result = compare(first_image, lambda: subprocess.run(imports, check=True), RUNS, warm_up=0)
     measured = f"{result.ratio:.2f} ({result.ours:.1f} s : {result.other:.1f} s)"

@@ -1,9 +1,10 @@
 """Peaks of the computer's memory while a pipeline is loaded: python -m tests.benchmarks.bench_loading
 
-Random models in bfloat16, an MLLM and a FLUX transformer of a few hundred MB, loaded in 4 bit on a CPU in two orders:
-as `load_pipeline` does it, the MLLM made small before FLUX is read, and both read before either is made small. Each in
-a process of its own, forked after the libraries were imported; its memory is looked at every 2 ms, and what it held
-before is taken off. Anonymous memory is what the system cannot take back; pages of the weights' files can be.
+Random models in bfloat16, an MLLM and a FLUX transformer of a few hundred MB, are loaded in 4 bit on a CPU in two
+orders: as in `load_pipeline`, where the MLLM is quantized before FLUX is read, and with both read before they are
+quantized. Each runs in a process that is forked after the libraries were imported. Memory is read every 2 ms, and the
+memory before is subtracted. Anonymous memory is what the system cannot take back; pages of the weights' files can be
+dropped.
 """
 
 import multiprocessing
@@ -40,7 +41,7 @@ FLUX = {"num_layers": 3, "num_single_layers": 6, "num_attention_heads": 8, "atte
 
 
 def main() -> None:
-    """Measure, and print a row each."""
+    """Measure, and print a row for each order."""
     quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
         sources = make_models(Path(folder))
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def make_models(folder: Path) -> Sources:
-    """An MLLM, an AlignNet, and a FLUX model whose VAE and schedule are the miniature's."""
+    """An MLLM, an AlignNet, and a FLUX model with the VAE and the schedule of x2i-tiny."""
     torch.set_default_dtype(torch.bfloat16)
     mllm = save_qwen_vl(folder / "mllm", **MLLM)
     FluxTransformer2DModel(**FLUX, in_channels=64, joint_attention_dim=128, pooled_projection_dim=128).save_pretrained(
@@ -73,7 +74,7 @@ def parts(sources: Sources) -> tuple[Path, Path]:
 
 
 def load_together(sources: Sources) -> X2IPipeline:
-    """Both in 16 bit, then the profile."""
+    """Load both in 16 bit, then quantize."""
     encoder, align_net = load_reader(sources, torch.bfloat16)
     pipeline = X2IPipeline.from_encoder(encoder, align_net, *load_flux(sources.flux, torch.bfloat16))
     apply_profile(pipeline, "8gb", torch.device("cpu"))
@@ -81,7 +82,7 @@ def load_together(sources: Sources) -> X2IPipeline:
 
 
 def measure(load: Callable[[], object]) -> tuple[float, float]:
-    """MB at the worst moment, of anonymous memory and of all that is resident, more than before."""
+    """Peak in MB, above the memory before, of anonymous memory and of all resident memory."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_watched, args=(load, sender))
@@ -105,7 +106,7 @@ def _watched(load: Callable[[], object], sender) -> None:
     pipeline = load()
     done.set()
     watcher.join()
-    assert pipeline is not None  # held until here
+    assert pipeline is not None  # keep it until here
     sender.send(tuple(map(max, zip(*most, strict=True))))
 
 

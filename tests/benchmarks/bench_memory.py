@@ -1,7 +1,7 @@
-"""What is loaded, counted on the meta device at the released sizes: python -m tests.benchmarks.bench_memory
+"""Parameters of the released sizes, counted on the meta device: python -m tests.benchmarks.bench_memory
 
-Parameters of the parts that X2I instantiates for a prompt and for an answer, in GiB at bfloat16; T5 and CLIP are never
-among them. The configurations are the published ones of each model.
+Parameters of the parts that X2I loads for a prompt and for an answer, and GiB in bfloat16. T5 and CLIP are never
+loaded. The configurations are the published ones of each model.
 """
 
 import torch
@@ -13,7 +13,7 @@ from x2i_app.loading.released import qwen_vl_config
 from x2i_app.models import AlignNet
 from x2i_app.presets import PRESETS
 
-# Counted independently for the project: the whole 7B, the 7B without its head, the 3B (whose head is tied).
+# Counted independently: the whole 7B, the 7B without its head, the 3B (whose head is tied).
 EXPECTED = {
     "qwen2.5-vl-3b": (3_754_622_976, 3_754_622_976),
     "qwen2.5-vl-7b": (7_747_169_280, 8_292_166_656),

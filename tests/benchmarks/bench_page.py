@@ -1,8 +1,8 @@
-"""What the page weighs and how soon it can be used: python -m tests.benchmarks.bench_page
+"""The page's size, and the time until it can be used: python -m tests.benchmarks.bench_page
 
-Against the smallest Gradio app, in a real Chromium with an empty cache each time, in turn, while both servers are up
-and the model is loaded. A page can be used when its first text box shows what is typed into it. Weight is what comes
-over the network, compressed.
+Compared with the smallest Gradio app, in Chromium with an empty cache, alternately, while both servers run and the
+model is loaded. A page can be used when its first text box shows typed text. The size is what comes over the network,
+compressed.
 """
 
 import json
@@ -25,7 +25,7 @@ RUNS = 7
 
 @contextmanager
 def serving(*command: str) -> Iterator[str]:
-    """The URL of a server that is up inside the block."""
+    """The URL of a server that runs inside the block."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -38,14 +38,14 @@ def serving(*command: str) -> Iterator[str]:
 
 
 class Session:
-    """Opens a page anew each time, types into it, and remembers what came over the network for that."""
+    """Opens a page in a new context, types into it, and counts what came over the network."""
 
     def __init__(self, browser: Browser, url: str):
         self.browser, self.url = browser, url
         self.requests, self.bytes = 0, 0
 
     def __call__(self) -> None:
-        """One visit."""
+        """Open the page once."""
         self.requests, self.bytes = 0, 0
         context = self.browser.new_context(viewport={"width": 1280, "height": 900})
         page = context.new_page()
@@ -67,7 +67,7 @@ class Session:
 
 
 def wait_for_model(url: str) -> None:
-    """Loading takes the processor that the page needs."""
+    """Wait until the model is loaded, as loading uses the CPU that the page needs."""
     while True:
         with urllib.request.urlopen(f"{url}/health") as answer:
             if json.loads(answer.read())["state"] == "ready":
@@ -76,7 +76,7 @@ def wait_for_model(url: str) -> None:
 
 
 def main() -> None:
-    """Measure, and print what came and the ratios."""
+    """Measure, and print sizes and ratios."""
     with (
         serving(str(ROOT / "app.py"), "--port", "0") as ours,
         serving("-c", SMALLEST) as smallest,

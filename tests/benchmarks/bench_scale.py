@@ -1,7 +1,7 @@
-"""Two replicas against one, for docs/EVALUATION.md: .venv/bin/python -m tests.benchmarks.bench_scale
+"""Two replicas compared with one, for docs/EVALUATION.md: python -m tests.benchmarks.bench_scale
 
-Two apps, each on a Ray of its own and with one thread a replica, draw the same pictures in turn. Where there are fewer
-free cores than replicas they share them, and only the CPU seconds of a picture mean something.
+Two apps, each with its own Ray and one thread for each replica, generate the same images alternately. If there are
+fewer free cores than replicas, replicas share them, and only the CPU seconds of an image are meaningful.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does for the tests
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # like pytest
 
 from tests.conftest import App, run_app
 from tests.safety.client import ask, call, in_parallel
@@ -23,7 +23,7 @@ IMAGES, RUNS, SIDE, STEPS = 8, 5, 128, 8
 
 
 def start(stack: ExitStack, replicas: int) -> App:
-    """An app whose replicas are all there, and have drawn."""
+    """An app whose replicas have all started and have generated an image."""
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     app = stack.enter_context(run_app(Path(folder), "--ray", "--replicas", str(replicas)))
     while ask(app.url, "GET", "/health").json()["detail"] != f"Replicas at work: {replicas}.":
@@ -33,7 +33,7 @@ def start(stack: ExitStack, replicas: int) -> App:
 
 
 def draw(app: App, first: int) -> tuple[float, float, float]:
-    """Draw PICTURES of as many visitors: wall seconds, and CPU seconds of the replicas and of the page's process."""
+    """Generate IMAGES for as many users: wall seconds, and CPU seconds of the replicas and of the page's process."""
     before, start = processor(app), time.perf_counter()
     jobs = [["a red house", SIDE, SIDE, STEPS, None, first + n, 1, False, []] for n in range(IMAGES)]
     answers = in_parallel(lambda job: call(app.url, "text", job), jobs)
@@ -57,13 +57,13 @@ def main() -> None:
         for run in range(1, RUNS):
             for replicas, app in apps.items():
                 taken[replicas].append(draw(app, run * IMAGES))
-    print(f"{IMAGES} pictures of {SIDE} x {SIDE} in {STEPS} steps, {len(os.sched_getaffinity(0))} cores, {RUNS} runs")
+    print(f"{IMAGES} images of {SIDE} x {SIDE} in {STEPS} steps, {len(os.sched_getaffinity(0))} cores, {RUNS} runs")
     for replicas, runs in taken.items():
         wall, drawing, page = map(min, zip(*runs, strict=True))
-        each = f"{1000 * drawing / IMAGES:.0f} ms of CPU a picture, and {1000 * page / IMAGES:.0f} ms of the page"
-        print(f"{replicas} replicas: {IMAGES / wall:.2f} pictures/s, {each}")
+        each = f"{1000 * drawing / IMAGES:.0f} ms of CPU for each image, and {1000 * page / IMAGES:.0f} ms of the page"
+        print(f"{replicas} replicas: {IMAGES / wall:.2f} images/s, {each}")
     ratios = [one[0] / two[0] for one, two in zip(taken[1], taken[2], strict=True)]
-    print(f"2 against 1: {statistics.median(ratios):.2f} times the pictures/s, {min(ratios):.2f} to {max(ratios):.2f}")
+    print(f"2 against 1: {statistics.median(ratios):.2f} times the images/s, {min(ratios):.2f} to {max(ratios):.2f}")
 
 
 if __name__ == "__main__":

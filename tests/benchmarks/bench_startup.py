@@ -1,7 +1,7 @@
-"""How soon the page answers, against the smallest Gradio app there is: python -m tests.benchmarks.bench_startup
+"""The time until the page answers, compared with the smallest Gradio app: python -m tests.benchmarks.bench_startup
 
-Both are started as processes of their own, in turn, and asked until they answer; the page of X2I must answer before
-torch is loaded.
+Both are started as processes, alternately, and called until they answer. The page of X2I must answer before torch is
+loaded.
 """
 
 import re
@@ -25,7 +25,7 @@ RUNS = 5
 
 
 def start(*command: str) -> None:
-    """Start a server, wait for its page, and end it."""
+    """Start a server, wait for its page, and stop it."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT)
         try:

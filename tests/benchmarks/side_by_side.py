@@ -1,4 +1,4 @@
-"""Two ways of doing one thing, timed in turn in one process: a machine's speed drifts, but not within a pair."""
+"""Time two ways of doing one thing alternately in one process: a machine's speed drifts, but hardly within a pair."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Comparison:
-    """Seconds of the fastest run of each way, and the median of the pairs' ratios, ours over the other."""
+    """Seconds of the fastest run of each way, and the median of the pairs' ratios, ours : other."""
 
     ours: float
     other: float
@@ -16,7 +16,7 @@ class Comparison:
 
 
 def compare(ours: Callable[[], object], other: Callable[[], object], runs: int = 5, warm_up: int = 1) -> Comparison:
-    """Time both, interleaved, in `runs` pairs."""
+    """Time both, alternately, in `runs` pairs."""
     times: dict[Callable, list[float]] = {ours: [], other: []}
     for _ in range(warm_up + runs):
         for way, taken in times.items():

@@ -17,13 +17,14 @@ PACKAGE = sorted((ROOT / "x2i_app").rglob("*.py"))
 SOURCES = [*PACKAGE, ROOT / "app.py"]
 
 LAYERS = (
-    ("__version__", "load_lock", "errors", "limits", "specs", "presets", "settings", "request", "notes", "hosting"),
+    ("__version__", "load_lock", "errors", "limits", "specs", "presets", "settings", "request", "notes"),
+    ("options", "hosting"),
     ("media",),
     ("encoders", "models"),
     ("inpainting", "pipeline"),
     ("loading",),
     ("serving",),
-    ("ui", "rows", "batch", "flags", "cli", "__main__"),
+    ("ui", "rows", "batch", "cli", "__main__"),
     ("app.py",),
 )
 LAYER = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}

@@ -9,20 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from x2i_app.cli import COMMANDS, App, Batch, Evaluate, Generate, Plan, main
+from x2i_app.options import parse
+from x2i_app.request import GenerationRequest, Turn
+
 ROOT = Path(__file__).resolve().parents[1]
 
-DRAWING = (
-    "--preset",
-    "x2i-tiny",
-    "--prompt",
-    "a red house on snow",
-    "--steps",
-    "2",
-    "--width",
-    "128",
-    "--height",
-    "96",
-)
+OPTIONS = ["--preset", "x2i-tiny", "--steps", "2", "--width", "128", "--height", "96"]
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -41,9 +34,9 @@ def files_in(directory: Path) -> set[str]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with what the bad inputs need: a text file with a picture's name, and a folder with a picture's name."""
-    (tmp_path / "words.png").write_text("no picture at all, only words\n", encoding="utf-8")
-    (tmp_path / "taken.png").mkdir()
+    """What the bad inputs need: a text file and a folder that are named like images, and a PNG without settings."""
+    (tmp_path / "text.png").write_text("not an image, only text\n", encoding="utf-8")
+    (tmp_path / "folder.png").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     return tmp_path
 
@@ -52,44 +45,61 @@ def folder(tmp_path):
     ("arguments", "said"),
     [
         (["--prompt", "a house", "--width", "100"], "width is 100"),
-        (["--prompt", "a house", "--width", "nan"], "width is nan"),
-        (["--prompt", "a house", "--steps", "1e400"], "num_inference_steps is inf"),
-        (["--prompt", "a house", "--seed", "nine"], "--seed: 'nine' is no number"),
-        (["--prompt", "a house", "--count", "9" * 5000], "num_images_per_prompt is "),
+        (["--prompt", "a house", "--width", "nan"], "--width: 'nan' is not a whole number"),
+        (["--prompt", "a house", "--guidance", "nan"], "guidance_scale is nan"),
+        (["--prompt", "a house", "--steps", "1e400"], "--steps: '1e400' is not a whole number"),
+        (["--prompt", "a house", "--seed", "nine"], "--seed: 'nine' is not a whole number"),
+        (["--prompt", "a house", "--count", "9" * 5000], "--count: '9999"),
+        (["--prompt", "a house", "--outpaint", "1,2,3"], "--outpaint: '1,2,3' is not"),
         (["--prompt", "a house", "--preset", "gpt-9"], "no preset called 'gpt-9'"),
         (["--prompt", "a house", "--preset", "custom:gpt"], "no MLLM family called 'gpt'"),
+        (["--prompt", "a house", "--port", "80"], "Unrecognized options: --port, 80"),
         (["--prompt", "a house", "--output", "out.jpg"], "it must end in .png"),
         (["--prompt", "a house", "--output", "nowhere/out.png"], "no folder 'nowhere'"),
-        (["--prompt", "a house", "--output", "taken.png"], "taken.png"),
+        (["--prompt", "a house", "--output", "folder.png"], "folder.png"),
         ([], "nothing to draw from"),
         (["--prompt", "  "], "nothing to draw from"),
-        (["--prompt", "a house", "--control", "1"], "0 pictures came"),
+        (["--prompt", "a house", "--control", "1"], "to keep to"),
         (["--prompt", "a house", "--image", "missing.png"], "no file called 'missing.png'"),
-        (["--prompt", "a house", "--image", "words.png"], "'words.png' is a text file"),
-        (["--from-picture", "words.png"], "'words.png' is a text file"),
+        (["--prompt", "a house", "--image", "text.png"], "'text.png' is a text file"),
+        (["--prompt", "a house", "--mask", "text.png"], "'text.png' is a text file"),
+        (["--from-image", "text.png"], "'text.png' is a text file"),
+        (["--from-image", "bare.png"], "'bare.png' contains no settings"),
         (["--from-picture", "bare.png"], "'bare.png' contains no settings"),
         (["--prompt", "a house", "--colour\nx\x1b[31m"], "--colour"),
     ],
     ids=lambda value: ascii(" ".join(value))[:60] if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_line_and_exit_status_2_and_leaves_no_file(folder, arguments, said):
+def test_bad_input(folder, monkeypatch, capsys, arguments, said):
+    """One line on standard error, exit status 2, and no file is left."""
     before = files_in(folder)
-    finished = run(folder, "generate", *arguments)
-    assert finished.stderr.count("\n") == 1, finished.stderr
-    assert finished.stderr[:-1].isprintable()
-    assert said in finished.stderr
-    assert (finished.returncode, finished.stdout) == (2, "")
+    monkeypatch.chdir(folder)
+    assert main(["generate", *arguments]) == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith("x2i: ")
+    assert written.err.endswith("\n")
+    assert written.err[:-1].isprintable()
+    assert said in written.err
     assert files_in(folder) == before
+
+
+def test_exit_status(folder):
+    """The same from outside the process."""
+    finished = run(folder, "generate", "--prompt", "a house", "--width", "100")
+    assert (finished.returncode, finished.stdout, finished.stderr.count("\n")) == (2, "", 1)
+    assert "width is 100" in finished.stderr
 
 
 @pytest.fixture(scope="module")
 def two_images(tmp_path_factory):
-    """One good run that draws two pictures: what it said, and the folder it worked in."""
+    """A run that draws two images: what it printed, and the folder it worked in."""
     directory = tmp_path_factory.mktemp("two")
-    return run(directory, "generate", *DRAWING, "--seed", "0", "--count", "2", "--output", "out.png"), directory
+    arguments = ("--prompt", "a red house on snow", "--seed", "0", "--count", "2", "--output", "out.png")
+    return run(directory, "generate", *OPTIONS, *arguments), directory
 
 
-def test_a_good_run_writes_the_numbered_images_and_says_so(two_images):
+def test_images_are_numbered_files(two_images):
     finished, directory = two_images
     assert finished.returncode == 0, finished.stderr
     assert files_in(directory) == {"out-1.png", "out-2.png"}
@@ -97,24 +107,94 @@ def test_a_good_run_writes_the_numbered_images_and_says_so(two_images):
     assert "Traceback" not in finished.stderr
 
 
-def test_the_images_have_the_size_that_was_asked_for_and_differ(two_images):
+def test_images_have_the_size_asked_for_and_differ(two_images):
     _, directory = two_images
     first, second = (Image.open(directory / f"out-{i}.png") for i in (1, 2))
     assert {(image.size, image.mode, image.format) for image in (first, second)} == {((128, 96), "RGB", "PNG")}
     assert not np.array_equal(first, second)
 
 
-def test_a_image_is_made_again_from_a_file_to_the_byte_and_flags_win(two_images, tmp_path):
+@pytest.mark.parametrize("flag", ["--from-image", "--from-picture", "--from-image="])
+def test_from_image(two_images, tmp_path, flag):
+    """The settings in a PNG give the same image to the byte, and flags win over them. The flag's old name works."""
     _, directory = two_images
     second = str(directory / "out-2.png")
-    finished = run(tmp_path, "generate", "--from-picture", second, "--seed", "0", "--output", "again.png")
+    given = [flag + second] if flag.endswith("=") else [flag, second]
+    finished = run(tmp_path, "generate", *given, "--seed", "0", "--output", "again.png")
     assert finished.returncode == 0, finished.stderr
     assert files_in(tmp_path) == {"again.png"}
     assert (tmp_path / "again.png").read_bytes() == (directory / "out-1.png").read_bytes()
 
 
-def test_no_command_is_one_line_and_help_names_the_commands(tmp_path):
+def request_of(*arguments: str):
+    return parse(Generate, arguments, prog="x2i generate", environment={})._request()
+
+
+def test_flags_fill_the_request(tmp_path):
+    """Every flag reaches the field of the request that it is about."""
+    for name in ("a.png", "b.png", "mask.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    first, second, mask = (str(tmp_path / name) for name in ("a.png", "b.png", "mask.png"))
+    (tmp_path / "history.json").write_text('[{"prompt": "a house", "answer": "a red house"}]')
+    numbers = "--width 128 --height 96 --steps 3 --guidance 2.5 --seed 7 --count 2 --control 0.5 --strength 0.25"
+    request = request_of(
+        *("--prompt", "a tree", "--image", first, "--image", second, "--source", second, "--mask", mask),
+        *(*numbers.split(), "--reason"),
+        *("--lora", "x:1.safetensors", "--lora", "y.safetensors:0.5", "--history", str(tmp_path / "history.json")),
+    )
+    assert request == GenerationRequest(
+        prompt="a tree",
+        images=(first, second),
+        source_image=second,
+        mask=mask,
+        width=128,
+        height=96,
+        num_inference_steps=3,
+        guidance_scale=2.5,
+        seed=7,
+        num_images_per_prompt=2,
+        control_strength=0.5,
+        strength=0.25,
+        reason=True,
+        loras=(("x:1.safetensors", 1.0), ("y.safetensors", 0.5)),
+        history=(Turn("a house", answer="a red house"),),
+    )
+    assert request_of("--image", first, "--outpaint", "16,0,32,8").outpaint == (16, 0, 32, 8)
+    assert request_of("--prompt", "a tree", "--control", "0", "--seed", "0") == GenerationRequest("a tree", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "address"), [([], None), (["--ray"], "here"), (["--ray", "auto"], "auto"), (["--ray", "h:1"], "h:1")]
+)
+def test_ray_address(given, address):
+    app = parse(App, [*given, "--replicas", "1:2", "--gpus", "0.5", "--port", "80"], prog="x2i app", environment={})
+    assert (app.cluster.ray, app.cluster.replicas, app.cluster.gpus, app.settings.port) == (address, "1:2", 0.5, 80)
+
+
+def test_variables_reach_every_command(tmp_path):
+    """X2I_PRESET is the preset of `batch` as of `app`."""
+    for kind, given in ((App, []), (Generate, []), (Batch, ["--input", "x"]), (Evaluate, []), (Plan, [])):
+        command = parse(kind, given, prog="x2i", environment={"X2I_PRESET": "qwen2.5-vl-3b", "X2I_PORT": "80"})
+        assert command.settings.preset == "qwen2.5-vl-3b"
+
+
+def test_no_command_and_help(tmp_path):
     nothing, shown = run(tmp_path), run(tmp_path, "--help")
     assert (nothing.returncode, nothing.stderr.count("\n"), nothing.stdout) == (2, 1, "")
     assert shown.returncode == 0
-    assert {"app", "generate"} <= set(shown.stdout.split())
+    assert set(COMMANDS) <= set(shown.stdout.split())
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
+def test_help_is_fast(command):
+    """--help imports none of the libraries that take seconds."""
+    code = (
+        "import sys; from x2i_app.cli import main\n"
+        f"try: main([{command!r}, '--help'])\n"
+        "except SystemExit as stopped: assert stopped.code == 0\n"
+        "print('heavy:', *sorted({'torch', 'diffusers', 'transformers', 'gradio', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "--preset" in finished.stdout
+    assert finished.stdout.endswith("heavy:\n")

@@ -1,34 +1,42 @@
 """The command line: python -m x2i_app app | generate | batch | evaluate | train | plan.
 
-Bad input is one line on standard error and exit status 2; a job that fails is one line and exit status 1.
+Bad input is one sentence on standard error and exit status 2; a job that fails is one sentence and exit status 1.
+Each command is a dataclass of its options and a method that runs it; heavy libraries are imported when it runs.
 """
 
-import argparse
 import json
+import re
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from x2i_app.batch import run_batch
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
-from x2i_app.flags import add_image_flags, add_numbers, add_request, number
-from x2i_app.hosting import use_persistent_storage
-from x2i_app.media import describe, read_recipe, save_png, sniff
+from x2i_app.options import choose, parse
 from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.request import IMAGE_SETTINGS, SETTINGS, GenerationRequest, GenerationResult
-from x2i_app.rows import read_history
-from x2i_app.serving.engine import Engine
-from x2i_app.serving.jobs import Job
-from x2i_app.serving.model_manager import quiet_libraries
-from x2i_app.settings import FILE_SETTINGS, MODEL_SETTINGS, SentenceParser, Settings, add_settings
+from x2i_app.settings import FileSettings, ModelSettings, PlanSettings, Settings
+
+if TYPE_CHECKING:
+    from x2i_app.serving.engine import Engine
+    from x2i_app.serving.jobs import Job
+
+_OLD_FLAG = re.compile(r"^--from[-_]picture(?=$|=)")  # what --from-image was called
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        namespace = _parser().parse_args(arguments)
-        return namespace.run(namespace)
+        name, arguments = choose(COMMANDS, arguments, "x2i", "Anything to image: text, images, video, audio.")
+        if name == "train":
+            return _train(arguments)
+        arguments = [_OLD_FLAG.sub("--from-image", argument) for argument in arguments]
+        return parse(COMMANDS[name], arguments, prog=f"x2i {name}").run()
     except (EngineError, GenerationCancelledError) as error:
         print(f"x2i: {error}", file=sys.stderr)
         return 1
@@ -40,201 +48,292 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = SentenceParser(prog="x2i", description="Anything to image: text, pictures, films, sounds.")
-    commands = parser.add_subparsers(required=True, metavar="command", parser_class=SentenceParser)
-
-    app = commands.add_parser("app", help="open the page in a browser")
-    add_settings(app)
-    _add_cluster(app)
-    app.set_defaults(run=_app)
-
-    generate = commands.add_parser("generate", help="make pictures and write them to files")
-    add_settings(generate, names=FILE_SETTINGS)
-    add_request(generate)
-    generate.set_defaults(run=_generate)
-
-    batch = commands.add_parser("batch", help="make the pictures of a folder or a JSONL file, and go on where it was")
-    add_settings(batch, names=FILE_SETTINGS)
-    _add_batch(batch)
-    _add_cluster(batch)
-    batch.set_defaults(run=_batch)
-
-    evaluate = commands.add_parser("evaluate", help="judge by numbers what a model draws of every kind of input")
-    add_settings(evaluate, names=MODEL_SETTINGS)
-    _add_evaluation(evaluate)
-    evaluate.set_defaults(run=_evaluate)
-
-    # Its flags are the fields of the training jobs, which need torch: they are read there, not here.
-    train = commands.add_parser(
-        "train", help="train an AlignNet: train distill --help", add_help=False, prefix_chars=" "
-    )
-    train.add_argument("arguments", nargs="*")
-    train.set_defaults(run=_train)
-
-    plan = commands.add_parser("plan", help="how much memory a model will need; nothing is downloaded")
-    add_settings(plan, names=("preset", "flux", "mllm", "light_control", "profile"))
-    _add_plan(plan)
-    plan.set_defaults(run=_plan)
-    return parser
-
-
-def _add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", type=Path, required=True, help="JSONL file, or folder of media and .txt files")
-    parser.add_argument(
-        "--output", type=Path, default=Path("outputs"), help="folder for the pictures and results.jsonl"
-    )
-    parser.add_argument("--prompt", help="what to show, for rows that do not say")
-    add_numbers(parser)
-    add_image_flags(parser)
-
-
-def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    words = "draw on a Ray cluster: auto, HOST:PORT, or without either, one of this machine alone"
-    parser.add_argument("--ray", nargs="?", const="here", metavar="ADDRESS", help=words)
-    parser.add_argument("--replicas", default="1", metavar="N[:M]", help="with --ray: models in memory, from N to M")
-    words = "with --ray: GPUs for each replica, or a part of one; default: 1 where the cluster has any"
-    parser.add_argument("--gpus", type=number("gpus"), metavar="N", help=words)
-
-
-def _add_evaluation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scenes", type=number("scenes"), default=500, metavar="N", help="fresh scenes a row")
-    parser.add_argument(
-        "--rows", default="", metavar="NAMES", help="kinds of input, e.g. english,picture; default: all"
-    )
-    parser.add_argument("--steps", type=number("steps"), metavar="N", help="denoising steps; default: the model's own")
-    parser.add_argument("--output", type=Path, default=Path("artifacts/evaluation"), help="folder for the report")
-
-
-def _add_plan(parser: argparse.ArgumentParser) -> None:
-    for name in ("width", "height"):
-        parser.add_argument(f"--{name}", type=number(name), metavar="N", help="pixels; default: the FLUX model's own")
-    parser.add_argument("--gib", type=number("gib"), metavar="N", help="free memory to plan for, instead of the usual")
-    parser.add_argument("--all", action="store_true", help="every profile, one a row")
-    parser.add_argument("--distill", action="store_true", help="a step of training its AlignNet instead of a picture")
-    parser.add_argument("--json", action="store_true", help="bytes, as JSON")
-
-
-def _app(namespace: argparse.Namespace) -> int:
-    settings = Settings.from_namespace(namespace)
-    use_persistent_storage()
-    engine = None
-    if namespace.ray is not None:
-        from x2i_app.scale.worker import engine_on
-
-        engine = engine_on(settings, namespace.ray, namespace.replicas, namespace.gpus)
-    from x2i_app.ui.server import serve  # Gradio takes seconds to import; other commands do not need it
-
-    serve(settings, engine)
-    return 0
-
-
-def _generate(namespace: argparse.Namespace) -> int:
-    request = _request(namespace)
-    paths = _output_paths(namespace.output, request.num_images_per_prompt)
-    settings = Settings(**{name: getattr(namespace, name) for name in FILE_SETTINGS})
-    engine = Engine(settings)
-    engine.start()
-    job = engine.submit(request)
+def _read_lora(arguments: list[str]) -> tuple[str, float]:
+    """`FILE:WEIGHT`, or a file with the weight 1."""
+    path, _, weight = arguments[0].rpartition(":")
     try:
-        _show(job, engine)
-        result = job.wait()
-    finally:
-        engine.cancel(job)
-        engine.close()
-    for path, image, texts in zip(paths, result.images, describe(result, settings), strict=True):
+        return path, float(weight)
+    except ValueError:
+        return arguments[0], 1.0
+
+
+def _reader(nargs, metavar: str, read: Callable[[list[str]], Any]) -> PrimitiveConstructorSpec:
+    return PrimitiveConstructorSpec(nargs, metavar, read, lambda value: True, lambda value: [str(value)])
+
+
+Files = tyro.conf.UseAppendAction[tuple[str, ...]]
+LoRA = Annotated[tuple[str, float], _reader(1, "FILE[:WEIGHT]", _read_lora)]
+Number = Annotated[int | float | None, tyro.conf.arg(metavar="NUMBER")]
+RayAddress = Annotated[str | None, _reader("*", "[ADDRESS]", lambda given: " ".join(given) or "here")]
+Switch = tyro.conf.FlagCreatePairsOff[bool]  # --name without --no-name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Where to draw."""
+
+    ray: RayAddress = None
+    """generate on a Ray cluster: auto, HOST:PORT, or no address for a new one on this machine"""
+    replicas: Annotated[str, tyro.conf.arg(metavar="N[:M]")] = "1"
+    """with --ray: copies of the model, from N to M"""
+    gpus: float | None = None
+    """with --ray: GPUs for each replica, or a fraction of one; none: 1 if the cluster has any"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """What to generate. GenerationRequest says which values are allowed."""
+
+    prompt: str | None = None
+    """what to show, in any language"""
+    width: int | None = None
+    """pixels"""
+    height: int | None = None
+    """pixels"""
+    steps: int | None = None
+    """denoising steps"""
+    guidance: Number = None
+    """guidance scale"""
+    seed: int | None = None
+    """seed of the first image; each further one adds 1"""
+    count: int | None = None
+    """how many images"""
+    reason: Switch = False
+    """let the model answer first, and draw its answer"""
+    control: Number = None
+    """how closely LightControl keeps to the source image: 0 not at all, 1 as trained"""
+    strength: Number = None
+    """how much of the source image is redrawn, up to 1"""
+    loras: Annotated[tyro.conf.UseAppendAction[tuple[LoRA, ...]], tyro.conf.arg(name="lora")] = ()
+    """a LoRA in a safetensors file; weight 1 is as trained; may be repeated"""
+
+    def given(self) -> dict[str, object]:
+        """The options that were given, by the names of flags; a prompt may be empty."""
+        values = {name: getattr(self, name) for name in ("prompt", *SETTINGS, "control", "strength")}
+        values |= {"reason": self.reason or None, "loras": self.loras or None}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """Open the page in a browser."""
+
+    settings: Settings = field(default_factory=Settings)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
+
+    def run(self) -> int:
+        """Serve the page until the process is stopped."""
+        from x2i_app.hosting import use_persistent_storage
+
+        use_persistent_storage()
+        engine = None
+        if self.cluster.ray is not None:
+            from x2i_app.scale.worker import engine_on
+
+            engine = engine_on(self.settings, self.cluster.ray, self.cluster.replicas, self.cluster.gpus)
+        from x2i_app.ui.server import serve
+
+        serve(self.settings, engine)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(ImageOptions):
+    """Generate images and write them to files."""
+
+    from_image: str | None = None
+    """a PNG of X2I: take its prompt and settings where no flag says otherwise; give its input files again"""
+    images: Annotated[Files, tyro.conf.arg(name="image")] = ()
+    """image to look at; may be repeated"""
+    videos: Annotated[Files, tyro.conf.arg(name="video")] = ()
+    """video to look at; may be repeated"""
+    audios: Annotated[Files, tyro.conf.arg(name="audio")] = ()
+    """audio to listen to; may be repeated"""
+    source: str | None = None
+    """image to edit or to keep to; none: the only --image"""
+    mask: str | None = None
+    """image of the source's shape; its white area is redrawn"""
+    outpaint: Annotated[tuple[int, int, int, int] | None, tyro.conf.arg(metavar="L,T,R,B")] = None
+    """pixels to add on the left, top, right and bottom of the source"""
+    history: Path | None = None
+    """JSON list of earlier turns: prompt, images, videos, audios, answer; file names are relative to its folder"""
+    output: Path = Path("x2i.png")
+    """PNG file; several images are numbered"""
+    settings: FileSettings = field(default_factory=FileSettings)
+
+    def run(self) -> int:
+        """Generate, show the progress, and write the files."""
+        from x2i_app.media import describe, save_png
+        from x2i_app.serving.engine import Engine
+
+        request = self._request()
+        paths = _output_paths(self.output, request.num_images_per_prompt)
+        settings = Settings(**asdict(self.settings))
+        engine = Engine(settings)
+        engine.start()
+        job = engine.submit(request)
         try:
-            save_png(image, path, texts)
-        except OSError as error:
-            raise EngineError(
-                f"{str(path)!r} cannot be written ({error.strerror}); choose another --output."
-            ) from error
-    _tell(result, paths)
-    return 0
+            _show(job, engine)
+            result = job.wait()
+        finally:
+            engine.cancel(job)
+            engine.close()
+        for path, image, texts in zip(paths, result.images, describe(result, settings), strict=True):
+            try:
+                save_png(image, path, texts)
+            except OSError as error:
+                raise EngineError(
+                    f"{str(path)!r} cannot be written ({error.strerror}); choose another --output."
+                ) from error
+        _print_result(result, paths)
+        return 0
+
+    def _request(self) -> GenerationRequest:
+        """The request of the flags, which win over the settings in --from-image."""
+        from x2i_app.media import read_recipe, sniff
+        from x2i_app.rows import read_history
+
+        files = {"images": self.images, "videos": self.videos, "audios": self.audios}
+        for kind, paths in files.items():
+            for file in paths:
+                sniff(file, kind.removesuffix("s"))  # a missing file is reported before the model is loaded
+        for file in filter(None, (self.mask, self.source)):
+            sniff(file, "image")
+        given = self.given() | {name: getattr(self, name) for name in ("source", "mask", "outpaint")}
+        loras = given.pop("loras", ())
+        fields = SETTINGS | IMAGE_SETTINGS
+        values = {fields.get(name, name): value for name, value in given.items() if value is not None}
+        if self.history:
+            values["history"] = read_history(self.history)
+        if self.from_image is None:
+            return GenerationRequest(**files, **values, loras=loras)
+        recipe = read_recipe(self.from_image)
+        if recipe.preset and recipe.preset != self.settings.preset:
+            advice = f"--preset {recipe.preset} would use the same model"
+            print(f"x2i: {recipe.preset} generated {self.from_image}; {advice}.", file=sys.stderr)
+        return replace(recipe.with_files(loras=loras, **files), **values)
 
 
-def _request(namespace: argparse.Namespace) -> GenerationRequest:
-    """What the flags ask for, beginning with the settings of --from-picture where that was given."""
-    files = {kind: tuple(getattr(namespace, kind.removesuffix("s"))) for kind in ("images", "videos", "audios")}
-    for kind, paths in files.items():
-        for file in paths:
-            sniff(file, kind.removesuffix("s"))  # a missing file is known before the model is loaded
-    for file in filter(None, (namespace.mask, namespace.source)):
-        sniff(file, "image")
-    given = {field: getattr(namespace, name) for name, field in (SETTINGS | IMAGE_SETTINGS).items()}
-    given |= {"prompt": namespace.prompt, "history": read_history(namespace.history) if namespace.history else None}
-    given = {field: value for field, value in given.items() if value is not None}
-    loras = tuple(namespace.loras or ())
-    if namespace.from_picture is None:
-        return GenerationRequest(**files, **given, loras=loras)
-    recipe = read_recipe(namespace.from_picture)
-    if recipe.preset and recipe.preset != namespace.preset:
-        print(f"x2i: {recipe.preset} drew it; --preset {recipe.preset} would again.", file=sys.stderr)
-    return replace(recipe.with_files(loras=loras, **files), **given)
+@dataclass(frozen=True, kw_only=True)
+class Batch(ImageOptions):
+    """Generate the images of a folder or a JSONL file; started again, it continues."""
+
+    input: Path
+    """JSONL file, or folder of media and .txt files"""
+    output: Path = Path("outputs")
+    """folder for the images and results.jsonl"""
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    settings: FileSettings = field(default_factory=FileSettings)
+
+    def run(self) -> int:
+        """Generate what is missing; status 1 if a row failed."""
+        from x2i_app.batch import run_batch
+
+        draw = None
+        if self.cluster.ray is not None:
+            from x2i_app.scale.batch import draw_on
+
+            draw = draw_on(self.cluster.ray, self.cluster.replicas, self.cluster.gpus)
+        outcome = run_batch(Settings(**asdict(self.settings)), self.input, self.output, self.given(), draw)
+        print(f"{outcome.drawn} rows drawn, {outcome.failed} failed, {outcome.kept} drawn before: {self.output}")
+        return 1 if outcome.failed else 0
 
 
-def _batch(namespace: argparse.Namespace) -> int:
-    settings = Settings(**{name: getattr(namespace, name) for name in FILE_SETTINGS})
-    given = {name: getattr(namespace, name) for name in ("prompt", *SETTINGS, "control", "strength", "loras")}
-    defaults = {name: value for name, value in given.items() if value is not None}
-    draw = None
-    if namespace.ray is not None:
-        from x2i_app.scale.batch import draw_on
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure how well a model draws what each kind of input asks for."""
 
-        draw = draw_on(namespace.ray, namespace.replicas, namespace.gpus)
-    outcome = run_batch(settings, namespace.input, namespace.output, defaults, draw)
-    print(f"{outcome.drawn} rows drawn, {outcome.failed} failed, {outcome.kept} drawn before: {namespace.output}")
-    return 1 if outcome.failed else 0
+    scenes: int = 500
+    """new scenes for each kind of input"""
+    rows: str = ""
+    """kinds of input, e.g. english,image; empty: all"""
+    steps: int | None = None
+    """denoising steps; none: the model's own"""
+    output: Path = Path("artifacts/evaluation")
+    """folder for the report"""
+    settings: ModelSettings = field(default_factory=ModelSettings)
 
+    def run(self) -> int:
+        """Write the report."""
+        from x2i_app.serving.model_manager import quiet_libraries
 
-def _evaluate(namespace: argparse.Namespace) -> int:
-    quiet_libraries()
-    settings = Settings(**{name: getattr(namespace, name) for name in MODEL_SETTINGS})
-    from x2i_app.miniature.evaluation.command import run  # with torch, which the other commands do without for a while
+        quiet_libraries()  # before they are imported
+        from x2i_app.miniature.evaluation.command import run
 
-    run(settings, namespace.output, namespace.scenes, namespace.rows, namespace.steps)
-    return 0
-
-
-def _train(namespace: argparse.Namespace) -> int:
-    quiet_libraries()
-    from x2i_app.training.command import main as train  # with torch, as above
-
-    return train(namespace.arguments)
+        run(Settings(**asdict(self.settings)), self.output, self.scenes, self.rows, self.steps)
+        return 0
 
 
-def _plan(namespace: argparse.Namespace) -> int:
-    quiet_libraries()
-    from x2i_app.loading.report import plan_memory, show_plan, show_plans  # with torch
-
-    if namespace.distill:
-        return _plan_distillation(namespace)
-    preset, every = namespace.preset, namespace.all
-    profiles = list(MEMORY_PROFILES) if every else [namespace.profile]
-    given = {name: getattr(namespace, name) for name in ("mllm", "flux", "light_control", "width", "height", "gib")}
-    plans = plan_memory(preset, profiles, **given)
-    if namespace.json:
-        found = [{"preset": preset, "flux": namespace.flux} | plan.as_dict() for plan in plans]
-        print(json.dumps(found if every else found[0], indent=2))
-    else:
-        print(show_plans(plans) if every else show_plan(plans[0]))
-    return 0
+class Train:
+    """Train an AlignNet, a LightControl or a LoRA."""
 
 
-def _plan_distillation(namespace: argparse.Namespace) -> int:
-    from x2i_app.loading.skeletons import build_skeleton
-    from x2i_app.training.plan import plan_distillation, show_distillation
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Show how much memory a model needs, without downloading it."""
 
-    plans = plan_distillation(build_skeleton(namespace.preset, namespace.mllm, namespace.flux))
-    if namespace.json:
-        print(json.dumps([asdict(plan) | {"needed": plan.needed} for plan in plans], indent=2))
-    else:
-        print(show_distillation(plans))
-    return 0
+    width: int | None = None
+    """pixels; none: the FLUX model's own"""
+    height: int | None = None
+    """pixels; none: the FLUX model's own"""
+    gib: float | None = None
+    """free memory to plan for; none: what is usual"""
+    all: Switch = False
+    """every profile in one table"""
+    distill: Switch = False
+    """plan a step of training its AlignNet instead of an image"""
+    json: Switch = False
+    """bytes, as JSON"""
+    settings: PlanSettings = field(default_factory=PlanSettings)
+
+    def run(self) -> int:
+        """Print the plan."""
+        from x2i_app.serving.model_manager import quiet_libraries
+
+        quiet_libraries()  # before they are imported
+        from x2i_app.loading.report import plan_memory, show_plan, show_plans
+
+        if self.distill:
+            return self._plan_distillation()
+        model = self.settings
+        profiles = list(MEMORY_PROFILES) if self.all else [model.profile]
+        parts = {"mllm": model.mllm, "flux": model.flux, "light_control": model.light_control}
+        plans = plan_memory(model.preset, profiles, **parts, width=self.width, height=self.height, gib=self.gib)
+        if self.json:
+            found = [{"preset": model.preset, "flux": model.flux} | plan.as_dict() for plan in plans]
+            print(json.dumps(found if self.all else found[0], indent=2))
+        else:
+            print(show_plans(plans) if self.all else show_plan(plans[0]))
+        return 0
+
+    def _plan_distillation(self) -> int:
+        from x2i_app.loading.skeletons import build_skeleton
+        from x2i_app.training.plan import plan_distillation, show_distillation
+
+        model = self.settings
+        plans = plan_distillation(build_skeleton(model.preset, model.mllm, model.flux))
+        if self.json:
+            print(json.dumps([asdict(plan) | {"needed": plan.needed} for plan in plans], indent=2))
+        else:
+            print(show_distillation(plans))
+        return 0
+
+
+COMMANDS = {"app": App, "generate": Generate, "batch": Batch, "evaluate": Evaluate, "train": Train, "plan": Plan}
+
+
+def _train(arguments: Sequence[str]) -> int:
+    """Its jobs are dataclasses too, in modules that import torch."""
+    from x2i_app.serving.model_manager import quiet_libraries
+
+    quiet_libraries()  # before they are imported
+    from x2i_app.training.command import main as train
+
+    return train(arguments)
 
 
 def _output_paths(output: Path, count: int) -> list[Path]:
-    """Where each picture goes, checked before any work is done."""
+    """The file of each image, checked before any work is done."""
     if output.suffix.lower() != ".png":
         raise InvalidRequestError(f"--output is {str(output)!r}; it must end in .png.")
     if not output.parent.is_dir():
@@ -246,7 +345,7 @@ def _output_paths(output: Path, count: int) -> list[Path]:
     return paths
 
 
-def _show(job: Job, engine: Engine) -> None:
+def _show(job: "Job", engine: "Engine") -> None:
     """A progress bar on standard error while the job runs."""
     from rich.console import Console
     from rich.markup import escape
@@ -259,14 +358,14 @@ def _show(job: Job, engine: Engine) -> None:
             total = moment.steps * moment.images or None
             done = moment.steps * max(0, moment.image - 1) + moment.step
             status = engine.status
-            words = escape(status.detail) if status.state == "loading" and status.detail else moment.phase
-            bar.update(task, description=words, total=total, completed=done)
+            text = escape(status.detail) if status.state == "loading" and status.detail else moment.phase
+            bar.update(task, description=text, total=total, completed=done)
 
 
-def _tell(result: GenerationResult, paths: list[Path]) -> None:
+def _print_result(result: GenerationResult, paths: Sequence[Path]) -> None:
     for path, seed in zip(paths, result.seeds, strict=True):
         print(f"{path} (seed {seed})")
     if result.answer:
-        print(f"The model said: {result.answer!r}")
+        print(f"The model answered: {result.answer!r}")
     for note in result.notes:
         print(note)

@@ -62,7 +62,7 @@ def test_images_appear_one_by_one_each_with_its_predictions_before_it(engine, mo
 
 
 def test_previews_can_be_turned_off_for_the_whole_app():
-    engine = Engine(Settings.parse(["--no-preview"], {}))
+    engine = Engine(Settings(preview=False))
     assert not engine.submit(GenerationRequest(prompt="blind"), preview=True).previewed
 
 

@@ -25,11 +25,10 @@ from x2i_app.miniature import training_data
 from x2i_app.miniature.align import align_job
 from x2i_app.miniature.control import control_job
 from x2i_app.miniature.recipe import RECIPE
+from x2i_app.options import parse
 from x2i_app.presets import FLUX_MODELS, PRESETS
 from x2i_app.training.checkpoints import newest_checkpoint
 from x2i_app.training.command import JOBS
-from x2i_app.training.distill_job import DistillJob
-from x2i_app.training.options import build, read_file
 
 TINY = {
     "resolution": 64,
@@ -41,6 +40,10 @@ TINY = {
     "mixed_precision": "no",
     "workers": 0,
 }
+
+
+def read_job(name: str, config: str | Path, *flags: str):
+    return parse(JOBS[name], ["--config", str(config), *flags], prog="x2i train")
 
 
 def train(*arguments: str | Path) -> int:
@@ -116,14 +119,14 @@ def test_a_corpus_is_cleaned_by_a_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["distill"], "output is missing"),
+        (["distill"], "Missing from x2i train distill: --output"),
         (["distill", "--output", "x", "--captions", "nowhere.txt"], "There is no 'nowhere.txt'"),
         (
             ["distill", "--output", "x", "--captions", "y", "--steps", "many"],
-            "steps is 'many'; it must be a whole number",
+            "--steps: 'many' is not a whole number",
         ),
         (["distill", "--config", "nowhere.yaml"], "'nowhere.yaml' cannot be read"),
-        (["paint"], "invalid choice: 'paint'"),
+        (["paint"], "'paint' is not a command; choose one of captions, distill"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(capsys, monkeypatch, tmp_path, arguments, said):
@@ -154,10 +157,9 @@ def test_every_job_explains_itself(capsys):
     ],
 )
 def test_the_miniatures_recipes_are_what_builds_it(name, job):
-    shipped = build(JOBS[name], read_file(Path(f"configs/miniature-{name}.yaml")))
-    places = {
-        name: getattr(shipped, name) for name in ("output", "captions", "data", "mllm", "flux") if hasattr(job, name)
-    }
+    shipped = read_job(name, f"configs/miniature-{name}.yaml")
+    names = ("config", "output", "captions", "data", "mllm", "flux")
+    places = {name: getattr(shipped, name) for name in names if hasattr(job, name)}
     assert replace(job, **places) == shipped
     sources = {"distill": "captions", "light-control": "edits", "lora": "striped"}
     assert training_data.KINDS[sources[name]].output in (
@@ -168,7 +170,7 @@ def test_the_miniatures_recipes_are_what_builds_it(name, job):
 
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("distill-*.yaml")), ids=lambda path: path.stem)
 def test_the_recipes_can_be_read(path):
-    job = build(DistillJob, read_file(path) | {"captions": "captions.jsonl", "output": "runs/mine"})
+    job = read_job("distill", path, "--captions", "captions.jsonl", "--output", "runs/mine")
     assert job.loop.steps * job.loop.accumulate >= 12_500
     assert PRESETS[job.preset]
     assert FLUX_MODELS[job.flux]

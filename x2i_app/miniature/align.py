@@ -11,10 +11,10 @@ import torch
 from x2i_app.loading import load_alignnet
 from x2i_app.miniature.conversations import Source, words
 from x2i_app.models import AlignNet
+from x2i_app.training.command import write_settings
 from x2i_app.training.distill_job import DistillJob
 from x2i_app.training.distill_options import DistillOptions
 from x2i_app.training.loop_options import LoopOptions
-from x2i_app.training.options import write_settings
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from x2i_app.limits import MAX_SEED, Range, validate_integer, validate_number
 from x2i_app.training.checkpoints import replace_text, written_to
 from x2i_app.training.data import Broken, read_captions
-from x2i_app.training.options import option
 
 _WHOLE = {"min_words": Range(1, 10_000), "max_words": Range(1, 10_000), "seed": Range(0, MAX_SEED)}
 _COUNT = Range(1, 1e9)
@@ -24,15 +23,26 @@ class CaptionsJob:
     once, however it was spelt and spaced. What is left out is counted by reason.
     """
 
-    output: Path = option(help="folder for captions.jsonl")
-    captions: tuple[str, ...] = option(help="the corpus: .txt, .jsonl or .tar files, folders, patterns; commas between")
-    caption_field: str = option("caption", help="field of a caption in JSON")
-    max_broken: int = option(100, help="samples that may be broken before it stops")
-    count: int | None = option(None, help="captions to keep, chosen at random; none: all")
-    min_words: int = option(3, help="a caption has at least")
-    max_words: int = option(200, help="and at most; T5 reads about 380 words in 512 tokens")
-    latin_share: float = option(0.9, help="of a caption's letters that are of the English alphabet, at least")
-    seed: int = option(0, help="of the order and the choice")
+    config: Path | None = None
+    """YAML file of the options below; flags win over it"""
+    output: Path
+    """folder for captions.jsonl"""
+    captions: tuple[str, ...]
+    """the corpus: .txt, .jsonl or .tar files, folders, patterns; commas between"""
+    caption_field: str = "caption"
+    """field of a caption in JSON"""
+    max_broken: int = 100
+    """samples that may be broken before it stops"""
+    count: int | None = None
+    """captions to keep, chosen at random; none: all"""
+    min_words: int = 3
+    """a caption has at least"""
+    max_words: int = 200
+    """and at most; T5 reads about 380 words in 512 tokens"""
+    latin_share: float = 0.9
+    """of a caption's letters that are of the English alphabet, at least"""
+    seed: int = 0
+    """of the order and the choice"""
 
     def __post_init__(self):
         for name, allowed in _WHOLE.items():

@@ -1,28 +1,28 @@
 """python -m x2i_app train distill --config FILE: one command for everything that is trained.
 
 The same command runs on one CPU, one GPU or, started by `accelerate launch -m x2i_app train ...`, on many. Every field
-of a job is a flag and a line of the file. A run that was stopped goes on from its newest checkpoint by itself.
+of a job is a flag and an entry of its YAML file. A run that was stopped continues from its newest checkpoint.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import yaml
 from accelerate import PartialState
 
-from x2i_app.settings import SentenceParser
+from x2i_app.errors import TrainingError
+from x2i_app.options import as_values, choose, parse
 from x2i_app.training.captions_job import CaptionsJob
 from x2i_app.training.distill_job import DistillJob
 from x2i_app.training.image_jobs import LightControlJob, LoRAJob
-from x2i_app.training.options import add_flags, build, read_file, write_settings
 from x2i_app.training.precision import training_device
 
 
 class Job(Protocol):
     """A frozen dataclass of everything that decides a training run; the first line of its docstring is its help.
 
-    output: folder of checkpoints, history, pictures and what comes out.
+    output: folder of checkpoints, history, samples and what is trained.
     """
 
     output: Path
@@ -42,9 +42,8 @@ JOBS: dict[str, type[Job]] = {
 def main(arguments: Sequence[str]) -> int:
     """Run a job of the command line and return its exit status. Raises X2IError's kinds."""
     training_device()
-    namespace = vars(_parser().parse_args(list(arguments)))
-    kind, file = namespace.pop("job"), namespace.pop("config")
-    job = build(kind, (read_file(file) if file else {}) | namespace)
+    name, arguments = choose(JOBS, arguments, "x2i train", "Train parts of X2I.")
+    job = parse(JOBS[name], arguments, prog=f"x2i train {name}")
     if PartialState().is_main_process:
         write_settings(job)
     made = job.run()
@@ -54,13 +53,14 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = SentenceParser(prog="x2i train", description="Train parts of X2I; see each job's --help.")
-    commands = parser.add_subparsers(required=True, metavar="job", parser_class=SentenceParser)
-    for name, job in JOBS.items():
-        words = job.__doc__.splitlines()[0]
-        command = commands.add_parser(name, help=words, description=words)
-        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file of the fields below")
-        command.set_defaults(job=job)
-        add_flags(command, job)
-    return parser
+def write_settings(job: Job) -> None:
+    """Write what a run was started with to settings.yaml in its folder, a file for `--config`. Raises TrainingError."""
+    values = as_values(job)
+    values.pop("config")
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        (job.output / "settings.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(
+            f"{str(job.output)!r} cannot be written ({error.strerror}); choose another --output."
+        ) from error

@@ -1,7 +1,7 @@
 """`train distill`: from names of models and files of captions to a trained AlignNet, one large model at a time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,6 @@ from x2i_app.training.distill import cache_dtype, check_teacher, distill_cached
 from x2i_app.training.distill_options import DistillOptions
 from x2i_app.training.images import encode_images, open_image
 from x2i_app.training.loop_options import LoopOptions
-from x2i_app.training.options import option
 from x2i_app.training.parts import default_flux, load_mllm, load_teacher, read_flux_config
 from x2i_app.training.precision import training_device
 from x2i_app.training.sharding import check_sharding, shard_frozen
@@ -38,26 +37,44 @@ class DistillJob:
     `cache_teacher` is off, for a corpus that no disk can hold so.
     """
 
-    output: Path = option(help="folder of checkpoints, caches, history and the trained align_net")
-    captions: tuple[str, ...] = option(
-        help="English captions: .txt, .jsonl or .tar files, folders, patterns; commas between"
-    )
-    caption_field: str = option("caption", help="field of a caption in JSON")
-    taught_field: str | None = option(None, help="field of what the teacher reads, where that is something else")
-    max_broken: int = option(100, help="samples that may be broken before the run stops")
-    preset: str = option("x2i-tiny", help="whose MLLM and FLUX model, or custom:FAMILY")
-    mllm: str | None = option(None, help="MLLM: a folder or hub id instead of the preset's")
-    flux: str | None = option(None, help="FLUX.1 model with its text encoders, instead of the preset's")
-    alignnet: str | None = option(None, help="AlignNet to start from instead of a fresh one")
-    fusion: Literal["conv", "scale"] = option("conv", help="how a fresh AlignNet merges the MLLM's layers")
-    kernel_size: int = option(5, help="of that convolution")
-    cache_states: bool = option(True, help="keep the MLLM's states on the disk, not the MLLM in memory")
-    cache_teacher: bool = option(True, help="keep T5's and CLIP's output on the disk, not them in memory")
-    precision: Precision = option("full", help="of FLUX's frozen weights; nf4 takes a quarter of the memory")
-    gradient_checkpointing: bool = option(True, help="compute FLUX's blocks twice instead of keeping them")
-    shard: bool = option(False, help="FLUX in parts over all processes, for cards that cannot hold it whole")
-    distill: DistillOptions = option(DistillOptions(), help="what teacher and student are compared on")
-    loop: LoopOptions = option(LoopOptions(steps=12_500, learning_rate=1e-4), help="how to train")
+    config: Path | None = None
+    """YAML file of the options below; flags win over it"""
+    output: Path
+    """folder of checkpoints, caches, history and the trained align_net"""
+    captions: tuple[str, ...]
+    """English captions: .txt, .jsonl or .tar files, folders, patterns; commas between"""
+    caption_field: str = "caption"
+    """field of a caption in JSON"""
+    taught_field: str | None = None
+    """field of what the teacher reads, where that is something else"""
+    max_broken: int = 100
+    """samples that may be broken before the run stops"""
+    preset: str = "x2i-tiny"
+    """whose MLLM and FLUX model, or custom:FAMILY"""
+    mllm: str | None = None
+    """MLLM: a folder or hub id instead of the preset's"""
+    flux: str | None = None
+    """FLUX.1 model with its text encoders, instead of the preset's"""
+    alignnet: str | None = None
+    """AlignNet to start from instead of a fresh one"""
+    fusion: Literal["conv", "scale"] = "conv"
+    """how a fresh AlignNet merges the MLLM's layers"""
+    kernel_size: int = 5
+    """of that convolution"""
+    cache_states: bool = True
+    """keep the MLLM's states on the disk, not the MLLM in memory"""
+    cache_teacher: bool = True
+    """keep T5's and CLIP's output on the disk, not them in memory"""
+    precision: Precision = "full"
+    """of FLUX's frozen weights; nf4 takes a quarter of the memory"""
+    gradient_checkpointing: bool = True
+    """compute FLUX's blocks twice instead of keeping them"""
+    shard: bool = False
+    """FLUX in parts over all processes, for cards that cannot hold it whole"""
+    distill: DistillOptions = field(default_factory=lambda: DistillOptions())
+    """what teacher and student are compared on"""
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=12_500, learning_rate=1e-4))
+    """how to train"""
 
     def run(self) -> Path:
         """Train, or go on; the folder of the trained AlignNet, which `--alignnet` takes."""

@@ -5,7 +5,6 @@ from typing import Literal
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import Range, validate_integer, validate_number
-from x2i_app.training.options import option
 
 _ALLOWED = {
     "batch_size": Range(1, 65536),
@@ -27,24 +26,30 @@ class DistillOptions:
     Raises InvalidRequestError for a value that is not allowed.
     """
 
-    batch_size: int = option(1, help="captions a step; fewer come where fewer have states of one length")
-    resolution: int = option(1024, help="side in pixels of the picture that is never painted")
-    max_sequence_length: int = option(512, help="T5's tokens")
-    temperature: float = option(3.0, help="of the distributions that are compared, as in attention_kl")
-    sigmas: Literal["first", "path", "logit_normal"] = option(
-        "first", help="noise: pure, or along the teacher's own way, or that of flow matching over pictures"
-    )
-    path_share: float = option(
-        1.0, help="share of the captions that go some steps of that way; the others stay at noise"
-    )
-    num_inference_steps: int = option(4, help="steps of that way")
-    samples: int = option(4, help="captions that are drawn, by teacher and student, at every evaluation")
-    guidance_scale: float = option(3.5, help="for transformers that take one")
-    output_weight: float = option(0.0, help="of the mean squared difference of the velocities, added to the loss")
-    state_noise: float = option(
-        0.0, help="noise added to the MLLM's states, as a share of their size; what no caption says then fares better"
-    )
-    match_text: bool = option(False, help="compare text rows too; AlignNet's and T5's must then be equally many")
+    batch_size: int = 1
+    """captions a step; fewer come where fewer have states of one length"""
+    resolution: int = 1024
+    """side in pixels of the picture that is never painted"""
+    max_sequence_length: int = 512
+    """T5's tokens"""
+    temperature: float = 3.0
+    """of the distributions that are compared, as in attention_kl"""
+    sigmas: Literal["first", "path", "logit_normal"] = "first"
+    """noise: pure, or along the teacher's own way, or that of flow matching over pictures"""
+    path_share: float = 1.0
+    """share of the captions that go some steps of that way; the others stay at noise"""
+    num_inference_steps: int = 4
+    """steps of that way"""
+    samples: int = 4
+    """captions that are drawn, by teacher and student, at every evaluation"""
+    guidance_scale: float = 3.5
+    """for transformers that take one"""
+    output_weight: float = 0.0
+    """of the mean squared difference of the velocities, added to the loss"""
+    state_noise: float = 0.0
+    """noise added to the MLLM's states, as a share of their size; what no caption says then fares better"""
+    match_text: bool = False
+    """compare text rows too; AlignNet's and T5's must then be equally many"""
 
     def __post_init__(self):
         for name, allowed in _ALLOWED.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,6 @@ from x2i_app.training.image_data import ImageBatches, TrainingImage, read_condit
 from x2i_app.training.light_control import train_light_control
 from x2i_app.training.loop import LoopOptions
 from x2i_app.training.lora import TARGETS, train_lora
-from x2i_app.training.options import option
 from x2i_app.training.parts import default_flux, load_teacher
 from x2i_app.training.precision import training_device
 from x2i_app.training.samples import Act, Drawing, ImageSheets
@@ -44,23 +43,38 @@ _ALLOWED = {
 class _ImageJob:
     """What both have in common: data, models, and how much at a time."""
 
-    output: Path = option(help="folder of checkpoints, caches, history and what is trained")
-    data: tuple[str, ...] = option(
-        help="pictures with words: folders, .tar shards, patterns; a .jpg beside a .png is its source"
-    )
-    caption_field: str = option("caption", help="field of the words in JSON, where there is no .txt")
-    max_broken: int = option(10, help="samples that may be broken before the run stops")
-    preset: str = option("x2i-tiny", help="whose MLLM, AlignNet and FLUX model, or custom:FAMILY")
-    mllm: str | None = option(None, help="MLLM: a folder or hub id instead of the preset's")
-    flux: str | None = option(None, help="FLUX.1 model instead of the preset's")
-    alignnet: str | None = option(None, help="AlignNet instead of the preset's")
-    resolution: int = option(1024, help="side of a picture in pixels")
-    batch_size: int = option(1, help="samples a step")
-    gradient_checkpointing: bool = option(True, help="compute FLUX's blocks twice instead of keeping them")
-    samples: int = option(4, help="pictures whose words are drawn, with and without what is trained, at an evaluation")
-    num_inference_steps: int = option(4, help="steps of drawing them")
-    guidance_scale: float = option(3.5, help="of drawing them, for transformers that take one")
-    loop: LoopOptions = option(help="how to train")
+    config: Path | None = None
+    """YAML file of the options below; flags win over it"""
+    output: Path
+    """folder of checkpoints, caches, history and what is trained"""
+    data: tuple[str, ...]
+    """pictures with words: folders, .tar shards, patterns; a .jpg beside a .png is its source"""
+    caption_field: str = "caption"
+    """field of the words in JSON, where there is no .txt"""
+    max_broken: int = 10
+    """samples that may be broken before the run stops"""
+    preset: str = "x2i-tiny"
+    """whose MLLM, AlignNet and FLUX model, or custom:FAMILY"""
+    mllm: str | None = None
+    """MLLM: a folder or hub id instead of the preset's"""
+    flux: str | None = None
+    """FLUX.1 model instead of the preset's"""
+    alignnet: str | None = None
+    """AlignNet instead of the preset's"""
+    resolution: int = 1024
+    """side of a picture in pixels"""
+    batch_size: int = 1
+    """samples a step"""
+    gradient_checkpointing: bool = True
+    """compute FLUX's blocks twice instead of keeping them"""
+    samples: int = 4
+    """pictures whose words are drawn, with and without what is trained, at an evaluation"""
+    num_inference_steps: int = 4
+    """steps of drawing them"""
+    guidance_scale: float = 3.5
+    """of drawing them, for transformers that take one"""
+    loop: LoopOptions
+    """how to train"""
 
     def __post_init__(self):
         for name, allowed in _ALLOWED.items():
@@ -105,14 +119,18 @@ class _ImageJob:
 class LightControlJob(_ImageJob):
     """Train a LightControl, which keeps what an instruction leaves alone, from pairs of pictures and instructions."""
 
-    reader: Literal["mllm", "teacher"] = option(
-        "mllm", help="of the words; teacher is T5 and CLIP, and the words then say what is to be seen, not what changes"
-    )
-    max_sequence_length: int = option(512, help="T5's tokens, where it reads")
-    light_control: str | None = option(None, help="LightControl to start from instead of a fresh one")
-    widths: tuple[int, int, int] = option((64, 128, 256), help="channels of a fresh one, the published ones")
-    time_embed_dim: int = option(256, help="width of its timesteps")
-    loop: LoopOptions = option(LoopOptions(steps=50_000, learning_rate=1e-5), help="how to train")
+    reader: Literal["mllm", "teacher"] = "mllm"
+    """of the words; teacher is T5 and CLIP, and the words then say what is to be seen, not what changes"""
+    max_sequence_length: int = 512
+    """T5's tokens, where it reads"""
+    light_control: str | None = None
+    """LightControl to start from instead of a fresh one"""
+    widths: tuple[int, int, int] = (64, 128, 256)
+    """channels of a fresh one, the published ones"""
+    time_embed_dim: int = 256
+    """width of its timesteps"""
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=50_000, learning_rate=1e-5))
+    """how to train"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -171,12 +189,16 @@ class LightControlJob(_ImageJob):
 class LoRAJob(_ImageJob):
     """Train a LoRA for FLUX.1 under X2I: a style or a thing, from a few pictures with words, or edits with sources."""
 
-    rank: int = option(16, help="of the low rank matrices")
-    alpha: float | None = option(None, help="their scale is alpha / rank; none: the rank")
-    targets: tuple[str, ...] = option(TARGETS, help="ends of the names of the layers that get some")
-    loop: LoopOptions = option(
-        LoopOptions(steps=1000, learning_rate=1e-4, warmup_steps=20, ema_decay=None), help="how to train"
+    rank: int = 16
+    """of the low rank matrices"""
+    alpha: float | None = None
+    """their scale is alpha / rank; none: the rank"""
+    targets: tuple[str, ...] = TARGETS
+    """ends of the names of the layers that get some"""
+    loop: LoopOptions = field(
+        default_factory=lambda: LoopOptions(steps=1000, learning_rate=1e-4, warmup_steps=20, ema_decay=None)
     )
+    """how to train"""
 
     def __post_init__(self):
         super().__post_init__()

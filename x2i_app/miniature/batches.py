@@ -14,6 +14,8 @@ from x2i_app.encoders.qwen import frame_options
 from x2i_app.miniature.audio_pool import AudioPool
 from x2i_app.miniature.conversations import (
     BASICS,
+    EVERYDAY_SHOWN,
+    EVERYDAY_TOLD,
     MODALITIES,
     SHOWN,
     TOLD,
@@ -29,6 +31,7 @@ from x2i_app.miniature.reading import reading
 from x2i_app.miniature.screenshot import screenshot
 from x2i_app.specs import EncodingSpec
 
+_GROUP = 6  # steps
 _VIDEO_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at 1 frame/s
 
 
@@ -93,6 +96,35 @@ class ConversationBatches(Dataset):
         batch = collate(self.processor, self.spec, dialogues, images, videos, features)
         plainly = [(Exchange(dialogue[-1].answer, (), dialogue[-1].answer, None),) for dialogue in dialogues]
         return batch | {"plain": collate(self.processor, self.spec, plainly, [], [], [])}
+
+
+@dataclass(frozen=True)
+class EverydayBatches(ConversationBatches):
+    """The batches of a step in which everyday wording is learnt: `words_size` in words alone, about equally long.
+
+    Every `basic_steps`-th step has two more, as in `ConversationBatches`: screenshots, and something else with a medium.
+    These have `plain`, and so do those in words alone of every `basic_steps`-th step.
+    """
+
+    def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
+        rng = random.Random(f"everyday {self.seed} {step}")
+        batches = [self._told(step)]
+        if step % self.basic_steps == 0:
+            batches.append(self._screenshots(max(1, self.media_size // 4), rng))
+            batches.append(self._alike(EVERYDAY_SHOWN, self.media_size, rng))
+        elif step % self.basic_steps != 1:
+            del batches[0]["plain"]
+        return batches
+
+    def _told(self, step):
+        """A part of what some steps read together, which is sorted by length so that little is padded."""
+        group, part = divmod(step, _GROUP)
+        rng = random.Random(f"everyday told {self.seed} {group}")
+        dialogues = [draw(EVERYDAY_TOLD, rng)(self._source, rng) for _ in range(_GROUP * self.words_size)]
+        dialogues.sort(key=lambda dialogue: sum(len(turn.words.encode()) + len(turn.answer) for turn in dialogue))
+        order = rng.sample(range(_GROUP), _GROUP)  # no step is always the one with the longest
+        start = order[part] * self.words_size
+        return self._batch(dialogues[start : start + self.words_size], rng)
 
 
 def collate(

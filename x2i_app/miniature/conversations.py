@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from x2i_app.errors import InvalidRequestError
 from x2i_app.miniature.audio import SILENT_KINDS, imagined, sounding
 from x2i_app.miniature.edits import random_edit
+from x2i_app.miniature.everyday import everyday_change, everyday_prompt
+from x2i_app.miniature.meaning import Meaning
 from x2i_app.miniature.scene import (
     Scene,
     Split,
@@ -182,6 +184,47 @@ def dialogue(source: Source, rng: random.Random) -> Dialogue:
     return _changed_twice(source, rng, rng.choice((words, words, image))(source, rng))
 
 
+def everyday(source: Source, rng: random.Random) -> Dialogue:
+    """A description in everyday wording."""
+    prompt = everyday_prompt(rng)
+    return (_meant(prompt.text, (), prompt.meaning),)
+
+
+def everyday_talk(source: Source, rng: random.Random) -> Dialogue:
+    """Two or three turns in words alone: a description, then changes, in everyday wording."""
+    if rng.random() < 0.5:
+        prompt = everyday_prompt(rng, unknown=0.06)
+        first, meaning = _meant(prompt.text, (), prompt.meaning), prompt.meaning
+    else:
+        (first,) = words(source, rng)
+        meaning = Meaning.of(first.wanted)
+    return _changed((first,), meaning, rng, rng.choice((1, 1, 2)))
+
+
+def everyday_instruction(source: Source, rng: random.Random) -> Dialogue:
+    """A drawing and what to change in it, in everyday wording."""
+    scene = source.scene(rng)
+    return _changed((), Meaning.of(scene), rng, 1, (source.image(rng, scene),))
+
+
+def everyday_dialogue(source: Source, rng: random.Random) -> Dialogue:
+    """A drawing, then one or two changes in everyday wording, each of what came out of the turn before."""
+    dialogue = image(source, rng)
+    return _changed(dialogue, Meaning.of(dialogue[-1].wanted), rng, rng.choice((1, 2)))
+
+
+def everyday_video(source: Source, rng: random.Random) -> Dialogue:
+    """A film and what to change in it, in everyday wording."""
+    scene = source.scene(rng)
+    return _changed((), Meaning.of(scene), rng, 1, (_video(rng, scene),))
+
+
+def everyday_audio(source: Source, rng: random.Random) -> Dialogue:
+    """A sound in which something has a voice, and what to change in what one imagines, in everyday wording."""
+    heard = source.audio(rng, voiced=True)
+    return _changed((), Meaning.of(imagined(sounding(heard.scene))), rng, 1, (heard,))
+
+
 Kinds = dict[Callable[..., Dialogue], float]  # with how often each is trained
 
 # What needs no medium is short, and comes in every step.
@@ -202,6 +245,18 @@ SHOWN: Kinds = {
     image_and_audio: 1.0,
     image_audio_and_words: 3.5,
     dialogue: 5.0,
+}
+
+
+# Everyday wording, which is learnt last, in words alone and about something that is shown; the ways in which it was
+# learnt before are among them, so that none is forgotten.
+EVERYDAY_TOLD: Kinds = {everyday: 6.0, everyday_talk: 3.0, words: 0.5, words_and_change: 0.5, talk: 0.5}
+EVERYDAY_SHOWN: Kinds = {
+    everyday_instruction: 6.0,
+    everyday_dialogue: 3.0,
+    everyday_video: 1.5,
+    everyday_audio: 1.0,
+    **{kind: weight / 2 for kind, weight in SHOWN.items()},
 }
 
 
@@ -231,6 +286,18 @@ def _changed_twice(source, rng, dialogue):
 def _edited(source, rng, scene, shown):
     edit = random_edit(scene, rng, split=source.split)
     return _exchange(edit.instruction(rng.choice(CODES), rng), shown, edit.apply(scene))
+
+
+def _changed(dialogue, meaning, rng, times, shown=()):
+    for _ in range(times):
+        prompt = everyday_change(meaning, rng)
+        dialogue = (*dialogue, _meant(prompt.text, shown, prompt.meaning))
+        meaning, shown = prompt.meaning, ()
+    return dialogue
+
+
+def _meant(text, shown, meaning):
+    return Exchange(text, shown, meaning.answer, meaning.scene)
 
 
 def _exchange(text, shown, wanted, heard=None):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase, Qwen2_5OmniThinkerForConditionalGeneration
 
-from x2i_app.miniature.batches import ConversationBatches
+from x2i_app.miniature.batches import ConversationBatches, EverydayBatches
 from x2i_app.miniature.reading import LETTERS
 from x2i_app.miniature.unseen import UnseenPairs
 from x2i_app.training.loop import LoopOptions, train
@@ -61,6 +61,27 @@ def train_mllm(
     mllm.set_attn_implementation(fused)
 
 
+def teach_everyday(
+    mllm: Qwen2_5OmniThinkerForConditionalGeneration,
+    data: EverydayBatches,
+    directory: Path,
+    options: LoopOptions,
+) -> None:
+    """Go on training in place with everyday wording; the losses are those of `train_mllm`."""
+    fused = mllm.config._attn_implementation
+    mllm.set_attn_implementation("eager")
+    train(Learner(mllm, data.processor.tokenizer), data, _everyday_loss, directory, options, title="everyday")
+    mllm.set_attn_implementation(fused)
+
+
+def _everyday_loss(learner, batches):
+    if len(batches) > 1:
+        found = _loss(learner, batches)
+        return {name: len(batches) * value for name, value in found.items()}
+    answers, unseen, likeness = _answer_losses(learner, dict(batches[0]))
+    return {"words": answers, "unseen": _UNSEEN_WEIGHT * unseen, "likeness": _LIKENESS_WEIGHT * likeness}
+
+
 def _loss(learner, batches):
     *told, typed_ = (dict(batch) for batch in batches[:2])
     others = (dict(batch) for batch in batches[2:])
@@ -91,14 +112,16 @@ def _answer_losses(learner, batch):
     what it learnt there only as far as an answer's states do not depend on how one was asked.
     """
     mllm = learner.mllm
-    plain, asked = batch.pop("plain"), batch.pop("answer_mask")
-    said = plain.pop("answer_mask")
-    outputs = mllm.model(**batch, use_cache=False, output_hidden_states=True)
+    plain, asked = batch.pop("plain", None), batch.pop("answer_mask")
+    outputs = mllm.model(**batch, use_cache=False, output_hidden_states=plain is not None)
     # The head is worth its time at the answers' tokens only.
     logits = mllm.lm_head(outputs.last_hidden_state[:, :-1][asked[:, 1:]])
     tokens = batch["input_ids"]
     tokens, beside = (each[:, 1:][asked[:, 1:]] for each in (tokens, learner.unseen.beside(tokens)))
     answer_loss, unseen = learner.unseen.losses(logits.float(), tokens, beside)
+    if plain is None:
+        return answer_loss, unseen, torch.zeros(())
+    said = plain.pop("answer_mask")
     with torch.no_grad():
         wanted = mllm.model(**plain, use_cache=False, output_hidden_states=True).hidden_states
     from_last = asked.flip(1).cumsum(1).flip(1)

@@ -8,6 +8,12 @@ CUT_AUDIO = "The audio is {seconds} s long; this MLLM hears the first {heard} s.
 HEARD = "The model hears the audio directly, all {seconds} s of it."
 WRITTEN_DOWN = "{family} cannot hear, so Whisper transcribed the speech ({spoken}): {said}"
 
+UNKNOWN = (
+    "A part of the prompt is unknown to this model, or it cannot do it. It drew what it knows: {drawn}. It can draw "
+    "houses, trees, cars, boats, balloons, flowers, cats, fish, stars, balls, rockets and umbrellas, and it reads "
+    "English, Chinese, German, French, Japanese and Vietnamese."
+)
+
 
 class Note(str):
     """A sentence in English that keeps its template, one of the above, and the values in it."""

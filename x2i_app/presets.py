@@ -124,7 +124,12 @@ _TINY = Preset(
     ),
     # Its AlignNet is made for the states of the sentence with which the MLLM answers any input.
     encoding=replace(
-        FAMILIES["qwen2.5-omni"], states="answer", max_new_tokens=64, max_video_frames=8, max_video_pixels=96 * 96
+        FAMILIES["qwen2.5-omni"],
+        states="answer",
+        max_new_tokens=64,
+        max_video_frames=8,
+        max_video_pixels=96 * 96,
+        unknown_mark="; ?",
     ),
     flux="x2i-tiny",
     about="A tiny demo model that runs on any CPU. It can only draw: houses, trees, cars, boats, balloons, flowers, "

@@ -53,6 +53,7 @@ class EncodingSpec:
     audio_rate: samples a second that the MLLM hears, or None if it cannot hear.
     pad_length: tokens that `padding="padded"` fills up to.
     max_new_tokens: longest answer when the MLLM is asked to reason.
+    unknown_mark: how an answer ends if a part of the prompt is unknown to the MLLM; empty if it has no such mark.
     """
 
     modalities: tuple[Modality, ...]
@@ -67,6 +68,7 @@ class EncodingSpec:
     max_video_pixels: int = 128 * 128
     audio_rate: int | None = None
     max_new_tokens: int = 128
+    unknown_mark: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EncodingSpec":

@@ -8,34 +8,38 @@ import pytest
 from x2i_app.miniature import conversations
 from x2i_app.miniature.conversations import (
     CODES,
+    EVERYDAY_SHOWN,
+    EVERYDAY_TOLD,
     SHOWN,
     TOLD,
     Source,
+    description,
+    description_and_change,
     image_and_audio,
     images,
     talk,
     typed,
-    words,
-    words_and_change,
 )
+from x2i_app.miniature.meaning import parse_answer
 from x2i_app.miniature.world import audio_sentence, describe, parse_canonical, random_edit, sounding
 
 TRAIN = Source("train")
 KINDS = [*TOLD, *SHOWN, typed]
+EVERYDAY = [kind for kind in (*EVERYDAY_TOLD, *EVERYDAY_SHOWN) if kind not in KINDS]
 MEDIA = {
-    "words": [],
-    "words_and_change": [],
+    "description": [],
+    "description_and_change": [],
     "talk": [],
-    "picture": ["picture"],
-    "pictures": ["picture", "picture"],
-    "film": ["film"],
-    "sound": ["sound"],
+    "image": ["image"],
+    "images": ["image", "image"],
+    "video": ["video"],
+    "audio": ["audio"],
     "typed": ["screenshot"],
-    "instruction": ["picture"],
-    "film_and_words": ["film"],
-    "sound_and_words": ["sound"],
-    "picture_and_sound": ["picture", "sound"],
-    "picture_sound_and_words": ["picture", "sound"],
+    "instruction": ["image"],
+    "video_and_text": ["video"],
+    "audio_and_text": ["audio"],
+    "image_and_audio": ["image", "audio"],
+    "image_audio_and_text": ["image", "audio"],
 }
 
 
@@ -51,7 +55,7 @@ def test_answers_say_the_scene_that_is_wanted(kind):
     assert dialogues != some(kind, seed=1)
     for dialogue in dialogues:
         for exchange in dialogue:
-            assert exchange.words or exchange.shown
+            assert exchange.text or exchange.shown
             if exchange.wanted is None:
                 assert exchange.answer == audio_sentence(exchange.shown[0].scene)
             else:
@@ -61,7 +65,17 @@ def test_answers_say_the_scene_that_is_wanted(kind):
             assert [shown.kind for shown in dialogue[0].shown] == MEDIA[kind.__name__]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", EVERYDAY, ids=lambda kind: kind.__name__)
+def test_everyday_answers_say_what_is_meant(kind):
+    dialogues = some(kind)
+    assert dialogues == some(kind)
+    for dialogue in dialogues:
+        for exchange in dialogue:
+            assert parse_answer(exchange.answer).scene == exchange.wanted
+    assert len(EVERYDAY) == 6
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *EVERYDAY], ids=lambda kind: kind.__name__)
 def test_training_never_shows_or_wants_a_pair_that_is_held_out(kind):
     for dialogue in some(kind, count=150):
         for exchange in dialogue:
@@ -78,7 +92,7 @@ def test_images_are_brought_together_in_the_setting_of_the_first():
         assert [(t.kind, t.colour, t.size) for t in wanted.things] == shown
 
 
-def test_a_audio_beside_a_image_sets_the_scene_and_tells_no_thing():
+def test_audio_beside_an_image_sets_the_scene_and_tells_no_thing():
     for dialogue in some(image_and_audio):
         drawn, heard = (shown.scene for shown in dialogue[0].shown)
         wanted = dialogue[0].wanted
@@ -90,25 +104,25 @@ def test_a_audio_beside_a_image_sets_the_scene_and_tells_no_thing():
 def test_a_dialogue_has_three_turns_of_which_the_later_ones_change_what_came_out(kind):
     for first, second, third in some(kind):
         assert not any(exchange.shown for exchange in (second, third))
-        assert all(exchange.words for exchange in (second, third))
+        assert all(exchange.text for exchange in (second, third))
         assert first.wanted != second.wanted != third.wanted
     assert any(first.shown for first, _, _ in some(kind)) == (kind is conversations.dialogue)
 
 
 def test_what_is_told_with_a_change_is_wanted_changed():
     for seed in range(60):
-        (exchange,) = words_and_change(TRAIN, random.Random(seed))
+        (exchange,) = description_and_change(TRAIN, random.Random(seed))
         rng = random.Random(seed)
         scene, language = TRAIN.scene(rng), rng.choice(CODES)
         edit = random_edit(scene, rng, split="train")
         assert exchange.wanted == edit.apply(scene) != scene
         told = describe(scene, language, rng)
-        assert exchange.words == f"{told} {edit.instruction(language, rng)}"
+        assert exchange.text == f"{told} {edit.instruction(language, rng)}"
 
 
 def test_descriptions_come_in_all_languages_and_in_the_one_asked_for():
-    texts = [words(TRAIN, random.Random(seed), "ja")[0].words for seed in range(20)]
+    texts = [description(TRAIN, random.Random(seed), "ja")[0].text for seed in range(20)]
     assert all(any("\u3040" <= letter <= "\u30ff" for letter in text) for text in texts)
-    scripts = Counter(any(ord(letter) > 0x3000 for letter in d[0].words) for d in some(words, count=600))
+    scripts = Counter(any(ord(letter) > 0x3000 for letter in d[0].text) for d in some(description, count=600))
     assert 0.2 < scripts[True] / 600 < 0.46  # two of six
     assert len(CODES) == 6

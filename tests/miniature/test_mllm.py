@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration, Qwen2Tokenizer
+from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 
 from x2i_app.encoders import load_encoder
 from x2i_app.miniature import mllm
 from x2i_app.miniature.audio_pool import RATE, SECONDS, audio_pool, hear
-from x2i_app.miniature.batches import ConversationBatches, collate
+from x2i_app.miniature.batches import ConversationBatches, EverydayBatches, collate
 from x2i_app.miniature.conversations import SHOWN, TOLD, Shown, Source, typed
 from x2i_app.miniature.mllm import Learner, train_mllm
 from x2i_app.miniature.models import build_mllm
@@ -23,7 +23,7 @@ from x2i_app.settings import ASSETS
 from x2i_app.training.loop import LoopOptions
 
 SPEC = PRESETS["x2i-tiny"].encoding
-TOKENIZER = Qwen2Tokenizer.from_pretrained(ASSETS / "x2i-tiny" / "processor")
+TOKENIZER = PreTrainedTokenizerFast.from_pretrained(ASSETS / "x2i-tiny" / "processor")
 SIDE = int(SPEC.max_video_pixels**0.5)
 
 
@@ -42,8 +42,8 @@ def audios(encoder, audio_folder):
     return audio_pool(audio_folder, 100, encoder.processor.feature_extractor, processes=1)
 
 
-def batches(encoder, audios, words_size, media_size, reading_steps=0, basic_steps=9, seed=0):
-    sizes = (words_size, media_size, reading_steps, basic_steps)
+def batches(encoder, audios, text_size, media_size, reading_steps=0, basic_steps=9, seed=0):
+    sizes = (text_size, media_size, reading_steps, basic_steps)
     return ConversationBatches(encoder.processor, SPEC, audios, *sizes, seed=seed)
 
 
@@ -51,21 +51,21 @@ def media(shown):
     """A medium as a user would hand it over: in the size in which it is trained, so that nothing is resampled."""
     if shown.kind == "screenshot":
         return screenshot(shown.text, 128, shown.seed)
-    if shown.kind == "picture":
+    if shown.kind == "image":
         return draw_scene(shown.scene, 128, shown.time, shown.seed)
-    if shown.kind == "film":
+    if shown.kind == "video":
         return video(shown.scene, 4, 1, SIDE, shown.seed)
     return audio(shown.scene, SECONDS, RATE, shown.seed), RATE
 
 
 def turns(dialogue):
-    kinds = {"picture": "images", "screenshot": "images", "film": "videos", "sound": "audios"}
+    kinds = {"image": "images", "screenshot": "images", "video": "videos", "audio": "audios"}
     made = []
     for exchange in dialogue:
         fields = {"images": [], "videos": [], "audios": []}
         for shown in exchange.shown:
             fields[kinds[shown.kind]].append(media(shown))
-        made.append(Turn(exchange.words, **fields, answer=exchange.answer))
+        made.append(Turn(exchange.text, **fields, answer=exchange.answer))
     return made
 
 
@@ -74,9 +74,9 @@ def test_training_reads_what_the_encoder_reads(encoder, kind):
     dialogue = kind(Source("train"), random.Random(5))
     said = turns(dialogue)
     shown = [shown for exchange in dialogue for shown in exchange.shown]
-    images = [media(s) for s in shown if s.kind in ("picture", "screenshot")]
-    videos = [media(s)[0] for s in shown if s.kind == "film"]
-    features = [hear(encoder.processor.feature_extractor, media(s)[0]) for s in shown if s.kind == "sound"]
+    images = [media(s) for s in shown if s.kind in ("image", "screenshot")]
+    videos = [media(s)[0] for s in shown if s.kind == "video"]
+    features = [hear(encoder.processor.feature_extractor, media(s)[0]) for s in shown if s.kind == "audio"]
     trained = collate(encoder.processor, SPEC, [dialogue], images, videos, features)
     asked = [*said[:-1], Turn(said[-1].prompt, said[-1].images, said[-1].videos, said[-1].audios)]
     read = encoder._tokenize(encoder._build_conversation(asked))
@@ -125,6 +125,18 @@ def test_a_batch_is_of_one_kind_and_has_few_screenshots(encoder, audios):
     assert set(turns) == {1, 3}
 
 
+def test_everyday_batches(encoder, audios):
+    """Text in every step, screenshots and media in some; no batch of text is padded much."""
+    data = EverydayBatches(encoder.processor, SPEC, audios, 6, 4, 0, 3, seed=1)
+    assert [len(data[step]) for step in range(6)] == [3, 1, 1, 3, 1, 1]
+    assert ["plain" in data[step][0] for step in range(6)] == [True, True, False, True, True, False]
+    assert [len(batch["input_ids"]) for batch in data[3]] == [6, 1, 4]
+    assert torch.equal(data[4][0]["input_ids"], data[4][0]["input_ids"])
+    texts = [data[step][0] for step in range(12)]
+    assert len({tuple(row.tolist()) for batch in texts for row in batch["input_ids"]}) > 60
+    assert sum(batch["attention_mask"].sum() for batch in texts) > 0.8 * sum(b["input_ids"].numel() for b in texts)
+
+
 def test_media_go_from_the_basic_conversations_to_all(encoder, audios):
     """Which have words beside the media, several media, or several turns."""
     data = batches(encoder, audios, 1, 1, reading_steps=2, basic_steps=1000)
@@ -136,8 +148,8 @@ def test_media_go_from_the_basic_conversations_to_all(encoder, audios):
 
 def _is_mixed(encoder, batch):
     asked = encoder.processor.tokenizer.decode(batch["input_ids"][0]).split("<|im_start|>user\n")[1:]
-    words = asked[0].split("<|im_end|>")[0].split("eos|>")[-1]
-    return len(asked) > 1 or bool(words) or len(batch.get("image_grid_thw", ())) > 1
+    text = asked[0].split("<|im_end|>")[0].split("eos|>")[-1]
+    return len(asked) > 1 or bool(text) or len(batch.get("image_grid_thw", ())) > 1
 
 
 def test_a_pool_of_audios_is_what_would_be_heard_of_each(encoder, audios, audio_folder):
@@ -147,10 +159,10 @@ def test_a_pool_of_audios_is_what_would_be_heard_of_each(encoder, audios, audio_
     assert [path.stat().st_mtime_ns for path in sorted(audio_folder.iterdir())] == made, "nothing was made twice"
     recipe = audios.recipes[17]
     assert np.array_equal(audios.features[17], hear(extractor, audio(recipe.scene, SECONDS, RATE, recipe.seed)))
-    voiced, alone = audios.by_voice
-    assert len(voiced) + len(alone) == 100
+    voiced, unvoiced = audios.by_voice
+    assert len(voiced) + len(unvoiced) == 100
     assert all(sounding(recipe.scene).kinds for recipe in voiced)
-    assert not any(sounding(recipe.scene).kinds for recipe in alone)
+    assert not any(sounding(recipe.scene).kinds for recipe in unvoiced)
 
 
 def test_every_conversation_has_its_last_answer_asked_for_plainly(encoder, audios):

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from transformers import Qwen2Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from x2i_app.miniature.scene import COLOURS, HELD_OUT, KINDS, Scene, Thing
 from x2i_app.miniature.sentences import describe
 from x2i_app.miniature.unseen import UnseenPairs
 from x2i_app.settings import ASSETS
 
-TOKENIZER = Qwen2Tokenizer.from_pretrained(ASSETS / "x2i-tiny" / "processor")
+TOKENIZER = PreTrainedTokenizerFast.from_pretrained(ASSETS / "x2i-tiny" / "processor")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from x2i_app.errors import InvalidRequestError, UnsupportedModalityError
 from x2i_app.media import VideoClip, load_audio, load_image, load_video
 from x2i_app.media.images import fit_size
 from x2i_app.media.transcription import Transcriber
-from x2i_app.notes import CUT_AUDIO, HEARD, NOTHING_SAID, SILENT_VIDEO, WRITTEN_DOWN, Note
+from x2i_app.notes import CUT_AUDIO, HEARD, NOTHING_SAID, SILENT_VIDEO, UNKNOWN, WRITTEN_DOWN, Note
 from x2i_app.presets import presets_that_take
 from x2i_app.request import NOTHING, Turn, as_turn, validate_text
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding, Template
@@ -140,9 +140,16 @@ class MLLMEncoder(ABC):
         conversations = [self._prepare(list(map(as_turn, turns))) for turns in turns_lists]
         encoded = self._encode(conversations, padding, reason)
         return [
-            replace(states, notes=(*conversation.notes, *states.notes))
+            replace(states, notes=(*conversation.notes, *states.notes, *self._unknown_notes(states.answer)))
             for conversation, states in zip(conversations, encoded, strict=True)
         ]
+
+    def _unknown_notes(self, answer: str | None) -> tuple[str, ...]:
+        """A note if the MLLM marks its answer as partly unknown."""
+        mark = self.spec.unknown_mark
+        if not mark or not answer or not answer.endswith(mark):
+            return ()
+        return (Note(UNKNOWN, drawn=answer.removesuffix(mark)),)
 
     def _prepare(self, turns: Sequence[Turn]) -> Conversation:
         if not any(turn.modalities for turn in turns):

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from x2i_app.loading import load_alignnet
-from x2i_app.miniature.conversations import Source, words
+from x2i_app.miniature.conversations import Source, description
+from x2i_app.miniature.everyday import everyday_prompt
 from x2i_app.models import AlignNet
 from x2i_app.training.command import write_settings
 from x2i_app.training.distill_job import DistillJob
@@ -31,15 +32,20 @@ class AlignOptions:
 
 
 def english_prompts(count: int, seed: int) -> tuple[list[str], list[str]]:
-    """`count` English prompts, and for each the canonical sentence of its scene, which is the MLLM's answer.
+    """`count` English prompts, and for each the sentence that T5 and CLIP read of the scene that is known of it.
 
-    Every second prompt is the canonical sentence itself, the others vary in wording. No scene has a pair of HELD_OUT.
+    Every second prompt is that sentence itself; of the others every second varies in wording, the rest is in everyday
+    wording, where some ask for nothing but a setting or for what is unknown. No scene has a pair of HELD_OUT.
     """
     rng, source = random.Random(f"distillation {seed}"), Source("train")
     asked = []
     for index in range(count):
-        (exchange,) = words(source, rng, "en")
-        asked.append((exchange.words if index % 2 else exchange.answer, exchange.answer))
+        if index % 4 == 3 or index % 8 == 0:
+            prompt = everyday_prompt(rng, "en", is_mixed=False)
+            asked.append((prompt.text if index % 2 else prompt.meaning.answer, prompt.meaning.caption))
+        else:
+            (exchange,) = description(source, rng, "en")
+            asked.append((exchange.text if index % 2 else exchange.answer, exchange.answer))
     prompts, meant = zip(*asked, strict=True)
     return list(prompts), list(meant)
 

@@ -91,8 +91,8 @@ class ConversationBatches(Dataset):
         frames = rng.choice(_VIDEO_FRAMES)
         shown = [medium for dialogue in dialogues for exchange in dialogue for medium in exchange.shown]
         images = [render(medium, self.spec.image_size, rng) for medium in shown if MODALITIES[medium.kind] == "image"]
-        videos = [shoot(medium, frames, self.spec, rng) for medium in shown if medium.kind == "film"]
-        features = [self.audios.features[self._heard[medium]] for medium in shown if medium.kind == "sound"]
+        videos = [shoot(medium, frames, self.spec, rng) for medium in shown if medium.kind == "video"]
+        features = [self.audios.features[self._heard[medium]] for medium in shown if medium.kind == "audio"]
         batch = collate(self.processor, self.spec, dialogues, images, videos, features)
         plainly = [(Exchange(dialogue[-1].answer, (), dialogue[-1].answer, None),) for dialogue in dialogues]
         return batch | {"plain": collate(self.processor, self.spec, plainly, [], [], [])}
@@ -100,10 +100,10 @@ class ConversationBatches(Dataset):
 
 @dataclass(frozen=True)
 class EverydayBatches(ConversationBatches):
-    """The batches of a step in which everyday wording is learnt: `words_size` in words alone, about equally long.
+    """The batches of a step in the stage of everyday wording: one of text, with conversations of similar length.
 
-    Every `basic_steps`-th step has two more, as in `ConversationBatches`: screenshots, and something else with a medium.
-    These have `plain`, and so do those in words alone of every `basic_steps`-th step.
+    Every `basic_steps`-th step has two more, of screenshots and with other media, as in `ConversationBatches`. They
+    have `plain`, and so has the batch of text in these steps and in the ones that follow them.
     """
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
@@ -117,14 +117,14 @@ class EverydayBatches(ConversationBatches):
         return batches
 
     def _told(self, step):
-        """A part of what some steps read together, which is sorted by length so that little is padded."""
+        """A part of the conversations of several steps, which are sorted by length so that little is padded."""
         group, part = divmod(step, _GROUP)
         rng = random.Random(f"everyday told {self.seed} {group}")
-        dialogues = [draw(EVERYDAY_TOLD, rng)(self._source, rng) for _ in range(_GROUP * self.words_size)]
-        dialogues.sort(key=lambda dialogue: sum(len(turn.words.encode()) + len(turn.answer) for turn in dialogue))
+        dialogues = [draw(EVERYDAY_TOLD, rng)(self._source, rng) for _ in range(_GROUP * self.text_size)]
+        dialogues.sort(key=lambda dialogue: sum(len(turn.text.encode()) + len(turn.answer) for turn in dialogue))
         order = rng.sample(range(_GROUP), _GROUP)  # no step is always the one with the longest
-        start = order[part] * self.words_size
-        return self._batch(dialogues[start : start + self.words_size], rng)
+        start = order[part] * self.text_size
+        return self._batch(dialogues[start : start + self.text_size], rng)
 
 
 def collate(
@@ -182,8 +182,8 @@ def _messages(dialogue: tuple[Exchange, ...]) -> list[dict[str, Any]]:
         # The order of MLLMEncoder: images, then videos, then audios, then text.
         kinds = [MODALITIES[medium.kind] for medium in exchange.shown]
         content = [{"type": kind} for kind in sorted(kinds, key=("image", "video", "audio").index)]
-        if exchange.words:
-            content.append({"type": "text", "text": exchange.words})
+        if exchange.text:
+            content.append({"type": "text", "text": exchange.text})
         messages.append({"role": "user", "content": content})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": exchange.answer}]})
     return messages
@@ -214,7 +214,7 @@ def render(medium: Shown, size: tuple[int, int], rng: random.Random) -> Image.Im
     else:
         image = draw_scene(medium.scene, drawn, medium.time, medium.seed)
     image = image.resize(size) if drawn != size[0] else image
-    if medium.kind == "picture" and rng.random() < 0.3:
+    if medium.kind == "image" and rng.random() < 0.3:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9)))
     return image
 

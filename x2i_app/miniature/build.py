@@ -20,9 +20,9 @@ from filelock import FileLock
 from transformers import (
     CLIPTextModel,
     CLIPTokenizer,
+    PreTrainedTokenizerFast,
     Qwen2_5OmniProcessor,
     Qwen2_5OmniThinkerForConditionalGeneration,
-    Qwen2Tokenizer,
     T5EncoderModel,
     T5TokenizerFast,
 )
@@ -33,10 +33,10 @@ from x2i_app.miniature import models, tokenizers
 from x2i_app.miniature.align import distill_align_net
 from x2i_app.miniature.audio_pool import audio_pool
 from x2i_app.miniature.autoencoder import encode_images, train_vae
-from x2i_app.miniature.batches import ConversationBatches
+from x2i_app.miniature.batches import ConversationBatches, EverydayBatches
 from x2i_app.miniature.control import add_to_bundle, make_light_control
 from x2i_app.miniature.destination import claim, deliver, find_destination
-from x2i_app.miniature.mllm import train_mllm
+from x2i_app.miniature.mllm import teach_everyday, train_mllm
 from x2i_app.miniature.pool import ImagePool, edit_pools, image_pool
 from x2i_app.miniature.recipe import RECIPE, Recipe
 from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher
@@ -73,7 +73,7 @@ class Builder:
         """The trained MLLM and its processor."""
 
         def make(directory: Path) -> None:
-            tokenizer = Qwen2Tokenizer.from_pretrained(self._stage("mllm/tokenizer", self._mllm_tokenizer))
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(self._stage("mllm/tokenizer", self._mllm_tokenizer))
             processor = models.build_processor(tokenizer)
             audios = audio_pool(self.work / "audio", self.recipe.audios, processor.feature_extractor, seed=self.seed)
             mllm = self._fresh(models.build_mllm, tokenizer)
@@ -85,6 +85,23 @@ class Builder:
             processor.save_pretrained(directory)
 
         directory = self._stage("mllm", make)
+        mllm = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(directory).eval()
+        return mllm, Qwen2_5OmniProcessor.from_pretrained(directory)
+
+    def everyday(self) -> tuple[Qwen2_5OmniThinkerForConditionalGeneration, Qwen2_5OmniProcessor]:
+        """The MLLM that has learned everyday wording too, and its processor."""
+
+        def make(directory: Path) -> None:
+            mllm, processor = self.mllm()
+            audios = audio_pool(self.work / "audio", self.recipe.audios, processor.feature_extractor, seed=self.seed)
+            options = self.recipe.everyday
+            sizes = (options.told, options.shown, 0, options.every)
+            data = EverydayBatches(processor, PRESET.encoding, audios, *sizes, seed=self.seed)
+            teach_everyday(mllm, data, self.work / "everyday", self._options(options.loop))
+            mllm.save_pretrained(directory)
+            processor.save_pretrained(directory)
+
+        directory = self._stage("everyday", make)
         mllm = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(directory).eval()
         return mllm, Qwen2_5OmniProcessor.from_pretrained(directory)
 
@@ -115,7 +132,7 @@ class Builder:
         """
 
         def make(directory: Path) -> None:
-            vae, teacher, (mllm, processor) = self.vae(), self.teacher(), self.mllm()
+            vae, teacher, (mllm, processor) = self.vae(), self.teacher(), self.everyday()
             pipeline = X2IPipeline(
                 transformer=FluxTransformer2DModel.from_pretrained(teacher / "transformer"),
                 vae=vae,
@@ -200,7 +217,7 @@ class Builder:
 
 
 _SHORT = Range(1, 1000)
-STAGES = ("vae", "mllm", "teacher", "pipeline", "align", "control")
+STAGES = ("vae", "mllm", "everyday", "teacher", "pipeline", "align", "control")
 
 
 def main(arguments: list[str] | None = None) -> None:

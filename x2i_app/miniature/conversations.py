@@ -1,9 +1,9 @@
-"""What people may show, play or tell to the miniature's MLLM, and what it should answer: training and judging share it.
+"""The conversations with the miniature's MLLM and its right answers, for training and evaluation.
 
-An answer is the canonical English sentence of the scene meant. What a mix means is a convention: an instruction changes
-what is shown or heard; of several pictures the first gives the setting and all give their things, from left to right;
-a sound beside a picture sets the scene, so that the picture's things stand under the sky and on the ground that are
-heard; a sound alone shows its voiced things as `sound.imagined` says, or, if nothing has a voice, only a setting.
+An answer is the canonical English sentence of the wanted scene; for its other forms see `meaning.py`. What a mix means
+is a convention: an instruction changes what is shown or heard; of several images the first gives the setting and all
+give their things, from left to right; audio with an image gives the setting of the image's things; audio without
+anything else gives its voiced things as `audio.imagined` says, or only a setting if nothing has a voice.
 """
 
 import random
@@ -28,12 +28,12 @@ from x2i_app.specs import Modality
 CODES = tuple(LANGUAGES)
 
 # What each kind of medium is to an MLLM.
-MODALITIES: dict[str, Modality] = {"picture": "image", "screenshot": "image", "film": "video", "sound": "audio"}
+MODALITIES: dict[str, Modality] = {"image": "image", "screenshot": "image", "video": "video", "audio": "audio"}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A medium as a recipe. kind: "picture", "film", "sound" or "screenshot". seed, time: as `draw_scene` takes them.
+    """A medium as a recipe. kind: "image", "video", "audio" or "screenshot". seed, time: as `draw_scene` takes them.
 
     scene: what it shows; None for a screenshot, which shows `text`.
     """
@@ -47,9 +47,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One turn of the user, and the answer wanted. wanted: the scene to draw; None where only a setting is heard."""
+    """One turn of the user, and the right answer.
 
-    words: str
+    wanted: the scene to draw; None if the answer is a setting without things.
+    """
+
+    text: str
     shown: tuple[Shown, ...]
     answer: str
     wanted: Scene | None
@@ -62,8 +65,8 @@ Dialogue = tuple[Exchange, ...]
 class Source:
     """Where conversations take their scenes from.
 
-    split: as in `random_scene`. sounds: recipes of sounds that are already made, first those in which something has a
-    voice, then those of a setting alone; None makes up new ones.
+    split: as in `random_scene`. audios: recipes of audio that exists already, first those in which something has a
+    voice, then those of a setting only; None makes new ones.
     """
 
     split: Split | None = "train"
@@ -73,7 +76,7 @@ class Source:
         return random_scene(rng, split=self.split, things=things)
 
     def image(self, rng: random.Random, scene: Scene) -> Shown:
-        return Shown("picture", scene, rng.randrange(1 << 30), rng.uniform(0, 4))
+        return Shown("image", scene, rng.randrange(1 << 30), rng.uniform(0, 4))
 
     def audio(self, rng: random.Random, *, voiced: bool) -> Shown:
         if self.audios:
@@ -82,22 +85,22 @@ class Source:
 
 
 def random_audio(rng: random.Random, split: Split | None, *, voiced: bool) -> Shown:
-    """The recipe of a new sound: with at least one voice, or of a setting alone."""
+    """The recipe of new audio: with at least one voice, or of a setting only."""
     while True:
         scene = random_scene(rng, split=split, **({} if voiced else {"kinds": SILENT_KINDS}))
         if bool(sounding(scene).kinds) == voiced:
-            return Shown("sound", scene, rng.randrange(1 << 30))
+            return Shown("audio", scene, rng.randrange(1 << 30))
 
 
-def words(source: Source, rng: random.Random, language: str | None = None) -> Dialogue:
+def description(source: Source, rng: random.Random, language: str | None = None) -> Dialogue:
     """A description in one of the six languages."""
     scene = source.scene(rng)
     text = describe(scene, language or rng.choice(CODES), rng)
     return (_exchange(text, (), scene),)
 
 
-def words_and_change(source: Source, rng: random.Random) -> Dialogue:
-    """A description and, in the same breath, what to change in it; both in one language."""
+def description_and_change(source: Source, rng: random.Random) -> Dialogue:
+    """A description and, in the same prompt, what to change in it; both in one language."""
     scene, language = source.scene(rng), rng.choice(CODES)
     edit = random_edit(scene, rng, split=source.split)
     text = f"{describe(scene, language, rng)} {edit.instruction(language, rng)}"
@@ -105,18 +108,18 @@ def words_and_change(source: Source, rng: random.Random) -> Dialogue:
 
 
 def talk(source: Source, rng: random.Random) -> Dialogue:
-    """Three turns in words alone: a description, then two changes, each of what came out of the turn before."""
-    return _changed_twice(source, rng, words(source, rng))
+    """Three turns of text: a description, then two changes, each of the previous result."""
+    return _changed_twice(source, rng, description(source, rng))
 
 
 def image(source: Source, rng: random.Random) -> Dialogue:
-    """A drawing, without a word."""
+    """A drawing without text."""
     scene = source.scene(rng)
     return (_exchange("", (source.image(rng, scene),), scene),)
 
 
 def images(source: Source, rng: random.Random) -> Dialogue:
-    """Two drawings to be brought together, two or three things in all."""
+    """Two drawings to combine, with two or three things in total."""
     scenes = [source.scene(rng, things=count) for count in rng.choice(((1, 1), (1, 2), (2, 1)))]
     things = [thing for scene in scenes for thing in scene.things]
     places = usual_places(len(things))
@@ -126,13 +129,13 @@ def images(source: Source, rng: random.Random) -> Dialogue:
 
 
 def video(source: Source, rng: random.Random) -> Dialogue:
-    """A film, without a word."""
+    """A video without text."""
     scene = source.scene(rng)
     return (_exchange("", (_video(rng, scene),), scene),)
 
 
 def audio(source: Source, rng: random.Random, voiced: bool | None = None) -> Dialogue:
-    """A sound, without a word."""
+    """Audio without text."""
     heard = source.audio(rng, voiced=rng.random() < 0.8 if voiced is None else voiced)
     return (_exchange("", (heard,), imagined(sounding(heard.scene)), heard.scene),)
 
@@ -155,33 +158,33 @@ def instruction(source: Source, rng: random.Random) -> Dialogue:
     return (_edited(source, rng, scene, (source.image(rng, scene),)),)
 
 
-def video_and_words(source: Source, rng: random.Random) -> Dialogue:
-    """A film and what to change in it."""
+def video_and_text(source: Source, rng: random.Random) -> Dialogue:
+    """A video and what to change in it."""
     scene = source.scene(rng)
     return (_edited(source, rng, scene, (_video(rng, scene),)),)
 
 
-def audio_and_words(source: Source, rng: random.Random) -> Dialogue:
-    """A sound in which something has a voice, and what to change in what one imagines."""
+def audio_and_text(source: Source, rng: random.Random) -> Dialogue:
+    """Audio in which something has a voice, and what to change in its imagined scene."""
     heard = source.audio(rng, voiced=True)
     return (_edited(source, rng, imagined(sounding(heard.scene)), (heard,)),)
 
 
 def image_and_audio(source: Source, rng: random.Random) -> Dialogue:
-    """A drawing, and the sound of another place."""
+    """A drawing, and audio of another place."""
     scene, heard = source.scene(rng), source.audio(rng, voiced=False)
     return (_exchange("", (source.image(rng, scene), heard), _moved(scene, heard)),)
 
 
-def image_audio_and_words(source: Source, rng: random.Random) -> Dialogue:
-    """A drawing, the sound of another place, and what to change."""
+def image_audio_and_text(source: Source, rng: random.Random) -> Dialogue:
+    """A drawing, audio of another place, and what to change."""
     scene, heard = source.scene(rng), source.audio(rng, voiced=False)
     return (_edited(source, rng, _moved(scene, heard), (source.image(rng, scene), heard)),)
 
 
 def dialogue(source: Source, rng: random.Random) -> Dialogue:
-    """Three turns: a description or a drawing, then two changes, each of what came out of the turn before."""
-    return _changed_twice(source, rng, rng.choice((words, words, image))(source, rng))
+    """Three turns: a description or a drawing, then two changes, each of the previous result."""
+    return _changed_twice(source, rng, rng.choice((description, description, image))(source, rng))
 
 
 def everyday(source: Source, rng: random.Random) -> Dialogue:
@@ -191,14 +194,14 @@ def everyday(source: Source, rng: random.Random) -> Dialogue:
 
 
 def everyday_talk(source: Source, rng: random.Random) -> Dialogue:
-    """Two or three turns in words alone: a description, then changes, in everyday wording."""
+    """Two or three turns of text: a description, then changes in everyday wording."""
     if rng.random() < 0.5:
         prompt = everyday_prompt(rng, unknown=0.06)
         first, meaning = _meant(prompt.text, (), prompt.meaning), prompt.meaning
     else:
-        (first,) = words(source, rng)
+        (first,) = description(source, rng)
         meaning = Meaning.of(first.wanted)
-    return _changed((first,), meaning, rng, rng.choice((1, 1, 2)))
+    return _changed((first,), meaning, rng, 1 if rng.random() < 0.9 else 2)
 
 
 def everyday_instruction(source: Source, rng: random.Random) -> Dialogue:
@@ -208,19 +211,19 @@ def everyday_instruction(source: Source, rng: random.Random) -> Dialogue:
 
 
 def everyday_dialogue(source: Source, rng: random.Random) -> Dialogue:
-    """A drawing, then one or two changes in everyday wording, each of what came out of the turn before."""
+    """A drawing, then one or two changes in everyday wording, each of the previous result."""
     dialogue = image(source, rng)
     return _changed(dialogue, Meaning.of(dialogue[-1].wanted), rng, rng.choice((1, 2)))
 
 
 def everyday_video(source: Source, rng: random.Random) -> Dialogue:
-    """A film and what to change in it, in everyday wording."""
+    """A video and what to change in it, in everyday wording."""
     scene = source.scene(rng)
     return _changed((), Meaning.of(scene), rng, 1, (_video(rng, scene),))
 
 
 def everyday_audio(source: Source, rng: random.Random) -> Dialogue:
-    """A sound in which something has a voice, and what to change in what one imagines, in everyday wording."""
+    """Audio in which something has a voice, and what to change in its imagined scene, in everyday wording."""
     heard = source.audio(rng, voiced=True)
     return _changed((), Meaning.of(imagined(sounding(heard.scene))), rng, 1, (heard,))
 
@@ -228,7 +231,7 @@ def everyday_audio(source: Source, rng: random.Random) -> Dialogue:
 Kinds = dict[Callable[..., Dialogue], float]  # with how often each is trained
 
 # What needs no medium is short, and comes in every step.
-TOLD: Kinds = {words: 1.0, words_and_change: 2.5, talk: 2.5}
+TOLD: Kinds = {description: 1.0, description_and_change: 2.5, talk: 2.5}
 
 # What is learnt first of all the rest: to see and to hear. The rest is done with these.
 BASICS: Kinds = {image: 4.0, audio: 1.0, video: 1.0}
@@ -240,17 +243,16 @@ SHOWN: Kinds = {
     video: 1.0,
     audio: 1.5,
     instruction: 6.0,
-    video_and_words: 4.0,
-    audio_and_words: 1.0,
+    video_and_text: 4.0,
+    audio_and_text: 1.0,
     image_and_audio: 1.0,
-    image_audio_and_words: 3.5,
+    image_audio_and_text: 3.5,
     dialogue: 5.0,
 }
 
 
-# Everyday wording, which is learnt last, in words alone and about something that is shown; the ways in which it was
-# learnt before are among them, so that none is forgotten.
-EVERYDAY_TOLD: Kinds = {everyday: 6.0, everyday_talk: 3.0, words: 0.5, words_and_change: 0.5, talk: 0.5}
+# The stage of everyday wording. The earlier kinds stay in it, so that the MLLM does not forget them.
+EVERYDAY_TOLD: Kinds = {everyday: 8.0, everyday_talk: 2.5, description: 0.5, description_and_change: 0.3, talk: 0.1}
 EVERYDAY_SHOWN: Kinds = {
     everyday_instruction: 6.0,
     everyday_dialogue: 3.0,
@@ -270,7 +272,7 @@ def _latin(rng):
 
 
 def _video(rng, scene):
-    return Shown("film", scene, rng.randrange(1 << 30), rng.uniform(0, 4))
+    return Shown("video", scene, rng.randrange(1 << 30), rng.uniform(0, 4))
 
 
 def _moved(scene, heard):

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 
 from x2i_app.miniature.edits import random_edit
+from x2i_app.miniature.everyday import everyday_prompt
 from x2i_app.miniature.languages import LANGUAGES
 from x2i_app.miniature.scene import random_scene
 from x2i_app.miniature.sentences import audio_sentence, describe
@@ -20,7 +21,9 @@ def corpus(n: int, seed: int = 0) -> Iterator[str]:
         scene = random_scene(rng)
         language = codes[index % len(codes)]
         kind = rng.random()
-        if kind < 0.3:
+        if kind < 0.15:
+            yield everyday_prompt(rng, language).text
+        elif kind < 0.3:
             yield random_edit(scene, rng).instruction(language, rng)
         elif kind < 0.4:
             yield describe(scene)

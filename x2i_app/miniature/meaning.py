@@ -54,6 +54,18 @@ class Meaning:
         return sentence + UNKNOWN * self.is_partial
 
     @property
+    def caption(self) -> str:
+        """What T5 and CLIP read to draw it: the sentence of the scene.
+
+        They have never read of an empty scene, and a setting alone makes them draw blots. A thing without a kind, as
+        pale or dark as what surrounds it, makes them draw nothing.
+        """
+        if self.things:
+            return describe(self.scene)
+        colour = "black" if self.sky == "night" and self.ground in ("grass", "sand", "street") else "white"
+        return f"a small {colour}, {self.known.answer}"
+
+    @property
     def held_out(self) -> bool:
         """Whether a pair of kind and colour in it never occurs in the training split."""
         return any(thing.held_out for thing in self.things)
@@ -76,7 +88,7 @@ def parse_answer(answer: str) -> Meaning:
     """The meaning of which `Meaning.answer` is this text; InvalidRequestError for any other text."""
     known = answer.removesuffix(UNKNOWN)
     if setting := _SETTING.fullmatch(known):
-        ground, sky = ({words[0]: key for key, words in table.items()} for table in (GROUNDS, SKIES))
+        ground, sky = ({forms[0]: key for key, forms in table.items()} for table in (GROUNDS, SKIES))
         meaning = Meaning(sky[setting[2]], ground[setting[1]])
     else:
         try:

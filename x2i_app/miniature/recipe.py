@@ -10,6 +10,16 @@ from x2i_app.training.loop_options import LoopOptions
 
 
 @dataclass(frozen=True)
+class EverydayOptions:
+    """told: conversations of a step that have no medium. shown: conversations with media of every `every`-th step."""
+
+    told: int
+    shown: int
+    every: int
+    loop: LoopOptions
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Sizes and options of a build.
 
@@ -28,6 +38,7 @@ class Recipe:
     basic_steps: int
     vae: LoopOptions
     mllm: LoopOptions
+    everyday: EverydayOptions
     teacher: LoopOptions
     align: AlignOptions
     control: ControlOptions
@@ -46,6 +57,7 @@ class Recipe:
             basic_steps=1,
             vae=replace(self.vae, **few),
             mllm=replace(self.mllm, **few),
+            everyday=replace(self.everyday, told=4, shown=2, loop=replace(self.everyday.loop, **few)),
             teacher=replace(self.teacher, **few),
             align=self.align.shortened(**few),
             control=self.control.shortened(**few),
@@ -81,6 +93,21 @@ RECIPE = Recipe(
         weight_decay=0.05,
         ema_decay=0.998,
         checkpoint_every=150,
+    ),
+    everyday=EverydayOptions(
+        told=48,
+        shown=8,
+        every=5,
+        loop=LoopOptions(
+            steps=3000,
+            learning_rate=1.2e-3,
+            warmup_steps=60,
+            decay_share=0.5,
+            optimizer="muon",
+            weight_decay=0.02,
+            ema_decay=0.995,
+            checkpoint_every=100,
+        ),
     ),
     teacher=LoopOptions(steps=4000, learning_rate=1.5e-3, optimizer="muon", weight_decay=0.01, checkpoint_every=100),
     align=AlignOptions(

@@ -65,13 +65,13 @@ def test_rows_share_their_scenes():
     rows = [cases(ROWS[name], 40) for name in (*LANGUAGES, "image", "video")]
     for asked in zip(*rows, strict=True):
         assert len({case.wanted for case in asked}) == 1
-        assert len({case.dialogue[0].words for case in asked[:6]}) == 6
+        assert len({case.dialogue[0].text for case in asked[:6]}) == 6
         assert all(case.dialogue[0].shown[0].scene == asked[0].wanted for case in asked[6:])
 
 
 def test_descriptions_vary():
     asked = cases(ROWS["german"], 60)
-    assert sum(case.dialogue[0].words == describe(case.wanted, "de") for case in asked) < 20
+    assert sum(case.dialogue[0].text == describe(case.wanted, "de") for case in asked) < 20
 
 
 def test_a_third_of_the_scenes_has_an_untrained_pair():

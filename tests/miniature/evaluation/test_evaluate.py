@@ -142,7 +142,7 @@ def test_cases_encoded_together(pipeline):
     encoded = encode(pipeline, asked, done.append)
     assert sum(done) == 5
     for case, (embeds, answer) in zip(asked, encoded, strict=True):
-        conditioning = pipeline.encode(case.dialogue[0].words)
+        conditioning = pipeline.encode(case.dialogue[0].text)
         assert answer == conditioning.answer
         assert torch.allclose(embeds.pooled_prompt_embeds, conditioning.pooled_prompt_embeds, atol=1e-4)
 

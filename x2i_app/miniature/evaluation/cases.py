@@ -14,8 +14,10 @@ import numpy as np
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.miniature import conversations
-from x2i_app.miniature.conversations import MODALITIES, Dialogue, Shown, Source, image_audio_and_words
+from x2i_app.miniature.conversations import MODALITIES, Dialogue, Exchange, Shown, Source, image_audio_and_text
 from x2i_app.miniature.evaluation.attributes import Key, attributes
+from x2i_app.miniature.everyday.own_wordings import OwnWording, own_wordings
+from x2i_app.miniature.meaning import UNKNOWN, parse_answer
 from x2i_app.miniature.world import HELD_OUT, Heard, Scene, audio, draw_scene, screenshot, sounding
 from x2i_app.request import Turn
 from x2i_app.specs import Modality
@@ -34,7 +36,7 @@ class Row:
     title: its name in tables. make: makes a conversation from a source of scenes and a random generator.
     factor: the goal, as a share of the teacher's accuracy: for English the paper's "less than 1 %" loss, for other
     inputs this project's choice. modalities: what the MLLM must accept. is_edit: whether the input changes a scene that
-    it shows, so that the rest of that scene must stay.
+    it shows, so that the rest of that scene must stay. fixed: conversations to use in turn instead of made ones.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Row:
     make: Callable[[Source, random.Random], Dialogue]
     modalities: tuple[Modality, ...] = ("text",)
     is_edit: bool = False
+    fixed: tuple[Dialogue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,11 @@ class Case:
     def wanted(self) -> Scene | Heard:
         """What the image must show; for an input that is only audio, what can be heard."""
         last = self.dialogue[-1]
-        if not last.words and all(shown.kind == "sound" for shown in last.shown):
+        if not last.text and all(shown.kind == "audio" for shown in last.shown):
             return sounding(last.shown[0].scene)
+        if last.wanted is None:
+            setting = parse_answer(last.answer)
+            return Heard(setting.sky, setting.ground, ())
         return last.wanted
 
     @property
@@ -96,7 +102,7 @@ class Case:
         """
         return [
             Turn(
-                exchange.words,
+                exchange.text,
                 _media(exchange.shown, "image"),
                 _media(exchange.shown, "video"),
                 _media(exchange.shown, "audio"),
@@ -107,7 +113,21 @@ class Case:
 
 def _language(code: str, name: str) -> Row:
     factor = 0.99 if code == "en" else 0.98
-    return Row(name.lower(), name, factor, partial(conversations.words, language=code))
+    return Row(name.lower(), name, factor, partial(conversations.description, language=code))
+
+
+def _own_wording(wording: OwnWording) -> Dialogue:
+    """A prompt that was written by hand; one that changes something comes with a drawing of it."""
+    shown = ()
+    if wording.shown:
+        shown = (Shown("image", parse_answer(wording.shown).scene, seed=7, time=1.0),)
+    return (Exchange(wording.text, shown, wording.answer, parse_answer(wording.answer).scene),)
+
+
+def _own(name: str, title: str, *, is_unknown: bool) -> Row:
+    chosen = [wording for wording in own_wordings() if wording.answer.endswith(UNKNOWN) == is_unknown]
+    dialogues = tuple(map(_own_wording, chosen))
+    return Row(name, title, 0.9, conversations.description, ("text", "image"), fixed=dialogues)
 
 
 def _mix(name: str, title: str, make: Callable[[Source, random.Random], Dialogue], *modalities: Modality) -> Row:
@@ -130,9 +150,11 @@ ROWS: dict[str, Row] = {
         Row("screenshot", "screenshot of text", 0.95, conversations.typed, ("image",)),
         _mix("instruction", "image + instruction", conversations.instruction, "text", "image"),
         _mix("image+audio", "image + audio", conversations.image_and_audio, "image", "audio"),
-        _mix("video+text", "video + text", conversations.video_and_words, "text", "video"),
-        _mix("image+text+audio", "image + text + audio", image_audio_and_words, "text", "image", "audio"),
+        _mix("video+text", "video + text", conversations.video_and_text, "text", "video"),
+        _mix("image+text+audio", "image + text + audio", image_audio_and_text, "text", "image", "audio"),
         _mix("dialogue", "dialogue of three turns", conversations.dialogue, "text", "image"),
+        _own("own", "own wordings", is_unknown=False),
+        _own("unknown", "unknown things", is_unknown=True),
     )
 }
 _FORMER_NAMES = {
@@ -161,6 +183,8 @@ def find_rows(names: Sequence[str]) -> list[Row]:
 
 
 def _dialogue(row, index):
+    if row.fixed:
+        return row.fixed[index % len(row.fixed)]
     source = Source("test" if index % _HELD_OUT_EVERY == 0 else None)
     return row.make(source, random.Random(f"evaluation {index}"))
 
@@ -173,9 +197,9 @@ def render(medium: Shown) -> Any:
     """The medium of a recipe: a PIL image, (frames (T, H, W, 3) uint8, frames/s) or (samples (N,) float32, Hz)."""
     if medium.kind == "screenshot":
         return screenshot(medium.text, _IMAGE_SIZE, medium.seed)
-    if medium.kind == "picture":
+    if medium.kind == "image":
         return draw_scene(medium.scene, _IMAGE_SIZE, medium.time, medium.seed)
-    if medium.kind == "sound":
+    if medium.kind == "audio":
         return audio(medium.scene, _AUDIO_SECONDS, _AUDIO_RATE, medium.seed), _AUDIO_RATE
     moments = [medium.time + index / _VIDEO_FPS for index in range(_VIDEO_SECONDS * _VIDEO_FPS)]
     return np.stack([np.asarray(draw_scene(medium.scene, _VIDEO_SIZE, t, medium.seed)) for t in moments]), _VIDEO_FPS

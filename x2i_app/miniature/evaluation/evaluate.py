@@ -110,7 +110,7 @@ def _judge_teacher(models, scenes, sampling, progress):
     """The English row with T5's and CLIP's embeddings; all goals are relative to its accuracy."""
     start = time.monotonic()
     asked = cases(ROWS["english"], scenes)
-    embeds = teach(models.teacher, [case.dialogue[-1].words for case in asked], models.text_length)
+    embeds = teach(models.teacher, [case.dialogue[-1].text for case in asked], models.text_length)
     images = _draw(models, "teacher", embeds, sampling, progress)
     tallies = _tallies(asked, models.judge, images)
     return RowResult("teacher", "teacher, English", scenes, *tallies, None, TEACHER_GOAL, time.monotonic() - start)

@@ -48,7 +48,7 @@ def encode(
     """
     encoded = {}
     # The encoder batches conversations of equal length, so neighbours should be about equally long.
-    order = sorted(range(len(cases)), key=lambda index: sum(len(turn.words) for turn in cases[index].dialogue))
+    order = sorted(range(len(cases)), key=lambda index: sum(len(turn.text) for turn in cases[index].dialogue))
     for start in range(0, len(cases), _ENCODED_TOGETHER):
         chosen = order[start : start + _ENCODED_TOGETHER]
         encoded |= zip(chosen, _encode_together(pipeline, [cases[index] for index in chosen]), strict=True)

@@ -6,7 +6,7 @@ the language has one). Templates have the fields that their comments name.
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,16 @@ class NounPhrase:
 
 @dataclass(frozen=True)
 class Wording:
-    """Everyday words of a language. The fields of templates: {t} things, {s} setting, {x} a thing that is not wanted,
+    """Everyday phrases of a language.
 
-    {the} the thing meant, {a} a new thing, {v} a value such as a colour, {p} a place, {c} a colour.
+    noun_phrase: turns a NounPhrase into text. numbers: by count. grounds, skies: adverbial phrases ("on the beach");
+    ground_nouns, sky_nouns: nouns ("beach"). clauses: sentences about a sky. sky_views, ground_views: descriptions of
+    an empty scene; over: both in one. joined: two things. requests, stories: around a description. before, behind:
+    phrases without meaning. The rest: templates of changes and unknown things. is_spaced: whether the language has
+    spaces. is_mixed: whether words of other languages may occur.
 
-    noun_phrase: makes a NounPhrase a text. numbers: by count. grounds, skies: adverbial ("on the beach"); the other
-    two: nouns ("beach"). clauses: sentences of a sky. views: scenes in which nothing stands, by sky or ground; `over`:
-    templates of {sky} and {ground}. plain, joined, near: how several things are named. places: by place, `left_of`: {a}
-    and {b}. requests, stories: around a description. before, behind: what does not matter. is_spaced: whether words
-    stand between blanks.
+    Fields of templates: {t} things, {s} a setting, {x} an unwanted thing, {the} the thing to change, {n} the same
+    without an article, {a} a new thing, {v} a new value, {p} a place, {c} an unwanted colour, {g} a ground's noun.
     """
 
     code: str
@@ -125,6 +126,6 @@ class Wording:
     unknown_wholes: tuple[str, ...]
     unknown_colours: tuple[str, ...]
     is_spaced: bool = True
+    is_mixed: bool = True
     stop: str = "."
     comma: str = ", "
-    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

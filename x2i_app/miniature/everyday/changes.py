@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from x2i_app.miniature.everyday.base import NounPhrase, Wording
+from x2i_app.miniature.everyday.base import NounPhrase
 from x2i_app.miniature.everyday.noise import noisy
 from x2i_app.miniature.everyday.own_wordings import is_own_wording
 from x2i_app.miniature.everyday.prompts import (
@@ -18,7 +18,7 @@ from x2i_app.miniature.everyday.prompts import (
 )
 from x2i_app.miniature.everyday.unknown import foreign_text
 from x2i_app.miniature.meaning import Meaning
-from x2i_app.miniature.scene import COLOURS, GROUNDS, HELD_OUT, KINDS, NATURAL_SIZE, PLACES, SIZES, SKIES, Thing
+from x2i_app.miniature.scene import COLOURS, GROUNDS, HELD_OUT, KINDS, PLACES, SIZES, SKIES, Thing
 
 
 def everyday_change(meaning: Meaning, rng: random.Random, code: str | None = None, unknown: float = 0.15) -> Prompt:
@@ -75,7 +75,7 @@ def _target(meaning, wording, rng):
         return None
     target = rng.choice(meaning.things)
     twins = [thing for thing in meaning.things if thing != target and thing.kind == target.kind]
-    colour = target.colour if twins and all(t.colour != target.colour for t in twins) or rng.random() < 0.2 else None
+    colour = target.colour if (twins and all(t.colour != target.colour for t in twins)) or rng.random() < 0.2 else None
     noun = rng.choice(wording.kinds[target.kind])
     article = rng.choice(("the", "the", "the", "the", ""))
     text = wording.noun_phrase(NounPhrase(noun, 1, colour, None, None, article), rng)
@@ -147,7 +147,9 @@ def _swap(meaning, wording, rng):
     if colour:
         new = replace(new, colour=rng.choice([c for c in COLOURS if (kind, c) not in HELD_OUT]))
         group = replace(group, colour=new.colour)
-    return rng.choice(wording.swap_edits).format(the=text, n=bare, a=name(group, wording, rng)), _with(meaning, target, new)
+    return rng.choice(wording.swap_edits).format(the=text, n=bare, a=name(group, wording, rng)), _with(
+        meaning, target, new
+    )
 
 
 def _move(meaning, wording, rng):
@@ -228,7 +230,7 @@ def _unknown(meaning, wording, rng):
     found = _target(meaning, wording, rng)
     if not found:
         return None
-    target, text, bare = found
+    _, text, bare = found
     if kind < 0.85:
         return rng.choice(wording.swap_edits).format(the=text, n=bare, a=name(strange, wording, rng)), partial
     if kind < 0.93:

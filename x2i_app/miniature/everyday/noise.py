@@ -4,8 +4,10 @@ import random
 import re
 import unicodedata
 
-_NEAR = {a: b for a, b in zip("qwertyuiopasdfghjklzxcvbnm", "wertyuiopqsdfghjklaxcvbnmz", strict=True)}
-_ARTICLES = re.compile(r"\b(a|an|the|ein|eine|einen|einem|einer|der|die|das|den|dem|un|une|le|la|les|một)\s+", re.IGNORECASE)
+_NEAR = dict(zip("qwertyuiopasdfghjklzxcvbnm", "wertyuiopqsdfghjklaxcvbnmz", strict=True))
+_ARTICLES = re.compile(
+    r"\b(a|an|the|ein|eine|einen|einem|einer|der|die|das|den|dem|un|une|le|la|les|một)\s+", re.IGNORECASE
+)
 _EMOTIONS = ("🙂", "❤️", "✨", "😍", "👍", "🎨", "🙏", "😊", "💕", "😂")
 
 
@@ -16,7 +18,7 @@ def noisy(text: str, code: str, rng: random.Random) -> str:
             text = _ARTICLES.sub("", text) or text
         if rng.random() < 0.1:
             text = _typo(text, rng)
-        if rng.random() < 0.04 and code == "vi" or rng.random() < 0.05 and code in ("de", "fr"):
+        if (rng.random() < 0.04 and code == "vi") or (rng.random() < 0.05 and code in ("de", "fr")):
             text = _plain_letters(text, code, rng)
     if rng.random() < 0.2:
         text = re.sub(r"[.,!?:;]", "", text)
@@ -32,11 +34,11 @@ def noisy(text: str, code: str, rng: random.Random) -> str:
 
 
 def _typo(text: str, rng: random.Random) -> str:
-    words = [match for match in re.finditer(r"[^\W\d_]{5,}", text)]
-    if not words:
+    matches = list(re.finditer(r"[^\W\d_]{5,}", text))
+    if not matches:
         return text
-    word = rng.choice(words)
-    at = rng.randrange(word.start() + 1, word.end() - 1)
+    match = rng.choice(matches)
+    at = rng.randrange(match.start() + 1, match.end() - 1)
     letter, following = text[at], text[at + 1]
     kind = rng.choice(("swap", "drop", "double", "near"))
     changed = {
@@ -49,10 +51,9 @@ def _typo(text: str, rng: random.Random) -> str:
 
 
 def _plain_letters(text: str, code: str, rng: random.Random) -> str:
-    if code == "de":
-        if rng.random() < 0.6:
-            for letter, plain in zip("äöüßÄÖÜ", ("ae", "oe", "ue", "ss", "Ae", "Oe", "Ue"), strict=True):
-                text = text.replace(letter, plain)
-            return text
+    if code == "de" and rng.random() < 0.6:
+        for letter, plain in zip("äöüßÄÖÜ", ("ae", "oe", "ue", "ss", "Ae", "Oe", "Ue"), strict=True):
+            text = text.replace(letter, plain)
+        return text
     text = text.replace("đ", "d").replace("Đ", "D").replace("œ", "oe").replace("ß", "ss")
     return "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))

@@ -53,9 +53,40 @@ EMOJI = {
     "rocket": "🚀🚀",
     "umbrella": "☂️⛱️🌂",
 }
-_SKY_EMOJI = {"day": ("☀️", "🌞", "🌤️"), "night": ("🌙", "🌃", "🌌", "🌚"), "sunset": ("🌅", "🌇", "🌆"), "rain": ("🌧️", "☔", "⛈️"), "snowfall": ("🌨️", "❄️")}
-_GROUND_EMOJI = {"grass": ("🌿", "🌱"), "snow": ("⛄", "☃️"), "sand": ("🏖️", "🏝️", "🏜️"), "sea": ("🌊", "🌊"), "street": ("🛣️", "🏙️")}
-_UNKNOWN_EMOJI = ("🐶", "🐉", "🚲", "👵", "🍕", "🎸", "🦄", "👨", "🚂", "✈️", "🍎", "🐻", "🤖", "👑", "💀", "🎂", "🦋", "🐘")
+_SKY_EMOJI = {
+    "day": ("☀️", "🌞", "🌤️"),
+    "night": ("🌙", "🌃", "🌌", "🌚"),
+    "sunset": ("🌅", "🌇", "🌆"),
+    "rain": ("🌧️", "☔", "⛈️"),
+    "snowfall": ("🌨️", "❄️"),
+}
+_GROUND_EMOJI = {
+    "grass": ("🌿", "🌱"),
+    "snow": ("⛄", "☃️"),
+    "sand": ("🏖️", "🏝️", "🏜️"),
+    "sea": ("🌊", "🌊"),
+    "street": ("🛣️", "🏙️"),
+}
+_UNKNOWN_EMOJI = (
+    "🐶",
+    "🐉",
+    "🚲",
+    "👵",
+    "🍕",
+    "🎸",
+    "🦄",
+    "👨",
+    "🚂",
+    "✈️",
+    "🍎",
+    "🐻",
+    "🤖",
+    "👑",
+    "💀",
+    "🎂",
+    "🦋",
+    "🐘",
+)
 
 
 @dataclass(frozen=True)
@@ -84,14 +115,18 @@ class Group:
         return [thing] * self.count
 
 
-def everyday_prompt(rng: random.Random, code: str | None = None, unknown: float = 0.22) -> Prompt:
-    """A description in everyday wording. code: its language; None draws one. unknown: share of those that ask for
+def everyday_prompt(
+    rng: random.Random, code: str | None = None, unknown: float = 0.22, *, is_mixed: bool = True
+) -> Prompt:
+    """A description in everyday wording. code: its language; None draws one. is_mixed: whether words of other languages
+
+    may occur, those of none of the six among them. unknown: share of those that ask for
 
     something that the world does not have. No meaning has a pair of HELD_OUT, and no text is one of `own_wordings`.
     """
     while True:
         code_ = code or rng.choices(list(_SHARES), list(_SHARES.values()))[0]
-        wording = WORDINGS[code_]
+        wording = replace(WORDINGS[code_], is_mixed=is_mixed)
         text, meaning = (_unknown if rng.random() < unknown else _known)(wording, rng)
         text = noisy(text, code_, rng)
         if text and not meaning.held_out and not is_own_wording(text):
@@ -107,9 +142,11 @@ def random_group(rng: random.Random, *, plain: float = 0.45, most: int = 3) -> G
     return Group(kind, min(count, most), colour, size)
 
 
-def name(group: Group, wording: Wording, rng: random.Random, article: str = "a", case: str = "acc", noun: Noun | None = None) -> str:
+def name(
+    group: Group, wording: Wording, rng: random.Random, article: str = "a", case: str = "acc", noun: Noun | None = None
+) -> str:
     """A noun phrase for a group; at times in another language."""
-    if noun is None and rng.random() < 0.02:
+    if noun is None and wording.is_mixed and rng.random() < 0.02:
         wording = rng.choice(list(WORDINGS.values()))
     if noun is None:
         noun = rng.choice(wording.kinds[group.kind] if group.kind else wording.unknown_nouns)
@@ -145,7 +182,11 @@ def setting(sky: str | None, ground: str | None, wording: Wording, rng: random.R
         return sky_ or ground_
     parts = [part for part in (sky_, ground_) if part]
     rng.shuffle(parts)
-    return rng.choice((" ", " ", ", ", " and ", " ")).join(parts) if wording.code == "en" else rng.choice((" ", " ", ", ")).join(parts)
+    return (
+        rng.choice((" ", " ", ", ", " and ", " ")).join(parts)
+        if wording.code == "en"
+        else rng.choice((" ", " ", ", ")).join(parts)
+    )
 
 
 def view(sky: str | None, ground: str | None, wording: Wording, rng: random.Random) -> str:
@@ -178,7 +219,11 @@ def random_setting(rng: random.Random, said: float = 0.5) -> tuple[str | None, s
 
 
 def meaning_of(
-    groups: Sequence[Group], sky: str | None, ground: str | None, places: Sequence[str] | None = None, partial: bool = False
+    groups: Sequence[Group],
+    sky: str | None,
+    ground: str | None,
+    places: Sequence[str] | None = None,
+    partial: bool = False,
 ) -> Meaning:
     """The meaning of things that are named in this order. places: of each thing; None for the usual ones."""
     things = [thing for group in groups for thing in group.things()]
@@ -218,11 +263,39 @@ def _composed(things, said, wording, rng):
     if not said:
         return things
     if wording.code == "zh":
-        return rng.choice((f"{said}的{things}", f"{said}有{things}", f"{said}，{things}", f"{things}在{said}", f"{things}，{said}", f"{things} {said}", f"在{said}的{things}"))
+        return rng.choice(
+            (
+                f"{said}的{things}",
+                f"{said}有{things}",
+                f"{said}，{things}",
+                f"{things}在{said}",
+                f"{things}，{said}",
+                f"{things} {said}",
+                f"在{said}的{things}",
+            )
+        )
     if wording.code == "ja":
-        return rng.choice((f"{said}の{things}", f"{said}に{things}", f"{said}、{things}", f"{things}、{said}", f"{said}にある{things}", f"{things} {said}", f"{said}にいる{things}"))
+        return rng.choice(
+            (
+                f"{said}の{things}",
+                f"{said}に{things}",
+                f"{said}、{things}",
+                f"{things}、{said}",
+                f"{said}にある{things}",
+                f"{things} {said}",
+                f"{said}にいる{things}",
+            )
+        )
     return rng.choice(
-        (f"{things} {said}", f"{things} {said}", f"{things} {said}", f"{things}, {said}", f"{said} {things}", f"{said}: {things}", f"{said}, {things}")
+        (
+            f"{things} {said}",
+            f"{things} {said}",
+            f"{things} {said}",
+            f"{things}, {said}",
+            f"{said} {things}",
+            f"{said}: {things}",
+            f"{said}, {things}",
+        )
     )
 
 
@@ -267,32 +340,36 @@ def _word(wording, rng):
     return name(group, wording, rng, rng.choice(("a", "", ""))), meaning_of([group], None, None)
 
 
-def _tags(wording, rng):
+def _tags(taging, rng):
     """Nouns in a row, in any order."""
     groups = random_groups(rng)[:2]
     sky, ground = random_setting(rng, 0.6)
     if ground == "snow" and sky is None and rng.random() < 0.3:
         sky = "night"
-    names = [name(group, wording, rng, "") for group in groups]
-    words = [*names]
+    names = [name(group, taging, rng, "") for group in groups]
+    tags = [*names]
     if sky:
-        words.append(rng.choice(wording.sky_nouns[sky]))
+        tags.append(rng.choice(taging.sky_nouns[sky]))
     if ground:
-        words.append(rng.choice(wording.ground_nouns[ground]))
+        tags.append(rng.choice(taging.ground_nouns[ground]))
     if rng.random() < 0.2:
-        words.append(rng.choice([b for b in wording.behind if b.startswith((",", "，", "、"))]).lstrip(",，、 "))
-    order = [*words[len(names) :]]
+        tags.append(rng.choice([b for b in taging.behind if b.startswith((",", "，", "、"))]).lstrip(",，、 "))
+    order = [*tags[len(names) :]]
     rng.shuffle(order)
-    for position, word in zip(sorted(rng.sample(range(len(words)), len(names))), names, strict=True):
-        order.insert(position, word)
-    if rng.random() < 0.05 and wording.is_spaced:
-        return " ".join("#" + word.replace(" ", "") for word in order), meaning_of(groups, sky, ground)
-    return rng.choice((", ", ", ", " ", ",", " / ", "; ", " - ", " + ", wording.comma)).join(order), meaning_of(groups, sky, ground)
+    for position, tag in zip(sorted(rng.sample(range(len(tags)), len(names))), names, strict=True):
+        order.insert(position, tag)
+    if rng.random() < 0.05 and taging.is_spaced:
+        return " ".join("#" + tag.replace(" ", "") for tag in order), meaning_of(groups, sky, ground)
+    return rng.choice((", ", ", ", " ", ",", " / ", "; ", " - ", " + ", taging.comma)).join(order), meaning_of(
+        groups, sky, ground
+    )
 
 
 def _view(wording, rng):
     """A setting without a thing."""
-    sky, ground = rng.choice(((rng.choice(SKIES), None), (None, rng.choice(GROUNDS)), (rng.choice(SKIES), rng.choice(GROUNDS))))
+    sky, ground = rng.choice(
+        ((rng.choice(SKIES), None), (None, rng.choice(GROUNDS)), (rng.choice(SKIES), rng.choice(GROUNDS)))
+    )
     text = view(sky, ground, wording, rng)
     return (_wrap(text, wording, rng) if rng.random() < 0.4 else text), meaning_of([], sky, ground)
 
@@ -313,7 +390,9 @@ def _placed(wording, rng):
             named.append(rng.choice((f"{thing} {where}", f"{thing} {where}", f"{where} {thing}")))
     comma = rng.choice((wording.comma, wording.comma, wording.conjunction))
     names = comma.join(named)
-    return _wrap(_composed(names, setting(sky, ground, wording, rng), wording, rng), wording, rng), meaning_of(groups, sky, ground, places)
+    return _wrap(_composed(names, setting(sky, ground, wording, rng), wording, rng), wording, rng), meaning_of(
+        groups, sky, ground, places
+    )
 
 
 def _related(wording, rng):
@@ -326,7 +405,9 @@ def _related(wording, rng):
         text = rng.choice(wording.between).format(a=name(one, wording, rng), b=name(other, wording, rng, case="dat"))
         groups, places = [other, one], ("left", "right", "middle")
     else:
-        text = rng.choice(getattr(wording, kind)).format(a=name(one, wording, rng), b=name(other, wording, rng, case="dat"))
+        text = rng.choice(getattr(wording, kind)).format(
+            a=name(one, wording, rng), b=name(other, wording, rng, case="dat")
+        )
         groups, places = [one, other], ("left", "right") if kind == "left_of" else ("right", "left")
     return _composed(text, setting(sky, ground, wording, rng), wording, rng), meaning_of(groups, sky, ground, places)
 
@@ -355,8 +436,12 @@ def _later(wording, rng):
     sky, ground = random_setting(rng, 0.35)
     kind = rng.random()
     if kind < 0.3:
-        sky, ground = rng.choice(((rng.choice(SKIES), None), (None, rng.choice(GROUNDS)), (rng.choice(SKIES), rng.choice(GROUNDS))))
-        text = rng.choice(wording.pronoun_settings).format(t=name(group, wording, rng), s=setting(sky, ground, wording, rng))
+        sky, ground = rng.choice(
+            ((rng.choice(SKIES), None), (None, rng.choice(GROUNDS)), (rng.choice(SKIES), rng.choice(GROUNDS)))
+        )
+        text = rng.choice(wording.pronoun_settings).format(
+            t=name(group, wording, rng), s=setting(sky, ground, wording, rng)
+        )
         return text, meaning_of([group], sky, ground)
     colours = [colour for colour in COLOURS if (group.kind, colour) not in HELD_OUT]
     colour, other = rng.sample(colours, 2)
@@ -364,7 +449,9 @@ def _later(wording, rng):
     if kind < 0.45:
         said = rng.choice(wording.corrections).format(v=said, c=_colour_of(other, wording, rng))
     text = rng.choice(wording.pronouns).format(t=name(group, wording, rng), v=said)
-    return _composed(text, setting(sky, ground, wording, rng), wording, rng), meaning_of([replace(group, colour=colour)], sky, ground)
+    return _composed(text, setting(sky, ground, wording, rng), wording, rng), meaning_of(
+        [replace(group, colour=colour)], sky, ground
+    )
 
 
 def _emojis(wording, rng):
@@ -404,7 +491,7 @@ def _split(signs):
 
 
 def _two_colours(wording, rng):
-    """"A red and a blue car": two things of a kind."""
+    """ "A red and a blue car": two things of a kind."""
     kind = rng.choice(KINDS)
     colours = rng.sample([colour for colour in COLOURS if (kind, colour) not in HELD_OUT], 2)
     groups = [Group(kind, 1, colour) for colour in colours]
@@ -413,7 +500,9 @@ def _two_colours(wording, rng):
     names = [name(group, wording, rng, noun=noun) for group in groups]
     if rng.random() < 0.6 and wording.code in ("en", "de"):
         names[0] = names[0].removesuffix(noun.one).strip()
-    return _composed(names[0] + wording.conjunction + names[1], setting(sky, ground, wording, rng), wording, rng), meaning_of(groups, sky, ground)
+    return _composed(
+        names[0] + wording.conjunction + names[1], setting(sky, ground, wording, rng), wording, rng
+    ), meaning_of(groups, sky, ground)
 
 
 _FORMS = (_description, _word, _tags, _view, _placed, _related, _negated, _later, _emojis, _two_colours)
@@ -422,7 +511,7 @@ _FORM_WEIGHTS = (38, 9, 10, 12, 6, 4, 9, 7, 4, 2)
 
 def _unknown(wording, rng):
     """Something that the world does not have, or all of it in a language that is not learnt."""
-    kind = rng.random()
+    kind = rng.random() if wording.is_mixed else rng.uniform(0.22, 1)
     if kind < 0.22:
         return foreign_text(rng), meaning_of([], None, None, partial=True)
     if kind < 0.34:
@@ -431,7 +520,12 @@ def _unknown(wording, rng):
         signs = "".join(rng.sample(_UNKNOWN_EMOJI, rng.choice((1, 1, 2))))
         return signs, meaning_of([], None, None, partial=True)
     sky, ground = random_setting(rng, rng.choice((0.0, 0.4, 0.7)))
-    strange = Group(None, rng.choice((1, 1, 1, 1, 2)), rng.choice(COLOURS) if rng.random() < 0.2 else None, rng.choice(SIZES) if rng.random() < 0.15 else None)
+    strange = Group(
+        None,
+        rng.choice((1, 1, 1, 1, 2)),
+        rng.choice(COLOURS) if rng.random() < 0.2 else None,
+        rng.choice(SIZES) if rng.random() < 0.15 else None,
+    )
     if kind < 0.56:
         groups = [strange]
     elif kind < 0.74:
@@ -448,13 +542,21 @@ def _unknown(wording, rng):
             thing = _colourful(noun, wording, rng)
         else:
             tail = rng.choice(wording.unknown_tails)
-            thing = tail + ("的" if wording.code == "zh" else "") + thing if wording.code in ("zh", "ja") and rng.random() < 0.85 else f"{thing} {tail}"
+            thing = (
+                tail + ("的" if wording.code == "zh" else "") + thing
+                if wording.code in ("zh", "ja") and rng.random() < 0.85
+                else f"{thing} {tail}"
+            )
         return _frame(thing, sky, ground, wording, rng), meaning_of(groups, sky, ground, partial=True)
     names = [name(group, wording, rng) for group in groups]
     if len(groups) == 1 and rng.random() < 0.35:
         tail = rng.choice(wording.unknown_tails)
-        names[0] = f"{names[0]} {tail}" if wording.is_spaced else f"{tail}{'的' if wording.code == 'zh' else ''}{names[0]}"
-    return _frame(enumerate_names(names, wording, rng), sky, ground, wording, rng), meaning_of(groups, sky, ground, partial=True)
+        names[0] = (
+            f"{names[0]} {tail}" if wording.is_spaced else f"{tail}{'的' if wording.code == 'zh' else ''}{names[0]}"
+        )
+    return _frame(enumerate_names(names, wording, rng), sky, ground, wording, rng), meaning_of(
+        groups, sky, ground, partial=True
+    )
 
 
 def _colourful(noun, wording, rng):

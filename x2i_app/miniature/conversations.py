@@ -252,7 +252,7 @@ SHOWN: Kinds = {
 
 
 # The stage of everyday wording. The earlier kinds stay in it, so that the MLLM does not forget them.
-EVERYDAY_TOLD: Kinds = {everyday: 8.0, everyday_talk: 2.5, description: 0.5, description_and_change: 0.3, talk: 0.1}
+EVERYDAY_TOLD: Kinds = {everyday: 7.0, everyday_talk: 3.5, description: 0.4, description_and_change: 0.2, talk: 0.1}
 EVERYDAY_SHOWN: Kinds = {
     everyday_instruction: 6.0,
     everyday_dialogue: 3.0,

@@ -8,6 +8,7 @@ from x2i_app.miniature.evaluation.attributes import Tally, attributes, compare
 from x2i_app.miniature.evaluation.cases import ROWS, SCENES, cases, find_rows
 from x2i_app.miniature.evaluation.command import JUDGE
 from x2i_app.miniature.evaluation.judge import Judge
+from x2i_app.miniature.meaning import parse_answer
 from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import pool_scene
 from x2i_app.miniature.recipe import RECIPE
@@ -15,6 +16,7 @@ from x2i_app.miniature.world import HELD_OUT, Heard, Scene, describe, parse_cano
 
 LANGUAGES = {"english": "en", "chinese": "zh", "german": "de", "french": "fr", "japanese": "ja", "vietnamese": "vi"}
 EDITS = ("instruction", "image+audio", "video+text", "image+text+audio", "dialogue")
+OWN = ("own", "unknown")
 
 
 def same(one, other) -> bool:
@@ -28,7 +30,8 @@ def test_rows_and_goals():
     factors = {name: row.factor for name, row in ROWS.items()}
     languages = dict.fromkeys(LANGUAGES, 0.98) | {"english": 0.99}
     media = {"image": 0.97, "images": 0.95, "video": 0.95, "audio": 0.95, "screenshot": 0.95}
-    assert factors == languages | media | dict.fromkeys(EDITS, 0.93)
+    own = dict.fromkeys(OWN, 0.9)
+    assert factors == languages | media | dict.fromkeys(EDITS, 0.93) | own
     assert SCENES == 500
 
 
@@ -53,7 +56,11 @@ def test_modalities_of_a_row(name):
 @pytest.mark.parametrize("name", ROWS)
 def test_answers_are_canonical(name):
     for case in cases(ROWS[name], 60):
-        if isinstance(case.wanted, Scene):
+        if name in OWN:
+            meaning = parse_answer(case.answer)
+            assert meaning.is_partial == (name == "unknown")
+            assert case.wanted == (meaning.scene or Heard(meaning.sky, meaning.ground, ()))
+        elif isinstance(case.wanted, Scene):
             assert parse_canonical(case.answer) == case.wanted
         else:
             assert name == "audio"

@@ -126,6 +126,7 @@ def _own_wording(wording: OwnWording) -> Dialogue:
 
 def _own(name: str, title: str, *, is_unknown: bool) -> Row:
     chosen = [wording for wording in own_wordings() if wording.answer.endswith(UNKNOWN) == is_unknown]
+    random.Random(0).shuffle(chosen)  # the first few are of all languages, prompts and changes
     dialogues = tuple(map(_own_wording, chosen))
     return Row(name, title, 0.9, conversations.description, ("text", "image"), fixed=dialogues)
 

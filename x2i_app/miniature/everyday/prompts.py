@@ -246,7 +246,7 @@ def enumerate_names(names: Sequence[str], wording: Wording, rng: random.Random) 
 
 def random_groups(rng: random.Random) -> list[Group]:
     """One to three kinds of things, three things in all."""
-    number = rng.choices((1, 2, 3), (7, 3, 0.7))[0]
+    number = rng.choices((1, 2, 3), (8, 3, 0.5))[0]
     groups, left = [], len(PLACES)
     for index in range(number):
         groups.append(random_group(rng, most=left - (number - index - 1)))
@@ -324,11 +324,11 @@ def _frame(names, sky, ground, wording, rng):
 
 
 def _wrap(text, wording, rng):
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         text = rng.choice(wording.requests).format(text)
-    if rng.random() < 0.08:
+    if rng.random() < 0.05:
         text = f"{rng.choice(wording.before)}{' ' if wording.is_spaced else ''}{text}"
-    if rng.random() < 0.14:
+    if rng.random() < 0.1:
         behind = rng.choice(wording.behind)
         text = text + (" " if wording.is_spaced and behind[0].isalpha() else "") + behind
     return text
@@ -506,7 +506,7 @@ def _two_colours(wording, rng):
 
 
 _FORMS = (_description, _word, _tags, _view, _placed, _related, _negated, _later, _emojis, _two_colours)
-_FORM_WEIGHTS = (38, 9, 10, 12, 6, 4, 9, 7, 4, 2)
+_FORM_WEIGHTS = (34, 12, 11, 14, 6, 3, 9, 5, 4, 1)
 
 
 def _unknown(wording, rng):

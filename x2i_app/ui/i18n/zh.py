@@ -181,8 +181,8 @@ TEXTS = {
     "note.cut_audio": "这段音频有 {seconds} 秒，这个模型只听前 {heard} 秒。",
     "note.heard": "模型直接听了这段音频，全部 {seconds} 秒。",
     "note.written_down": "{family} 听不到声音，所以由 Whisper 转成文字（{spoken}）：{said}",
-    "note.unknown": "这个模型不认识提示词的一部分，或者做不到。它画了它认识的部分：{drawn}。它能画房子、树、汽车、船、热气球、花、猫、"
-    "鱼、星星、球、火箭和雨伞，能读懂英语、中文、德语、法语、日语和越南语。",
+    "note.unknown": "这个模型不认识提示词的一部分，或者做不到。它画了它认识的部分：{drawn}。它能画房子、树、"
+    "汽车、船、热气球、花、猫、鱼、星星、球、火箭和雨伞，能读懂英语、中文、德语、法语、日语和越南语。",
     # Actions under the result
     "seed.keep": "保留这个种子",
     "seed.new": "随机种子",

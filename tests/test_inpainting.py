@@ -1,4 +1,4 @@
-"""Painting on a picture: a part of it, around it, or faintly all over it; from Python, rows and the command line."""
+"""Inpainting, outpainting and image-to-image, from Python, rows and the command line."""
 
 import json
 
@@ -23,9 +23,9 @@ QUICK = {"seed": 3, "num_inference_steps": 4}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """picture.png, 96 x 64, and mask.png, whose left half is white."""
-    folder = tmp_path_factory.mktemp("painting")
-    Image.open(DRAWING).convert("RGB").resize((96, 64)).save(folder / "picture.png")
+    """source.png, 96 x 64, and mask.png, whose left half is white."""
+    folder = tmp_path_factory.mktemp("inpainting")
+    Image.open(DRAWING).convert("RGB").resize((96, 64)).save(folder / "source.png")
     mask = Image.new("L", (96, 64), 0)
     ImageDraw.Draw(mask).rectangle((0, 0, 47, 63), fill=255)
     mask.save(folder / "mask.png")
@@ -37,13 +37,13 @@ def pixels(image):
 
 
 def draw(engine, folder, **fields):
-    job = engine.submit(GenerationRequest("make it night", (folder / "picture.png",), **QUICK | fields))
+    job = engine.submit(GenerationRequest("make it night", (folder / "source.png",), **QUICK | fields))
     moments = [moment.steps for moment in job.watch()]
     return pixels(job.wait(300).images[0]), max(moments)
 
 
 def test_only_masked_pixels_change(engine, folder):
-    old = pixels(Image.open(folder / "picture.png"))
+    old = pixels(Image.open(folder / "source.png"))
     new, steps = draw(engine, folder, mask=folder / "mask.png")
     assert new.shape == old.shape  # its own size
     assert steps == 4
@@ -52,7 +52,7 @@ def test_only_masked_pixels_change(engine, folder):
 
 
 def test_outpainting(engine, folder):
-    old = pixels(Image.open(folder / "picture.png"))
+    old = pixels(Image.open(folder / "source.png"))
     new, _ = draw(engine, folder, outpaint=(32, 16, 0, 0), mask=folder / "mask.png")
     assert new.shape == (80, 128, 3)
     assert np.array_equal(new[16:, 32 + 48 :], old[:, 48:])
@@ -62,7 +62,7 @@ def test_outpainting(engine, folder):
 
 def test_strength(engine, folder):
     """A lower strength runs fewer steps and stays closer to the image."""
-    old = pixels(Image.open(folder / "picture.png"))
+    old = pixels(Image.open(folder / "source.png"))
     (faint, few), (strong, all_of_them) = (draw(engine, folder, strength=strength) for strength in (0.3, 1.0))
     assert (few, all_of_them) == (2, 4)
     assert np.abs(faint - old).mean() < 0.7 * np.abs(strong - old).mean()
@@ -78,25 +78,25 @@ def test_inpainting_with_size_and_light_control(engine, folder):
 
 def test_a_separate_source_image(engine, folder):
     """The MLLM reads only the prompt."""
-    request = GenerationRequest("a red house", source_image=folder / "picture.png", mask=folder / "mask.png", **QUICK)
+    request = GenerationRequest("a red house", source_image=folder / "source.png", mask=folder / "mask.png", **QUICK)
     new = pixels(engine.submit(request).wait(300).images[0])
-    assert np.array_equal(new[:, 48:], pixels(Image.open(folder / "picture.png"))[:, 48:])
+    assert np.array_equal(new[:, 48:], pixels(Image.open(folder / "source.png"))[:, 48:])
 
 
 def test_a_fill_model_requires_a_mask(folder):
     small = {"attention_head_dim": 16, "num_attention_heads": 1, "joint_attention_dim": 8, "axes_dims_rope": (4, 6, 6)}
     fill = FluxTransformer2DModel(in_channels=384, out_channels=64, num_layers=1, num_single_layers=1, **small)
-    painting = load_inpaint_source(GenerationRequest("x", (folder / "picture.png",), mask=folder / "mask.png"))
-    cls, given = choose_flux_pipeline(fill, painting, None)
+    inpaint_source = load_inpaint_source(GenerationRequest("x", (folder / "source.png",), mask=folder / "mask.png"))
+    cls, given = choose_flux_pipeline(fill, inpaint_source, None)
     assert cls.__name__ == "FluxFillPipeline"
-    assert given["mask_image"] is painting.mask
-    for nothing in (None, load_inpaint_source(GenerationRequest("x", (folder / "picture.png",), strength=0.5))):
+    assert given["mask_image"] is inpaint_source.mask
+    for without_mask in (None, load_inpaint_source(GenerationRequest("x", (folder / "source.png",), strength=0.5))):
         with pytest.raises(InvalidRequestError, match="can only fill parts"):
-            choose_flux_pipeline(fill, nothing, None)
+            choose_flux_pipeline(fill, without_mask, None)
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         ({"mask": "m.png"}, "0 pictures came to keep to or to paint on"),
         ({"strength": 0.5, "images": ("a", "b")}, "2 pictures came"),
@@ -106,32 +106,32 @@ def test_a_fill_model_requires_a_mask(folder):
         ({"outpaint": "wide", "images": ("a",)}, "four numbers"),
     ],
 )
-def test_invalid_inpainting_is_refused(fields, words):
-    with pytest.raises(InvalidRequestError, match=words):
+def test_invalid_inpainting_is_refused(fields, message):
+    with pytest.raises(InvalidRequestError, match=message):
         GenerationRequest("x", **fields)
 
 
 def test_a_black_mask_is_refused(folder):
     Image.new("L", (96, 64)).save(folder / "black.png")
     with pytest.raises(InvalidRequestError, match="black everywhere"):
-        load_inpaint_source(GenerationRequest("x", (folder / "picture.png",), mask=folder / "black.png"))
+        load_inpaint_source(GenerationRequest("x", (folder / "source.png",), mask=folder / "black.png"))
 
 
-def test_command_line_and_rows(folder, capsys, monkeypatch):
+def test_cli_and_rows(folder, capsys, monkeypatch):
     """`generate` and a row of `batch` produce the same image, with all inpainting options."""
     monkeypatch.chdir(folder)
     down, up = torch.ones(2, 192), torch.ones(192, 2)
     layer = "transformer.single_transformer_blocks.0.attn.to_q.lora"
     save_file({f"{layer}_A.weight": down, f"{layer}_B.weight": up}, folder / "lora.safetensors")
-    turn = {"prompt": "a boat", "images": ["picture.png"], "answer": "a large red boat on the sea"}
+    turn = {"prompt": "a boat", "images": ["source.png"], "answer": "a large red boat on the sea"}
     (folder / "history.json").write_text(json.dumps([turn]), encoding="utf-8")
     flags = ["--steps", "2", "--seed", "1", "--control", "0.5", "--strength", "0.8", "--lora", "lora.safetensors:0.5"]
-    told = ["--prompt", "make it night", "--source", "picture.png", "--mask", "mask.png", "--outpaint", "0,0,0,16"]
-    assert main(["generate", *flags, *told, "--history", "history.json", "--output", "out.png"]) == 0
-    row = {"id": "row", "prompt": "make it night", "source": "picture.png", "mask": "mask.png", "history": [turn]}
+    more = ["--prompt", "make it night", "--source", "source.png", "--mask", "mask.png", "--outpaint", "0,0,0,16"]
+    assert main(["generate", *flags, *more, "--history", "history.json", "--output", "out.png"]) == 0
+    row = {"id": "row", "prompt": "make it night", "source": "source.png", "mask": "mask.png", "history": [turn]}
     row |= {"outpaint": [0, 0, 0, 16], "control": 0.5, "strength": 0.8, "loras": [["lora.safetensors", 0.5]]}
     bare = row | {"id": "bare", "loras": None}
-    rows = [row, bare, {"id": "flags", "prompt": "x", "source": "picture.png"}, row | {"id": "bad", "loras": [5]}]
+    rows = [row, bare, {"id": "flags", "prompt": "x", "source": "source.png"}, row | {"id": "bad", "loras": [5]}]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert main(["batch", "--input", "rows.jsonl", "--output", "out", *flags[:4]]) == 1
     drawn = {name: pixels(Image.open(path)) for name, path in (("one", "out.png"), ("row", "out/row.png"))}
@@ -141,7 +141,7 @@ def test_command_line_and_rows(folder, capsys, monkeypatch):
     recipe = read_recipe("out.png").request
     assert (recipe.strength, recipe.outpaint) == (0.8, (0, 0, 0, 16))
     assert recipe.mask.tobytes() == Image.open("mask.png").tobytes()
-    assert recipe.source_image == path_hash("picture.png")
+    assert recipe.source_image == path_hash("source.png")
     assert "loras is [5]" in (folder / "out/results.jsonl").read_text(encoding="utf-8")
-    assert main(["generate", "--prompt", "x", "--source", "picture.png", "--mask", "none.png"]) == 2
+    assert main(["generate", "--prompt", "x", "--source", "source.png", "--mask", "none.png"]) == 2
     assert "no file called 'none.png'" in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""X2IPipeline on real classes at tiny sizes: it is diffusers' own pipeline with other words in front."""
+"""X2IPipeline on real classes at tiny sizes."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,8 +8,9 @@ from diffusers import FluxImg2ImgPipeline, FluxPipeline
 
 from x2i_app import X2IPipeline, load_pipeline
 from x2i_app.errors import CheckpointError, InvalidRequestError, UnknownPresetError
+from x2i_app.loading.memory import offload
 from x2i_app.miniature import models
-from x2i_app.models import AlignNet
+from x2i_app.models import AlignNet, LightControl
 from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
 
@@ -40,7 +43,7 @@ def test_every_input(pipeline, image, video, tone):
     ):
         output = pipeline(**given, **SMALL, generator=generator())
         assert [image.size for image in output.images] == [(64, 96)], given
-        assert output.answer is not None  # x2i-tiny draws its answer
+        assert output.answer is not None  # x2i-tiny always answers first
 
 
 def test_conditioning(pipeline, conditioning):
@@ -80,23 +83,23 @@ def test_a_batch_equals_single_images(pipeline, conditioning):
         generator=[generator(seed) for seed in seeds],
         output_type="latent",
     ).images
-    alone = [
+    single = [
         pipeline(conditioning=conditioning, **SMALL, generator=generator(seed), output_type="latent").images
         for seed in seeds
     ]
-    torch.testing.assert_close(batch, torch.cat(alone), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(batch, torch.cat(single), atol=1e-4, rtol=1e-4)
 
 
 def test_callbacks(pipeline, conditioning, monkeypatch):
     """A callback sees every step; if it raises, nothing is decoded."""
-    seen = []
+    steps = []
 
     def watch(pipe, step, timestep, tensors):
-        seen.append((step, tuple(tensors["latents"].shape)))
+        steps.append((step, tuple(tensors["latents"].shape)))
         return {}
 
     pipeline(conditioning=conditioning, **SMALL, callback_on_step_end=watch)
-    assert seen == [(0, (1, 24, 64)), (1, (1, 24, 64))]
+    assert steps == [(0, (1, 24, 64)), (1, (1, 24, 64))]
 
     decoded = []
     original = pipeline.vae.decode
@@ -110,6 +113,50 @@ def test_callbacks(pipeline, conditioning, monkeypatch):
     assert not decoded
     pipeline(conditioning=conditioning, **SMALL)
     assert decoded
+
+
+def test_an_offloaded_mllm_is_moved_before_it_encodes():
+    """After an answer, a prompt runs the model without its head, a submodule that has no hook of its own."""
+    pipeline = load_pipeline("x2i-tiny", profile="cpu")
+    offload(pipeline, "model", torch.device("cpu"))
+    pipeline.encode(prompt="a red house")  # adds the head
+    pipeline.encoder.spec = replace(pipeline.encoder.spec, states="prompt")
+    events, hook = [], pipeline.mllm._hf_hook
+    move = hook.pre_forward
+    hook.pre_forward = lambda *args, **kwargs: events.append("moved") or move(*args, **kwargs)
+    pipeline.encoder.base.register_forward_pre_hook(lambda *_: events.append("runs"))
+    pipeline.encode(prompt="a red house")
+    assert events == ["moved", "runs"]
+
+
+def test_hooks_are_freed_after_drawing(conditioning):
+    """Diffusers moves all parts back by installing new hooks; also if a callback stops the run."""
+    pipeline = load_pipeline("x2i-tiny", profile="cpu")
+    offload(pipeline, "model", torch.device("cpu"))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    hooks = pipeline._all_hooks
+    pipeline(conditioning=conditioning, **SMALL)
+    freed = pipeline._all_hooks
+    assert not set(map(id, hooks)) & set(map(id, freed))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(conditioning=conditioning, **SMALL, callback_on_step_end=stop)
+    assert not set(map(id, freed)) & set(map(id, pipeline._all_hooks))
+
+
+def test_light_control_for_some_of_the_blocks(pipeline, conditioning, image):
+    parts = {name: pipeline.components[name] for name in ("transformer", "vae", "scheduler", "align_net")}
+    config = dict(pipeline.light_control.config) | {"num_blocks": 1}
+    small = X2IPipeline.from_encoder(pipeline.encoder, **parts, light_control=LightControl.from_config(config))
+    given = {"conditioning": conditioning, "output_type": "latent", **SMALL}
+    free, untrained = (
+        small(**given, **control, generator=generator()).images for control in ({}, {"control_image": image})
+    )
+    assert torch.equal(untrained, free)
+    torch.nn.init.normal_(small.light_control.nets[0].mid_convs[1].weight)
+    assert not torch.equal(small(**given, control_image=image, generator=generator()).images, free)
 
 
 def test_save_and_load(pipeline, tmp_path):
@@ -157,7 +204,7 @@ def test_custom_parts(qwen_vl_directory, tmp_path, image):
     parts = {"mllm": qwen_vl_directory, "flux": "x2i-tiny", "alignnet": tmp_path}
     pipeline = load_pipeline("custom:qwen2.5-vl", **parts)
     conditioning = pipeline.encode(prompt="a red house", images=[image])
-    assert conditioning.prompt_embeds.shape == (1, 512, models.JOINT_DIM)  # the family pads as the reference does
+    assert conditioning.prompt_embeds.shape == (1, 512, models.JOINT_DIM)  # the reference pads this family
     assert conditioning.answer is None
     assert pipeline(conditioning=conditioning, **SMALL).images[0].size == (64, 96)
 
@@ -182,7 +229,7 @@ def test_conditioning_works_in_other_flux_pipelines(pipeline, conditioning, imag
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "words"),
+    ("arguments", "error", "message"),
     [
         ({"preset": "x2i-huge"}, UnknownPresetError, "no preset called 'x2i-huge'"),
         ({"profile": "1gb"}, InvalidRequestError, "profile is '1gb'"),
@@ -196,14 +243,14 @@ def test_conditioning_works_in_other_flux_pipelines(pipeline, conditioning, imag
         ({"preset": "qwen2.5-vl-3b"}, CheckpointError, "X2I-Qwen2.5VL-3B.bin of OPPOer/X2I is not in the hub cache"),
     ],
 )
-def test_load_pipeline_errors(arguments, error, words):
-    with pytest.raises(error, match=words) as raised:
+def test_load_pipeline_errors(arguments, error, message):
+    with pytest.raises(error, match=message) as raised:
         load_pipeline(**{"profile": "cpu"} | arguments)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("given", "message"),
     [
         ({}, "There is nothing to draw from"),
         ({"prompt": "a house", "width": 100}, "width is 100"),
@@ -212,12 +259,12 @@ def test_load_pipeline_errors(arguments, error, words):
         ({"images": "a.png"}, "images is 'a.png'; it must be a list"),
         ({"images": [None]}, "images contains an empty place"),
         ({"prompt": "a house", "reason": "no"}, "reason is 'no'"),
-        ({"prompt": "a house", "history": [{"words": "?"}]}, "each turn must be a Turn"),
+        ({"prompt": "a house", "history": [{"text": "?"}]}, "each turn must be a Turn"),
         ({"prompt": "a house", "history": "before"}, "history contains 'b'"),
     ],
 )
-def test_invalid_arguments_are_refused(pipeline, given, words):
-    with pytest.raises(InvalidRequestError, match=words):
+def test_invalid_arguments_are_refused(pipeline, given, message):
+    with pytest.raises(InvalidRequestError, match=message):
         pipeline(**given)
 
 

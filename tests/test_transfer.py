@@ -1,4 +1,4 @@
-"""Transfer: the same conditioning drives diffusers' other FLUX pipelines, over the miniature's own weights."""
+"""One conditioning works in diffusers' other FLUX pipelines, with the miniature's weights."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_inpainting_changes_masked_pixels(pipe, night, image):
 
 @pytest.fixture(scope="module")
 def fill(pipe, tmp_path_factory):
-    """Fill's transformer: the miniature's, which does not look at the picture and the mask yet; from a folder."""
+    """A Fill pipeline with the miniature's transformer, not yet trained to use the image and mask."""
     config = dict(pipe.transformer.config) | {"in_channels": 384, "out_channels": 64}
     transformer = FluxTransformer2DModel.from_config(config)
     weights = pipe.transformer.state_dict()
@@ -88,13 +88,18 @@ def fill(pipe, tmp_path_factory):
 def test_fill(fill, night, day, image):
     canvas, mask = outpaint_canvas(image, left=32, bottom=10)
     drawn = []
-    for conditioning, seen in ((night, canvas), (night, canvas), (day, canvas), (night, Image.new("RGB", canvas.size))):
+    for conditioning, shown in (
+        (night, canvas),
+        (night, canvas),
+        (day, canvas),
+        (night, Image.new("RGB", canvas.size)),
+    ):
         size = {"width": canvas.width, "height": canvas.height, "num_inference_steps": 2}
-        drawn.append(fill(**conditioning.embeds, image=seen, mask_image=mask, generator=seed(), **size).images[0])
+        drawn.append(fill(**conditioning.embeds, image=shown, mask_image=mask, generator=seed(), **size).images[0])
     assert drawn[0].size == (96, 80)
     assert distance(drawn[0], drawn[1]) == 0
-    assert distance(drawn[0], drawn[2]) > 1  # other words
-    assert distance(drawn[0], drawn[3]) > 0  # another picture
+    assert distance(drawn[0], drawn[2]) > 1  # another prompt
+    assert distance(drawn[0], drawn[3]) > 0  # another image
 
 
 def test_outpaint_canvas(image):
@@ -112,7 +117,7 @@ def test_a_controlnet_from_a_folder(pipe, night, image, tmp_path):
     controlnet = FluxControlNetModel.from_transformer(
         pipe.transformer, num_layers=1, num_single_layers=1, attention_head_dim=48, num_attention_heads=4
     )
-    # What carries the picture in and the residuals out begins at zero, and would change nothing.
+    # The input and output layers of a new ControlNet are zero, so it would have no effect.
     for module in (controlnet.controlnet_x_embedder, *controlnet.controlnet_blocks):
         torch.nn.init.normal_(module.weight, std=0.05, generator=seed())
     controlnet.save_pretrained(tmp_path / "controlnet")

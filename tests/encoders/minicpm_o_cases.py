@@ -5,7 +5,7 @@ from PIL import Image
 
 
 def make_image(width: int, height: int, seed: int) -> Image.Image:
-    """RGB blocks of ten pixels, no two pictures alike."""
+    """RGB blocks of ten pixels, no two images alike."""
     blocks = np.random.RandomState(seed).randint(0, 256, (-(-height // 10), -(-width // 10), 3))
     return Image.fromarray(blocks.repeat(10, 0).repeat(10, 1)[:height, :width].astype(np.uint8))
 
@@ -27,8 +27,8 @@ CASES = {
     "image": [{"prompt": "make it night", "images": [_WIDE]}],
     "two images": [{"prompt": "both", "images": [_TALL, _LARGE]}],
     "audio": [{"audios": [_LONGER]}],
-    # The short sound ends within its second, where the original lets it see the padding.
-    "two sounds": [{"prompt": "both", "audios": [_SHORT, _LONGER]}],
+    # The short clip ends within its second, where the original attends to padding.
+    "two audios": [{"prompt": "both", "audios": [_SHORT, _LONGER]}],
     "half a minute": [{"prompt": "loud", "audios": [audio(30.7, 6)]}],
     "all": [
         {

@@ -1,4 +1,4 @@
-"""Many conversations at once are what each of them is alone, however long each answer is."""
+"""A batch of conversations gives the same states as each conversation by itself, whatever the lengths of answers."""
 
 from collections import Counter
 from dataclasses import replace
@@ -58,9 +58,9 @@ def runs(encoder, monkeypatch):
     return sizes
 
 
-def assert_same(batch, alone):
-    assert len(batch) == len(alone)
-    for ours, theirs in zip(batch, alone, strict=True):
+def assert_same(batch, single):
+    assert len(batch) == len(single)
+    for ours, theirs in zip(batch, single, strict=True):
         torch.testing.assert_close(ours.hidden_states, theirs.hidden_states, atol=1e-4, rtol=1e-4)
         assert torch.equal(ours.mask, theirs.mask)
         assert (ours.answer, ours.notes) == (theirs.answer, theirs.notes)
@@ -68,11 +68,11 @@ def assert_same(batch, alone):
 
 @pytest.mark.parametrize("padding", ["compact", "padded"])
 def test_a_batch_of_prompts_equals_single_prompts(encoder, conversations, padding, runs):
-    alone = [encoder.encode_batch([turns], padding)[0] for turns in conversations]
+    single = [encoder.encode_batch([turns], padding)[0] for turns in conversations]
     assert runs == [1] * len(conversations)
     runs.clear()
     batch = encoder.encode_batch(conversations, padding)
-    assert_same(batch, alone)
+    assert_same(batch, single)
     assert sum(runs) == len(conversations)
     assert len(runs) < len(conversations) / 1.5
 
@@ -87,10 +87,10 @@ def test_a_batch_of_answers_equals_single_answers(encoder, conversations, runs):
         new = encoder.model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         said.update(set(new[2:9].tolist()))
     encoder.model.generation_config.eos_token_id = [token for token, _ in said.most_common(4)]
-    alone = [encoder.encode_batch([turns], reason=True)[0] for turns in conversations]
+    single = [encoder.encode_batch([turns], reason=True)[0] for turns in conversations]
     runs.clear()
     batch = encoder.encode_batch(conversations, reason=True)
-    assert_same(batch, alone)
+    assert_same(batch, single)
     lengths = {states.hidden_states.shape[2] for states in batch if not states.notes}
     assert len(lengths) > 3
     assert max(lengths) == 11  # one was never ended: its last token has no states
@@ -99,7 +99,7 @@ def test_a_batch_of_answers_equals_single_answers(encoder, conversations, runs):
 
 def test_an_empty_answer_in_a_batch(encoder):
     """Its result has the states of its prompt."""
-    alone = [encoder.encode(text, reason=True) for text in TEXTS]
+    single = [encoder.encode(text, reason=True) for text in TEXTS]
     prompts = [encoder._tokenize(encoder._build_conversation([Turn(text)])) for text in TEXTS]
     first = [encoder.model.generate(**ids, max_new_tokens=1, do_sample=False)[0, -1].item() for ids in prompts]
     # Let the rarest first word end an answer: some conversations have nothing to say, the others have.
@@ -109,7 +109,7 @@ def test_an_empty_answer_in_a_batch(encoder):
     silent = [token == end for token in first]
     assert any(silent)
     assert not all(silent)
-    for states, is_silent, whole, prompt in zip(batch, silent, alone, prompts, strict=True):
+    for states, is_silent, whole, prompt in zip(batch, silent, single, prompts, strict=True):
         assert bool(states.notes) == is_silent
         if is_silent:
             assert states.notes[0].startswith("The MLLM gave no answer")

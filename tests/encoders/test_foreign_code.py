@@ -91,4 +91,4 @@ def test_code_in_the_folder_is_not_run(tmp_path, family):
     assert not canary.exists()
     said = run.stdout.splitlines()
     assert len(said) == len(directories), run.stdout + run.stderr[-2000:]
-    assert all(line.startswith(("encoded", "refused:")) for line in said), run.stdout
+    assert all(row.startswith(("encoded", "refused:")) for row in said), run.stdout

@@ -49,8 +49,8 @@ def inputs_of(encoder, given):
     return encoder._tokenize(encoder._build_conversation([*history, turn]))
 
 
-def words_of(encoder, given):
-    """What the model is told, a row of image tokens written as one."""
+def text_of(encoder, given):
+    """The text that the model reads, with the tokens of an image written as one."""
     text = encoder.processor.tokenizer.decode(inputs_of(encoder, given)["input_ids"][0])
     assert text.count("<IMG_CONTEXT>") == text.count("<img>") * 256
     return text.replace("<IMG_CONTEXT>" * 256, "<IMG_CONTEXT>").replace("<img><IMG_CONTEXT></img>", "<image>")
@@ -87,7 +87,7 @@ def test_the_chat_template(encoder, image, video):
     nothing = "{'Text input': None, 'Instruction editing description': 'no'}"
     assert said == "{'Text input': 'a cat', 'Instruction editing description': 'no'}"
     short_video = video[0][:2], video[1]
-    for given, words in (
+    for given, turns in (
         ({"prompt": "a cat"}, said),
         ({"images": [image]}, f"<image>\n{nothing}"),
         ({"images": [image, image], "prompt": "a cat"}, f"Image-1: <image>\nImage-2: <image>\n{said}"),
@@ -102,15 +102,15 @@ def test_the_chat_template(encoder, image, video):
             f"Image-2: <image>\n{said}",
         ),
     ):
-        assert words_of(encoder, given) == opening + words + closing
+        assert text_of(encoder, given) == opening + turns + closing
 
 
 def test_the_plain_template(directory, image):
     encoder = load_encoder("internvl2.5", directory, template="plain")
-    assert words_of(encoder, {"images": [image]}).endswith(
+    assert text_of(encoder, {"images": [image]}).endswith(
         "<|im_start|>user\n<image>\n<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert "user\na cat<|im_end|>" in words_of(encoder, {"prompt": "a cat"})
+    assert "user\na cat<|im_end|>" in text_of(encoder, {"prompt": "a cat"})
 
 
 def test_order_and_content_of_images(encoder, image):
@@ -191,10 +191,10 @@ def test_the_head_is_loaded_for_the_first_answer(tmp_path, tied):
     assert not any("lm_head" in key for key in before)
     encoder.encode(prompt="a red house", reason=True)
     assert isinstance(encoder.model, InternVLForConditionalGeneration)
-    after = dict(encoder.model.named_parameters(remove_duplicate=False))
-    assert (after["lm_head.weight"] is encoder.model.get_input_embeddings().weight) is tied
+    headed = dict(encoder.model.named_parameters(remove_duplicate=False))
+    assert (headed["lm_head.weight"] is encoder.model.get_input_embeddings().weight) is tied
     # Nothing that was loaded has moved or been copied.
-    assert all(after[f"model.{key}"].data_ptr() == pointer for key, pointer in before.items())
+    assert all(headed[f"model.{key}"].data_ptr() == pointer for key, pointer in before.items())
 
 
 def test_audio_is_refused(encoder, tone):

@@ -124,7 +124,7 @@ def test_a_wrong_shape_is_refused(directory, key, wrong, right):
 
 
 @pytest.mark.parametrize(
-    ("part", "field", "value", "words"),
+    ("part", "field", "value", "message"),
     [
         ("llm_config", "num_hidden_layers", LAYERS + 1, "lacks 12 weights, such as language_model.model.layers.3"),
         ("llm_config", "num_hidden_layers", LAYERS - 1, "has 12 weights that .* such as language_model.model.layer"),
@@ -136,14 +136,14 @@ def test_a_wrong_shape_is_refused(directory, key, wrong, right):
         ("vision_config", "hidden_size", "wide", "no readable config.json"),
     ],
 )
-def test_a_configuration_of_other_weights(directory, part, field, value, words):
+def test_a_configuration_of_other_weights(directory, part, field, value, message):
     edit_config(directory, lambda config: config[part].update({field: value}))
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=message):
         load_encoder("internvl2.5", directory)
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "words"),
+    ("field", "value", "message"),
     [
         ("ps_version", "v1", "ps_version of damaged is 'v1'; expected 'v2'"),
         ("template", "Hermes-2", "template of damaged is 'Hermes-2'; expected 'internvl2_5'"),
@@ -151,9 +151,9 @@ def test_a_configuration_of_other_weights(directory, part, field, value, words):
         ("llm_config", None, "no readable config.json"),
     ],
 )
-def test_another_model_is_refused(directory, field, value, words):
+def test_another_model_is_refused(directory, field, value, message):
     edit_config(directory, lambda config: config.update({field: value}))
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=message):
         load_encoder("internvl2.5", directory)
 
 

@@ -32,7 +32,7 @@ INPUTS = {
     "image": {"images": [IMAGE], "padding": "padded"},
     "image and text": {"images": [IMAGE], "prompt": "make it night", "padding": "padded"},
     "two images": {"images": [IMAGE, OTHER_IMAGE], "prompt": "both", "padding": "compact"},
-    "film": {"videos": [VIDEO], "prompt": "what happens", "padding": "compact"},
+    "video": {"videos": [VIDEO], "prompt": "what happens", "padding": "compact"},
     "dialogue": {
         "history": [Turn("a red house", images=(IMAGE,), answer="a red house on grass")],
         "prompt": "make it night",

@@ -51,7 +51,7 @@ def rows(encoder, **given):
 
 
 def test_every_modality(encoder, image, video, tone):
-    alone = {
+    modalities = {
         "text": {"prompt": "a red house"},
         "image": {"images": [image]},
         "images": {"images": [image, make_image(50, 700, 1)], "prompt": "both"},
@@ -59,7 +59,7 @@ def test_every_modality(encoder, image, video, tone):
         "audio": {"audios": [tone]},
         "all": {"prompt": "all", "images": [image], "videos": [video, video], "audios": [tone, tone]},
     }
-    for name, given in alone.items():
+    for name, given in modalities.items():
         encoded = encoder.encode(**given)
         assert encoded.hidden_states.shape[:2] == (1, LAYERS + 1), name
         assert encoded.hidden_states.shape[3] == HIDDEN
@@ -126,7 +126,7 @@ def test_spec_sizes_of_images_and_frames(directory, video):
 
 
 def test_patch_positions_matter(encoder):
-    """Wide and tall images with equal patches differ by their positions alone."""
+    """Wide and tall images with equal patches differ only by their positions."""
     wide, tall = (np.full(shape, 90, np.uint8) for shape in ((60, 90, 3), (90, 60, 3)))
     states = [encoder.encode(images=[image]).hidden_states for image in (wide, tall)]
     assert states[0].shape == states[1].shape
@@ -223,10 +223,10 @@ def test_the_head_is_loaded_for_the_first_answer(directory):
     before = {key: value.data_ptr() for key, value in encoder.model.named_parameters()}
     assert HEAD not in before
     encoder.encode(prompt="a red house", reason=True)
-    after = {key: value.data_ptr() for key, value in encoder.model.named_parameters()}
+    headed = {key: value.data_ptr() for key, value in encoder.model.named_parameters()}
     # Nothing that was loaded has moved or been copied.
-    assert after.keys() - before.keys() == {HEAD}
-    assert before.items() <= after.items()
+    assert headed.keys() - before.keys() == {HEAD}
+    assert before.items() <= headed.items()
 
 
 @pytest.mark.parametrize("reason", [False, True])

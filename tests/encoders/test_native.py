@@ -45,7 +45,7 @@ def encoder(family, directory):
 
 @pytest.fixture
 def conversations(family, image, video, tone):
-    """What each family claims to take, alone and mixed."""
+    """The modalities of each family, one by one and together."""
     mixed = {"prompt": "all of it", "images": [image, image], "videos": [video]}
     found = {
         "text": {"prompt": "a red house"},
@@ -132,19 +132,19 @@ def test_the_head_is_loaded_for_the_first_answer(tmp_path, save, tied):
     before = {key: value.data_ptr() for key, value in encoder.model.named_parameters()}
     assert not any("lm_head" in key for key in before)
     encoder.encode(prompt="a red house", reason=True)
-    after = dict(encoder.model.named_parameters(remove_duplicate=False))
-    assert after["lm_head.weight"].shape == encoder.model.get_input_embeddings().weight.shape
-    assert (after["lm_head.weight"] is encoder.model.get_input_embeddings().weight) is tied
+    headed = dict(encoder.model.named_parameters(remove_duplicate=False))
+    assert headed["lm_head.weight"].shape == encoder.model.get_input_embeddings().weight.shape
+    assert (headed["lm_head.weight"] is encoder.model.get_input_embeddings().weight) is tied
     # Nothing that was loaded has moved or been copied.
-    assert all(after[f"model.{key}"].data_ptr() == pointer for key, pointer in before.items())
+    assert all(headed[f"model.{key}"].data_ptr() == pointer for key, pointer in before.items())
 
 
 def test_history(encoder, image):
-    alone = encoder.encode(prompt="make it night", padding="compact")
+    without = encoder.encode(prompt="make it night", padding="compact")
     turn = {"prompt": "a red house", "images": (image,), "answer": "a red house on grass"}
-    after = encoder.encode(prompt="make it night", history=[Turn(**turn)], padding="compact")
+    answered = encoder.encode(prompt="make it night", history=[Turn(**turn)], padding="compact")
     unanswered = encoder.encode(prompt="make it night", history=[Turn(**turn | {"answer": ""})], padding="compact")
-    lengths = [states.hidden_states.shape[2] for states in (alone, unanswered, after)]
+    lengths = [states.hidden_states.shape[2] for states in (without, unanswered, answered)]
     assert lengths == sorted(set(lengths))
 
 
@@ -195,6 +195,8 @@ def test_an_unsupported_modality_is_refused(qwen_vl_directory, tone):
     encoder = load_encoder("qwen2.5-vl", qwen_vl_directory)
     with pytest.raises(UnsupportedModalityError, match=r"qwen2.5-vl does not support audio.*x2i-tiny.*minicpm-o-2.6"):
         encoder.encode(prompt="listen", audios=[tone])
+    with pytest.raises(UnsupportedModalityError, match="does not support audio"):
+        encoder.encode(prompt="draw it", history=[Turn("listen", audios=[tone])])
 
 
 def test_reserved_tokens_are_refused(encoder):

@@ -185,6 +185,15 @@ def test_decoding_limits(tmp_path, refused):
     refused(load_audio, tmp_path / "a.wav", caps=replace(CAPS, child_seconds=-1), contains="takes longer")
 
 
+def test_duration_is_checked_while_decoding(tmp_path, refused, monkeypatch):
+    """A file that yields more samples than its header says, as a decoder that cannot seek may read it."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(30_000), 1000)
+    monkeypatch.setattr(soundfile.SoundFile, "frames", property(lambda _: 1000))
+    monkeypatch.setattr(soundfile.SoundFile, "seekable", lambda _: False)
+    assert len(load_audio(tmp_path / "a.wav", rate=1000).samples) == 30_000
+    refused(load_audio, tmp_path / "a.wav", caps=replace(CAPS, audio_seconds=20), contains="30.0 s")
+
+
 def test_invalid_sampling_rates_are_refused(tmp_path, refused):
     for rate in (999, 400_000):
         soundfile.write(tmp_path / "a.wav", np.zeros(2000), rate)
@@ -210,7 +219,7 @@ def test_cut_files(samples, tmp_path, refused, name):
         assert load_audio(tmp_path / name).duration == pytest.approx(1, abs=0.7)
 
 
-def test_noise_after_a_signature_is_refused(tmp_path, refused):
+def test_noise_with_a_signature_is_refused(tmp_path, refused):
     noise = bytes(np.random.default_rng(0).integers(0, 256, 3000, np.uint8))
     for head in (b"fLaC", b"OggS", b"ID3\x04", b"RIFF\0\0\0\0WAVE", b"\xff\xfb\x90\x64"):
         (tmp_path / "a.wav").write_bytes(head + noise)

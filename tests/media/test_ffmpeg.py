@@ -53,7 +53,7 @@ def test_one_stream_is_copied_and_measured(samples, ffmpeg, tmp_path, name):
     assert not audio.path.parent.exists()
 
 
-def test_files_are_deleted_after_an_error(samples):
+def test_files_are_deleted_on_errors(samples):
     with pytest.raises(ZeroDivisionError), remux(samples / "both.mp4", "video"):
         1 / 0  # noqa: B018
 
@@ -96,10 +96,10 @@ def test_an_ffmpeg_that_ignores_signals_is_killed(samples, fake_ffmpeg, refused)
 
 
 def test_ffmpeg_runs_with_limits(samples, tmp_path, fake_ffmpeg, refused):
-    seen = tmp_path / "seen"
-    fake_ffmpeg(f"{{ ulimit -v; ulimit -f; ulimit -c; ulimit -t; cut -d' ' -f5 /proc/$$/stat; pwd; }} > {seen}; exit 1")
+    log = tmp_path / "limits"
+    fake_ffmpeg(f"{{ ulimit -v; ulimit -f; ulimit -c; ulimit -t; cut -d' ' -f5 /proc/$$/stat; pwd; }} > {log}; exit 1")
     refused(load_video, samples / "both.mp4", caps=replace(CAPS, child_seconds=7))
-    memory, written, core, cpu, group, folder = seen.read_text().split()
+    memory, written, core, cpu, group, folder = log.read_text().split()
     assert int(memory) == CAPS.child_bytes // 1024
     assert int(written) in (CAPS.child_file_bytes // 512, CAPS.child_file_bytes // 1024)  # blocks differ by shell
     assert int(core) == 0

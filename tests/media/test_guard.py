@@ -58,7 +58,7 @@ def test_other_files_are_named(tmp_path, refused, what, extension):
 
 
 @pytest.mark.parametrize("head", [b"\x00\x00\x00\x18ftypmp42", b"\x1a\x45\xdf\xa3", b"RIFF\x00\x00\x00\x00AVI "])
-def test_a_playlist_after_a_video_signature_is_refused(tmp_path, samples, refused, head):
+def test_a_playlist_with_a_video_signature_is_refused(tmp_path, samples, refused, head):
     body = f"\n#EXTM3U\n#EXTINF:9,\n{samples / 'both.mp4'}\nffconcat version 1.0\nfile '{samples / 'both.mp4'}'\n"
     (tmp_path / "x.mp4").write_bytes(head + body.encode())
     refused(load_video, tmp_path / "x.mp4")
@@ -121,6 +121,19 @@ def test_file_size_limit(tmp_path, refused):
         file.truncate(CAPS.file_bytes + 1)
     for load in LOADERS.values():
         refused(load, tmp_path / "large.mp4", contains=["110,000,001", "110,000,000"])
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    size = (tmp_path / "a.png").stat().st_size
+    for source in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes()):
+        assert load_image(source, replace(CAPS, file_bytes=size)).size == (4, 4)
+        refused(load_image, source, replace(CAPS, file_bytes=size - 1), contains=f"{size} bytes")
+
+
+@pytest.mark.parametrize("brand", ["avif", "avis", "heic", "heix", "hevc", "heim", "mif1", "msf1"])
+def test_heif_brands(tmp_path, refused, brand):
+    """HEIF files have the same signature as MP4; only their brand differs."""
+    (tmp_path / "a.mp4").write_bytes(b"\x00\x00\x00\x18ftyp" + brand.encode() + bytes(40))
+    for load in LOADERS.values():
+        refused(load, tmp_path / "a.mp4", contains="a HEIC or AVIF image")
 
 
 @pytest.mark.parametrize("load", LOADERS.values())

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from x2i_app.media import CAPS, is_animation, load_image
-from x2i_app.media.images import fit_size
+from x2i_app.media.images import fit_size, image_size, load_mask
 
 BOMBS = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 SUFFIXES = ("png", "jpg", "webp", "gif", "bmp", "tif")
@@ -247,8 +247,8 @@ def test_pillows_settings_are_not_changed(tmp_path):
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
     make_image().save(tmp_path / "a.png")
     load_image(tmp_path / "a.png")
-    after = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
-    assert after == before
+    current = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+    assert current == before
 
 
 def test_a_closed_image_is_refused(tmp_path, refused):
@@ -269,6 +269,30 @@ def test_fit_size(size, pixels):
         assert (width, height) == size
     elif min(width, height) > 10:
         assert width / height == pytest.approx(size[0] / size[1], rel=0.05)
+
+
+def test_mask_threshold():
+    levels = np.array([[0, 127, 128, 255]], np.uint8)
+    assert np.asarray(load_mask(levels)).tolist() == [[0, 0, 255, 255]]
+
+
+def test_bytes_are_read_like_files(tmp_path, refused):
+    make_image().save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert np.array_equal(np.asarray(load_image(content)), np.asarray(load_image(tmp_path / "a.png")))
+    refused(load_image, content, replace(CAPS, image_side=63), contains="The image is 64 x 48")
+    refused(load_image, content[:60], contains="damaged")
+    refused(load_image, b"", contains="empty")
+    refused(load_image, b"%PDF-1.7", contains="The file is a PDF document")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_image_size(tmp_path, orientation):
+    """It is the size after rotation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    make_image().save(tmp_path / "a.jpg", exif=exif)
+    assert image_size(tmp_path / "a.jpg") == load_image(tmp_path / "a.jpg").size
 
 
 def test_is_animation(tmp_path):

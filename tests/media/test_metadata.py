@@ -62,9 +62,9 @@ def test_settings_are_stored_and_read(tmp_path):
 def test_parameters_in_the_format_of_a1111(tmp_path):
     path = write(tmp_path / "a.png", result_of(prompt="a red house\non snow"))
     with Image.open(path) as image:
-        lines = image.info["parameters"].split("\n")
-    assert lines[:2] == ["a red house", "on snow"]
-    assert "Steps: 4, Sampler: Euler, Distilled CFG Scale: 3.5, Seed: 7, Size: 64x96, Model: x2i-tiny" in lines[2]
+        rows = image.info["parameters"].split("\n")
+    assert rows[:2] == ["a red house", "on snow"]
+    assert "Steps: 4, Sampler: Euler, Distilled CFG Scale: 3.5, Seed: 7, Size: 64x96, Model: x2i-tiny" in rows[2]
 
 
 def test_files_are_stored_as_hashes(tmp_path):
@@ -135,6 +135,29 @@ def test_loras_keep_their_weights(tmp_path):
     recipe = read_recipe(write(tmp_path / "a.png", made))
     assert recipe.missing([]) == {"loras": 1}
     assert recipe.with_files(loras=((lora, 1.0),)).loras == ((lora, 0.8),)
+
+
+def test_a_models_folder_is_not_stored(tmp_path, monkeypatch):
+    """Of a model on this machine only the last component of its path is stored, also if the folder is gone."""
+    folder = tmp_path / "home" / "my-flux"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for flux in (str(folder), "home/my-flux", "./home/my-flux"):
+        texts = describe(result_of(prompt="a house"), Settings(flux=flux))[0]
+        assert json.loads(texts["x2i"])["flux"] == "my-flux"
+        assert "home" not in "".join(texts.values())
+    folder.rmdir()
+    for flux in (str(folder), "./home/my-flux", "~/home/my-flux", "C:\\home\\my-flux", "a/home/my-flux"):
+        assert "home" not in "".join(describe(result_of(prompt="a house"), Settings(flux=flux))[0].values())
+    texts = describe(result_of(prompt="a house"), Settings(flux="owner/model"))[0]
+    assert json.loads(texts["x2i"])["flux"] == "owner/model"
+
+
+def test_long_settings_are_refused(tmp_path):
+    """Valid settings, but longer than X2I writes them."""
+    path = with_text(tmp_path / "long.png", json.dumps(GOOD | {"notes": ["x" * 600_000]}))
+    with pytest.raises(MediaError, match="characters; up to 524,288 are allowed"):
+        read_recipe(path)
 
 
 def test_metadata_can_be_turned_off(tmp_path):

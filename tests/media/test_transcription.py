@@ -1,4 +1,4 @@
-"""Whisper hears what was said, says so when nobody speaks, and costs nothing until then."""
+"""Transcription by Whisper: texts, silence, loading, downloads and limits."""
 
 import gc
 import hashlib
@@ -35,7 +35,7 @@ from whisper.tokenizer import get_tokenizer
 
 from x2i_app.media.transcription import Transcriber, Transcript
 
-NOBODY = Transcript("", None, 1.0)
+NO_SPEECH = Transcript("", None, 1.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,7 +93,7 @@ def test_a_stereo_file_of_another_rate(checkpoint, tmp_path):
 
 def test_noise_is_not_speech(checkpoint):
     transcriber = Transcriber(checkpoint)
-    assert transcriber.transcribe((HISS, RATE)) == NOBODY
+    assert transcriber.transcribe((HISS, RATE)) == NO_SPEECH
     assert transcriber.loaded  # Whisper itself said so
 
 
@@ -107,7 +107,7 @@ SILENCES = {
 
 @pytest.mark.parametrize("audio", SILENCES.values(), ids=SILENCES.keys())
 def test_silence_does_not_load_the_model(audio):
-    assert Transcriber("there_is_no.pt").transcribe((audio, RATE)) == NOBODY
+    assert Transcriber("there_is_no.pt").transcribe((audio, RATE)) == NO_SPEECH
 
 
 def test_quiet_speech_is_not_silence():

@@ -1,6 +1,6 @@
-"""A real Whisper so small that it learns three half minutes of sound by heart in a few seconds.
+"""A real Whisper, so small that it memorizes three clips of half a minute in a few seconds.
 
-A low tone is an English sentence, a high one a Chinese, and a hiss is nobody speaking.
+It transcribes a low tone as an English sentence, a high tone as a Chinese one, and noise as no speech.
 """
 
 from functools import cache, partial
@@ -34,24 +34,24 @@ HISS = 0.1 * np.random.default_rng(0).standard_normal(30 * RATE).astype(np.float
 
 
 def trained_whisper(**dims) -> Whisper:
-    """The model that knows LOW, HIGH and HISS. Its encoder stays random; of the vocabulary, only what it says learns.
+    """A model trained on LOW, HIGH and HISS. Its encoder and all embeddings but those it outputs stay untrained.
 
-    The rows of all other tokens are zero, so their logits are zero: they can be counted instead of computed.
+    All other embeddings are zero, so their logits are zero and need not be computed.
     """
     torch.manual_seed(0)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small a model is faster on one
+    torch.set_num_threads(1)  # faster for so small a model
     model = Whisper(ModelDimensions(**DIMS | dims))
     tokens, spoken = None, []
     for language, text in (("en", ENGLISH), ("zh", CHINESE)):
         tokens = get_tokenizer(True, num_languages=model.num_languages, language=language, task="transcribe")
-        words = tokens.encode(" " + text)
+        text_ids = tokens.encode(" " + text)
         begin = tokens.timestamp_begin
-        spoken.append([*tokens.sot_sequence, begin, *words, begin + 1500, tokens.eot])
+        spoken.append([*tokens.sot_sequence, begin, *text_ids, begin + 1500, tokens.eot])
     known = sorted({tokens.no_speech, *spoken[0], *spoken[1]})
     rows = {token: row for row, token in enumerate(known)}
     spoken = [torch.tensor([rows[token] for token in sentence]) for sentence in spoken]
-    nobody = rows[tokens.no_speech]
+    no_speech = rows[tokens.no_speech]
 
     decoder = TextDecoder(len(known), 448, 32, 2, 1)
     decoder.positional_embedding.data.normal_(std=0.1)
@@ -67,10 +67,10 @@ def trained_whisper(**dims) -> Whisper:
     optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     for _ in range(120):
         loss = sum(torch.nn.functional.nll_loss(logprobs(heard, s[:-1]), s[1:]) for heard, s in enumerate(spoken))
-        # Nobody speaks in the hiss, and whatever was said before, any word is as likely as any other.
+        # The noise has no speech, and after any text, all tokens are equally likely.
         said = torch.cat((spoken[0][:4], torch.randint(len(known), (10,))))
         hiss = logprobs(2, said)
-        loss = loss - hiss[0, nobody] - hiss[1:, -1].mean()
+        loss = loss - hiss[0, no_speech] - hiss[1:, -1].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -83,7 +83,7 @@ def trained_whisper(**dims) -> Whisper:
 
 
 def save(path, model):
-    """In the format of OpenAI's own files, float16 included."""
+    """Save in the format of OpenAI's files, in float16."""
     weights = {key: value.half() for key, value in model.state_dict().items()}
     torch.save({"dims": vars(model.dims), "model_state_dict": weights}, path)
     return path
@@ -91,13 +91,13 @@ def save(path, model):
 
 @cache
 def trained_checkpoint() -> bytes:
-    """The file of that model, trained once a run."""
+    """The file of that model, trained once per process."""
     with TemporaryDirectory() as folder:
         return save(Path(folder) / "tiny_speech.pt", trained_whisper()).read_bytes()
 
 
 def hear(path, **options) -> Transcript:
-    """What a fresh Whisper makes of the low tone."""
+    """The transcript of the low tone by a newly loaded Whisper."""
     return Transcriber(path, **options).transcribe((LOW, RATE))
 
 

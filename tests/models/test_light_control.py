@@ -1,4 +1,4 @@
-"""LightControl: the published names and sizes, its formula by hand, nothing when fresh, and how it enters FLUX."""
+"""LightControl: published keys and shapes, its formula by hand, no effect before training, and its hook in FLUX."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def build_transformer(layers: int = 2) -> FluxTransformer2DModel:
 
 
 def call(transformer, sigma=0.7, **more) -> torch.Tensor:
-    """What a pipeline asks of a transformer for a picture of 64 x 64."""
+    """Call a transformer as a pipeline does for an image of 64 x 64 pixels."""
     generator = torch.Generator().manual_seed(2)
     side = SIZE // 16
     ids = torch.stack([torch.zeros(side, side), *torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")])
@@ -78,7 +78,7 @@ def test_keys_and_shapes_are_the_published_ones():
 
 
 def by_hand(weights: dict[str, torch.Tensor], image: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-    """One net from the description of the architecture, with plain functions."""
+    """One net, written with plain functions from the description of the architecture."""
 
     def conv(x, name, **options):
         return functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], **options)
@@ -138,9 +138,9 @@ def test_residuals_and_removal_of_the_hook():
     with torch.no_grad():
         expected = [0.5 * one for one in light_control(pixels, torch.tensor([700.0]))]
     with controlled(transformer, scheduler(), light_control, image(), strength=0.5):
-        told = call(transformer)
-    torch.testing.assert_close(told, call(transformer, controlnet_block_samples=expected))
-    assert not torch.allclose(told, bare)
+        controlled_output = call(transformer)
+    torch.testing.assert_close(controlled_output, call(transformer, controlnet_block_samples=expected))
+    assert not torch.allclose(controlled_output, bare)
     assert torch.equal(call(transformer), bare)
     with pytest.raises(KeyboardInterrupt), controlled(transformer, scheduler(), light_control, image()):
         raise KeyboardInterrupt
@@ -149,14 +149,14 @@ def test_residuals_and_removal_of_the_hook():
 
 def test_stems_are_computed_once():
     light_control, transformer = randomised(), build_transformer()
-    seen = []
+    calls = []
     for net in light_control.nets:
-        net.embedding.register_forward_hook(lambda *_: seen.append("stem"))
-        net.down_res[0].register_forward_hook(lambda *_: seen.append("rest"))
+        net.embedding.register_forward_hook(lambda *_: calls.append("stem"))
+        net.down_res[0].register_forward_hook(lambda *_: calls.append("rest"))
     with controlled(transformer, scheduler(), light_control, image()):
         for sigma in (1.0, 0.5, 0.2):
             call(transformer, sigma)
-    assert (seen.count("stem"), seen.count("rest")) == (2, 6)
+    assert (calls.count("stem"), calls.count("rest")) == (2, 6)
 
 
 def test_start_and_end():
@@ -165,46 +165,46 @@ def test_start_and_end():
     sigmas = (schedule.timesteps / 1000).tolist()
     bare = [call(transformer, sigma) for sigma in sigmas]
 
-    def told(start, end):
+    def is_active(start, end):
         with controlled(transformer, schedule, light_control, image(), start=start, end=end):
             return [not torch.equal(call(transformer, sigma), one) for sigma, one in zip(sigmas, bare, strict=True)]
 
-    assert told(0, 1) == [True] * 4
-    assert told(0, 0.5) == [True, True, False, False]
-    assert told(0.25, 0.75) == [False, True, True, False]
-    assert told(1, 1) == [False] * 4
+    assert is_active(0, 1) == [True] * 4
+    assert is_active(0, 0.5) == [True, True, False, False]
+    assert is_active(0.25, 0.75) == [False, True, True, False]
+    assert is_active(1, 1) == [False] * 4
 
 
-@pytest.mark.parametrize("samples", [1, 2, 4])
+@pytest.mark.parametrize("samples", [1, 2, 3, 4])
 @pytest.mark.parametrize("repeat", [False, True])
 def test_a_controlnet_still_has_its_effect(samples, repeat):
-    """For every number of residuals that FluxTransformer2DModel shares out among four blocks."""
+    """For all numbers of samples that FluxTransformer2DModel distributes over four blocks."""
     transformer = build_transformer(layers=4)
     fresh = LightControl(**SMALL)
     beside = [torch.randn(2, 16, 32) for _ in range(samples)]
     more = {"controlnet_block_samples": beside, "controlnet_blocks_repeat": repeat}
-    alone = call(transformer, **more)
+    expected = call(transformer, **more)
     with controlled(transformer, scheduler(), fresh, image()):
-        torch.testing.assert_close(call(transformer, **more), alone)
+        torch.testing.assert_close(call(transformer, **more), expected)
     with controlled(transformer, scheduler(), randomised(), image()):
-        assert not torch.allclose(call(transformer, **more), alone)
+        assert not torch.allclose(call(transformer, **more), expected)
 
 
 def test_tokens_of_a_reference_image_are_unchanged():
-    """As FLUX Kontext appends them: their first coordinate is 1."""
+    """FLUX.1 Kontext appends them; their first position id is 1."""
     light_control, transformer = randomised(), build_transformer()
-    seen = []
+    samples = []
     ids = torch.zeros(20, 3)
     ids[:16, 1], ids[:16, 2] = torch.arange(16) // 4, torch.arange(16) % 4
     ids[16:, 0] = 1
     more = {"hidden_states": torch.randn(2, 20, 16), "img_ids": ids}
     with controlled(transformer, scheduler(), light_control, image()):
         transformer.register_forward_pre_hook(
-            lambda _, arguments, named: seen.append(named["controlnet_block_samples"]), with_kwargs=True
+            lambda _, args, kwargs: samples.append(kwargs["controlnet_block_samples"]), with_kwargs=True
         )
         call(transformer, **more)
-    assert [tuple(one.shape) for one in seen[0]] == [(1, 20, 32)] * 2
-    assert all(one[:, 16:].abs().sum() == 0 and one[:, :16].abs().sum() > 0 for one in seen[0])
+    assert [tuple(one.shape) for one in samples[0]] == [(1, 20, 32)] * 2
+    assert all(one[:, 16:].abs().sum() == 0 and one[:, :16].abs().sum() > 0 for one in samples[0])
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 40, 64), (1, 4, 32, 32), (3, 32, 32), (1, 3, 0, 16)])

@@ -9,9 +9,10 @@ import base64
 import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from PIL import Image
@@ -30,6 +31,7 @@ KEY, PARAMETERS = "x2i", "parameters"
 _FORMAT = 1
 _MAX_JSON = 512 * 1024  # characters; more than the longest conversation of a request
 _MAX_MASK = 64 * 1024  # characters of base64; a mask drawn by hand has a few thousand
+_HUB_ID = re.compile(r"\w[\w.:-]*(/\w[\w.-]*)?")  # or a registered name, such as custom:qwen2.5-vl
 _KINDS = ("images", "videos", "audios")
 _PREFIX = "sha256:"
 _FIELDS = ("prompt", "reason", "width", "height", "num_inference_steps", "guidance_scale", "seed", "control_strength")
@@ -190,8 +192,10 @@ def _flux_of(preset: str) -> str | None:
 
 
 def _public_name(value: str | None) -> str | None:
-    """A hub id or registered name as it is; of a path on this machine, only the last component."""
-    return Path(value).name if value and Path(value).exists() else value
+    """A hub id or registered name as it is; of a path, only the last component."""
+    if value is None or (_HUB_ID.fullmatch(value) and not Path(value).exists()):
+        return value
+    return PureWindowsPath(value).name  # knows both kinds of slashes
 
 
 def _turn(turn: Turn) -> dict[str, Any]:

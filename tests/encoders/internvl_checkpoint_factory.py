@@ -36,9 +36,9 @@ REAL_VOCABULARY = 151_674
 
 QWEN_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
 # Qwen adds these too, but not as special ones.
-QWEN_WORDS = ["<tool_call>", "</tool_call>", "<|file_sep|>"]
+QWEN_PLAIN_TOKENS = ["<tool_call>", "</tool_call>", "<|file_sep|>"]
 INTERNVL_TOKENS = ["<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"]
-ADDED = [*QWEN_TOKENS, *QWEN_WORDS, *INTERNVL_TOKENS]
+ADDED = [*QWEN_TOKENS, *QWEN_PLAIN_TOKENS, *INTERNVL_TOKENS]
 
 # What the merges are made from, one character or word at a time: no training, so nothing can vary.
 _CHARACTERS = "你是书生万象英文名由上海人工智能实验室清华大学及多家合作单位联开发的模态语言型，、。雪地房子"
@@ -197,8 +197,8 @@ def random_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, n
 
 def save_tokenizer(directory: Path) -> None:
     """Qwen2's tokenizer files with InternVL's nine tokens at the end of the vocabulary."""
-    words, merges = byte_level_vocabulary(_MERGED)
-    added = {token: len(words) + i for i, token in enumerate(ADDED)}
+    vocab, merges = byte_level_vocabulary(_MERGED)
+    added = {token: len(vocab) + i for i, token in enumerate(ADDED)}
     special = [*QWEN_TOKENS[1:], *INTERNVL_TOKENS]
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     named = {"additional_special_tokens": special, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
@@ -207,7 +207,7 @@ def save_tokenizer(directory: Path) -> None:
         "add_eos_token": False,
         "add_prefix_space": False,
         "added_tokens_decoder": {
-            str(i): {"content": token, "special": token not in QWEN_WORDS} | flags for token, i in added.items()
+            str(i): {"content": token, "special": token not in QWEN_PLAIN_TOKENS} | flags for token, i in added.items()
         },
         "bos_token": None,
         "chat_template": "{{ 'Qwen2.5 has its own, which InternVL does not use' }}",
@@ -218,9 +218,9 @@ def save_tokenizer(directory: Path) -> None:
         "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": None,
     }
-    _write_json(directory / "vocab.json", words)
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _write_json(directory / "vocab.json", vocab)
+    merge_rows = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (directory / "merges.txt").write_text("\n".join(merge_rows) + "\n", encoding="utf-8")
     _write_json(directory / "added_tokens.json", added)
     _write_json(directory / "special_tokens_map.json", named)
     _write_json(directory / "tokenizer_config.json", config | named)

@@ -39,7 +39,7 @@ CHAT_TEMPLATE = (
 # What the merges are made from, one word at a time: no training, so nothing can vary.
 _MERGED = ["system", "You", " are", " a", " helpful", " assistant", "user", "assistant"]
 _MERGED += [" red", " house", " night", "make", " it", "雪", "夜"]
-# Qwen2's rule for cutting text into words.
+# Qwen2's rule for splitting text into words.
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -199,8 +199,8 @@ def random_weight(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray
 
 def save_tokenizer(directory: Path) -> None:
     """Qwen2's tokenizer files, with MiniCPM-o's tokens at the end of the vocabulary."""
-    words, merges = byte_level_vocabulary(_MERGED)
-    added = {token: len(words) + i for i, token in enumerate(ADDED)}
+    vocab, merges = byte_level_vocabulary(_MERGED)
+    added = {token: len(vocab) + i for i, token in enumerate(ADDED)}
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     named = {
         "additional_special_tokens": ADDED[1:],
@@ -239,13 +239,13 @@ def save_tokenizer(directory: Path) -> None:
             "end_of_word_suffix": "",
             "fuse_unk": False,
             "byte_fallback": False,
-            "vocab": words,
+            "vocab": vocab,
             "merges": [" ".join(pair) for pair in merges],
         },
     }
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    _write_json(directory / "vocab.json", words)
+    merge_rows = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (directory / "merges.txt").write_text("\n".join(merge_rows) + "\n", encoding="utf-8")
+    _write_json(directory / "vocab.json", vocab)
     _write_json(directory / "added_tokens.json", added)
     _write_json(directory / "special_tokens_map.json", named)
     _write_json(directory / "tokenizer.json", backend)

@@ -155,9 +155,9 @@ def run_app(folder: Path, *arguments: str, watch: bool = False, **environment: s
     watcher = [str(ROOT / "tests/watched.py"), str(contacts)] if watch else []
     command = [sys.executable, *watcher, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu", *arguments]
     with log.open("a") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment
-        )
+        # Gradio names uploads by their content: in one folder, an app would delete another one's files.
+        environment = os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads")} | environment
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=environment)
     try:
         yield App(_wait_for_url(process, log), process, log, contacts)
     finally:

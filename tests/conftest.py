@@ -81,13 +81,23 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(scope="module")
-def engine():
-    """An engine with x2i-tiny."""
-    from x2i_app.serving.engine import Engine
+def worker():
+    """The worker of `engine`, with x2i-tiny."""
+    from x2i_app.serving.worker import LocalWorker
     from x2i_app.settings import Settings
 
-    engine = Engine(Settings(profile="cpu"))
+    return LocalWorker(Settings(profile="cpu"))
+
+
+@pytest.fixture(scope="module")
+def engine(worker):
+    """An engine with x2i-tiny, which is loaded."""
+    from x2i_app.serving.engine import Engine
+
+    engine = Engine(worker.settings, worker)
     engine.start()
+    while engine.status.state == "loading":
+        time.sleep(0.01)
     yield engine
     engine.close()
 

@@ -122,8 +122,8 @@ def test_a_request_to_a_model_that_has_none_is_refused_before_it_waits(settings,
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"control_strength": 1}, "0 pictures came"),
-        ({"control_strength": 1, "images": ("a.png", "b.png")}, "2 pictures came"),
+        ({"control_strength": 1}, "and 0 were given"),
+        ({"control_strength": 1, "images": ("a.png", "b.png")}, "and 2 were given"),
         ({"control_strength": 2.5, "images": ("a.png",)}, "control_strength is 2.5; it must be 0 to 2"),
         ({"control_strength": "1", "images": ("a.png",)}, "it must be a number"),
         ({"control_strength": None, "images": ("a.png",)}, "it must be a number"),

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from x2i_app.cli import main
 from x2i_app.errors import InvalidRequestError
 from x2i_app.inpainting import choose_flux_pipeline
-from x2i_app.media import load_inpaint_source, read_recipe
+from x2i_app.media import Prepared, read_recipe
 from x2i_app.media.hashing import path_hash
+from x2i_app.presets import FLUX_MODELS
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import ASSETS
 
@@ -34,6 +35,10 @@ def folder(tmp_path_factory):
 
 def pixels(image):
     return np.asarray(image.convert("RGB"), dtype=int)
+
+
+def source_of(request):
+    return Prepared.of(request, FLUX_MODELS["x2i-tiny"], seed=0).inpaint_source
 
 
 def draw(engine, folder, **fields):
@@ -86,11 +91,11 @@ def test_a_separate_source_image(engine, folder):
 def test_a_fill_model_requires_a_mask(folder):
     small = {"attention_head_dim": 16, "num_attention_heads": 1, "joint_attention_dim": 8, "axes_dims_rope": (4, 6, 6)}
     fill = FluxTransformer2DModel(in_channels=384, out_channels=64, num_layers=1, num_single_layers=1, **small)
-    inpaint_source = load_inpaint_source(GenerationRequest("x", (folder / "source.png",), mask=folder / "mask.png"))
+    inpaint_source = source_of(GenerationRequest("x", (folder / "source.png",), mask=folder / "mask.png"))
     cls, given = choose_flux_pipeline(fill, inpaint_source, None)
     assert cls.__name__ == "FluxFillPipeline"
     assert given["mask_image"] is inpaint_source.mask
-    for without_mask in (None, load_inpaint_source(GenerationRequest("x", (folder / "source.png",), strength=0.5))):
+    for without_mask in (None, source_of(GenerationRequest("x", (folder / "source.png",), strength=0.5))):
         with pytest.raises(InvalidRequestError, match="can only fill parts"):
             choose_flux_pipeline(fill, without_mask, None)
 
@@ -98,8 +103,8 @@ def test_a_fill_model_requires_a_mask(folder):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mask": "m.png"}, "0 pictures came to keep to or to paint on"),
-        ({"strength": 0.5, "images": ("a", "b")}, "2 pictures came"),
+        ({"mask": "m.png"}, "Editing needs one image, and 0 were given"),
+        ({"strength": 0.5, "images": ("a", "b")}, "and 2 were given"),
         ({"strength": 0, "images": ("a",)}, "strength is 0; it must be 0.05 to 1"),
         ({"outpaint": (1, 2), "images": ("a",)}, "four numbers of pixels"),
         ({"outpaint": (0, 0, 0, 5000), "images": ("a",)}, r"outpaint \(bottom\) is 5000; it must be 0 to 1024"),
@@ -114,7 +119,7 @@ def test_invalid_inpainting_is_refused(fields, message):
 def test_a_black_mask_is_refused(folder):
     Image.new("L", (96, 64)).save(folder / "black.png")
     with pytest.raises(InvalidRequestError, match="black everywhere"):
-        load_inpaint_source(GenerationRequest("x", (folder / "source.png",), mask=folder / "black.png"))
+        source_of(GenerationRequest("x", (folder / "source.png",), mask=folder / "black.png"))
 
 
 def test_cli_and_rows(folder, capsys, monkeypatch):

@@ -252,12 +252,12 @@ def test_load_pipeline_errors(arguments, error, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "There is nothing to draw from"),
+        ({}, "The request is empty"),
         ({"prompt": "a house", "width": 100}, "width is 100"),
         ({"prompt": "a house", "num_inference_steps": 0}, "num_inference_steps is 0"),
         ({"prompt": "a house", "num_images_per_prompt": 0}, "num_images_per_prompt is 0"),
         ({"images": "a.png"}, "images is 'a.png'; it must be a list"),
-        ({"images": [None]}, "images contains an empty place"),
+        ({"images": [None]}, "images contains an empty entry"),
         ({"prompt": "a house", "reason": "no"}, "reason is 'no'"),
         ({"prompt": "a house", "history": [{"text": "?"}]}, "each turn must be a Turn"),
         ({"prompt": "a house", "history": "before"}, "history contains 'b'"),

@@ -169,7 +169,7 @@ def test_media_that_are_no_list_are_refused_by_name(name, value):
 def test_media_up_to_the_limit_are_kept_and_one_more_is_refused(name, limit):
     files = [f"{i}" for i in range(limit + 1)]
     assert getattr(GenerationRequest(**{name: files[:limit]}), name) == tuple(files[:limit])
-    assert refusal(**{name: files}) == f"{limit + 1} {name} came and {limit} are allowed; remove some."
+    assert refusal(**{name: files}) == f"{limit + 1} {name} were given; at most {limit} are allowed. Remove some."
     assert f"{limit} are allowed" in refusal(prompt="a house", history=[{name: files}])
 
 
@@ -236,8 +236,8 @@ def test_reason_must_be_a_boolean(value):
 
 @pytest.mark.parametrize("prompt", ["", " ", "\n\t \r\n", "\u3000"], ids=["empty", "space", "lines", "wide space"])
 def test_nothing_to_draw_from_is_refused(prompt):
-    assert "nothing to draw from" in refusal(prompt=prompt, seed=1)
-    assert "nothing to draw from" in refusal(prompt=prompt, history=[Turn(prompt)])
+    assert "request is empty" in refusal(prompt=prompt, seed=1)
+    assert "request is empty" in refusal(prompt=prompt, history=[Turn(prompt)])
 
 
 @pytest.mark.parametrize(

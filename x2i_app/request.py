@@ -1,28 +1,28 @@
-"""What a user asks for and what comes back, as plain values, validated in this one place.
+"""The request that describes an image and the result that comes back, as plain values.
 
-The page, the HTTP endpoints, the command line and Python callers all fill the same GenerationRequest. Nothing here
-knows torch, files or a user interface.
+The page, the HTTP endpoints, the command line and Python callers all fill the same GenerationRequest, which is
+validated here and nowhere else. This module knows no torch, no files and no user interface.
 """
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import PurePath
 from typing import Any
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.limits import LIMITS, show_value, validate_integer, validate_number
+from x2i_app.limits import LIMITS, MAX_SEED, show_value, validate_integer, validate_number
 from x2i_app.specs import FluxSpec, Modality
 
 NO_LIGHT_CONTROL = (
-    "This model has no LightControl, which keeps to a picture; leave control_strength at 0, or give one as "
-    "light_control."
+    "This model has no LightControl, so it cannot follow the original image; set control_strength to 0, or load a "
+    "LightControl with light_control."
 )
-NOTHING = "There is nothing to draw from; write a prompt or add an image, a video or a sound."
+NOTHING = "The request is empty; write a prompt, or add an image, a video or an audio file."
 
 
-# The numbers and switches of a request, by the names that flags, endpoints and JSONL rows give them.
+# The settings of a request: the name in flags, endpoints and JSONL rows -> the field.
 SETTINGS = {
     "width": "width",
     "height": "height",
@@ -33,7 +33,7 @@ SETTINGS = {
     "reason": "reason",
 }
 
-# The same for what is done with one picture: kept to, or painted on.
+# The same for editing an image: with LightControl, from a noisy copy, or by inpainting and outpainting.
 IMAGE_SETTINGS = {
     "control": "control_strength",
     "source": "source_image",
@@ -51,9 +51,9 @@ _MEDIA: tuple[tuple[str, Modality], ...] = (
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation: what the user sent, and what the MLLM answered to it.
+    """One turn of a conversation: what the user sent, and what the MLLM answered.
 
-    Media are as in GenerationRequest. Of an earlier turn `answer` may be empty when the MLLM was not asked for one.
+    images, videos, audios: as in GenerationRequest. answer: empty if the MLLM was not asked for one.
     """
 
     prompt: str = ""
@@ -66,6 +66,12 @@ class Turn:
         _clean_contents(self)
         object.__setattr__(self, "answer", validate_text("answer", self.answer))
 
+    def with_images(self, images: Iterable[Any]) -> "Turn":
+        """A copy with other images, which must be valid."""
+        other = copy(self)
+        _set(other, {"images": tuple(images)})
+        return other
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities that this turn contains."""
@@ -75,25 +81,25 @@ class Turn:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """Everything that decides a picture.
+    """Everything that decides an image.
 
     prompt: any language, up to 8 KB of UTF-8.
-    images: paths, PIL images or arrays (H, W, 3); videos: paths, or pairs (frames (T, H, W, 3) uint8, frames/s);
+    images: paths, PIL images or arrays (H, W, 3). videos: paths, or pairs (frames (T, H, W, 3) uint8, frames/s).
     audios: paths, or pairs (samples (N,) or (N, channels), Hz).
     history: earlier turns of the conversation, oldest first.
-    reason: the MLLM first answers, and the picture follows its answer.
-    width, height: pixels, multiples of 16; num_inference_steps; guidance_scale: None takes the FLUX model's own.
-    num_images_per_prompt: pictures; picture i is drawn with seed + i.
-    seed: None lets the engine draw one; the result says which.
-    control_strength: how closely LightControl keeps to the picture; 0 is off, 1 is as trained.
-    strength: how much of the picture is drawn anew, up to 1; below 1 it begins with the picture, not with noise.
-    mask: an image like those in `images`; white is painted, black stays as it is to the pixel.
-    outpaint: pixels to add (left, top, right, bottom) around the picture, and to paint.
-    source_image: the picture that these four are about; None takes the one in `images`, which must then be one.
-    Painted on, a picture keeps its size where no other is given.
-    loras: pairs (safetensors file, weight); weight 1 is as trained; up to four are mixed.
+    reason: the MLLM answers first, and its answer conditions the image.
+    width, height: pixels, multiples of 16. num_inference_steps, guidance_scale: None takes the FLUX model's own.
+    num_images_per_prompt: how many images; image i uses seed + i.
+    seed: None lets the engine choose one; the result contains it.
+    control_strength: how closely LightControl follows the source; 0 is off, 1 is as trained.
+    strength: image-to-image: the part of the denoising that is run, up to 1; 1 starts from noise alone.
+    mask: an image like those in `images`; white is inpainted, black keeps the source's pixels.
+    outpaint: pixels to add to the source (left, top, right, bottom) and to fill.
+    source_image: the image that these four edit; None takes the one in `images`, which must then be the only one.
+        An edited image keeps its size if width and height are None.
+    loras: pairs (safetensors file, weight); weight 1 is as trained; up to four.
 
-    Raises InvalidRequestError with one sentence for the first value that is not allowed.
+    Raises InvalidRequestError with one sentence about the first value that is not allowed.
     """
 
     prompt: str = ""
@@ -127,7 +133,7 @@ class GenerationRequest:
                 clean[name] = validate_integer(name, value, getattr(LIMITS, name))
         if self.guidance_scale is not None:
             clean["guidance_scale"] = validate_number("guidance_scale", self.guidance_scale, LIMITS.guidance_scale)
-        clean |= _clean_painting(self)
+        clean |= _clean_edit(self)
         clean["loras"] = tuple(map(_as_lora, _as_tuple("loras", self.loras, LIMITS.loras)))
         _set(self, clean)
         if not self.modalities:
@@ -135,12 +141,12 @@ class GenerationRequest:
 
     @property
     def source(self) -> Any:
-        """The picture that is kept to or painted on; None where there is not just one."""
+        """The image that is edited or followed; None if `images` does not contain exactly one and none is named."""
         return self.images[0] if self.source_image is None and len(self.images) == 1 else self.source_image
 
     @property
     def paints(self) -> bool:
-        """Whether it paints on the source, rather than on nothing."""
+        """Whether it edits the source (image-to-image, inpainting or outpainting) instead of starting from nothing."""
         return self.strength is not None or self.mask is not None or any(self.outpaint)
 
     @property
@@ -150,23 +156,34 @@ class GenerationRequest:
 
     @property
     def steps_run(self) -> int:
-        """Of `num_inference_steps`, which must be set, those that are run: below strength 1 the first are left out."""
+        """How many of `num_inference_steps`, which must be set, are run: strength below 1 skips the first ones."""
         steps = self.num_inference_steps
         return steps - int(steps - steps * (1 if self.strength is None else self.strength))
 
     @property
     def turn(self) -> Turn:
-        """The present turn of the conversation, without an answer yet."""
+        """The current turn of the conversation, without an answer yet."""
         return Turn(self.prompt, self.images, self.videos, self.audios)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """Every modality in the present turn and the history, each once."""
+        """Every modality in the current turn and the history, each once."""
         found = [m for turn in (*self.history, self.turn) for m in turn.modalities]
         return tuple(dict.fromkeys(found))
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each image, from `seed`, which must be set; after the largest seed comes 0."""
+        return tuple((self.seed + i) % (MAX_SEED + 1) for i in range(self.num_images_per_prompt))
+
+    def with_values(self, **values: Any) -> "GenerationRequest":
+        """A copy with other values for some fields. They must be valid: nothing is validated again."""
+        other = copy(self)
+        _set(other, values)
+        return other
+
     def with_defaults(self, flux: FluxSpec, seed: int) -> "GenerationRequest":
-        """The same request with nothing left open: the FLUX model's settings and `seed` where None stood."""
+        """A copy with every setting filled in: the FLUX model's own and `seed` in place of None."""
         defaults = {
             "width": flux.resolution,
             "height": flux.resolution,
@@ -174,17 +191,28 @@ class GenerationRequest:
             "guidance_scale": flux.guidance_scale,
             "seed": seed,
         }
-        whole = copy(self)  # which is not looked at again: this is asked for each waiting job, again and again
-        _set(whole, {name: value for name, value in defaults.items() if getattr(self, name) is None})
-        return whole
+        return self.with_values(**{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+
+@dataclass(frozen=True)
+class InputRecord:
+    """What the metadata of an image say about the files that it was made from.
+
+    hashes: SHA-256 in hexadecimal by the path in the request. mask_png: the mask as base64 of a PNG; None if there is
+    no mask, or if it is too large to be stored.
+    """
+
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    mask_png: str | None = None
 
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """Pictures and how they came about.
+    """Images and how they were made.
 
-    images: PIL images, RGB; seeds: the seed of each; request: with nothing left open; answer: what the MLLM said, if it
-    was asked; notes: sentences the user should read; seconds: wall time of each phase.
+    images: PIL images, RGB. seeds: one for each image. request: with every setting filled in. answer: what the MLLM
+    answered, if it was asked. notes: sentences that the user should read. seconds: wall time of each phase.
+    inputs: hashes of the request's files.
     """
 
     images: tuple[Any, ...]
@@ -193,9 +221,10 @@ class GenerationResult:
     answer: str | None = None
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    inputs: InputRecord = InputRecord()
 
     def report(self) -> dict[str, Any]:
-        """How the pictures came about, as JSON knows it."""
+        """How the images were made, as values that JSON can hold."""
         request = self.request
         return {
             "seeds": list(self.seeds),
@@ -212,21 +241,21 @@ class GenerationResult:
 
 
 def validate_text(name: str, value: Any) -> str:
-    """`value` as text that can be stored and shown anywhere, or InvalidRequestError."""
+    """`value` as text that can be stored and shown anywhere; raises InvalidRequestError for anything else."""
     if not isinstance(value, str):
         raise InvalidRequestError(f"{name} is {show_value(value)}; it must be text.")
     try:
         size = len(value.encode("utf-8"))
     except UnicodeEncodeError:
         raise InvalidRequestError(
-            f"{name} contains half of a character (a lone surrogate); paste the text again."
+            f"{name} contains an incomplete character (a lone surrogate); paste the text again."
         ) from None
     if size > LIMITS.prompt_bytes:
-        raise InvalidRequestError(f"{name} is {size:,} bytes long and may be {LIMITS.prompt_bytes:,}; shorten it.")
-    if any(unicodedata.category(c) == "Cc" and c not in "\t\n\r" for c in value):
         raise InvalidRequestError(
-            f"{name} contains a control character; only letters, signs, tabs and line breaks are allowed."
+            f"{name} is {size:,} bytes long; at most {LIMITS.prompt_bytes:,} are allowed. Shorten it."
         )
+    if any(unicodedata.category(c) == "Cc" and c not in "\t\n\r" for c in value):
+        raise InvalidRequestError(f"{name} contains a control character; remove it. Tabs and line breaks are allowed.")
     return value
 
 
@@ -237,7 +266,7 @@ def _clean_contents(turn):
     _set(turn, clean)
 
 
-def _clean_painting(request):
+def _clean_edit(request):
     clean = {"control_strength": validate_number("control_strength", request.control_strength, LIMITS.control_strength)}
     if request.strength is not None:
         clean["strength"] = validate_number("strength", request.strength, LIMITS.strength)
@@ -250,36 +279,37 @@ def _clean_painting(request):
     clean["outpaint"] = tuple(validate_integer(f"outpaint ({side})", size, LIMITS.margin) for side, size in sides)
     if request.source is None and (clean["control_strength"] or request.paints):
         raise InvalidRequestError(
-            f"{len(request.images)} pictures came to keep to or to paint on; give one, or name it as source_image."
+            f"Editing needs one image, and {len(request.images)} were given; give one, or set source_image."
         )
     return clean
 
 
 def _as_lora(value):
     if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise InvalidRequestError(f"loras contains {show_value(value)}; each must be a file and its weight.")
-    return value[0], validate_number("weight of a LoRA", value[1], LIMITS.lora_weight)
+        raise InvalidRequestError(f"loras contains {show_value(value)}; each entry must be a file and a weight.")
+    return value[0], validate_number("The weight of a LoRA", value[1], LIMITS.lora_weight)
 
 
 def _as_tuple(name, value, limit):
     if not isinstance(value, (list, tuple)):
         raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a list.")
     if len(value) > limit:
-        raise InvalidRequestError(f"{len(value)} {name} came and {limit} are allowed; remove some.")
+        raise InvalidRequestError(f"{len(value)} {name} were given; at most {limit} are allowed. Remove some.")
     if any(item is None for item in value):
-        raise InvalidRequestError(f"{name} contains an empty place; remove it.")
+        raise InvalidRequestError(f"{name} contains an empty entry; remove it.")
     return tuple(value)
 
 
 def as_turn(turn: Any) -> Turn:
-    """A Turn from itself or from a mapping of its fields. Raises InvalidRequestError for anything else."""
+    """A Turn as it is, or built from a mapping of its fields. Raises InvalidRequestError for anything else."""
     if isinstance(turn, Turn):
         return turn
     names = {f.name for f in fields(Turn)}
     if isinstance(turn, Mapping) and set(turn) <= names:
         return Turn(**turn)
     raise InvalidRequestError(
-        f"history contains {show_value(turn)}; each turn must be a Turn or have only {', '.join(sorted(names))}."
+        f"history contains {show_value(turn)}; each turn must be a Turn, or an object with only these fields: "
+        f"{', '.join(sorted(names))}."
     )
 
 

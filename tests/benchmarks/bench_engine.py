@@ -12,6 +12,7 @@ from tests.benchmarks.side_by_side import compare, print_row
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.preview import Previewer
+from x2i_app.serving.worker import LocalWorker
 from x2i_app.settings import Settings
 
 SIZE = {"width": 256, "height": 256, "num_inference_steps": 8}
@@ -21,10 +22,11 @@ DENOISING_RUNS = 40  # a third of a second each; a few percent of difference nee
 
 
 def main() -> None:
-    engine = Engine(Settings(profile="cpu"))
+    worker = LocalWorker(Settings(profile="cpu"))
+    engine = Engine(worker.settings, worker)
     engine.start()
     engine.submit(GenerationRequest(prompt="warm up", **SIZE)).wait()
-    pipeline = engine._pipeline
+    pipeline = worker.pipeline
     bare = FluxPipeline(
         scheduler=pipeline.scheduler,
         vae=pipeline.vae,
@@ -35,14 +37,14 @@ def main() -> None:
         tokenizer_2=None,
     )
     bare.set_progress_bar_config(disable=True)
-    four_seeds(engine, bare)
+    four_seeds(engine, pipeline, bare)
     denoising(pipeline, bare)
     engine.close()
 
 
-def four_seeds(engine: Engine, bare: FluxPipeline) -> None:
+def four_seeds(engine: Engine, pipeline, bare: FluxPipeline) -> None:
     """Four images of one conversation, in one job."""
-    pipeline, encode, calls, prompts = engine._pipeline, engine._pipeline.encode, [], iter(range(1000))
+    encode, calls, prompts = pipeline.encode, [], iter(range(1000))
     pipeline.encode = lambda *a, **k: calls.append(1) or encode(*a, **k)
 
     def ours():
@@ -80,7 +82,7 @@ def denoising(pipeline, bare: FluxPipeline) -> None:
     previewer, shown = Previewer(pipeline.vae), []
 
     def watched():
-        with previewer.look(pipeline.transformer, SIZE["width"], SIZE["height"], shown.append):
+        with previewer.watch(pipeline.transformer, SIZE["width"], SIZE["height"], shown.append):
             return ours()
 
     result = compare(watched, other, DENOISING_RUNS)

@@ -59,7 +59,7 @@ def main() -> None:
         got = sum(in_parallel(lambda user: draw_ten(app, user), range(USERS)))
         print(f"own images: {got} of {USERS * JOBS}, {time.perf_counter() - start:.0f} s", flush=True)
         answers = in_parallel(lambda seed: come_at_once(app, seed), range(CROWD))
-        waits = [seconds for said, seconds in answers if "jobs are waiting already" in said]
+        waits = [seconds for said, seconds in answers if "jobs are waiting" in said]
         own = sum(f'"seeds": [{seed}]' in answers[seed][0] for seed in range(CROWD))
         print(f"of {CROWD} at once: {own} own images, {len(waits)} told that the queue is full", flush=True)
         print(f"the slowest of those after {max(waits, default=0):.2f} s", flush=True)

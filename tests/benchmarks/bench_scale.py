@@ -26,7 +26,7 @@ def start(stack: ExitStack, replicas: int) -> App:
     """An app whose replicas have all started and have generated an image."""
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     app = stack.enter_context(run_app(Path(folder), "--ray", "--replicas", str(replicas)))
-    while ask(app.url, "GET", "/health").json()["detail"] != f"Replicas at work: {replicas}.":
+    while ask(app.url, "GET", "/health").json()["detail"] != f"Replicas running: {replicas}.":
         time.sleep(0.5)
     draw(app, 0)
     return app

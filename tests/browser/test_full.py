@@ -36,7 +36,7 @@ def test_full_queue(crowded, browser: Browser):
     prompt_box(page).fill("a blue boat")
     page.locator("#generate-text").click()
     toast = page.locator(".toast-body.error")
-    expect(toast).to_contain_text("1 job is waiting already")
+    expect(toast).to_contain_text("1 job is waiting")
     page.wait_for_timeout(500)  # it fades in
     page.screenshot(path=ARTIFACTS / "full.png")
     expect(prompt_box(page)).to_have_value("a blue boat")

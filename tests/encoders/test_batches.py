@@ -133,7 +133,7 @@ def test_batches_of_other_families(tmp_path, family, save, reason, image, video)
 
 def test_empty_and_invalid_batches(encoder):
     assert encoder.encode_batch([]) == []
-    with pytest.raises(InvalidRequestError, match="nothing to draw from"):
+    with pytest.raises(InvalidRequestError, match="request is empty"):
         encoder.encode_batch([[Turn("a red house")], [Turn()]])
     with pytest.raises(InvalidRequestError, match="padding is 'wide'"):
         encoder.encode_batch([[Turn("a red house")]], padding="wide")

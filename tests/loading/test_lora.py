@@ -272,10 +272,10 @@ def test_the_engine_draws_with_what_each_request_asks_for(pipeline, tmp_path):
     ("loras", "words"),
     [
         ("a.safetensors", "must be a list"),
-        (("a.safetensors",), "each must be a file and its weight"),
+        (("a.safetensors",), "each entry must be a file and a weight"),
         ((("a.safetensors", 3),), "weight of a LoRA is 3; it must be -2 to 2"),
         ((("a.safetensors", "1"),), "must be a number"),
-        ((("a.safetensors", 1),) * 5, "5 loras came and 4 are allowed"),
+        ((("a.safetensors", 1),) * 5, "5 loras were given; at most 4 are allowed"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(loras, words):

@@ -40,7 +40,7 @@ class Door:
                 pass
         except Refusal as error:
             refusal = error
-        assert refusal is None or (refusal.status, refusal.sentence[:26]) == (429, "4 jobs are waiting already")
+        assert refusal is None or (refusal.status, refusal.sentence[:37]) == (429, "The queue is full: 4 jobs are waiting")
         return refusal is not None
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from x2i_app.errors import X2IError
 from x2i_app.serving.engine import Engine
+from x2i_app.serving.worker import LocalWorker
 from x2i_app.settings import ASSETS, Settings
 from x2i_app.ui.model_panel import show_facts, switch_handler
 
@@ -32,7 +33,7 @@ def test_t1_strangers_choose_from_the_lists(settings, tmp_path):
     for flux in (str(tmp_path), str(ASSETS / "x2i-tiny"), "somebody/some-model", "../..", "file:///etc", "~"):
         assert "Choose a model from the lists" in switch(engine, "", flux, "")
     assert "Choose a model from the lists" in switch(engine, "custom:qwen2.5-vl", "", "")
-    assert engine.model.settings.flux is None
+    assert engine.settings.flux is None
 
 
 def test_t1_the_owner_may_name_files(tmp_path):
@@ -42,7 +43,8 @@ def test_t1_the_owner_may_name_files(tmp_path):
 
 def test_t8_strangers_see_no_folders():
     for settings, sees in (({}, True), ({"host": "0.0.0.0"}, False)):
-        engine = Engine(Settings(profile="cpu", **settings))
-        engine.model.load()
+        worker = LocalWorker(Settings(profile="cpu", **settings))
+        engine = Engine(worker.settings, worker)
+        worker.load()
         assert (str(ASSETS) in show_facts(engine)) is sees
         assert "(x2i-tiny, bundled)" in show_facts(engine)

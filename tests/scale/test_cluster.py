@@ -51,9 +51,9 @@ def cluster(token):
 
 def test_replicas_come_with_the_work_and_go_with_the_app_but_not_the_cluster(cluster, token, tmp_path):
     with run_app(tmp_path, "--ray", f"127.0.0.1:{cluster}", "--replicas", "1:2", **token) as app:
-        wait_until(lambda: health(app) == (200, "ready", "Replicas at work: 1."), "one is there")
+        wait_until(lambda: health(app) == (200, "ready", "Replicas running: 1."), "one is there")
         endless = [submit(app, seed, tmp_path, **ENDLESS) for seed in (1, 2)]
-        wait_until(lambda: health(app) == (200, "ready", "Replicas at work: 2."), "there are two")
+        wait_until(lambda: health(app) == (200, "ready", "Replicas running: 2."), "there are two")
         wait_until(lambda: all(job.outputs() and 'max="800"' in job.outputs()[-1][1] for job in endless), "both draw")
         assert len(ray_processes(REPLICA)) == 2
         for job in endless:

@@ -26,6 +26,7 @@ from x2i_app.media.hashing import path_hash
 from x2i_app.request import GenerationRequest
 from x2i_app.scale.replica import Replica
 from x2i_app.serving.file_transfer import pack
+from x2i_app.serving.job_events import follow
 from x2i_app.serving.jobs import Job, Phase
 from x2i_app.settings import ASSETS, Settings
 
@@ -81,7 +82,7 @@ def test_every_endpoint_draws_and_what_it_was_given_is_known_by_its_hash(cluster
         if name in ("image", "image_text"):
             assert recipe.request.images == (path_hash(DRAWING),)
     # It draws as soon as one is there, and six small pictures are soon drawn.
-    wait_until(lambda: health(cluster_app) == (200, "ready", "Replicas at work: 2."), "both are there")
+    wait_until(lambda: health(cluster_app) == (200, "ready", "Replicas running: 2."), "both are there")
     assert client.predict("", api_name="/status")["preset"] == "x2i-tiny"
 
 
@@ -113,7 +114,7 @@ def test_a_replica_that_is_killed_takes_no_image_with_it_and_doubles_none(cluste
     first, second = ray_processes(REPLICA)
     first.kill()
     jobs += [submit(cluster_app, seed, tmp_path, count=2) for seed in range(30, 90, 10)]
-    wait_until(lambda: health(cluster_app)[2].startswith("Replicas at work: 1, "), "health tells of the loss")
+    wait_until(lambda: health(cluster_app)[2].startswith("Replicas running: 1, "), "health tells of the loss")
     assert health(cluster_app)[:2] == (200, "ready")
     results = [job.result(SECONDS) for job in jobs]
     assert "A replica was lost (ActorDiedError); its job is drawn again." in cluster_app.log.read_text()
@@ -143,7 +144,7 @@ def test_other_settings_come_replica_by_replica_and_no_running_job_is_lost(clust
     assert "auto" in client.predict("", "", "auto", api_name="/switch")
     for seed, job in zip((10, 20), jobs, strict=True):
         assert job.result(SECONDS)[3]["seeds"] == [seed, seed + 1]
-    wait_until(lambda: health(cluster_app) == (200, "ready", "Replicas at work: 2."), "both are there")
+    wait_until(lambda: health(cluster_app) == (200, "ready", "Replicas running: 2."), "both are there")
     assert not set(ray_processes(REPLICA)) & set(before)
     with pytest.raises(AppError) as raised:
         client.predict("", "/no/such", "", api_name="/switch")
@@ -158,10 +159,11 @@ def test_it_ends_with_its_app(cluster_app):
 
 
 def test_a_replica_stops_within_a_step_when_nobody_listens(replica, monkeypatch):
-    steps = []
-    forward = replica.engine._pipeline.transformer.forward
+    steps, jobs, submit = [], [], replica.engine.submit
+    monkeypatch.setattr(replica.engine, "submit", lambda *a, **k: jobs.append(submit(*a, **k)) or jobs[-1])
+    forward = replica.worker.pipeline.transformer.forward
     monkeypatch.setattr(
-        replica.engine._pipeline.transformer, "forward", lambda *a, **k: steps.append(1) or forward(*a, **k)
+        replica.worker.pipeline.transformer, "forward", lambda *a, **k: steps.append(1) or forward(*a, **k)
     )
 
     async def listen():
@@ -169,13 +171,12 @@ def test_a_replica_stops_within_a_step_when_nobody_listens(replica, monkeypatch)
         async with aclosing(replica.draw(pack(request), False)) as moments:
             async for moment in moments:
                 if moment.progress.phase is Phase.DENOISING:
-                    (job,) = replica.engine._running
                     break
-        return job, len(steps)
+        return len(steps)
 
-    job, before = run(listen())
+    before = run(listen())
     with pytest.raises(GenerationCancelledError):
-        job.wait(SECONDS)
+        jobs[0].wait(SECONDS)
     assert len(steps) <= before + 1
 
 
@@ -183,7 +184,7 @@ def test_what_goes_wrong_in_a_replica_is_raised_as_it_was(replica, monkeypatch):
     def exhaust(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(replica.engine._pipeline.transformer, "forward", exhaust)
+    monkeypatch.setattr(replica.worker.pipeline.transformer, "forward", exhaust)
 
     async def listen():
         request = GenerationRequest(prompt="a boat", width=128, height=128)
@@ -191,7 +192,7 @@ def test_what_goes_wrong_in_a_replica_is_raised_as_it_was(replica, monkeypatch):
 
     last = pickle.loads(run(listen())[-1])  # noqa: S301 - from here
     with pytest.raises(OutOfMemoryError, match="memory"):
-        last.retell(Job(GenerationRequest(prompt="a boat")))
+        list(follow([last], Job(GenerationRequest(prompt="a boat"))))
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch, capsys):

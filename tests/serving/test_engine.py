@@ -19,12 +19,12 @@ DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
 
 
 @pytest.fixture
-def encodings(engine, monkeypatch):
+def encodings(engine, worker, monkeypatch):
     """Counts how often the MLLM runs."""
     engine.submit(GenerationRequest(prompt="warm up", **SMALL)).wait(PATIENCE)
     calls = []
-    original = engine._pipeline.encode
-    monkeypatch.setattr(engine._pipeline, "encode", lambda *a, **k: calls.append(a) or original(*a, **k))
+    original = worker.pipeline.encode
+    monkeypatch.setattr(worker.pipeline, "encode", lambda *a, **k: calls.append(a) or original(*a, **k))
     return calls
 
 
@@ -71,10 +71,10 @@ def test_the_mllm_runs_once_for_the_same_conversation_and_again_for_another(engi
     assert len(encodings) == 4
 
 
-def test_cancel_stops_within_a_step_without_decoding_and_the_next_job_is_unharmed(engine, monkeypatch):
+def test_cancel_stops_within_a_step_without_decoding_and_the_next_job_is_unharmed(engine, worker, monkeypatch):
     before = engine.submit(GenerationRequest(prompt="a boat", seed=1, **SMALL)).wait(PATIENCE)
     decoded, steps = [], []
-    decode, forward = engine._pipeline.vae.decode, engine._pipeline.transformer.forward
+    decode, forward = worker.pipeline.vae.decode, worker.pipeline.transformer.forward
 
     def step(*args, **kwargs):
         steps.append(job._cancelled.is_set())
@@ -83,8 +83,8 @@ def test_cancel_stops_within_a_step_without_decoding_and_the_next_job_is_unharme
         return forward(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._pipeline.vae, "decode", lambda *a, **k: decoded.append(1) or decode(*a, **k))
-        patch.setattr(engine._pipeline.transformer, "forward", step)
+        patch.setattr(worker.pipeline.vae, "decode", lambda *a, **k: decoded.append(1) or decode(*a, **k))
+        patch.setattr(worker.pipeline.transformer, "forward", step)
         request = GenerationRequest(prompt="a boat", **SMALL | {"num_inference_steps": 100})
         job = engine.submit(request, preview=True)
         with pytest.raises(GenerationCancelledError):
@@ -96,7 +96,7 @@ def test_cancel_stops_within_a_step_without_decoding_and_the_next_job_is_unharme
     assert after.images[0].tobytes() == before.images[0].tobytes()
 
 
-def test_cancel_does_not_wait_for_the_whole_answer(engine):
+def test_cancel_does_not_wait_for_the_whole_answer(engine, worker):
     engine.submit(GenerationRequest(prompt="warm up", **SMALL)).wait(PATIENCE)
     words = []
 
@@ -105,7 +105,7 @@ def test_cancel_does_not_wait_for_the_whole_answer(engine):
         if len(words) == 2:
             engine.cancel(job)
 
-    hook = engine._pipeline.mllm.register_forward_pre_hook(word)
+    hook = worker.pipeline.mllm.register_forward_pre_hook(word)
     job = engine.submit(GenerationRequest(prompt="a long answer", **SMALL))
     with pytest.raises(GenerationCancelledError):
         job.wait(PATIENCE)
@@ -142,9 +142,9 @@ def test_a_waiting_job_is_cancelled_at_once(engine):
         running.wait(PATIENCE)
 
 
-def test_one_job_at_a_time_however_many_are_sent(engine, monkeypatch):
+def test_one_job_at_a_time_however_many_are_sent(engine, worker, monkeypatch):
     inside, most = [], []
-    original = engine._pipeline.transformer.forward
+    original = worker.pipeline.transformer.forward
 
     def forward(*args, **kwargs):
         inside.append(1)
@@ -154,7 +154,7 @@ def test_one_job_at_a_time_however_many_are_sent(engine, monkeypatch):
         finally:
             inside.pop()
 
-    monkeypatch.setattr(engine._pipeline.transformer, "forward", forward)
+    monkeypatch.setattr(worker.pipeline.transformer, "forward", forward)
     jobs = []
     senders = [
         threading.Thread(
@@ -181,9 +181,9 @@ def test_a_bad_file_fails_its_own_job_only(engine, tmp_path):
     assert engine.submit(GenerationRequest(prompt="still here", **SMALL)).wait(PATIENCE).images
 
 
-def test_an_unexpected_failure_is_one_sentence_and_the_worker_lives_on(engine, monkeypatch, caplog):
+def test_an_unexpected_failure_is_one_sentence_and_the_worker_lives_on(engine, worker, monkeypatch, caplog):
     with monkeypatch.context() as patch:
-        patch.setattr(engine._pipeline.vae, "decode", lambda *a, **k: 1 / 0)
+        patch.setattr(worker.pipeline.vae, "decode", lambda *a, **k: 1 / 0)
         job = engine.submit(GenerationRequest(prompt="broken", **SMALL))
         with pytest.raises(EngineError, match="internal error \\(ZeroDivisionError\\)"):
             job.wait(PATIENCE)
@@ -226,6 +226,7 @@ def test_jobs_wait_while_the_model_loads_and_hear_if_it_cannot():
 
 
 def test_closing_tells_waiting_jobs_and_ends_the_worker():
+    before = set(threading.enumerate())
     engine = Engine(Settings(profile="cpu"))
     engine.start()
     running = engine.submit(GenerationRequest(prompt="long", num_inference_steps=100, width=512, height=512))
@@ -234,7 +235,7 @@ def test_closing_tells_waiting_jobs_and_ends_the_worker():
         if moment.phase is Phase.DENOISING:
             break
     engine.close()
-    assert not engine._worker.is_alive()
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("x2i-engine")]
     with pytest.raises(GenerationCancelledError):
         running.wait(1)
     with pytest.raises(EngineError, match="shutting down"):
@@ -243,8 +244,8 @@ def test_closing_tells_waiting_jobs_and_ends_the_worker():
         engine.submit(GenerationRequest(prompt="late", **SMALL))
 
 
-def test_conditioning_that_is_remembered_holds_no_graph(engine):
+def test_conditioning_that_is_remembered_holds_no_graph(engine, worker):
     engine.submit(GenerationRequest(prompt="graph", **SMALL)).wait(PATIENCE)
-    for conditioning in engine._conditionings.values():
+    for conditioning in worker.conditionings.values():
         assert isinstance(conditioning.prompt_embeds, torch.Tensor)
         assert not conditioning.prompt_embeds.requires_grad

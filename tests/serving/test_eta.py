@@ -5,7 +5,7 @@ import time
 import pytest
 
 from x2i_app.request import GenerationRequest
-from x2i_app.serving.eta import Pace, Stopwatch, Work
+from x2i_app.serving.eta import EtaEstimator, Stopwatch, Work
 
 
 def test_a_stopwatch_sums_a_phase_that_comes_again():
@@ -28,15 +28,15 @@ def test_a_stopped_stopwatch_counts_nothing():
     assert clock.seconds == {}
 
 
-def test_a_pace_is_the_median_of_recent_jobs_and_unknown_before_the_first():
+def test_a_eta_is_the_median_of_recent_jobs_and_unknown_before_the_first():
     request = GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=4, num_images_per_prompt=2)
-    pace, whole = Pace(), Work.of(request)
+    eta, whole = EtaEstimator(), Work.of(request)
     assert whole == (1, 64 * 64 * 8, 64 * 64 * 2)
-    assert pace.seconds(whole) is None
+    assert eta.seconds(whole) is None
     for seconds in (1, 100, 1):  # one of them waited for the disk
-        pace.learn(whole, {"encode": seconds, "denoise": 8 * seconds, "decode": 2 * seconds})
-    assert pace.seconds(whole) == pytest.approx(11)
-    assert pace.seconds(Work.of(request, image=1, step=3)) == pytest.approx(5 + 2)
-    assert pace.seconds(Work.of(request, image=2, step=4)) == pytest.approx(1)
-    pace.forget()
-    assert pace.seconds(whole) is None
+        eta.learn(whole, {"encode": seconds, "denoise": 8 * seconds, "decode": 2 * seconds})
+    assert eta.seconds(whole) == pytest.approx(11)
+    assert eta.seconds(Work.of(request, image=1, step=3)) == pytest.approx(5 + 2)
+    assert eta.seconds(Work.of(request, image=2, step=4)) == pytest.approx(1)
+    eta.forget()
+    assert eta.seconds(whole) is None

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from x2i_app.errors import EngineError, GenerationCancelledError, QueueFullError
 from x2i_app.request import GenerationRequest, GenerationResult
-from x2i_app.serving.jobs import FairQueue, Job, JobMemory, Phase, Progress
+from x2i_app.serving.fair_queue import FairQueue
+from x2i_app.serving.jobs import Job, JobMemory, Phase, Progress
 
 PATIENCE = 30  # seconds after which a test that hangs fails instead
 
@@ -107,7 +108,7 @@ def test_places_are_the_order_in_which_jobs_are_taken(put, taken, put_later, rem
 def test_a_full_queue_refuses_with_its_number_and_takes_again_when_there_is_room():
     queue, _ = filled("ABC", size=3)
     late = new_job("D")
-    with pytest.raises(QueueFullError, match=r"^3 jobs are waiting .*\.$"):
+    with pytest.raises(QueueFullError, match=r"^The queue is full: 3 jobs are waiting; .*\.$"):
         queue.put(late)
     assert len(queue) == 3
     queue.take()
@@ -117,7 +118,7 @@ def test_a_full_queue_refuses_with_its_number_and_takes_again_when_there_is_room
 
 def test_a_session_may_not_fill_the_queue_alone():
     queue, _ = filled("AA", per_session=2)
-    with pytest.raises(QueueFullError, match=r"^You have 2 jobs waiting and 2 are allowed.*\.$"):
+    with pytest.raises(QueueFullError, match=r"^2 of your jobs are waiting; at most 2 are allowed.*\.$"):
         queue.put(new_job("A"))
     queue.put(new_job("B"))
     queue.take()
@@ -274,12 +275,12 @@ def test_a_cancelled_job_stops_at_its_next_step(threads):
 
 
 def test_a_failed_job_raises_its_error_in_every_thread_that_waits(threads):
-    job, error = new_job(), EngineError("The picture could not be made.")
+    job, error = new_job(), EngineError("The image could not be generated.")
     waiters = [threads.submit(job.wait, PATIENCE) for _ in range(3)]
     watcher = threads.submit(lambda: list(job.watch(interval=PATIENCE)))
     job.fail(error)
     assert [waiter.exception(PATIENCE) for waiter in waiters] == [error] * 3
-    assert watcher.result(PATIENCE)[-1] == Progress(Phase.FAILED, detail="The picture could not be made.")
+    assert watcher.result(PATIENCE)[-1] == Progress(Phase.FAILED, detail="The image could not be generated.")
     assert job.result is None
 
 

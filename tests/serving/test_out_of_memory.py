@@ -62,10 +62,10 @@ class Exhausted:
     ],
     ids=["card", "cpu"],
 )
-def test_it_is_caught_explained_and_given_back(engine, small, part, after, given, words, error):
+def test_it_is_caught_explained_and_given_back(engine, worker, small, part, after, given, words, error):
     exhausted = Exhausted(type(error)(*error.args), after)
     name, _, inside = part.partition(".")
-    handle = getattr(engine._pipeline, name).get_submodule(inside).register_forward_pre_hook(exhausted)
+    handle = getattr(worker.pipeline, name).get_submodule(inside).register_forward_pre_hook(exhausted)
     try:
         job = engine.submit(GenerationRequest(**{"prompt": "a red house"} | LARGE | given))
         with pytest.raises(OutOfMemoryError, match=words) as raised:
@@ -80,9 +80,9 @@ def test_it_is_caught_explained_and_given_back(engine, small, part, after, given
     assert again.images[0].tobytes() == small
 
 
-def test_the_size_that_is_advised_is_drawn(engine):
+def test_the_size_that_is_advised_is_drawn(engine, worker):
     request = GenerationRequest(prompt="a red house", **LARGE)
-    said = str(explain(engine._pipeline, request, "denoise"))
+    said = str(explain(worker.pipeline, request, "denoise"))
     width, height = (int(word) for word in said.split("; try ")[1].split(" or ")[0].split(" x "))
     result = engine.submit(GenerationRequest(prompt="a red house", **LARGE | {"width": width, "height": height}))
     assert result.wait(PATIENCE).images[0].size == (width, height)

@@ -52,7 +52,7 @@ def test_the_prediction_is_where_successive_latents_point_and_the_latents_stay_e
 def test_on_x2i_tiny_the_prediction_comes_close_to_the_image_early(pipeline, conditioning):
     shown: list[Image.Image] = []
     previewer = Previewer(pipeline.vae)
-    with previewer.look(pipeline.transformer, SIZE["width"], SIZE["height"], shown.append):
+    with previewer.watch(pipeline.transformer, SIZE["width"], SIZE["height"], shown.append):
         (image,) = draw(pipeline, conditioning)
     assert [preview.size for preview in shown] == [image.size] * SIZE["num_inference_steps"]
     final = np.asarray(image, dtype=float)

@@ -14,6 +14,7 @@ from x2i_app.loading import build
 from x2i_app.models import AlignNet
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
+from x2i_app.serving.worker import LocalWorker
 from x2i_app.settings import ASSETS, Settings
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 1, "seed": 3}
@@ -33,18 +34,24 @@ def parts(qwen_vl_directory, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def running(parts):
-    engine = Engine(Settings(preset=CUSTOM, profile="cpu", **parts))
+def worker(parts):
+    return LocalWorker(Settings(preset=CUSTOM, profile="cpu", **parts))
+
+
+@pytest.fixture(scope="module")
+def running(worker):
+    engine = Engine(worker.settings, worker)
     engine.start()
     yield engine
     engine.close()
 
 
 @pytest.fixture
-def engine(running):
-    """One app for all tests, as it was started."""
-    if running.settings != running.model.first:
-        running.switch(running.model.first).result(PATIENCE)
+def engine(running, parts):
+    """One engine for all tests, with the model that it was started with."""
+    first = Settings(preset=CUSTOM, profile="cpu", **parts)
+    if running.settings != first:
+        running.switch(first).result(PATIENCE)
     draw(running)
     return running
 
@@ -54,7 +61,7 @@ def draw(engine, prompt="a red house", **given):
 
 
 def switch(engine, **names):
-    engine.switch(engine.model.settings_for(**names)).result(PATIENCE)
+    engine.switch(engine.settings_for(**names)).result(PATIENCE)
 
 
 def live_tensors():
@@ -62,9 +69,9 @@ def live_tensors():
     return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
 
 
-def watch(engine):
+def watch(worker):
     """Weak references to every module of the pipeline and to the pipeline itself."""
-    pipeline = engine.model.pipeline
+    pipeline = worker.pipeline
     return [weakref.ref(each) for each in (pipeline, *filter(_is_module, pipeline.components.values()))]
 
 
@@ -72,7 +79,7 @@ def _is_module(part):
     return isinstance(part, torch.nn.Module)
 
 
-def test_the_old_model_is_gone_before_the_new_one_is_built_and_each_draws_its_own(engine, monkeypatch):
+def test_the_old_model_is_gone_before_the_new_one_is_built_and_each_draws_its_own(engine, worker, monkeypatch):
     first = draw(engine)
     seen = []
     original = build.build_pipeline
@@ -82,20 +89,20 @@ def test_the_old_model_is_gone_before_the_new_one_is_built_and_each_draws_its_ow
         return original(*args, **options)
 
     monkeypatch.setattr(build, "build_pipeline", built)
-    old = watch(engine)
+    old = watch(worker)
     assert len(old) == 5
     switch(engine, preset="x2i-tiny")
     assert (engine.settings.preset, engine.settings.mllm, engine.flux.name) == ("x2i-tiny", None, "x2i-tiny")
     second = draw(engine)
-    old = watch(engine)
+    old = watch(worker)
     switch(engine, preset=CUSTOM)
     assert seen == [[True] * 5, [True] * 6]  # the miniature has a LightControl as well
     assert first != second
     assert draw(engine) == first
-    assert "(flag, local path)" in engine.model.sources["mllm"]
+    assert "(flag, local path)" in engine.sources["mllm"]
 
 
-def test_ten_changes_leave_nothing_behind(engine):
+def test_ten_changes_leave_nothing_behind(engine, worker, parts):
     """With a job after each, and once a change that fails: what is alive is counted, not how much memory is free."""
     counts, gone = [], []
     for i in range(10):
@@ -103,20 +110,20 @@ def test_ten_changes_leave_nothing_behind(engine):
         switch(engine, preset="x2i-tiny" if i % 2 == 0 else CUSTOM, profile="8gb" if i == 1 else "cpu")
         if i == 5:
             with pytest.raises(CheckpointError, match="There is no file"):
-                engine.switch(replace(engine.settings, alignnet=engine.model.first.mllm)).result(PATIENCE)
+                engine.switch(replace(engine.settings, alignnet=parts["mllm"])).result(PATIENCE)
         draw(engine, prompt=f"number {i}")
-        gone += watch(engine)
+        gone += watch(worker)
         counts.append(live_tensors())
     assert counts[9] == counts[7] == counts[5] == counts[3]
     assert counts[8] == counts[6] == counts[4] == counts[2]
     assert [reference() for reference in gone[:-5]] == [None] * (5 * 6 + 4 * 5)
 
 
-def test_a_lora_and_a_light_control_that_are_taken_away_are_gone(engine, tmp_path):
+def test_a_lora_and_a_light_control_that_are_taken_away_are_gone(engine, worker, tmp_path):
     switch(engine, preset="x2i-tiny")
     plain = draw(engine)
     styled = draw(engine, loras=((str(STRIPED), 1.0),))
-    transformer = engine.model.pipeline.transformer
+    transformer = worker.pipeline.transformer
     loras = [layer for layer in transformer.modules() if isinstance(layer, BaseTunerLayer)]
     old = [weakref.ref(each) for layer in loras for each in (layer, *layer.lora_A.values(), *layer.lora_B.values())]
     assert len(old) > 100
@@ -125,7 +132,7 @@ def test_a_lora_and_a_light_control_that_are_taken_away_are_gone(engine, tmp_pat
     gc.collect()
     assert {reference() for reference in old} == {None}
 
-    first = engine.model.pipeline.light_control
+    first = worker.pipeline.light_control
     kept = draw(engine, images=(str(BOAT),), control_strength=1.0)
     first.save_pretrained(tmp_path / "control")
     old = [weakref.ref(first), *map(weakref.ref, first.parameters())]
@@ -133,19 +140,19 @@ def test_a_lora_and_a_light_control_that_are_taken_away_are_gone(engine, tmp_pat
     switch_settings = replace(engine.settings, light_control=str(tmp_path / "control"))
     engine.switch(switch_settings).result(PATIENCE)
     assert {reference() for reference in old} == {None}
-    assert engine.model.sources["light_control"] == f"{tmp_path}/control (flag, local path)"
+    assert engine.sources["light_control"] == f"{tmp_path}/control (flag, local path)"
     assert draw(engine, images=(str(BOAT),), control_strength=1.0) == kept
-    old = [weakref.ref(engine.model.pipeline.light_control)]
+    old = [weakref.ref(worker.pipeline.light_control)]
     switch(engine, preset=CUSTOM)  # which has none
     assert not engine.has_light_control
     assert old[0]() is None
 
 
-def test_what_cannot_be_found_fails_while_the_old_model_goes_on(engine):
-    pipeline = weakref.ref(engine.model.pipeline)
+def test_what_cannot_be_found_fails_while_the_old_model_goes_on(engine, worker):
+    pipeline = weakref.ref(worker.pipeline)
     with pytest.raises(CheckpointError, match="There is no folder '/no/such'"):
         switch(engine, flux="/no/such")
-    assert pipeline() is engine.model.pipeline
+    assert pipeline() is worker.pipeline
     assert engine.status.state == "ready"
     with pytest.raises(UnknownPresetError, match="no preset called 'gpt-9'"):
         switch(engine, preset="gpt-9")
@@ -174,9 +181,9 @@ def test_an_app_whose_first_model_failed_can_be_given_another():
     engine.close()
 
 
-def test_unloading_lets_everything_go_and_the_next_job_loads_it_again(engine):
+def test_unloading_lets_everything_go_and_the_next_job_loads_it_again(engine, worker):
     before = draw(engine)
-    old = watch(engine)
+    old = watch(worker)
     engine.unload().result(PATIENCE)
     assert engine.status.state == "unloaded"
     assert [reference() for reference in old] == [None] * 5
@@ -198,25 +205,25 @@ def test_unloading_waits_for_the_job_that_is_drawn(engine):
     assert engine.status.state == "unloaded"
 
 
-def test_a_failed_job_that_is_remembered_does_not_keep_the_model(engine, monkeypatch):
+def test_a_failed_job_that_is_remembered_does_not_keep_the_model(engine, worker, monkeypatch):
     monkeypatch.setattr("x2i_app.errors.logger.disabled", True)  # pytest keeps the tracebacks of what is logged
     with monkeypatch.context() as patch:
-        patch.setattr(type(engine.model.pipeline.vae), "decode", lambda *_, **__: 1 / 0)
+        patch.setattr(type(worker.pipeline.vae), "decode", lambda *_, **__: 1 / 0)
         job = engine.submit(GenerationRequest(prompt="broken", **SMALL))
         with pytest.raises(EngineError, match="ZeroDivisionError"):
             job.wait(PATIENCE)
-    old = watch(engine)
+    old = watch(worker)
     engine.unload().result(PATIENCE)
     assert engine.get(job.id) is job
     assert [reference() for reference in old] == [None] * 5
 
 
-def test_jobs_wait_for_the_new_model_and_a_second_change_is_refused(engine, monkeypatch):
+def test_jobs_wait_for_the_new_model_and_a_second_change_is_refused(engine, worker, monkeypatch):
     go_on = threading.Event()
-    original = engine.model.find
-    monkeypatch.setattr(engine.model, "find", lambda settings: go_on.wait(PATIENCE) and original(settings))
-    done = engine.switch(engine.model.settings_for(preset="x2i-tiny"))
-    with pytest.raises(EngineError, match="Another model is on its way already"):
+    original = worker.find
+    monkeypatch.setattr(worker, "find", lambda settings: go_on.wait(PATIENCE) and original(settings))
+    done = engine.switch(engine.settings_for(preset="x2i-tiny"))
+    with pytest.raises(EngineError, match="Another model is being loaded"):
         engine.switch(engine.settings)
     assert draw(engine)  # the old model works meanwhile
     go_on.set()

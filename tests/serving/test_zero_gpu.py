@@ -27,8 +27,8 @@ from x2i_app.presets import FLUX_MODELS
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Phase
+from x2i_app.serving.zero_gpu import MAX_SECONDS, ZeroGpuWorker, gpu_seconds
 from x2i_app.settings import Settings
-from x2i_app.ui.zero_gpu import MOST_SECONDS, ZeroGpuEngine, gpu_seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = {
@@ -150,16 +150,14 @@ def test_on_zero_gpu_each_job_asks_for_seconds_of_its_own(tmp_path):
 
 def test_seconds_grow_with_size_steps_and_count_and_end_somewhere():
     flux = FLUX_MODELS["flux.1-schnell"]
-    least = GenerationRequest(prompt="a", width=512, height=512, num_inference_steps=4)
+    least = GenerationRequest(prompt="a", width=512, height=512, num_inference_steps=4).with_defaults(flux, seed=0)
     more = ({"width": 1024}, {"height": 1024}, {"num_inference_steps": 40}, {"num_images_per_prompt": 4})
-    asked = gpu_seconds(least, flux)
+    asked = gpu_seconds(least)
     assert 20 < asked < 30
     for change in more:
-        assert gpu_seconds(replace(least, **change), flux) > asked
-    open_ones = gpu_seconds(GenerationRequest(prompt="a"), flux)
-    assert open_ones == gpu_seconds(replace(least, width=1024, height=1024), flux), "what is open is the model's own"
+        assert gpu_seconds(replace(least, **change)) > asked
     most = replace(least, width=2048, height=2048, num_inference_steps=50, num_images_per_prompt=8)
-    assert gpu_seconds(most, flux) == MOST_SECONDS
+    assert gpu_seconds(most) == MAX_SECONDS
 
 
 def test_what_is_lent_draws_the_same_image_step_by_step_and_can_be_stopped():
@@ -170,7 +168,7 @@ def test_what_is_lent_draws_the_same_image_step_by_step_and_can_be_stopped():
     own.start()
     expected = own.submit(request).wait(120)
     own.close()
-    lent = ZeroGpuEngine(settings)
+    lent = Engine(settings, ZeroGpuWorker(settings))
     lent.start()
     try:
         job = lent.submit(replace(request, num_images_per_prompt=2))

@@ -159,7 +159,7 @@ def wait_for_job(running) -> str:
         ({"prompt": " \n"}, "Type a prompt first."),
         ({"loras": [{"file": "nobody/some-lora"}]}, "There is no LoRA 'nobody/some-lora' here; choose from striped"),
         ({"loras": [{"file": "striped", "weight": 3}]}, "weight of a LoRA is 3.0; it must be -2 to 2"),
-        ({"loras": [{"file": "striped"}] * 5}, "5 loras came and 4 are allowed"),
+        ({"loras": [{"file": "striped"}] * 5}, "5 loras were given; at most 4 are allowed"),
     ],
 )
 def test_bad_values_are_refused_in_one_sentence(client, changes, sentence):

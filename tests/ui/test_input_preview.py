@@ -86,5 +86,5 @@ def test_unsupported_file():
 
 def test_encoding_of_custom_model():
     """It is known once the model is loaded."""
-    assert Engine(Settings(preset="custom:qwen2.5-vl")).model.encoding is None
-    assert Engine(Settings()).model.encoding == TINY
+    assert Engine(Settings(preset="custom:qwen2.5-vl")).encoding is None
+    assert Engine(Settings()).encoding == TINY

@@ -9,6 +9,7 @@ import pytest
 
 from x2i_app.presets import PRESETS
 from x2i_app.serving.engine import Engine
+from x2i_app.serving.worker import LocalWorker
 from x2i_app.settings import Settings
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.model_notice import missing_modality
@@ -54,11 +55,11 @@ def test_notices(reader):
 
 def test_change_of_model(reader):
     """A page that is opened later shows the model that is loaded then."""
-    engine = Engine(Settings())
-    page = build_page(engine)
+    worker = LocalWorker(Settings())
+    page = build_page(Engine(worker.settings, worker))
     assert not load_button(page, "video").visible
     assert set(map(str, reload(page).values())) == {str(gr.skip())}, "nothing changes while the model is the same"
-    engine.model.settings = Settings(preset=reader)
+    worker.models.settings = Settings(preset=reader)
     button, message = notice(page, "video")
     assert (button.visible, button.value) == (True, "Load instead: x2i-tiny")
     assert (message.visible, message.value) == (True, "This model does not support video.")
@@ -69,10 +70,11 @@ def test_change_of_model(reader):
 
 def test_load_button(reader):
     """It loads the other model, opens the model panel and shows the progress there."""
-    engine = Engine(Settings(profile="cpu"))
+    worker = LocalWorker(Settings(profile="cpu"))
+    engine = Engine(worker.settings, worker)
     engine.start()
     page = build_page(engine)
-    engine.model.settings = Settings(preset=reader)
+    worker.models.settings = Settings(preset=reader)
     video = next(tab for tab in TABS if tab.name == "video")
     assert missing_modality(engine, video) == "video"
     button = load_button(page, "video")

@@ -14,7 +14,8 @@ from gradio.state_holder import SessionState
 from x2i_app.errors import EngineError
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
-from x2i_app.serving.jobs import FairQueue, Job, Phase
+from x2i_app.serving.fair_queue import FairQueue
+from x2i_app.serving.jobs import Job, Phase
 from x2i_app.settings import Settings
 from x2i_app.ui.http import disk_space
 from x2i_app.ui.layout import build_page

@@ -2,16 +2,11 @@
 
 from x2i_app.media.audio import AudioClip, load_audio
 from x2i_app.media.guard import CAPS, MediaCaps, is_path, sniff
-from x2i_app.media.hashing import file_hash, request_hash
+from x2i_app.media.hashing import file_hash
 from x2i_app.media.images import is_animation, load_image
-from x2i_app.media.inpaint_source import (
-    InpaintSource,
-    load_inpaint_source,
-    outpaint_canvas,
-    source_arguments,
-    with_own_size,
-)
-from x2i_app.media.metadata import Recipe, describe, read_recipe, save_png, with_metadata
+from x2i_app.media.inpaint_source import InpaintSource, outpaint_canvas
+from x2i_app.media.metadata import Recipe, describe, read_recipe, save_png
+from x2i_app.media.prepared import Prepared
 from x2i_app.media.video import VideoClip, load_video
 
 __all__ = [
@@ -19,6 +14,7 @@ __all__ = [
     "AudioClip",
     "InpaintSource",
     "MediaCaps",
+    "Prepared",
     "Recipe",
     "VideoClip",
     "describe",
@@ -27,14 +23,9 @@ __all__ = [
     "is_path",
     "load_audio",
     "load_image",
-    "load_inpaint_source",
     "load_video",
     "outpaint_canvas",
     "read_recipe",
-    "request_hash",
     "save_png",
     "sniff",
-    "source_arguments",
-    "with_metadata",
-    "with_own_size",
 ]

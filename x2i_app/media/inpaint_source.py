@@ -1,15 +1,13 @@
 """The image that a request changes: its mask, and the area added around it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 from PIL import Image, ImageOps
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, show_value
-from x2i_app.media.images import fit_size, load_image, load_mask
-from x2i_app.request import GenerationRequest
+from x2i_app.media.images import fit_size
 
 _TOKEN_SIDE = 16  # pixels; FLUX has one token per 16 x 16 pixels
 
@@ -52,52 +50,33 @@ class InpaintSource:
         return InpaintSource(ImageOps.fit(self.image, (width, height), Image.Resampling.LANCZOS), mask)
 
 
-def load_inpaint_source(request: GenerationRequest) -> InpaintSource | None:
-    """The image that the request changes, with its mask, extended as requested; None if the request changes no image.
+def extend_source(image: Image.Image, mask: Image.Image | None, margins: tuple[int, int, int, int]) -> InpaintSource:
+    """An image with its mask, extended by `margins`.
 
-    A mask of another size is stretched to the image's size. Raises MediaError, or InvalidRequestError for a mask that
-    is black everywhere.
+    image: RGB. mask: L, 255 where the image changes; stretched to the image's size; None lets all of it change.
+    margins: pixels to add (left, top, right, bottom).
+    Raises InvalidRequestError for a mask that is black everywhere.
     """
-    if not request.paints:
-        return None
-    image = load_image(request.source)
-    mask = None
-    if request.mask is not None:
-        mask = load_mask(request.mask).resize(image.size, Image.Resampling.NEAREST)
-        if not mask.getbbox() and not any(request.outpaint):
+    if mask is not None:
+        mask = mask.resize(image.size, Image.Resampling.NEAREST)
+        if not mask.getbbox() and not any(margins):
             raise InvalidRequestError("The mask is black everywhere, so nothing would change; paint part of it white.")
-    if any(request.outpaint):
-        left, top, right, bottom = request.outpaint
-        image, extended_mask = outpaint_canvas(image, left, top, right, bottom)
-        if mask:
-            extended_mask.paste(mask, (left, top))
-        mask = extended_mask
-    return InpaintSource(image, mask)
+    if not any(margins):
+        return InpaintSource(image, mask)
+    left, top, right, bottom = margins
+    canvas, extended_mask = outpaint_canvas(image, left, top, right, bottom)
+    if mask:
+        extended_mask.paste(mask, (left, top))
+    return InpaintSource(canvas, extended_mask)
 
 
-def with_own_size(request: GenerationRequest, side: int) -> GenerationRequest:
-    """The request with the size of the image that it changes, where it sets no width or height.
+def drawing_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """(width, height) in pixels at which an image of this size is drawn: multiples of 16 within the limits.
 
-    side: pixels; an image with a larger area than side x side is scaled down to it. Sides are rounded to multiples of
-    16 within the limits.
+    side: pixels; an image with a larger area than side x side is scaled down to it.
     """
-    source = load_inpaint_source(request) if None in (request.width, request.height) else None
-    if source is None:
-        return request
-    sides = zip(fit_size(*source.image.size, side * side), (LIMITS.width, LIMITS.height), strict=True)
+    sides = zip(fit_size(width, height, side * side), (LIMITS.width, LIMITS.height), strict=True)
     width, height = (
-        min(max(round(own / _TOKEN_SIDE) * _TOKEN_SIDE, allowed.low), allowed.high) for own, allowed in sides
+        int(min(max(round(own / _TOKEN_SIDE) * _TOKEN_SIDE, allowed.low), allowed.high)) for own, allowed in sides
     )
-    return replace(request, width=request.width or width, height=request.height or height)
-
-
-def source_arguments(request: GenerationRequest) -> dict[str, Any]:
-    """Arguments of X2IPipeline for LightControl and inpainting. Errors as in `load_inpaint_source`."""
-    source = load_inpaint_source(request)
-    control_image = source.image if source else request.source
-    return {
-        "control_image": control_image if request.control_strength else None,
-        "control_strength": request.control_strength,
-        "inpaint_source": source,
-        "strength": request.strength,
-    }
+    return width, height

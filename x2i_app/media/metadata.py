@@ -20,9 +20,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from x2i_app import __version__
 from x2i_app.errors import InvalidRequestError, MediaError, X2IError
-from x2i_app.media.guard import is_path, show_name, sniff
-from x2i_app.media.hashing import path_hash
-from x2i_app.media.images import load_image, load_mask, open_image
+from x2i_app.media.guard import show_name, sniff
+from x2i_app.media.hashing import known_hash, path_hash
+from x2i_app.media.images import load_image, open_image
+from x2i_app.media.prepared import MAX_MASK
 from x2i_app.presets import FLUX_MODELS, PRESETS
 from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult, Turn, validate_text
 from x2i_app.settings import Settings
@@ -30,7 +31,6 @@ from x2i_app.settings import Settings
 KEY, PARAMETERS = "x2i", "parameters"
 _FORMAT = 1
 _MAX_JSON = 512 * 1024  # characters; more than the longest conversation of a request
-_MAX_MASK = 64 * 1024  # characters of base64; a mask drawn by hand has a few thousand
 _HUB_ID = re.compile(r"\w[\w.:-]*(/\w[\w.-]*)?")  # or a registered name, such as custom:qwen2.5-vl
 _KINDS = ("images", "videos", "audios")
 _PREFIX = "sha256:"
@@ -118,14 +118,6 @@ def describe(result: GenerationResult, settings: Settings) -> list[dict[str, str
     return texts
 
 
-def with_metadata(result: GenerationResult, settings: Settings) -> list[Image.Image]:
-    """Copies of the result's images with the texts in `info`, from where Gradio's PNG writer takes them."""
-    images = [image.copy() for image in result.images]
-    for image, texts in zip(images, describe(result, settings), strict=True):
-        image.info.update(texts)
-    return images
-
-
 def save_png(image: Image.Image, file: Any, texts: Mapping[str, str] | None = None) -> None:
     """Write an image as PNG to a path or an open file, with `texts` as its only metadata."""
     chunks = PngInfo()
@@ -160,24 +152,24 @@ def read_recipe(path: str | os.PathLike) -> Recipe:
 
 
 def _as_json(result: GenerationResult, settings: Settings) -> dict[str, Any]:
-    request = result.request
-    turns = [_turn(turn) | {"answer": turn.answer} for turn in request.history]
+    request, hashes = result.request, result.inputs.hashes
+    turns = [_turn(turn, hashes) | {"answer": turn.answer} for turn in request.history]
     model = {"preset": settings.preset, "flux": settings.flux or _flux_of(settings.preset)}
     return {
         "format": _FORMAT,
         "version": __version__,
         **{name: _public_name(value) for name, value in model.items()},
         **{field: getattr(request, field) for field in _FIELDS},
-        **_turn(request.turn),
+        **_turn(request, hashes),
         **{
-            field: None if source is None else _digest(source) or ""
+            field: None if source is None else known_hash(source, hashes) or ""
             for field, source in _inpaint_files(request).items()
         },
-        "mask_png": None if request.mask is None else _mask_as_text(request.mask),
+        "mask_png": result.inputs.mask_png,
         "strength": request.strength,
         "outpaint": list(request.outpaint),
         "history": turns,
-        "loras": [{"sha256": _digest(file), "weight": weight} for file, weight in request.loras],
+        "loras": [{"sha256": known_hash(file, hashes), "weight": weight} for file, weight in request.loras],
         "answer": result.answer,
         "notes": list(result.notes),
     }
@@ -198,18 +190,9 @@ def _public_name(value: str | None) -> str | None:
     return PureWindowsPath(value).name  # knows both kinds of slashes
 
 
-def _turn(turn: Turn) -> dict[str, Any]:
-    return {"prompt": turn.prompt} | {kind: [_digest(source) for source in getattr(turn, kind)] for kind in _KINDS}
-
-
-def _digest(source: Any) -> str | None:
-    """The hash of a file; None for media that are not files, and for a file that no longer exists."""
-    if not is_path(source):
-        return None
-    try:
-        return path_hash(source).removeprefix(_PREFIX)
-    except MediaError:
-        return None
+def _turn(turn: Turn | GenerationRequest, hashes: Mapping[str, str]) -> dict[str, Any]:
+    files = {kind: [known_hash(source, hashes) for source in getattr(turn, kind)] for kind in _KINDS}
+    return {"prompt": turn.prompt} | files
 
 
 def _as_parameters(recipe: Mapping[str, Any]) -> str:
@@ -243,21 +226,9 @@ def _recipe(stored: Any) -> Recipe:
     return Recipe(request, preset if preset in PRESETS else None, flux if flux in FLUX_MODELS else None)
 
 
-def _mask_as_text(source: Any) -> str | None:
-    """A mask as base64 of a PNG; None if that is too long, or the mask cannot be read."""
-    try:
-        mask = load_mask(source)
-    except MediaError:
-        return None
-    buffer = io.BytesIO()
-    mask.convert("1", dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return text if len(text) <= _MAX_MASK else None
-
-
 def _mask_from_text(text: Any) -> Image.Image:
-    if not isinstance(text, str) or len(text) > _MAX_MASK:
-        raise InvalidRequestError(f"their mask is not a text of up to {_MAX_MASK:,} characters; choose another file.")
+    if not isinstance(text, str) or len(text) > MAX_MASK:
+        raise InvalidRequestError(f"their mask is not a text of up to {MAX_MASK:,} characters; choose another file.")
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as mask:
             return load_image(mask).convert("L")

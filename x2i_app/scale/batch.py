@@ -11,7 +11,7 @@ from tqdm import tqdm
 from x2i_app.batch import Batch, Draw, Line, write_row
 from x2i_app.errors import EngineError, X2IError
 from x2i_app.rows import Row
-from x2i_app.scale.cluster import Cluster, sentence_in, stand_in, working_folder
+from x2i_app.scale.cluster import Cluster, enter_folder, own_message, working_folder
 from x2i_app.serving.engine import Engine
 
 
@@ -46,7 +46,7 @@ def draw_on(address: str, replicas: str, gpus: float | None) -> Draw:
             for item in lines.iter_rows():
                 yield json.loads(item["line"])
         except ray.exceptions.RayError as error:
-            raise EngineError(f"The cluster gave up: {sentence_in(str(error))}") from error
+            raise EngineError(f"The cluster gave up: {own_message(str(error))}") from error
         finally:
             ray.shutdown()
 
@@ -58,7 +58,7 @@ class Artist:
 
     def __init__(self, batch: Batch, folder: str):
         """folder: where relative names begin."""
-        stand_in(folder)
+        enter_folder(folder)
         self.batch = batch
         self.engine = Engine(batch.settings)
         self.engine.start()

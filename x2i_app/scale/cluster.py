@@ -109,22 +109,22 @@ class Cluster:
         return {"num_cpus": cores, "num_gpus": gpus}
 
 
-def stand_in(folder: str) -> None:
+def enter_folder(folder: str) -> None:
     """Let relative names mean what they mean to whoever gave the work, where the machine has that folder too."""
     with suppress(OSError):
         os.chdir(folder)
 
 
 def working_folder() -> str:
-    """For `stand_in`."""
+    """For `enter_folder`."""
     return str(Path.cwd())
 
 
 def _reason(error):
-    return sentence_in(str(error)) or type(error).__name__
+    return own_message(str(error)) or type(error).__name__
 
 
-def sentence_in(text: str) -> str:
+def own_message(text: str) -> str:
     """What one of our own errors said, found in a traceback that came from another process; else its last line."""
     found = _OUR_ERROR.findall(text) or text.strip().splitlines()
     return found[-1].strip() if found else ""

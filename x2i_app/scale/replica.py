@@ -3,20 +3,20 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from x2i_app.errors import EngineError, X2IError, explain_failure
 from x2i_app.request import GenerationRequest
-from x2i_app.scale.cluster import stand_in
+from x2i_app.scale.cluster import enter_folder
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.file_transfer import unpack
-from x2i_app.serving.job_events import Moment
+from x2i_app.serving.job_events import JobEvent
 from x2i_app.serving.jobs import Phase, Progress
+from x2i_app.serving.protocol import EngineState, ModelFacts
+from x2i_app.serving.worker import LocalWorker
 from x2i_app.settings import Settings
-from x2i_app.specs import EncodingSpec, FluxSpec
 
 if TYPE_CHECKING:
     from x2i_app.loading.memory import MemoryUse
@@ -25,67 +25,57 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.01
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a model once it is loaded; as in ResidentModel."""
-
-    flux: FluxSpec
-    encoding: EncodingSpec | None
-    has_light_control: bool
-    sources: dict[str, str]
-
-
 class Replica:
-    """An Engine that draws one job at a time for an engine in another process."""
+    """An Engine that draws one job at a time for a RayWorker in another process."""
 
     def __init__(self, settings: Settings, folder: str):
-        """Load the model. folder: where relative names begin. Raises EngineError if it cannot be loaded."""
-        stand_in(folder)
-        self.engine = Engine(settings)
+        """Load the model. folder: where relative paths start. Raises EngineError if it cannot be loaded."""
+        enter_folder(folder)
+        self.worker = LocalWorker(settings)
+        self.engine = Engine(settings, self.worker)
         self.engine.start()
-        while self.engine.status.state == "loading":
+        while self.engine.status.state is EngineState.LOADING:
             time.sleep(_POLL_SECONDS)
         self.check_health()
 
     def check_health(self) -> None:
-        """Raise EngineError if there is no model, or nobody who draws; Serve then replaces this replica."""
+        """Raise EngineError if there is no model or no thread that draws; Ray Serve then replaces this replica."""
         status = self.engine.status
-        if status.state == "failed":
+        if status.state is EngineState.FAILED:
             raise EngineError(status.detail)
 
-    async def facts(self) -> Facts:
-        """Of the model that is loaded."""
-        model = self.engine.model
-        return Facts(model.flux, model.encoding, model.has_light_control, model.sources)
+    async def facts(self) -> ModelFacts:
+        """Of the loaded model."""
+        return self.worker.facts
 
     async def memory(self) -> "tuple[MemoryPlan, MemoryUse] | None":
-        """As of ResidentModel, for this replica."""
-        return await asyncio.to_thread(self.engine.model.memory)
+        """As in Worker, for this replica."""
+        return await asyncio.to_thread(self.worker.memory)
 
     async def find(self, settings: Settings) -> X2IError | None:
-        """Have every file of another model on this machine; what is wrong with it, if anything is."""
+        """Have every file of another model on this machine; returns the error if that fails."""
         try:
-            await asyncio.to_thread(self.engine.model.find, settings)
-        except Exception as error:  # noqa: BLE001 - whoever asked must hear of it
+            await asyncio.to_thread(self.worker.find, settings)
+        except Exception as error:  # noqa: BLE001 - returned to the caller
             return explain_failure(error, "The model could not be found")
 
-    async def draw(self, request: GenerationRequest, previewed: bool) -> AsyncIterator[Moment]:
-        """Every new moment of a request that was packed. Whoever no longer listens stops it within a step."""
+    async def draw(self, request: GenerationRequest, previewed: bool) -> AsyncIterator[JobEvent]:
+        """Draw a packed request and yield its events. The job stops within a step if the caller stops listening."""
         with TemporaryDirectory(prefix="x2i-") as folder:
             try:
                 job = self.engine.submit(unpack(request, Path(folder)), preview=previewed)
             except X2IError as error:
-                yield Moment(Progress(Phase.FAILED), error=error)
+                yield JobEvent(Progress(Phase.FAILED), error=error)
                 return
-            seen = sent = None
+            known = sent = None
             try:
-                while seen is None or not seen.phase.is_final:
-                    if job.progress is seen:
+                while known is None or not known.phase.is_final:
+                    if job.progress is known:
                         await asyncio.sleep(_POLL_SECONDS)
                         continue
-                    seen = job.progress
-                    moment = Moment.of(job, seen, sent)
-                    sent = moment.partial or sent
-                    yield moment
+                    known = job.progress
+                    event = JobEvent.of(job, known, sent)
+                    sent = event.partial or sent
+                    yield event
             finally:
                 self.engine.cancel(job)

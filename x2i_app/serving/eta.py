@@ -1,4 +1,4 @@
-"""How long jobs take: measured by a stopwatch, and told of the next ones. Knows no torch."""
+"""The time that jobs take: measured, and estimated for the next ones. Knows no torch."""
 
 import statistics
 import time
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from x2i_app.request import GenerationRequest
 
-_REMEMBERED = 8  # jobs; few, so that a machine that has become busy or free is noticed soon
+_REMEMBERED = 8  # jobs; few, so that a change in the machine's load is noticed soon
 
 
 class Stopwatch:
-    """Wall time of named phases, in seconds; a phase may come several times."""
+    """Wall time of named phases, in seconds. A phase may be started several times; its times are added up."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
@@ -33,7 +33,7 @@ class Stopwatch:
 
 
 class Work(NamedTuple):
-    """What is still to do of a job: one encode, pixels times steps to denoise, and pixels to decode."""
+    """What is left to do of a job: encodes, pixels times steps to denoise, pixels to decode."""
 
     encode: float
     denoise: float
@@ -41,7 +41,7 @@ class Work(NamedTuple):
 
     @classmethod
     def of(cls, request: GenerationRequest, image: int = 0, step: int = 0) -> "Work":
-        """Of a request with nothing left open, while its `picture` (from 1; 0 before the first) is at `step`."""
+        """Of a request with every setting filled in, while `image` (from 1; 0 before the first) is at `step`."""
         pixels, steps = request.width * request.height, request.steps_run
         left = request.num_images_per_prompt - max(0, image - 1)
         return cls(float(not image), pixels * (steps * left - step), pixels * left)
@@ -52,23 +52,23 @@ class Work(NamedTuple):
         return cls(*map(sum, zip(*works, strict=True)))
 
 
-class Pace:
-    """Seconds that a unit of work took in recent jobs; their median. It knows nothing before the first job is done."""
+class EtaEstimator:
+    """Estimates seconds from the median that a unit of work took in recent jobs."""
 
     def __init__(self):
-        self._jobs: deque[Work] = deque(maxlen=_REMEMBERED)
+        self._rates: deque[Work] = deque(maxlen=_REMEMBERED)  # seconds a unit of work, of each job
 
     def learn(self, work: Work, seconds: Mapping[str, float]) -> None:
-        """What a whole job took, phase by phase."""
-        self._jobs.append(Work(*(seconds[phase] / getattr(work, phase) for phase in Work._fields)))
+        """Add a finished job. seconds: of each phase, by the names of Work's fields."""
+        self._rates.append(Work(*(seconds[phase] / getattr(work, phase) for phase in Work._fields)))
 
     def seconds(self, work: Work) -> float | None:
-        """About how long this will take; None before anything was measured."""
-        if not self._jobs:
+        """About how many seconds this will take; None before the first job has been measured."""
+        if not self._rates:
             return None
-        paces = (statistics.median(phase) for phase in zip(*self._jobs, strict=True))
-        return sum(amount * pace for amount, pace in zip(work, paces, strict=True))
+        rates = (statistics.median(phase) for phase in zip(*self._rates, strict=True))
+        return sum(amount * rate for amount, rate in zip(work, rates, strict=True))
 
     def forget(self) -> None:
-        """Another model has another pace."""
-        self._jobs.clear()
+        """Start over, as another model takes other times."""
+        self._rates.clear()

@@ -1,4 +1,4 @@
-"""What travels with a request to another machine: the files that it names, which lie here alone."""
+"""Sends a request to another machine together with the files that it names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,16 +11,16 @@ from x2i_app.request import GenerationRequest, Turn
 
 @dataclass(frozen=True)
 class File:
-    """A file on its way: its name without the folder, and its bytes."""
+    """A file in transfer: its name without the folder, and its bytes."""
 
     name: str
     content: bytes = field(repr=False)
 
 
 def pack(request: GenerationRequest) -> GenerationRequest:
-    """The request with a File in place of each path. What cannot be read stays a path, and is complained of there."""
+    """The request with a File in place of each path. A file that cannot be read stays a path; drawing it will fail."""
 
-    def take(source: Any) -> Any:
+    def read(source: Any) -> Any:
         if not is_path(source):
             return source
         try:
@@ -28,14 +28,14 @@ def pack(request: GenerationRequest) -> GenerationRequest:
         except (OSError, ValueError):
             return source
 
-    return _with_files(request, take)
+    return _with_files(request, read)
 
 
 def unpack(request: GenerationRequest, folder: Path) -> GenerationRequest:
-    """The request with paths in `folder`, an empty one, in place of its Files."""
+    """The request with a path in `folder`, which must be empty, in place of each File."""
     count = 0
 
-    def put(source: Any) -> Any:
+    def write(source: Any) -> Any:
         nonlocal count
         if not isinstance(source, File):
             return source
@@ -45,15 +45,14 @@ def unpack(request: GenerationRequest, folder: Path) -> GenerationRequest:
         path.write_bytes(source.content)
         return str(path)
 
-    return _with_files(request, put)
+    return _with_files(request, write)
 
 
 def _with_files(request: GenerationRequest, change: Callable[[Any], Any]) -> GenerationRequest:
     def media(turn: Turn | GenerationRequest) -> dict[str, tuple[Any, ...]]:
         return {kind: tuple(map(change, getattr(turn, kind))) for kind in ("images", "videos", "audios")}
 
-    return replace(
-        request,
+    return request.with_values(
         **media(request),
         history=tuple(replace(turn, **media(turn)) for turn in request.history),
         mask=change(request.mask),

@@ -1,5 +1,6 @@
-"""A job that is drawn in another process: moments of the copy there, which the job here takes over. Knows no torch."""
+"""A job that another process draws: events about the copy there, which the job here follows. Knows no torch."""
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from x2i_app.errors import X2IError
@@ -10,8 +11,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class Moment(NamedTuple):
-    """How the copy is: partial is None where no picture has been added since the moment before."""
+class JobEvent(NamedTuple):
+    """A change of the copy. partial: the result so far; None if no image was added since the event before."""
 
     progress: Progress
     partial: GenerationResult | None = None
@@ -20,21 +21,32 @@ class Moment(NamedTuple):
 
     @classmethod
     def of(cls, job: Job, progress: Progress, sent: GenerationResult | None) -> Self:
-        """Of the copy `job`, at `progress`, whose partial result `sent` is known already."""
+        """The event that the copy `job` is at `progress`. sent: the partial result that was sent last."""
         return cls(progress, None if job.partial is sent else job.partial, job.preview, job.error)
 
-    def retell(self, job: Job) -> None:
-        """Let `job` be as its copy is, but for the end, which is told by whoever draws it.
 
-        Raises the copy's error, or GenerationCancelledError where the job is to stop.
-        """
-        if self.error:
-            raise self.error
-        if self.partial:
-            job.add(self.partial)
-        if self.preview:
-            job.show(self.preview)
-        if self.progress.phase.is_final:
+def events_of(job: Job, changes: Iterable[Progress]) -> Iterator[JobEvent]:
+    """The events of the copy `job`, one for each of its changes."""
+    sent = None
+    for progress in changes:
+        event = JobEvent.of(job, progress, sent)
+        sent = event.partial or sent
+        yield event
+
+
+def follow(events: Iterable[JobEvent], job: Job) -> Iterator[GenerationResult]:
+    """Report on `job` what the events say of its copy, and yield each new result, as `Worker.draw` does.
+
+    Raises the copy's error, or GenerationCancelledError once `job` is cancelled.
+    """
+    for event in events:
+        if event.error:
+            raise event.error
+        if event.partial:
+            yield event.partial
+        if event.preview:
+            job.show(event.preview)
+        if event.progress.phase.is_final:
             job.check_cancelled()
         else:
-            job.report(**vars(self.progress))
+            job.report(**vars(event.progress))

@@ -1,8 +1,8 @@
-"""The model in memory: loaded, unloaded, or changed for another, which comes only when the old one has gone.
+"""Holds the model: finds its files, loads it, unloads it, and replaces it by another one.
 
-Two do not fit on one card, so "a failed load leaves the old one working" means: whatever can fail beforehand (a wrong
-name, no connection, a full disk, a cut file) fails while the old model still works; and if the new one then cannot be
-built, the old one is built again from its files, which are there.
+Two models do not fit on one GPU, so the old one is unloaded before the new one is loaded. Whatever can fail earlier (a
+wrong name, no connection, a full disk, a damaged file) fails in `find`, while the old model still works. If the new
+model then cannot be built, the old one is loaded again from its files, which are still on this machine.
 
 Importing this imports no torch.
 """
@@ -12,13 +12,15 @@ import gc
 import importlib
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from x2i_app.errors import forget_frames
-from x2i_app.presets import FLUX_MODELS, PRESETS, get_preset, known_flux
+from x2i_app.presets import FLUX_MODELS, get_preset, known_flux
+from x2i_app.serving.protocol import ModelFacts
 from x2i_app.settings import CUSTOM, PARTS, Settings
-from x2i_app.specs import EncodingSpec, FluxSpec, Preset
+from x2i_app.specs import EncodingSpec, FluxSpec
 
 if TYPE_CHECKING:
     from x2i_app.loading.download import Download
@@ -32,89 +34,80 @@ logger = logging.getLogger(__name__)
 _UNKNOWN_LICENSE = "its publisher's own; read it where you found the model"
 
 
-class ResidentModel:
-    """Holds the only reference to the pipeline. `settings` say which it is, or was before it was unloaded."""
+def facts_of(settings: Settings, sources: "Sources | None" = None, pipeline: "X2IPipeline | None" = None) -> ModelFacts:
+    """What is known of the model that `settings` describe, before it is found, when found, and when loaded."""
+    preset = None if settings.preset.startswith(CUSTOM) else get_preset(settings.preset)
+    encoding = preset.encoding if preset else None
+    if not preset and pipeline:
+        encoding = EncodingSpec.from_dict(pipeline.config.encoding)
+    if sources:
+        has_light_control = sources.light_control is not None
+    elif settings.light_control:
+        has_light_control = True
+    else:
+        has_light_control = bool(preset and preset.light_control and settings.flux in (None, preset.flux))
+    name = settings.flux or (preset.flux if preset else "")
+    found = dict(sources.said) if sources else {}
+    return ModelFacts(known_flux(name) or _guess_flux(name, pipeline), encoding, has_light_control, found)
 
-    def __init__(self, settings: Settings):
-        self.first = settings
+
+def _guess_flux(name: str, pipeline: "X2IPipeline | None") -> FluxSpec:
+    """A FLUX model that the registry lacks, described by its configuration."""
+    if pipeline is None:
+        return FLUX_MODELS["shuttle-3-diffusion"]
+    guided = pipeline.transformer.config.guidance_embeds  # only FLUX.1-dev and models derived from it have them
+    similar = FLUX_MODELS["flux.1-dev" if guided else "flux.1-schnell"]
+    resolution = pipeline.vae.config.sample_size
+    return replace(similar, name=name, repo_id="", resolution=resolution, license=_UNKNOWN_LICENSE, gated=False)
+
+
+def plan_model(settings: Settings) -> "MemoryPlan":
+    """The memory that a model would need on this machine, before it is downloaded. Takes seconds.
+
+    Raises X2IError's kinds for a model that nothing is known of.
+    """
+    quiet_libraries()
+    from x2i_app.loading.report import plan_memory
+
+    parts = {name: getattr(settings, name) for name in ("mllm", "flux", "light_control")}
+    return plan_memory(settings.preset, (settings.profile,), **parts)[0]
+
+
+class ModelManager:
+    """Holds the only reference to the pipeline. settings: of the model that is loaded, or that `load` would load.
+
+    report: called with a sentence about a download.
+    """
+
+    def __init__(self, settings: Settings, report: Callable[[str], None]):
         self.settings = settings
         self.pipeline: X2IPipeline | None = None
-        self.news = ""  # of a download, for whoever waits
+        self._report = report
         self._sources: Sources | None = None
-        self._told = -1
+        self._twentieth = -1  # of a download, that was logged last
 
     @property
-    def preset(self) -> Preset | None:
-        """The preset's facts; None for a custom model, whose facts are in its files."""
-        return None if self.settings.preset.startswith(CUSTOM) else get_preset(self.settings.preset)
-
-    @property
-    def flux(self) -> FluxSpec:
-        """Steps, guidance, size and licence of the FLUX model; if the registry lacks it, by what it looks like."""
-        name = self.settings.flux or (self.preset.flux if self.preset else "")
-        if spec := known_flux(name):
-            return spec
-        if self.pipeline is None:
-            return FLUX_MODELS["shuttle-3-diffusion"]
-        guided = self.pipeline.transformer.config.guidance_embeds  # as only dev and its descendants are
-        kin = FLUX_MODELS["flux.1-dev" if guided else "flux.1-schnell"]
-        resolution = self.pipeline.vae.config.sample_size
-        return replace(kin, name=name, repo_id="", resolution=resolution, license=_UNKNOWN_LICENSE, gated=False)
-
-    @property
-    def encoding(self) -> EncodingSpec | None:
-        """How conversations are shown to the MLLM; None for a custom model that is not loaded yet."""
-        if self.preset:
-            return self.preset.encoding
-        return EncodingSpec.from_dict(self.pipeline.config.encoding) if self.pipeline else None
-
-    @property
-    def has_light_control(self) -> bool:
-        """Whether a picture can be kept to."""
-        if self._sources:
-            return self._sources.light_control is not None
-        if self.settings.light_control:
-            return True
-        preset = self.preset
-        return bool(preset and preset.light_control and self.settings.flux in (None, preset.flux))
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """Of each part, where it was found and who chose it; empty before anything is found."""
-        return dict(self._sources.said) if self._sources else {}
-
-    def settings_for(self, preset: str = "", flux: str = "", profile: str = "") -> Settings:
-        """The settings of another model; what is empty stays, but parts of one preset are not carried to another.
-
-        Raises X2IError's kinds for a name that is not known.
-        """
-        preset = preset or self.settings.preset
-        start = self.first if preset == self.first.preset else replace(self.first, **dict.fromkeys(PARTS))
-        kept = self.settings.flux if preset == self.settings.preset else start.flux
-        return replace(start, preset=preset, flux=flux or kept, profile=profile or self.settings.profile)
-
-    @property
-    def choices(self) -> list[str]:
-        """The presets that can be switched to: those of the registry, and what the app was started with."""
-        return list(dict.fromkeys([*PRESETS, self.first.preset]))
+    def facts(self) -> ModelFacts:
+        """Of the model that is loaded, or would be."""
+        return facts_of(self.settings, self._sources, self.pipeline)
 
     def find(self, settings: Settings) -> "Sources":
-        """Have every file of a model on this machine, while another may be working. Raises X2IError's kinds."""
+        """Find every file of a model, or download it, while another one may be working. Raises X2IError's kinds."""
         quiet_libraries()
         from x2i_app.loading.sources import find_sources
 
         parts = {name: getattr(settings, name) for name in PARTS}
         try:
-            return find_sources(settings.preset, **parts, models=settings.models, report=self._tell)
+            return find_sources(settings.preset, **parts, models=settings.models, report=self._report_download)
         finally:
-            self.news = ""
+            self._report("")
 
     def load(self) -> None:
-        """Load what `settings` describe, downloading it if need be; the pipeline is there afterwards."""
+        """Load what `settings` describe, downloading it if need be, into `pipeline`."""
         self._sources = self._sources or self.find(self.settings)
         self.pipeline = _build(self.settings, self._sources)
-        # A look at all that the libraries and the page consist of stops every thread for half a second, and is due as
-        # soon as many visitors come at once; from here on the collector looks at what is newer only.
+        # A full garbage collection over all objects of the libraries and the page stops every thread for half a second,
+        # and many requests at once would trigger it. From here on, the collector ignores what exists now.
         gc.collect()
         gc.freeze()
 
@@ -123,33 +116,22 @@ class ResidentModel:
 
         The first call for a model takes seconds; any thread may make it.
         """
-        pipeline, side = self.pipeline, self.flux.resolution
+        pipeline, side = self.pipeline, self.facts.flux.resolution
         if pipeline is None:
             return None
         from x2i_app.loading.memory import memory_use, present_plan
 
         return present_plan(pipeline, side, side), memory_use(pipeline.placement.device)
 
-    def plan(self, settings: Settings) -> "MemoryPlan":
-        """What another model would need here, before a byte of it is downloaded. Takes seconds; any thread may ask.
-
-        Raises X2IError's kinds for a model that nothing is known of.
-        """
-        quiet_libraries()
-        from x2i_app.loading.report import plan_memory
-
-        parts = {name: getattr(settings, name) for name in ("mllm", "flux", "light_control")}
-        return plan_memory(settings.preset, (settings.profile,), **parts)[0]
-
     def unload(self) -> None:
-        """Let the model go, with all that it holds; its settings stay."""
+        """Drop the model and return its memory; the settings stay."""
         self.pipeline = None
         _return_memory()
 
     def change(self, settings: Settings, sources: "Sources") -> None:
-        """Let the old model go, then load the new one.
+        """Unload the old model, then load the new one from `sources`.
 
-        If that fails, the old one is loaded again, and the failure raised; if that fails too, there is none.
+        If that fails, the old one is loaded again if it was loaded, and the error is raised.
         """
         old, had_one = (self.settings, self._sources), self.pipeline is not None
         self.unload()
@@ -158,25 +140,25 @@ class ResidentModel:
             self.load()
         except Exception as error:
             self.settings, self._sources = old
-            forget_frames(error)  # they hold what was already built of the new one
+            forget_frames(error)  # their variables hold the parts of the new model that were already built
             self.unload()
             if had_one:
                 self.load()
             raise
 
-    def _tell(self, moment: "Download") -> None:
-        self.news = str(moment)
-        twentieth = 20 * moment.done // max(1, moment.total)
-        if twentieth != self._told:
-            self._told = twentieth
-            logger.info("%s", self.news)
+    def _report_download(self, download: "Download") -> None:
+        self._report(str(download))
+        twentieth = 20 * download.done // max(1, download.total)
+        if twentieth != self._twentieth:
+            self._twentieth = twentieth
+            logger.info("%s", download)
 
 
 def _build(settings: Settings, sources: "Sources") -> "X2IPipeline":
     from x2i_app.loading.build import build_pipeline
 
     pipeline = build_pipeline(sources, settings.profile, settings.device, whisper=settings.whisper)
-    pipeline.set_progress_bar_config(disable=True)  # jobs report their own progress
+    pipeline.set_progress_bar_config(disable=True)  # jobs report their progress themselves
     return pipeline
 
 
@@ -189,11 +171,11 @@ def _return_memory() -> None:
     elif torch and torch.backends.mps.is_available():
         torch.mps.empty_cache()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)  # glibc keeps what was freed in small pieces, as a miniature's weights are
+        trim(0)  # glibc keeps memory that was freed in small pieces, such as a small model's weights
 
 
 def quiet_libraries() -> None:
-    """Jobs tell their own progress; the libraries' bars and hints would only garble a terminal that shows it."""
+    """Turn off the libraries' progress bars and hints, which would garble the progress that a command shows."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     for library in ("diffusers", "transformers"):
         library_logging = importlib.import_module(f"{library}.utils.logging")

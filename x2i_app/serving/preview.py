@@ -1,12 +1,12 @@
-"""What a picture is going to be, while it is drawn: at each step, the picture that FLUX predicts at that moment.
+"""Predicted images: at each step, the finished image as FLUX predicts it at that moment.
 
-FLUX predicts a velocity v; along the straight path of flow matching that means x0 = x - sigma * v, the picture without
-its noise. Turning these latents into colours with the VAE would cost more than a step of x2i-tiny does, so one linear
-map does it: of each latent pixel's channels to colours. It only looks: nothing that is drawn depends on it.
+FLUX predicts a velocity v. Along the straight path of flow matching, the latents without noise are x0 = x - sigma * v.
+Decoding them with the VAE would take longer than a step of x2i-tiny, so one linear map turns the channels of each
+latent pixel into colours. Previews only read what the transformer returns and change nothing that is drawn.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from PIL import Image
 
 from x2i_app.settings import ASSETS
 
-# Red, green and blue in [-1, 1] of each of the 16 latent channels of FLUX.1's VAE, and the colour at zero: as published
-# in ComfyUI's `latent_formats.py`, found there by regression over real pictures.
+# Red, green and blue in [-1, 1] for each of the 16 latent channels of FLUX.1's VAE, and the colour at zero. Published
+# in ComfyUI's `latent_formats.py`, where they were fitted on real images.
 _FLUX_WEIGHT = (
     (-0.0346, 0.0244, 0.0681),
     (0.0034, 0.0210, 0.0687),
@@ -37,15 +37,15 @@ _FLUX_WEIGHT = (
     (-0.1262, -0.0982, -0.0778),
 )
 _FLUX_BIAS = (-0.0329, -0.0718, -0.0851)
-_FLUX_SCALING, _FLUX_SHIFT = 0.3611, 0.1159  # by which FLUX.1's VAE is known
-_RIDGE = 0.1  # keeps the fit calm where a channel hardly varies
+_FLUX_SCALING, _FLUX_SHIFT = 0.3611, 0.1159  # identify FLUX.1's VAE
+_RIDGE = 0.1  # keeps the fit stable if a channel hardly varies
 _FIT_SIDE = 128  # pixels
 
 
 class LatentProjection:
     """A linear map of latents to pixels: weight (channels, 3 * patch**2) and bias (3 * patch**2), in [-1, 1].
 
-    patch: side of the square of pixels that a latent pixel becomes; 1 gives a small picture, 8 one of full size.
+    patch: side of the square of pixels that one latent pixel becomes; 1 gives a small image, 8 one of full size.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor):
@@ -54,7 +54,7 @@ class LatentProjection:
 
     @classmethod
     def of(cls, vae: AutoencoderKL, images: Sequence[Image.Image]) -> "LatentProjection":
-        """The published one for FLUX.1's own VAE; for any other, least squares over `pictures` and its latents."""
+        """The published map for FLUX.1's own VAE; for any other VAE, one that is fitted on `images`."""
         config = vae.config
         if (config.latent_channels, config.scaling_factor, config.shift_factor) == (16, _FLUX_SCALING, _FLUX_SHIFT):
             return cls(torch.tensor(_FLUX_WEIGHT), torch.tensor(_FLUX_BIAS))
@@ -63,7 +63,7 @@ class LatentProjection:
     @classmethod
     @torch.no_grad()
     def fitted(cls, vae: AutoencoderKL, images: Sequence[Image.Image]) -> "LatentProjection":
-        """Ridge regression from the latents of `pictures` to their pixels."""
+        """Ridge regression from the latents of `images` to their pixels."""
         patch = 2 ** (len(vae.config.block_out_channels) - 1)
         inputs, targets = [], []
         for source in images:
@@ -80,7 +80,7 @@ class LatentProjection:
         return cls(weight.float(), (y_mean - x_mean @ weight).float())
 
     def __call__(self, latents: torch.Tensor) -> Image.Image:
-        """Latents (channels, height, width) as the pipeline has them -> a picture `patch` times as wide and high."""
+        """Latents (channels, height, width), scaled as in the pipeline -> an image `patch` times as wide and high."""
         height, width = latents.shape[1:]
         if self.weight.device != latents.device:
             self.weight, self.bias = self.weight.to(latents.device), self.bias.to(latents.device)
@@ -91,20 +91,20 @@ class LatentProjection:
 
 
 @contextmanager
-def predictions(transformer: FluxTransformer2DModel, tell: Callable[[torch.Tensor], None]) -> Iterator[None]:
-    """Inside the block `tell` is given the predicted x0 (B, tokens, 4 * channels) of each step, in float32.
+def predictions(transformer: FluxTransformer2DModel, show: Callable[[torch.Tensor], None]) -> Iterator[None]:
+    """Inside the block, `show` is called with the predicted x0 (B, tokens, 4 * channels) of each step, in float32.
 
-    It works under every pipeline that calls a FluxTransformer2DModel, and is gone when the block ends.
+    Works for every pipeline that calls a FluxTransformer2DModel. The hook is removed when the block ends.
     """
 
-    def look(_module: torch.nn.Module, _arguments: tuple, named: dict[str, Any], output: Any) -> None:
+    def hook(_module: torch.nn.Module, _arguments: tuple, named: dict[str, Any], output: Any) -> None:
         velocity = output[0].float()
-        # FLUX Fill and Kontext read more tokens or channels than the noise that they are about to draw on.
+        # FLUX Fill and Kontext also read tokens or channels of their input image, which come after the noise.
         noisy = named["hidden_states"][:, : velocity.shape[1], : velocity.shape[2]].float()
-        sigma = named["timestep"].float().view(-1, 1, 1)  # as the pipelines give it: 1 is all noise
-        tell(noisy - sigma * velocity)
+        sigma = named["timestep"].float().view(-1, 1, 1)  # 1 is noise alone
+        show(noisy - sigma * velocity)
 
-    handle = transformer.register_forward_hook(look, with_kwargs=True)
+    handle = transformer.register_forward_hook(hook, with_kwargs=True)
     try:
         yield
     finally:
@@ -112,21 +112,23 @@ def predictions(transformer: FluxTransformer2DModel, tell: Callable[[torch.Tenso
 
 
 class Previewer:
-    """Pictures of what is predicted, for the pipelines over one VAE. Where its map must be fitted, the examples do."""
+    """Predicted images of the pipelines over one VAE. A map that must be fitted is fitted on the bundled examples."""
 
     def __init__(self, vae: AutoencoderKL):
         images = [Image.open(path) for path in sorted((ASSETS / "examples" / "images").glob("*.png"))]
         self.projection = LatentProjection.of(vae, images)
         self._vae_scale = 2 ** (len(vae.config.block_out_channels) - 1)
 
-    def look(self, transformer: FluxTransformer2DModel, width: int, height: int, show: Callable[[Image.Image], None]):
-        """A `with` block in which `show` is given a picture of the first of the batch at each step.
+    def watch(
+        self, transformer: FluxTransformer2DModel, width: int, height: int, show: Callable[[Image.Image], None]
+    ) -> AbstractContextManager[None]:
+        """A `with` block in which `show` is called at each step with the prediction of the first image of the batch.
 
-        width, height: of what is drawn, in pixels.
+        width, height: of the images that are drawn, in pixels.
         """
 
-        def tell(x0: torch.Tensor) -> None:
+        def decode(x0: torch.Tensor) -> None:
             latents = FluxPipeline._unpack_latents(x0[:1], height, width, self._vae_scale)
             show(self.projection(latents[0]))
 
-        return predictions(transformer, tell)
+        return predictions(transformer, decode)

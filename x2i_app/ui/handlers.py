@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,5 +52,5 @@ def _submit(engine: Engine, tab: Tab, given: dict[str, Any], request: gr.Request
     asked = GenerationRequest(**fields, **settings, loras=lora_pairs(given["loras"], engine.settings))
     check_disk_space(Path(get_upload_folder()))  # before the job, not when its image is written
     if asked.paints:  # the result has the source's size, whatever the sliders say
-        asked = replace(asked, width=None, height=None)
+        asked = asked.with_values(width=None, height=None)
     return engine.submit(asked, request.session_hash or "", preview=True)

@@ -8,16 +8,18 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from x2i_app.errors import EngineError
-from x2i_app.media import describe
 from x2i_app.request import GenerationRequest
-from x2i_app.serving.engine import Engine
+from x2i_app.serving.jobs import Job
 from x2i_app.settings import Settings
 from x2i_app.ui.http.disk_space import check_disk_space
+
+if TYPE_CHECKING:
+    from x2i_app.ui.image_files import ImageFiles
 
 MAX_ITEMS = 48  # images of one session; the oldest are removed
 _MAX_OPT_OUTS = 1000  # sessions
@@ -62,18 +64,17 @@ class HistoryItem:
         return str(self.request.seed)
 
 
-def add_job(engine: Engine, items: Sequence[HistoryItem], job_id: str, settings: Settings) -> list[HistoryItem]:
-    """`items` with the images of a finished job first, newest first. A job is added only once."""
-    job = engine.get(job_id) if isinstance(job_id, str) else None
-    if not job or not job.result or any(item.job == job_id for item in items):
+def add_job(items: Sequence[HistoryItem], job: Job | None, files: "ImageFiles", preset: str) -> list[HistoryItem]:
+    """`items` with the images of a finished job first, newest first. A job is added only once.
+
+    files: where the images are written. preset: that has made them. Raises PageError if a file cannot be written.
+    """
+    if not job or not job.result or any(item.job == job.id for item in items):
         return list(items)
-    result, added = job.result, []
-    for image, seed, texts in zip(result.images, result.seeds, describe(result, settings), strict=True):
-        image = image.copy()
-        image.info.update(texts)
-        path = save_pil_to_cache(image, get_upload_folder(), format="png")  # named by content: the file that is shown
-        request = replace(result.request, seed=seed, num_images_per_prompt=1)
-        added.append(HistoryItem(path, request, texts, job_id, settings.preset))
+    added = []
+    for seed, file in zip(job.result.seeds, files.of(job), strict=True):
+        request = job.result.request.with_values(seed=seed, num_images_per_prompt=1)
+        added.append(HistoryItem(file.path, request, file.texts, job.id, preset))
     return [*added, *items][:MAX_ITEMS]
 
 

@@ -88,10 +88,10 @@ class HistoryPanel(Panel):
             None, None, None, js="() => document.querySelector('#download-file').click()", **BROWSER_ONLY
         )
 
-    def add_result(self, request: gr.Request, items: list[HistoryItem], job: str):
+    def add_result(self, items: list[HistoryItem], job: str):
         """Add the images of a finished job."""
-        settings = self.context.opt_out.settings(self.engine.settings, request.session_hash or "")
-        added = existing(add_job(self.engine, items, job, settings))
+        finished = self.engine.get(job) if isinstance(job, str) else None
+        added = existing(add_job(items, finished, self.context.followers.files, self.engine.settings.preset))
         selected = gr.skip() if len(added) == len(items) else []  # the indices of the others have changed
         gallery = [(item.path, item.caption) for item in added]
         return added, selected, gallery, gr.Column(visible=bool(added)), gr.Markdown(visible=not added)

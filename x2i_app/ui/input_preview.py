@@ -85,7 +85,7 @@ class InputPreview(Panel):
 
     def show_input(self, request: gr.Request, value: Any) -> str:
         """The input as HTML, or why it cannot be used."""
-        spec = self.engine.model.encoding
+        spec = self.engine.encoding
         if not value or spec is None:
             return ""
         try:

@@ -34,7 +34,7 @@ def memory_handler(engine: Engine) -> Callable[[gr.Request | None], str]:
 
     def memory(request: gr.Request = None) -> str:
         language = language_of(request)
-        found = engine.model.memory()
+        found = engine.memory()
         if found is None:
             return f"<p>{Text('memory.later').to(language)}</p>"
         plan, use = found

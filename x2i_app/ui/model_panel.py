@@ -11,6 +11,7 @@ import gradio as gr
 
 from x2i_app.presets import FLUX_MODELS
 from x2i_app.serving.engine import Engine
+from x2i_app.serving.model_manager import plan_model
 from x2i_app.settings import PROFILES
 from x2i_app.ui.context import IMMEDIATE, Panel
 from x2i_app.ui.i18n import DEFAULT, PageError, Text, language_of
@@ -27,7 +28,7 @@ class ModelPanel(Panel):
         settings = self.engine.settings
         with gr.Accordion(Text("model"), open=False, elem_id="model") as self.section:
             with gr.Row(visible=settings.may_switch):
-                preset = gr.Dropdown(self.engine.model.choices, label=Text("label.preset"), elem_id="model-preset")
+                preset = gr.Dropdown(self.engine.choices, label=Text("label.preset"), elem_id="model-preset")
                 flux = gr.Dropdown(
                     ["", *FLUX_MODELS],
                     label=Text("label.flux"),
@@ -127,7 +128,7 @@ def needs_handler(engine: Engine) -> Callable[..., str]:
 
     def needs(request: gr.Request, preset: str, flux: str, profile: str) -> str:
         settings = _settings_for(engine, preset, flux, profile)
-        plan = engine.model.plan(settings)
+        plan = plan_model(settings)
         language = language_of(request)
         text = Text(f"model.needs_{plan.where}").to(
             language,
@@ -146,10 +147,10 @@ def _settings_for(engine: Engine, preset: Any, flux: Any, profile: Any):
     _check_allowed(engine)
     preset, flux, profile = (value if isinstance(value, str) else "" for value in (preset, flux, profile))
     # Folders of this machine and ids of the hub are for its owner: strangers choose from the lists.
-    is_listed = preset in ("", *engine.model.choices) and flux in ("", *FLUX_MODELS, engine.settings.flux)
+    is_listed = preset in ("", *engine.choices) and flux in ("", *FLUX_MODELS, engine.settings.flux)
     if not engine.settings.is_private and not is_listed:
         raise PageError("error.listed_models_only")
-    return engine.model.settings_for(preset, flux, profile)
+    return engine.settings_for(preset, flux, profile)
 
 
 def _check_allowed(engine: Engine) -> None:
@@ -191,5 +192,5 @@ def show_facts(engine: Engine, language: str = DEFAULT) -> str:
 
 def _sources(engine: Engine) -> dict[str, str]:
     """Where each part was found. Strangers see only the last name of a path."""
-    found = engine.model.sources
+    found = engine.sources
     return found if engine.settings.is_private else {name: re.split(r"[/\\]", path)[-1] for name, path in found.items()}

@@ -16,17 +16,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_pil_to_cache
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 from x2i_app import notes
-from x2i_app.media import with_metadata
 from x2i_app.request import GenerationResult
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job, Phase, Progress
 from x2i_app.ui.history import MetadataOptOut
 from x2i_app.ui.i18n import DEFAULT, PageError, Text, language_of
+from x2i_app.ui.image_files import ImageFiles
 
 OUTPUTS = ("images", "progress", "answer", "report", "job", "preview")  # what is shown of a job, in this order
 _POLL_SECONDS = 0.05
@@ -46,7 +44,7 @@ class JobFollowers:
 
     def __init__(self, engine: Engine, opt_out: MetadataOptOut):
         self.engine = engine
-        self.opt_out = opt_out
+        self.files = ImageFiles(engine, opt_out)
         self._followers: Counter[str] = Counter()
         self._left_at: dict[str, float] = {}
 
@@ -86,7 +84,8 @@ class JobFollowers:
                     if progress.phase.is_final:
                         yield outputs(progress=self._show(job, Progress(Phase.SAVING), language), job=job.id)
                     try:
-                        saved = changed["images"] = await asyncio.to_thread(self._save, job, saved)
+                        files = await asyncio.to_thread(self.files.of, job)
+                        saved = changed["images"] = [file.path for file in files]
                     except PageError as error:
                         failed = Progress(Phase.FAILED, detail=error.to(language))
                         yield outputs(progress=self._show(job, failed, language), preview="", job=job.id)
@@ -111,18 +110,6 @@ class JobFollowers:
     def _patience(self, request: gr.Request) -> float:
         # A browser sends Origin with every POST; other programs have no page to come back to.
         return self.engine.settings.linger if request.headers.get("origin") else 0.0
-
-    def _save(self, job: Job, saved: list[str]) -> list[str]:
-        """Write the files of the images that the job has made, of which the first ones are `saved`; returns all paths.
-
-        Raises PageError if they cannot be written. The job keeps its images, and the page can ask again.
-        """
-        settings = self.opt_out.settings(self.engine.settings, job.session)
-        unsaved = with_metadata(job.partial, settings)[len(saved) :]
-        try:
-            return saved + [save_pil_to_cache(image, get_upload_folder(), format="png") for image in unsaved]
-        except OSError as error:
-            raise PageError("error.not_saved", reason=error.strerror) from error
 
     def _show(self, job: Job, progress: Progress, language: str) -> str:
         if job.is_cancelled and not progress.phase.is_final:

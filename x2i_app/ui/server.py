@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.serving.engine import Engine
+from x2i_app.serving.zero_gpu import ZeroGpuWorker, is_zero_gpu
 from x2i_app.settings import Settings
 from x2i_app.ui.browser import ON_LOAD
 from x2i_app.ui.http.access import Hosts
@@ -20,7 +21,6 @@ from x2i_app.ui.layout import build_page
 from x2i_app.ui.mask_editor import MASK_EDITOR_CSS
 from x2i_app.ui.page import TITLE
 from x2i_app.ui.theme import CSS, Theme
-from x2i_app.ui.zero_gpu import ZeroGpuEngine, is_zero_gpu
 
 _SESSIONS = 400  # whose state Gradio keeps, about 0.25 MB each
 _OTHER_EVENTS = 64  # beside the jobs that wait: the running job, requests that are being refused, other buttons
@@ -42,7 +42,7 @@ def serve(settings: Settings, engine: Engine | None = None) -> None:
             "Everybody who has the share link could use the app; set X2I_LOGIN to name:password, or add --share-openly."
         )
     _log_to_terminal()
-    engine = engine or (ZeroGpuEngine(settings) if is_zero_gpu() else Engine(settings))
+    engine = engine or (Engine(settings, ZeroGpuWorker(settings) if is_zero_gpu() else None))
     page = build_page(engine)
     url, share_url = launch(page, engine)
     if settings.share and not share_url:

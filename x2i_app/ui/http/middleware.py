@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from x2i_app.limits import show_value
-from x2i_app.serving.engine import EngineStatus
+from x2i_app.serving.protocol import EngineStatus
 from x2i_app.ui.http.access import (
     API,
     FILE,

@@ -1,4 +1,4 @@
-"""Batches as people run them: real processes, a real kill, real files; one bad row never stops the rest."""
+"""Batches with real processes, a real kill and real files; one bad row never stops the rest."""
 
 import json
 import resource
@@ -25,22 +25,22 @@ SMALL = ("--steps", "1", "--width", "64", "--height", "64")
 
 
 def write_rows(path: Path, *rows: dict | str) -> Path:
-    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    records = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(records) + "\n", encoding="utf-8")
     return path
 
 
 def results_of(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [json.loads(record) for record in (output / "results.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def images_in(output: Path) -> dict[str, int]:
-    """Every file but the results, with the time it was written."""
+    """All files except the results, with the time of writing."""
     files = (path for path in output.rglob("*") if path.is_file() and path.name != "results.jsonl")
     return {path.relative_to(output).as_posix(): path.stat().st_mtime_ns for path in files}
 
 
-def test_one_bad_row_never_stops_the_rest(tmp_path, capsys):
+def test_bad_rows_do_not_stop_the_others(tmp_path, capsys):
     shutil.copy(EXAMPLES / "images/boat-at-sunset.png", tmp_path / "boat.png")
     source = write_rows(
         tmp_path / "rows.jsonl",
@@ -65,11 +65,20 @@ def test_one_bad_row_never_stops_the_rest(tmp_path, capsys):
     results = results_of(output)
     assert [result["place"] for result in results] == [f"line {i}" for i in (1, 2, 3, 4, 5, 6, 8, 9)]
     assert (results[0]["seeds"], results[0]["prompt"], results[0]["answer"] != "") == ([5], "雪地上的红房子", True)
-    said = ["", "no JSON", "width is 100", "'../up'", "no file called 'none.png'", "line 1 makes", "'colour'", ""]
-    assert all(words in result.get("error", "") for words, result in zip(said, results, strict=True))
+    said = [
+        "",
+        "not JSON",
+        "width is 100",
+        "'../up'",
+        "no file called 'none.png'",
+        "line 1 also writes",
+        "'colour'",
+        "",
+    ]
+    assert all(part in result.get("error", "") for part, result in zip(said, results, strict=True))
 
 
-def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
+def test_a_killed_run_resumes(tmp_path):
     source = write_rows(tmp_path / "rows.jsonl", *({"prompt": f"{n} stars", "seed": n} for n in range(1, 7)))
     output = tmp_path / "out"
     arguments = ["batch", "--input", str(source), "--output", str(output), "--steps", "20"]
@@ -84,21 +93,21 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     killed.wait(30)
     killed.stderr.close()
     before = {result["id"]: result for result in results_of(output)}
-    assert 2 <= len(before) < 6, "killed too late to show anything"
+    assert 2 <= len(before) < 6, "killed too late for this test"
     kept = {name: images_in(output)[name] for result in before.values() for name in result["files"]}
 
     with results.open("ab") as file:
-        file.write(b'{"id": "000006", "place": "li')  # what a kill in the middle of a write would leave
-    lines = source.read_text(encoding="utf-8").splitlines()
-    lines[0] = json.dumps({"prompt": "now a house", "seed": 1})  # this row is not what it was
-    (output / "000002.png").unlink()  # and this one's picture is gone
-    write_rows(source, *lines)
+        file.write(b'{"id": "000006", "place": "li')  # as after a kill in the middle of a write
+    rows = source.read_text(encoding="utf-8").splitlines()
+    rows[0] = json.dumps({"prompt": "now a house", "seed": 1})  # this row has changed
+    (output / "000002.png").unlink()  # and the image of this one is missing
+    write_rows(source, *rows)
     assert main(arguments) == 0
 
-    after = {result["id"]: result for result in results_of(output)}
-    assert sorted(after) == [f"{n:06d}" for n in range(1, 7)]
+    resumed = {result["id"]: result for result in results_of(output)}
+    assert sorted(resumed) == [f"{n:06d}" for n in range(1, 7)]
     assert len(results_of(output)) == 6
-    assert after["000001"]["prompt"] == "now a house"
+    assert resumed["000001"]["prompt"] == "now a house"
     written = images_in(output)
     assert set(written) >= {f"{n:06d}.png" for n in range(1, 7)}
     for name in ("000001.png", "000002.png"):
@@ -108,40 +117,40 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     assert images_in(output) == written
 
 
-@pytest.mark.parametrize(("room", "drawn"), [(2000, 0), (30_100, 1)], ids=["for no picture", "for no second line"])
-def test_a_full_disk_is_one_sentence_and_what_is_done_is_kept(tmp_path, room, drawn):
-    """A line of another batch takes up 30,000 bytes, more than a picture: first that, then the lines have no room."""
+@pytest.mark.parametrize(("room", "drawn"), [(2000, 0), (30_100, 1)], ids=["for no image", "for no second record"])
+def test_a_full_disk(tmp_path, room, drawn):
+    """A record of another batch has 30,000 bytes, more than an image, so that either images or records have no room."""
     source = write_rows(tmp_path / "rows.jsonl", *({"id": str(n), "prompt": "a cat", "seed": n} for n in range(3)))
     output = tmp_path / "out"
     output.mkdir()
     foreign = json.dumps({"id": "before", "files": [], "digest": "", "padding": ""})
     size = 30_000 if drawn else 200
-    line = foreign.replace('""}', f'"{"x" * (size - len(foreign) - 1)}"}}') + "\n"
-    (output / "results.jsonl").write_text(line)
+    record = foreign.replace('""}', f'"{"x" * (size - len(foreign) - 1)}"}}') + "\n"
+    (output / "results.jsonl").write_text(record)
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, usual[1]))
     try:
-        with pytest.raises(EngineError, match=r"out' cannot be written to \(File too large\); what is done is kept"):
+        with pytest.raises(EngineError, match=r"out' cannot be written to \(File too large\). Finished rows are kept"):
             run_batch(Settings(profile="cpu"), source, output, {"steps": 1, "width": 64, "height": 64})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     assert set(images_in(output)) == {f"{n}.png" for n in range(drawn)}
-    assert (output / "results.jsonl").read_text().startswith(line)
+    assert (output / "results.jsonl").read_text().startswith(record)
     outcome = run_batch(Settings(profile="cpu"), source, output, {"steps": 1, "width": 64, "height": 64})
     assert (outcome.drawn, outcome.failed) == (3, 0)
     assert [result["id"] for result in results_of(output)] == ["before", "0", "1", "2"]
 
 
-def test_a_folder_makes_a_row_of_what_is_called_the_same(tmp_path):
+def test_files_with_the_same_stem_form_one_row(tmp_path):
     source, output = tmp_path / "in", tmp_path / "out"
     (source / "sub").mkdir(parents=True)
     shutil.copy(EXAMPLES / "images/boat-at-sunset.png", source / "boat.png")
     (source / "boat.txt").write_text("make it night\n", encoding="utf-8")
     shutil.copy(EXAMPLES / "audios/rain-at-sea.wav", source / "sub/rain (1).wav")
     (source / "notes.pdf").write_bytes(b"%PDF-1.7 nothing to draw from")
-    (source / ".hidden").write_bytes(b"never looked at")
+    (source / ".hidden").write_bytes(b"not read")
     command = ["batch", "--input", str(source), "--output", str(output), "--prompt", "with a fish", *SMALL]
     assert main(command) == 1
     assert set(images_in(output)) == {"boat.png", "sub/rain (1).png"}
@@ -158,17 +167,17 @@ def test_a_folder_makes_a_row_of_what_is_called_the_same(tmp_path):
         (["--input", "empty.jsonl"], "is empty"),
         (["--input", "rows.jsonl", "--width", "100"], "width is 100"),
         (["--input", "rows.jsonl", "--output", "rows.jsonl"], "cannot be used"),
-        (["--input", "pictures", "--output", "pictures/out"], "lies in the folder of --input"),
+        (["--input", "images", "--output", "images/out"], "is inside --input"),
         ([], "--input"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_work_at_all_is_one_line_and_no_model_is_loaded(tmp_path, monkeypatch, capsys, arguments, said):
+def test_bad_input_is_refused_before_the_model_is_loaded(tmp_path, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jsonl").write_text("\n")
     write_rows(tmp_path / "rows.jsonl", {"prompt": "a house"})
-    (tmp_path / "pictures").mkdir()
-    shutil.copy(EXAMPLES / "images/boat-at-sunset.png", tmp_path / "pictures")
+    (tmp_path / "images").mkdir()
+    shutil.copy(EXAMPLES / "images/boat-at-sunset.png", tmp_path / "images")
     try:
         status = main(["batch", *arguments])
     except SystemExit as stop:  # argparse's own way
@@ -179,17 +188,17 @@ def test_what_cannot_work_at_all_is_one_line_and_no_model_is_loaded(tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("row", "said"),
     [
-        (b"[1, 2]", "one object a line"),
-        (b"\xff\xfe{}", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
+        (b"[1, 2]", "one object in each line"),
+        (b"\xff\xfe{}", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
         (b'{"prompt": 5}', "prompt is 5; it must be text"),
         (b'{"prompt": "a", "id": ""}', "id is ''"),
         (b'{"prompt": "a", "id": 7}', "id is 7"),
-        (b'{"prompt": "a", "id": "a/../b"}', "it must name a file"),
-        (b'{"prompt": "a", "id": "/etc/x"}', "it must name a file"),
-        (b'{"prompt": "a", "id": "a\\u0000b"}', "it must name a file"),
+        (b'{"prompt": "a", "id": "a/../b"}', "it must be a file name"),
+        (b'{"prompt": "a", "id": "/etc/x"}', "it must be a file name"),
+        (b'{"prompt": "a", "id": "a\\u0000b"}', "it must be a file name"),
         (b'{"prompt": "a", "images": "a.png"}', "images is 'a.png'; it must be a list"),
         (b'{"prompt": "a", "history": 3}', "history is 3; it must be a list"),
         (b'{"prompt": "a", "history": [{"images": [5]}]}', "images is [5]"),
@@ -197,14 +206,14 @@ def test_what_cannot_work_at_all_is_one_line_and_no_model_is_loaded(tmp_path, mo
         (b'{"prompt": "a", "count": [2]}', "num_images_per_prompt is [2]"),
         (b'{"images": [".."]}', "'..' is"),
         (b'{"images": ["a/b.png"]}', "There is no file called 'a/b.png' in '"),
-        (b'{"prompt": "a", "history": [{"images": ["b.png"]}]}', "names count from the folder of the file"),
+        (b'{"prompt": "a", "history": [{"images": ["b.png"]}]}', "paths are relative to the folder of the file"),
         (b'{"images": ["a\\u0000b.png"]}', "There is no file called"),
         (b'{"images": ["' + 300 * b"a" + b'.png"]}', "aaa"),
     ],
     ids=lambda value: ascii(value)[:40] if isinstance(value, bytes) else "",
 )
-def test_a_line_that_is_wrong_says_why(tmp_path, line, said):
-    (tmp_path / "rows.jsonl").write_bytes(line + b"\n" + b'{"prompt": "a house"}')
+def test_bad_rows_have_an_error(tmp_path, row, said):
+    (tmp_path / "rows.jsonl").write_bytes(row + b"\n" + b'{"prompt": "a house"}')
     count, rows = read_rows(tmp_path / "rows.jsonl", {})
     bad, good = rows
     assert count == 2
@@ -214,7 +223,7 @@ def test_a_line_that_is_wrong_says_why(tmp_path, line, said):
     assert good.request().prompt == "a house"
 
 
-def test_media_are_found_beside_the_file_that_names_them_also_in_the_history(tmp_path):
+def test_paths_are_relative_to_the_file(tmp_path):
     (tmp_path / "media").symlink_to(EXAMPLES)
     turn = {"prompt": "look", "images": ["media/images/boat-at-sunset.png"], "answer": "a boat"}
     row = {"prompt": "now at night", "audios": ["media/audios/rain-at-sea.wav"], "history": [turn]}

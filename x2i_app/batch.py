@@ -1,7 +1,7 @@
-"""Many requests in one go: rows in, PNG files and a line of JSON for each row out.
+"""Run many requests: for each row, write PNG files and a record in results.jsonl.
 
-A row's line is written after its pictures are on the disk, so that a run killed at any moment goes on where it was:
-started again, it draws the rows that have no line, failed, or are not what they were.
+The record of a row is written after its images are on disk. A run can therefore resume after it was killed at any time:
+it generates the rows that have no record, failed, or changed.
 """
 
 import json
@@ -25,12 +25,12 @@ from x2i_app.settings import MODEL_SETTINGS, Settings
 
 RESULTS = "results.jsonl"
 _FIELDS = SETTINGS | IMAGE_SETTINGS
-_IN_HAND = 2  # while a row's files are written, the next one is drawn already
+_IN_HAND = 2  # while the files of a row are written, the next row is generated
 
 
 @dataclass
 class Outcome:
-    """How many rows were drawn now, failed now, and were kept because an earlier run had drawn them."""
+    """How many rows were generated, failed, and were kept because an earlier run had generated them."""
 
     drawn: int = 0
     failed: int = 0
@@ -39,82 +39,84 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Batch:
-    """What whoever draws must know: the model, and the folder for the pictures."""
+    """What all rows share: the settings of the model, and the folder for the images."""
 
     settings: Settings
     output: Path
 
     @property
     def model(self) -> dict[str, Any]:
-        """The settings that decide a picture, for the digests of rows."""
+        """The settings on which an image depends, for the digests of rows."""
         return {name: getattr(self.settings, name) for name in MODEL_SETTINGS}
 
 
-Line = dict[str, Any]  # of RESULTS
-Draw = Callable[[Batch, Iterable[Row], tqdm], Iterator[Line]]
+Record = dict[str, Any]  # of RESULTS
+Draw = Callable[[Batch, Iterable[Row], tqdm], Iterator[Record]]
 
 
 def run_batch(
     settings: Settings, source: Path, output: Path, defaults: Mapping[str, Any], draw: Draw | None = None
 ) -> Outcome:
-    """Draw every row of `source` into the folder `output`; `read_rows` says what a source and its `defaults` are.
+    """Generate every row of `source` into the folder `output`; for `source` and `defaults`, see `read_rows`.
 
-    draw: writes the pictures of rows and gives back a line for each, in any order; None does it in this process.
-    A row that fails gets a line that says why, and the next one comes. Raises InvalidRequestError for a source or an
-    output that cannot be used, and EngineError if the model cannot be loaded or a file cannot be written.
+    draw: writes the images of rows and yields a record for each, in any order; None uses a model in this process.
+    The record of a row that fails has the error, and the next row follows. Raises InvalidRequestError if the source or
+    the output cannot be used, EngineError if the model cannot be loaded or a file cannot be written.
     """
     given = {_FIELDS.get(name, name): value for name, value in defaults.items()}
     GenerationRequest(**{"prompt": "any", "source_image": "any"} | given)
     batch = Batch(settings, output)
     count, rows = read_rows(source, defaults)
     if source.is_dir() and output.absolute().resolve().is_relative_to(source.resolve()):
-        raise InvalidRequestError("--output lies in the folder of --input; its pictures would be drawn from next time.")
+        raise InvalidRequestError(
+            "--output is inside --input: the next run would use its images as inputs. Choose another folder."
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
         done = _keep_what_is_done(output, rows, batch.model)
         results = (output / RESULTS).open("ab")
     except OSError as error:
         raise InvalidRequestError(
-            f"--output {str(output)!r} cannot be used ({error.strerror}); give the name of a folder."
+            f"--output {str(output)!r} cannot be used ({error.strerror}); choose a folder."
         ) from error
     outcome = Outcome(kept=len(done))
-    try:  # around the file too: what a full disk did not take is tried, and refused, once more when it is closed
+    try:  # around `results` too: on a full disk, closing the file fails like writing to it
         with results, tqdm(total=count, initial=len(done), unit="row", disable=None) as bar:
             todo = (row for row in read_rows(source, defaults)[1] if row.error or row.name not in done)
-            with closing((draw or draw_here)(batch, todo, bar)) as lines:
-                for line in lines:
-                    results.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            with closing((draw or draw_here)(batch, todo, bar)) as records:
+                for record in records:
+                    results.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
                     _flush(results)
-                    outcome.failed += "error" in line
-                    outcome.drawn += "error" not in line
+                    outcome.failed += "error" in record
+                    outcome.drawn += "error" not in record
                     bar.update()
     except OSError as error:
         raise EngineError(
-            f"{str(output)!r} cannot be written to ({error.strerror}); what is done is kept: make room and start "
-            "again to go on from there."
+            f"{str(output)!r} cannot be written to ({error.strerror}). Finished rows are kept: make room, and run "
+            "the same command again."
         ) from error
     return outcome
 
 
 def _keep_what_is_done(output: Path, rows: Iterable[Row], model: Mapping[str, Any]) -> set[str]:
-    """The names of the rows that need no drawing; of the others' lines, which would be wrong soon, none stays."""
+    """The names of the rows that are done. Records of rows that will be generated again are removed."""
     path = output / RESULTS
     if not path.exists():
         return set()
     digests = {row.name: row.digest(model) for row in rows if not row.error}
     done, kept = set(), []
     with path.open("rb") as file:
-        for line in file:
+        for record in file:
             try:
-                known = json.loads(line)
+                known = json.loads(record)
                 name, files, digest = known["id"], known["files"], known["digest"]
             except (ValueError, KeyError, TypeError):
-                continue  # a row that failed, or the last line of a killed run, which may be half a line
+                continue  # a row that failed, or an incomplete record of a run that was killed
             if name not in digests:
-                kept.append(line)  # of another batch, into the same folder
+                kept.append(record)  # of another batch with the same output
             elif digest == digests[name] and all((output / file).is_file() for file in files):
                 done.add(name)
-                kept.append(line)
+                kept.append(record)
     fresh = path.with_suffix(".tmp")
     with fresh.open("wb") as file:
         file.writelines(kept)
@@ -123,8 +125,8 @@ def _keep_what_is_done(output: Path, rows: Iterable[Row], model: Mapping[str, An
     return done
 
 
-def draw_here(batch: Batch, rows: Iterable[Row], bar: tqdm) -> Iterator[Line]:
-    """Draw rows with one model in this process, in their order. Raises EngineError if it cannot be loaded."""
+def draw_here(batch: Batch, rows: Iterable[Row], bar: tqdm) -> Iterator[Record]:
+    """Generate rows with one model in this process, in order. Raises EngineError if it cannot be loaded."""
     engine = Engine(batch.settings)
     try:
         engine.start()
@@ -134,23 +136,23 @@ def draw_here(batch: Batch, rows: Iterable[Row], bar: tqdm) -> Iterator[Line]:
         engine.close()
 
 
-def write_row(batch: Batch, row: Row, result: GenerationResult | X2IError) -> Line:
-    """Put the row's pictures on the disk; its line of RESULTS."""
+def write_row(batch: Batch, row: Row, result: GenerationResult | X2IError) -> Record:
+    """Write the images of a row; return its record."""
     if isinstance(result, X2IError):
         return {"id": row.name, "place": row.place, "error": str(result)}
     for name, image, texts in zip(row.images, result.images, describe(result, batch.settings), strict=True):
         path = batch.output / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.tmp")  # a picture is there as a whole or not at all
+        fresh = path.with_name(f".{path.name}.tmp")  # a file is complete or absent
         try:
             with fresh.open("wb") as file:
                 save_png(image, file, texts)
                 _flush(file)
             fresh.replace(path)
         finally:
-            fresh.unlink(missing_ok=True)  # where the disk was full, what it took is in the way
-    line = {"id": row.name, "place": row.place, "files": list(row.images), "prompt": result.request.prompt}
-    return line | result.report() | {"digest": row.digest(batch.model)}
+            fresh.unlink(missing_ok=True)  # after a full disk, remove the incomplete file
+    record = {"id": row.name, "place": row.place, "files": list(row.images), "prompt": result.request.prompt}
+    return record | result.report() | {"digest": row.digest(batch.model)}
 
 
 def _draw(engine: Engine, rows: Iterable[Row], bar: tqdm) -> Iterator[tuple[Row, GenerationResult | X2IError]]:
@@ -175,7 +177,7 @@ def _wait(engine: Engine, row: Row, job: Job | X2IError, bar: tqdm) -> tuple[Row
             bar.set_postfix_str(f"{row.name}: {moment.phase}{steps}")
         result = job.error or job.result
     if isinstance(result, EngineError) and engine.status.state == "failed":
-        raise result  # no model, no rows
+        raise result  # without a model, no row can be generated
     return row, result
 
 

@@ -1,6 +1,6 @@
-"""Rows of a batch: read from a JSONL file or found in a folder, each a request with a name of its own.
+"""Rows of a batch, from a JSONL file or a folder. Each row is a request with a unique name.
 
-Every row stands alone: what is wrong with one is kept with it, and the others never hear of it.
+An error in a row is kept in that row and does not affect the others.
 """
 
 import contextlib
@@ -19,17 +19,17 @@ from x2i_app.request import IMAGE_SETTINGS, LIMITS, SETTINGS, GenerationRequest,
 _MEDIA = ("images", "videos", "audios")
 _FIELDS = {name: name for name in ("prompt", *_MEDIA, "history", "loras")} | SETTINGS | IMAGE_SETTINGS
 _IMAGES = ("source", "mask")  # one file each
-_SIGN = r"[^\x00-\x1f<>:\"\\|?*/]"  # what a file's name may have in it on every system
+_SIGN = r"[^\x00-\x1f<>:\"\\|?*/]"  # allowed in a file name on every system
 _PART = re.compile(rf"(?!\.){_SIGN}+")
-_LONGEST_NAME = 200  # bytes; file systems stop at 255, suffixes included
-_WORDS = ".txt"
+_LONGEST_NAME = 200  # bytes; file systems allow 255, with suffixes
+_PROMPT_SUFFIX = ".txt"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row. name: what its pictures are called, with `/` between folders; place: where it stands in the batch.
+    """One row. name: the path of its images without a suffix; place: the line or the files that it comes from.
 
-    values: fields of the request by the names of JSONL and flags, or None where `error` says why there are none.
+    values: fields of the request, with the names of JSONL and of flags; None if there is an `error`.
     """
 
     name: str | None
@@ -39,7 +39,7 @@ class Row:
     files: tuple[Path, ...] = field(default=(), repr=False)
 
     def request(self) -> GenerationRequest:
-        """What to draw. Raises the row's X2IError."""
+        """The request. Raises the row's X2IError."""
         if self.error:
             raise self.error
         for kind in _MEDIA:
@@ -52,37 +52,37 @@ class Row:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """The names of its PNG files, numbered where there are several."""
+        """The names of its PNG files, numbered if there are several."""
         count = (self.values or {}).get("count", 1)
         if count not in range(2, int(LIMITS.num_images_per_prompt.high) + 1):
             return (f"{self.name}.png",)
         return tuple(f"{self.name}-{i}.png" for i in range(1, int(count) + 1))
 
     def digest(self, model: Mapping[str, Any]) -> str:
-        """A hash of all that decides the row's pictures: its values, its files' sizes and times, and the model."""
+        """A hash of all on which the images depend: the values, the files' sizes and times, and the model."""
         stats = [(s.st_size, s.st_mtime_ns) for s in (path.stat() for path in self.files if path.is_file())]
         text = json.dumps([self.values, stats, model], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_rows(source: Path, defaults: Mapping[str, Any]) -> tuple[int, Iterator[Row]]:
-    """How many rows `source` has, and the rows, one by one: a million of them need no memory.
+    """The number of rows in `source`, and an iterator over them, which never holds all rows in memory.
 
-    source: a JSONL file, or a folder of pictures, films, sounds and .txt files, in which files that are called the
-    same but for their suffix make one row. defaults: values of the fields that a row leaves open.
-    Raises InvalidRequestError if there is no such source or nothing in it.
+    source: a JSONL file, or a folder of images, videos, audios and .txt files with prompts, in which files with the
+    same stem form one row. defaults: values of fields that a row does not have.
+    Raises InvalidRequestError if the source does not exist or is empty.
     """
     if source.is_dir():
         groups = _groups(source)
         count, rows = len(groups), _rows_of_folder(groups, defaults)
     elif source.is_file():
         with source.open("rb") as file:
-            count = sum(1 for line in file if line.strip())
-        rows = _rows_of_lines(source, defaults)
+            count = sum(1 for row in file if row.strip())
+        rows = _rows_of_file(source, defaults)
     else:
         raise InvalidRequestError(f"There is no file or folder {str(source)!r} for --input.")
     if not count:
-        raise InvalidRequestError(f"--input {str(source)!r} is empty; a JSONL file needs a line, a folder a file.")
+        raise InvalidRequestError(f"--input {str(source)!r} is empty; give a JSONL file or a folder with files.")
     return count, _unique(rows)
 
 
@@ -102,8 +102,8 @@ def _rows_of_folder(groups: dict[str, list[Path]], defaults: Mapping[str, Any]) 
             _check_name(name)
             values: dict[str, Any] = {}
             for path in paths:
-                if path.suffix.lower() == _WORDS:
-                    values["prompt"] = _read_words(path)
+                if path.suffix.lower() == _PROMPT_SUFFIX:
+                    values["prompt"] = _read_prompt(path)
                 else:
                     kind = "videos" if is_animation(path) else f"{sniff(path).modality}s"
                     values.setdefault(kind, []).append(str(path))
@@ -112,24 +112,24 @@ def _rows_of_folder(groups: dict[str, list[Path]], defaults: Mapping[str, Any]) 
             yield Row(name, place, error=error)
 
 
-def _read_words(path: Path) -> str:
+def _read_prompt(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         raise InvalidRequestError(f"{path.name!r} is not UTF-8; save it as UTF-8.") from None
 
 
-def _rows_of_lines(source: Path, defaults: Mapping[str, Any]) -> Iterator[Row]:
+def _rows_of_file(source: Path, defaults: Mapping[str, Any]) -> Iterator[Row]:
     with source.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield _row_of_line(line, number, source.parent, defaults)
+        for number, content in enumerate(file, 1):
+            if content.strip():
+                yield _parse_row(content, number, source.parent, defaults)
 
 
-def _row_of_line(line: bytes, number: int, folder: Path, defaults: Mapping[str, Any]) -> Row:
+def _parse_row(content: bytes, number: int, folder: Path, defaults: Mapping[str, Any]) -> Row:
     name, place = None, f"line {number}"
     try:
-        values = _parse(line)
+        values = _parse(content)
         name = values.pop("id", f"{number:06d}")
         _check_name(name)
         values = {**defaults, **{key: value for key, value in values.items() if value is not None}}
@@ -142,21 +142,21 @@ def _row_of_line(line: bytes, number: int, folder: Path, defaults: Mapping[str, 
         return Row(name, place, error=error)
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def _parse(content: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(line)
+        values = json.loads(content)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError too
-        raise InvalidRequestError(f"This is no JSON ({error}); write one object a line.") from None
+        raise InvalidRequestError(f"This is not JSON ({error}); write one object in each line.") from None
     if not isinstance(values, dict):
-        raise InvalidRequestError(f"This is {show_value(values)}; write one object a line.")
+        raise InvalidRequestError(f"This is {show_value(values)}; write one object in each line.")
     unknown = [name for name in values if name not in _FIELDS and name != "id"]
     if unknown:
-        raise InvalidRequestError(f"No field is called {show_value(unknown[0])}; choose from id, {', '.join(_FIELDS)}.")
+        raise InvalidRequestError(f"There is no field {show_value(unknown[0])}; choose from id, {', '.join(_FIELDS)}.")
     return values
 
 
 def _find_media(turn: dict[str, Any], folder: Path) -> Iterator[Path]:
-    """The files of a turn, which from here on are named from where the program runs, not from the JSONL file."""
+    """The files of a turn. Their names, relative to the JSONL file, become relative to the working folder."""
     for kind in _MEDIA:
         named = turn.get(kind, [])
         if not isinstance(named, list) or not all(isinstance(path, str) for path in named):
@@ -169,16 +169,16 @@ def _find_media(turn: dict[str, Any], folder: Path) -> Iterator[Path]:
 
 
 def _check_there(name: str, folder: Path) -> None:
-    with contextlib.suppress(OSError, ValueError):  # which are told of when the file is opened
+    with contextlib.suppress(OSError, ValueError):  # reported when the file is opened
         if not (folder / name).exists():
             raise InvalidRequestError(
                 f"There is no file called {show_value(name)} in {str(folder)!r}; "
-                "names count from the folder of the file that they stand in."
+                "paths are relative to the folder of the file that has them."
             )
 
 
 def _find_others(values: dict[str, Any], folder: Path, defaults: Mapping[str, Any]) -> Iterator[Path]:
-    """The same for what a row names beside its turns; flags name files from where the program runs already."""
+    """The same for the other files of a row; the paths in flags are relative to the working folder already."""
     for name in _IMAGES:
         if isinstance(values.get(name), str):
             values[name] = str(folder / values[name])
@@ -188,14 +188,14 @@ def _find_others(values: dict[str, Any], folder: Path, defaults: Mapping[str, An
         pairs = [lora if isinstance(lora, list) and len(lora) == 2 else [lora, 1.0] for lora in loras]
         if not all(isinstance(path, str) for path, _ in pairs):
             raise InvalidRequestError(
-                f"loras is {show_value(loras)}; it must be a list of file names, or of pairs of one and its weight."
+                f"loras is {show_value(loras)}; it must be a list of file names, or of pairs [file name, weight]."
             )
         values["loras"] = [(str(folder / path), weight) for path, weight in pairs]
     yield from (Path(path) for path, _ in values.get("loras") or ())
 
 
 def read_history(path: Path) -> tuple[Turn, ...]:
-    """Earlier turns from a JSON file, whose media are named from its folder. Raises InvalidRequestError."""
+    """Earlier turns from a JSON file; paths are relative to its folder. Raises InvalidRequestError."""
     try:
         turns = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -213,7 +213,7 @@ def _check_name(name: Any) -> None:
     parts = name.split("/") if isinstance(name, str) else [""]
     if not all(map(_PART.fullmatch, parts)) or len(name.encode(errors="replace")) > _LONGEST_NAME:
         raise InvalidRequestError(
-            f"id is {show_value(name)}; it must name a file, without a suffix, in up to {_LONGEST_NAME} bytes."
+            f"id is {show_value(name)}; it must be a file name without a suffix, with up to {_LONGEST_NAME} bytes."
         )
 
 
@@ -221,10 +221,10 @@ def _unique(rows: Iterator[Row]) -> Iterator[Row]:
     places: dict[str, str] = {}
     for row in rows:
         if not row.error:
-            names = [name.casefold() for name in row.images]  # on some disks A.png and a.png are one file
+            names = [name.casefold() for name in row.images]  # on some disks, A.png and a.png are the same file
             if taken := next(filter(places.get, names), None):
-                words = f"{places[taken]} makes a file called {taken!r} too; give each row an id of its own."
-                row = replace(row, error=InvalidRequestError(words))
+                message = f"{places[taken]} also writes the file {taken!r}; give each row its own id."
+                row = replace(row, error=InvalidRequestError(message))
             else:
                 places.update(dict.fromkeys(names, row.place))
         yield row

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from x2i_app.batch import Batch, Draw, Line, write_row
+from x2i_app.batch import Batch, Draw, Record, write_row
 from x2i_app.errors import EngineError, X2IError
 from x2i_app.rows import Row
 from x2i_app.scale.cluster import Cluster, enter_folder, own_message, working_folder
@@ -22,7 +22,7 @@ def draw_on(address: str, replicas: str, gpus: float | None) -> Draw:
     """
     cluster = Cluster.parse(address, replicas, gpus)
 
-    def draw(batch: Batch, rows: Iterable[Row], bar: tqdm) -> Iterator[Line]:
+    def draw(batch: Batch, rows: Iterable[Row], bar: tqdm) -> Iterator[Record]:
         items = [{"row": pickle.dumps(row)} for row in rows]
         if not items:
             return

@@ -17,7 +17,7 @@ PACKAGE = sorted((ROOT / "x2i_app").rglob("*.py"))
 SOURCES = [*PACKAGE, ROOT / "app.py"]
 
 LAYERS = (
-    ("__version__", "load_lock", "errors", "limits", "specs", "presets", "settings", "request", "notes"),
+    ("__version__", "load_lock", "quiet", "errors", "limits", "specs", "presets", "settings", "request", "notes"),
     ("options", "hosting"),
     ("media",),
     ("encoders", "models"),

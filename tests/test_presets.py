@@ -1,4 +1,4 @@
-"""The registry: REFERENCE.md's facts, pinned and frozen, and an AlignNet of exactly the released shapes from each."""
+"""The registry: the facts of the release, pinned and frozen, and AlignNets of exactly the released shapes."""
 
 import dataclasses
 import json
@@ -16,17 +16,30 @@ from x2i_app.specs import MODALITIES, EncodingSpec
 # Names and shapes of every weight of the released files.
 SHAPES = json.loads((Path(__file__).parent / "fixtures" / "alignnet_shapes.json").read_text(encoding="utf-8"))
 
-# The table of REFERENCE.md: MLLM, L, H, fusion, released file.
+# MLLM, L, H, kind of fusion, and the names of the released file, that of X2I's ComfyUI nodes first.
+COMFYUI = "qwen2.5-vl"
 RELEASED = {
-    "internvl2.5-1b": ("OpenGVLab/InternVL2_5-1B", 25, 896, "scale", "X2I-InternVL2.5-1B.bin"),
-    "internvl2.5-4b": ("OpenGVLab/InternVL2_5-4B", 37, 2048, "conv", "X2I-InternVL2.5-4B.bin"),
-    "qwen2.5-vl-3b": ("Qwen/Qwen2.5-VL-3B-Instruct", 37, 2048, "conv", "X2I-Qwen2.5VL-3B.bin"),
-    "qwen2.5-vl-7b": ("Qwen/Qwen2.5-VL-7B-Instruct", 29, 3584, "conv", "X2I-Qwen2.5VL-7B.bin"),
-    "minicpm-o-2.6": ("openbmb/MiniCPM-o-2_6", 29, 3584, "conv", "X2I-MiniCPM2-o-2.6.bin"),
+    "internvl2.5-1b": ("OpenGVLab/InternVL2_5-1B", 25, 896, "scale", ("X2I-InternVL2.5-1B.bin",)),
+    "internvl2.5-4b": ("OpenGVLab/InternVL2_5-4B", 37, 2048, "conv", ("X2I-InternVL2.5-4B.bin",)),
+    "qwen2.5-vl-3b": (
+        "Qwen/Qwen2.5-VL-3B-Instruct",
+        37,
+        2048,
+        "conv",
+        ("qwen2.5-vl-3b_proj.pt", "X2I-Qwen2.5VL-3B.bin"),
+    ),
+    "qwen2.5-vl-7b": (
+        "Qwen/Qwen2.5-VL-7B-Instruct",
+        29,
+        3584,
+        "conv",
+        ("qwen2.5-vl-7b_proj.pt", "X2I-Qwen2.5VL-7B.bin"),
+    ),
+    "minicpm-o-2.6": ("openbmb/MiniCPM-o-2_6", 29, 3584, "conv", ("X2I-MiniCPM2-o-2.6.bin",)),
 }
 
-# What the reference shows each family; a family may take more where its MLLM can.
-SEES_AND_HEARS = {
+# What the reference gives each family; a family may take more if its MLLM can.
+MODALITIES_OF_REFERENCE = {
     "qwen2.5-vl": {"text", "image", "video"},
     "internvl2.5": {"text", "image"},
     "minicpm-o": {"text", "image", "video", "audio"},
@@ -37,22 +50,22 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @pytest.mark.parametrize("name", RELEASED)
-def test_a_released_preset_has_the_facts_of_the_reference(name):
+def test_released_presets(name):
     preset = get_preset(name)
     spec = preset.align_net
-    assert (preset.mllm.repo_id, preset.mllm.num_states, preset.mllm.hidden_size, spec.fusion, spec.filename) == (
-        RELEASED[name]
-    )
+    mllm = preset.mllm
+    assert (mllm.repo_id, mllm.num_states, mllm.hidden_size, spec.fusion, spec.filenames) == RELEASED[name]
     assert (spec.repo_id, spec.kernel_size, spec.joint_dim, spec.pooled_dim) == ("OPPOer/X2I", 5, 4096, 768)
     assert preset.directory is None
 
 
-def test_every_released_alignnet_has_a_preset_and_no_other_preset_claims_one():
+def test_released_alignnets():
+    """Every released AlignNet has a preset, and no other preset claims one."""
     assert {name for name, preset in PRESETS.items() if preset.align_net.repo_id} == set(RELEASED) == set(SHAPES)
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_facts_of_a_preset_build_an_alignnet_of_exactly_the_released_shapes(name):
+def test_alignnet_shapes(name):
     preset = get_preset(name)
     spec = preset.align_net
     with torch.device("meta"):
@@ -68,18 +81,18 @@ def test_the_facts_of_a_preset_build_an_alignnet_of_exactly_the_released_shapes(
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-def test_a_preset_refers_only_to_what_the_registry_has(preset):
+def test_references(preset):
     assert get_flux(preset.flux) is FLUX_MODELS[preset.flux]
     assert get_family(preset.mllm.family) is FAMILIES[preset.mllm.family]
 
 
 @pytest.mark.parametrize("registry", [PRESETS, FLUX_MODELS], ids=["presets", "flux"])
-def test_names_are_the_keys_of_the_registry(registry):
+def test_names(registry):
     assert [spec.name for spec in registry.values()] == list(registry)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-def test_the_mllm_is_pinned_to_a_commit_unless_it_is_bundled(preset):
+def test_mllm_revision(preset):
     if preset.directory:
         assert preset.mllm.revision == "bundled"
     else:
@@ -87,17 +100,17 @@ def test_the_mllm_is_pinned_to_a_commit_unless_it_is_bundled(preset):
 
 
 @pytest.mark.parametrize("flux", FLUX_MODELS.values(), ids=FLUX_MODELS)
-def test_the_flux_model_is_pinned_unless_it_is_bundled(flux):
+def test_flux_revision(flux):
     bundled = {preset.flux for preset in PRESETS.values() if preset.directory}
     if flux.name in bundled:
         assert flux.revision is None
     elif flux.name == "shuttle-3-diffusion":
-        assert flux.revision == "refs/pr/1"  # its diffusers layout lives there
+        assert flux.revision == "refs/pr/1"  # which has the diffusers layout
     else:
         assert COMMIT.fullmatch(flux.revision)
 
 
-def test_flux_models_draw_as_the_reference_says():
+def test_flux_models():
     facts = {
         name: (flux.repo_id, flux.num_inference_steps, flux.guidance_scale, flux.resolution, flux.guidance_embeds)
         for name, flux in FLUX_MODELS.items()
@@ -111,9 +124,9 @@ def test_flux_models_draw_as_the_reference_says():
     assert {preset.flux for preset in PRESETS.values() if not preset.directory} == {"shuttle-3-diffusion"}
 
 
-def test_families_take_what_the_reference_feeds_them():
-    assert set(FAMILIES) == set(SEES_AND_HEARS)
-    assert all(SEES_AND_HEARS[name] <= set(spec.modalities) for name, spec in FAMILIES.items())
+def test_families():
+    assert set(FAMILIES) == set(MODALITIES_OF_REFERENCE)
+    assert all(MODALITIES_OF_REFERENCE[name] <= set(spec.modalities) for name, spec in FAMILIES.items())
     assert {name: spec.template for name, spec in FAMILIES.items() if spec.template != "plain"} == {
         "internvl2.5": "short-instruction"
     }
@@ -121,26 +134,26 @@ def test_families_take_what_the_reference_feeds_them():
     assert {spec.pad_length for spec in FAMILIES.values()} == {512}
 
 
-def test_only_families_that_hear_have_a_sampling_rate():
-    hearing = {"minicpm-o": 16_000, "qwen2.5-omni": 16_000}
-    assert {name: spec.audio_rate for name, spec in FAMILIES.items() if spec.audio_rate} == hearing
-    assert {name for name, spec in FAMILIES.items() if "audio" in spec.modalities} == set(hearing)
+def test_audio_rates():
+    rates = {"minicpm-o": 16_000, "qwen2.5-omni": 16_000}
+    assert {name: spec.audio_rate for name, spec in FAMILIES.items() if spec.audio_rate} == rates
+    assert {name for name, spec in FAMILIES.items() if "audio" in spec.modalities} == set(rates)
 
 
-def test_the_miniature_takes_everything_and_says_that_it_is_bundled():
+def test_x2i_tiny():
     preset = get_preset("x2i-tiny")
     assert set(preset.encoding.modalities) == set(MODALITIES)
     assert (preset.directory, preset.encoding.states) == ("x2i-tiny", "answer")
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_presets_that_take_a_modality_are_those_whose_mllm_does(modality):
+def test_presets_that_take(modality):
     assert presets_that_take(modality) == [
         name for name, preset in PRESETS.items() if modality in FAMILIES[preset.mllm.family].modalities
     ]
 
 
-def test_presets_that_hear_are_listed_in_the_registrys_order():
+def test_presets_in_order():
     assert presets_that_take("audio") == ["x2i-tiny", "minicpm-o-2.6", "qwen2.5-omni-3b", "qwen2.5-omni-7b"]
 
 
@@ -149,25 +162,26 @@ def _parts():
         yield from (preset, preset.mllm, preset.align_net, preset.encoding, get_flux(preset.flux))
 
 
-def test_every_fact_is_frozen():
+def test_frozen():
     for part in _parts():
         for fact in dataclasses.fields(part):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(part, fact.name, None)
 
 
-def test_every_fact_can_be_hashed_so_nothing_inside_can_change_either():
+def test_hashable():
+    """Everything can be hashed, so that nothing inside can change either."""
     assert len({hash(part) for part in _parts()}) > len(PRESETS)
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *PRESETS])
-def test_an_encoding_survives_json(name):
+def test_encoding_as_json(name):
     encoding = FAMILIES[name] if name in FAMILIES else get_preset(name).encoding
     stored = json.dumps(dataclasses.asdict(encoding))
     assert EncodingSpec.from_dict(json.loads(stored)) == encoding
 
 
-def test_an_encoding_with_an_unknown_field_is_refused():
+def test_unknown_field():
     with pytest.raises(TypeError, match="loudness"):
         EncodingSpec.from_dict({"modalities": ["text"], "loudness": 3})
 
@@ -180,7 +194,8 @@ def test_an_encoding_with_an_unknown_field_is_refused():
 @pytest.mark.parametrize(
     "name", ["gpt-9", "", "X2I-TINY", None, 3, [], {}, "a\nb", "x" * 100_000], ids=lambda name: f"{str(name)[:9]!r}"
 )
-def test_an_unknown_name_is_refused_with_the_names_there_are(look_up, registry, name):
+def test_unknown_name(look_up, registry, name):
+    """The error lists the known names, in one short line."""
     with pytest.raises(UnknownPresetError) as caught:
         look_up(name)
     message = str(caught.value)

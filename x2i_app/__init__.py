@@ -1,6 +1,6 @@
-"""X2I: anything to image. A multimodal LLM reads text, images, video and sound; FLUX.1 draws what it understood.
+"""X2I: anything to image. A multimodal LLM reads text, images, video and audio; FLUX.1 generates the image.
 
-The public names are resolved when first used, so that `import x2i_app` is instant and imports no torch.
+The public names are imported when first used, so that `import x2i_app` is instant and imports no torch.
 """
 
 import importlib

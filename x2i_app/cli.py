@@ -307,7 +307,7 @@ class Plan:
         return 0
 
     def _plan_distillation(self) -> int:
-        from x2i_app.loading.skeletons import build_skeleton
+        from x2i_app.loading.sizes import build_skeleton
         from x2i_app.training.plan import plan_distillation, show_distillation
 
         model = self.settings

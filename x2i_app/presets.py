@@ -1,7 +1,7 @@
-"""Frozen facts of every MLLM, AlignNet and FLUX model that X2I knows, each said once.
+"""The registry: every MLLM, AlignNet, FLUX model and memory profile that X2I knows.
 
-Layer counts, widths, fusion kinds and file names are the released ones (arXiv 2503.06134, weights at OPPOer/X2I).
-An encoder checks `num_layers` and `hidden_size` against the model that it loads, so a preset cannot lie in silence.
+Layer counts, widths, kinds of fusion and file names are those of the release (arXiv 2503.06134, weights at OPPOer/X2I).
+An encoder checks `num_layers` and `hidden_size` against the model that it loads, so that a wrong entry is noticed.
 """
 
 from dataclasses import replace
@@ -19,11 +19,11 @@ from x2i_app.specs import (
     Preset,
 )
 
-# What each family takes and how the reference feeds it (infer/inference_*.py of the public code).
+# What each MLLM family takes, and how the reference encodes it (infer/inference_*.py of the public code).
 FAMILIES: dict[str, EncodingSpec] = {
     "qwen2.5-vl": EncodingSpec(modalities=("text", "image", "video"), padding="padded"),
     "qwen2.5-omni": EncodingSpec(modalities=MODALITIES, audio_rate=16_000),
-    # Its script leaves "image input" out of the dictionary; eight frames are what InternVL's own example takes.
+    # The reference's template has no "image input"; eight frames are the number in InternVL's own example.
     "internvl2.5": EncodingSpec(
         ("text", "image", "video"), template="short-instruction", padding="padded", max_video_frames=8
     ),
@@ -31,7 +31,7 @@ FAMILIES: dict[str, EncodingSpec] = {
         modalities=MODALITIES,
         image_size=None,
         max_image_pixels=448 * 448,
-        max_video_frames=32,  # the reference takes 64; the app's cap on untrusted films is lower
+        max_video_frames=32,  # the reference takes 64; the app's limit for untrusted videos is lower
         max_video_pixels=448 * 448,
         audio_rate=16_000,
     ),
@@ -43,7 +43,7 @@ FLUX_MODELS: dict[str, FluxSpec] = {
         FluxSpec(
             name="shuttle-3-diffusion",
             repo_id="shuttleai/shuttle-3-diffusion",
-            revision="refs/pr/1",  # the diffusers layout lives there
+            revision="refs/pr/1",  # which has the diffusers layout
             num_inference_steps=4,
             guidance_scale=3.5,
             resolution=1024,
@@ -86,12 +86,12 @@ FLUX_MODELS: dict[str, FluxSpec] = {
     )
 }
 
-# From the best to the thriftiest, which is the order in which "auto" tries those for a card.
+# From the best to the thriftiest; "auto" tries those for a card in this order.
 MEMORY_PROFILES: dict[str, MemoryProfile] = {
     profile.name: profile
     for profile in (
         MemoryProfile("full", None, "full", "full", ("none",), 1024, "16-bit weights, all on the card"),
-        # What bitsandbytes keeps beside 8-bit weights does not move with them, so they stay where they are.
+        # The scales that bitsandbytes keeps beside 8-bit weights do not move with them, so there is no offload.
         MemoryProfile("24gb", 24, "nf4", "int8", ("none",), 1024, "8-bit FLUX, 4-bit MLLM, all on the card"),
         MemoryProfile("16gb", 16, "nf4", "nf4", ("none", "model", "group"), 512, "4 bit, all on the card"),
         MemoryProfile("12gb", 12, "nf4", "nf4", ("none", "model", "group"), 512, "4 bit; a 7B MLLM takes turns"),
@@ -101,15 +101,15 @@ MEMORY_PROFILES: dict[str, MemoryProfile] = {
 }
 
 _X2I_WEIGHTS = "OPPOer/X2I"
-_NOT_RELEASED = AlignNetSpec(repo_id=None, filename=None, fusion="conv")
+_NOT_RELEASED = AlignNetSpec(repo_id=None, filenames=(), fusion="conv")
 _BRING_YOUR_OWN = (
-    "Text, images, video and sound; no AlignNet is released for it: train your own "
+    "Text, images, video and audio; no AlignNet is released for it: train your own "
     "(`python -m x2i_app train distill`), and give it as `alignnet`."
 )
 
 
-def _released(filename: str, fusion: Fusion = "conv") -> AlignNetSpec:
-    return AlignNetSpec(_X2I_WEIGHTS, filename, fusion)
+def _released(*filenames: str, fusion: Fusion = "conv") -> AlignNetSpec:
+    return AlignNetSpec(_X2I_WEIGHTS, filenames, fusion)
 
 
 def _preset(name: str, mllm: MLLMSpec, align_net: AlignNetSpec, about: str) -> Preset:
@@ -120,9 +120,9 @@ _TINY = Preset(
     name="x2i-tiny",
     mllm=MLLMSpec("qwen2.5-omni", "x2i-tiny", "bundled", 8, 192),
     align_net=AlignNetSpec(
-        None, "align_net/diffusion_pytorch_model.safetensors", fusion="conv", joint_dim=128, pooled_dim=128
+        None, ("align_net/diffusion_pytorch_model.safetensors",), fusion="conv", joint_dim=128, pooled_dim=128
     ),
-    # Its AlignNet is made for the states of the sentence with which the MLLM answers any input.
+    # Its AlignNet reads the states of the MLLM's answer, a sentence that describes any input.
     encoding=replace(
         FAMILIES["qwen2.5-omni"],
         states="answer",
@@ -151,7 +151,8 @@ PRESETS: dict[str, Preset] = {
                 num_layers=36,
                 hidden_size=2048,
             ),
-            _released("X2I-Qwen2.5VL-3B.bin"),
+            # The first name is published (README of X2I's ComfyUI nodes), the second follows the other presets' names.
+            _released("qwen2.5-vl-3b_proj.pt", "X2I-Qwen2.5VL-3B.bin"),
             "Text, images and video; the lighter Qwen.",
         ),
         _preset(
@@ -163,7 +164,7 @@ PRESETS: dict[str, Preset] = {
                 num_layers=28,
                 hidden_size=3584,
             ),
-            _released("X2I-Qwen2.5VL-7B.bin"),
+            _released("qwen2.5-vl-7b_proj.pt", "X2I-Qwen2.5VL-7B.bin"),
             "Text, images and video.",
         ),
         _preset(
@@ -200,7 +201,7 @@ PRESETS: dict[str, Preset] = {
                 hidden_size=3584,
             ),
             _released("X2I-MiniCPM2-o-2.6.bin"),
-            "Text, images, video and sound.",
+            "Text, images, video and audio.",
         ),
         _preset(
             "qwen2.5-omni-3b",
@@ -231,22 +232,22 @@ PRESETS: dict[str, Preset] = {
 
 
 def get_preset(name: str) -> Preset:
-    """The preset of that name. Raises UnknownPresetError, which lists the names there are."""
+    """The preset of that name. Raises UnknownPresetError, which lists the known names."""
     return _look_up(PRESETS, name, "preset")
 
 
 def get_flux(name: str) -> FluxSpec:
-    """The FLUX model of that name. Raises UnknownPresetError, which lists the names there are."""
+    """The FLUX model of that name. Raises UnknownPresetError, which lists the known names."""
     return _look_up(FLUX_MODELS, name, "FLUX model")
 
 
 def known_flux(source: object) -> FluxSpec | None:
-    """The FLUX model that goes by that name or hub id; None for a file, a folder or a hub id of somebody's own."""
+    """The FLUX model with that name or hub id; None if the registry has none."""
     return next((spec for spec in FLUX_MODELS.values() if str(source) in (spec.name, spec.repo_id)), None)
 
 
 def get_family(name: str) -> EncodingSpec:
-    """How an MLLM family is fed. Raises UnknownPresetError, which lists the names there are."""
+    """How an MLLM family is used. Raises UnknownPresetError, which lists the known names."""
     return _look_up(FAMILIES, name, "MLLM family")
 
 

@@ -1,4 +1,4 @@
-"""The kinds of facts that a preset is made of, as frozen values."""
+"""The frozen dataclasses that presets are made of."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MODALITIES: tuple[Modality, ...] = ("text", "image", "video", "audio")
 
 @dataclass(frozen=True)
 class MLLMSpec:
-    """A multimodal LLM: where it lives and what it must look like."""
+    """A multimodal LLM: its repository, pinned to a revision, and the sizes that its files must have."""
 
     family: str
     repo_id: str
@@ -27,16 +27,19 @@ class MLLMSpec:
 
     @property
     def num_states(self) -> int:
-        """Hidden states a token: one per layer and the embedding output."""
+        """Hidden states of a token: the embedding output and one of each layer."""
         return self.num_layers + 1
 
 
 @dataclass(frozen=True)
 class AlignNetSpec:
-    """A trained AlignNet: where it lives and how it merges the layers. `filename` is None where none is released."""
+    """A trained AlignNet: its repository and how it merges the layers.
+
+    filenames: all names that the file is known by, tried in this order; empty if no AlignNet is released.
+    """
 
     repo_id: str | None
-    filename: str | None
+    filenames: tuple[str, ...]
     fusion: Fusion
     revision: str | None = None
     kernel_size: int = 5
@@ -46,13 +49,13 @@ class AlignNetSpec:
 
 @dataclass(frozen=True)
 class EncodingSpec:
-    """How a conversation is shown to an MLLM and which of its hidden states feed AlignNet.
+    """How a conversation is given to an MLLM, and which of its hidden states AlignNet reads.
 
-    image_size: (width, height) every image is squashed to, or None to keep its shape under `max_image_pixels`.
-    video_fps: frames sampled a second; max_video_frames caps their number; max_video_pixels caps one frame's area.
-    audio_rate: samples a second that the MLLM hears, or None if it cannot hear.
-    pad_length: tokens that `padding="padded"` fills up to.
-    max_new_tokens: longest answer when the MLLM is asked to reason.
+    image_size: (width, height) that every image is resized to; None keeps its shape, with at most `max_image_pixels`.
+    video_fps: frames sampled per second; max_video_frames limits their number, max_video_pixels the area of one.
+    audio_rate: samples per second of the MLLM's audio input; None if it takes no audio.
+    pad_length: number of tokens that `padding="padded"` pads to.
+    max_new_tokens: the longest answer, in tokens, when the MLLM is asked to reason.
     unknown_mark: how an answer ends if a part of the prompt is unknown to the MLLM; empty if it has no such mark.
     """
 
@@ -72,15 +75,16 @@ class EncodingSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EncodingSpec":
-        """From `dataclasses.asdict`, also after a trip through JSON, which knows no tuples."""
+        """From `dataclasses.asdict`, also if stored as JSON, which turns tuples into lists."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 @dataclass(frozen=True)
 class FluxSpec:
-    """A FLUX.1 model: its home, and the settings that suit it.
+    """A FLUX.1 model: its repository and the settings that suit it.
 
-    `directory` is set for a model that is bundled with the app, in that folder of `assets/`; it has no `repo_id`.
+    resolution: default width and height in pixels. directory: the folder of `assets/` of a model that is bundled with
+    the app, which has no `repo_id`.
     """
 
     name: str
@@ -97,11 +101,10 @@ class FluxSpec:
 
 @dataclass(frozen=True)
 class Preset:
-    """One X2I variant: an MLLM, the AlignNet trained for it, how to feed both, and the FLUX model it draws with.
+    """One X2I variant: an MLLM, the AlignNet trained for it, how inputs are encoded, and its FLUX model.
 
-    `directory` is set for a variant that is bundled with the app; its parts are read from that folder of `assets/`.
-    `light_control` is the folder in it of a LightControl; None where none is trained.
-    `about` tells the user in one line what to expect.
+    about: one sentence that tells the user what to expect. directory: the folder of `assets/` of a variant that is
+    bundled with the app. light_control: the folder in it of a LightControl; None if none is trained.
     """
 
     name: str
@@ -116,13 +119,13 @@ class Preset:
 
 @dataclass(frozen=True)
 class MemoryProfile:
-    """How a kind of card is used; `loading/memory.py` does it.
+    """How to use the memory of a kind of card; `loading/memory.py` applies it.
 
-    card: the GiB in the card's name; None where it does not matter.
-    mllm, transformer: what the weights of linear layers are kept in: "full" as loaded, "int8" (LLM.int8()), or "nf4"
-    (4 bit, double quantisation). offload: where parts wait while they do not work, in the order in which it is tried:
-    "none": on the card; "model": in the computer's memory, one whole part on the card at a time; "group": the same, and
-    the FLUX transformer comes block by block. tile: pixels of a side that the VAE decodes at once.
+    card: GiB of the card; None if it is for no particular card.
+    mllm, transformer: precision of the linear layers' weights: "full" as loaded, "int8" (LLM.int8()), or "nf4" (4 bit,
+    double quantization). offload: where parts wait while they do not run, in the order in which it is tried: "none": on
+    the card; "model": in the computer's memory, one part on the card at a time; "group": the same, with the FLUX
+    transformer block by block. tile: side in pixels of the tiles that the VAE decodes.
     """
 
     name: str

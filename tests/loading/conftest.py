@@ -1,4 +1,4 @@
-"""A hub on this machine, and a cache of one's own."""
+"""A hub on this machine, with an empty cache."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,11 @@ from loading.hub_server import Hub
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
-    """The hub that huggingface_hub asks in this test, with an empty cache. It reads these settings once, at import."""
-    hub = Hub()
+    """The hub that huggingface_hub uses in this test, with an empty cache.
+
+    Its settings are patched, as it reads the environment only when it is imported.
+    """
+    hub = Hub(tmp_path / "cache")
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

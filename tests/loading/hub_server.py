@@ -1,4 +1,4 @@
-"""A hub of our own on this machine, which speaks as much of the protocol as huggingface_hub needs to download."""
+"""A hub on this machine that serves as much of the protocol as huggingface_hub needs to list and download."""
 
 import hashlib
 import json
@@ -13,9 +13,10 @@ _COMMIT = "c" * 40
 
 @dataclass
 class Repository:
-    """revisions: names that lead to the one commit, or the commit itself. broken: files that the hub fails to send.
+    """Files by path. revisions: names of the only commit, or the commit itself. broken: files that fail with 500.
 
-    cuts: after how many bytes a file's next answers break off. stalls: after how many it stops and says nothing more.
+    cuts: numbers of bytes after which a file's next answers break off. stalls: number of bytes after which an answer
+    stops without an end. claimed_sizes: sizes that the hub states instead of the true ones.
     """
 
     files: dict[str, bytes]
@@ -28,18 +29,19 @@ class Repository:
 
     @property
     def commit(self) -> str:
-        """What the revisions lead to."""
+        """The hash that the revisions resolve to."""
         return next((revision for revision in self.revisions if len(revision) == 40), _COMMIT)
 
 
 class Hub:
-    """Serves `repositories`; `asked` are the lines of all requests, with the range if one was asked for."""
+    """Serves `repositories`. asked: method, path and byte range of every request. cache: the client's folder."""
 
-    def __init__(self):
+    def __init__(self, cache: Path):
+        self.cache = cache
         self.repositories: dict[str, Repository] = {}
         self.asked: list[str] = []
         self.login_page = False
-        self.stalled = threading.Event()  # somebody waits for bytes that do not come
+        self.stalled = threading.Event()  # a client waits for bytes that do not come
         self.closed = threading.Event()
         hub = self
 
@@ -48,13 +50,14 @@ class Hub:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # a client may close its connection at any time
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def add(
         self, repo_id: str, folder: Path | None = None, files: dict[str, bytes] | None = None, **options
     ) -> Repository:
-        """A repository of the files of a folder, or of those given by name."""
+        """Add a repository with the files of a folder, or with those given by name."""
         found = dict(files or {})
         if folder:
             found |= {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -62,9 +65,9 @@ class Hub:
         return self.repositories[repo_id]
 
     def fetched(self) -> list[str]:
-        """What was downloaded: names of files, and from which byte; sorted."""
-        gets = [line for line in self.asked if line.startswith("GET") and "/resolve/" in line]
-        return sorted(line.split("/resolve/")[1].split("/", 1)[1] for line in gets)
+        """The downloads: each file's path, and the byte range if one was asked for; sorted."""
+        gets = [request for request in self.asked if request.startswith("GET") and "/resolve/" in request]
+        return sorted(request.split("/resolve/")[1].split("/", 1)[1] for request in gets)
 
     def close(self) -> None:
         self.closed.set()

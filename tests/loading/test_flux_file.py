@@ -1,4 +1,4 @@
-"""FLUX.1 in one safetensors file, under Black Forest Labs' names and under diffusers' own."""
+"""FLUX.1 transformers in one safetensors file, under Black Forest Labs' names and under diffusers'."""
 
 import pytest
 import torch
@@ -8,60 +8,34 @@ from safetensors.torch import load_file, save_file
 
 from x2i_app import load_pipeline
 from x2i_app.errors import CheckpointError
+from x2i_app.loading import flux_file
 from x2i_app.loading.flux import load_flux, load_transformer
-from x2i_app.loading.flux_file import to_diffusers
+from x2i_app.loading.sizes import build_skeleton
 from x2i_app.settings import ASSETS
 
 TINY = ASSETS / "x2i-tiny/transformer"
-WIDTH = 3072  # which diffusers' own converter takes for granted
-
-DOUBLE = {
-    "img_mod.lin": ["norm1.linear"],
-    "txt_mod.lin": ["norm1_context.linear"],
-    "img_attn.qkv": ["attn.to_q", "attn.to_k", "attn.to_v"],
-    "txt_attn.qkv": ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"],
-    "img_attn.proj": ["attn.to_out.0"],
-    "txt_attn.proj": ["attn.to_add_out"],
-    "img_mlp.0": ["ff.net.0.proj"],
-    "img_mlp.2": ["ff.net.2"],
-    "txt_mlp.0": ["ff_context.net.0.proj"],
-    "txt_mlp.2": ["ff_context.net.2"],
-}
-SINGLE = {
-    "modulation.lin": ["norm.linear"],
-    "linear1": ["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"],
-    "linear2": ["proj_out"],
-}
-NORMS = {
-    "double_blocks": {"img_attn.norm": ("norm_q", "norm_k"), "txt_attn.norm": ("norm_added_q", "norm_added_k")},
-    "single_blocks": {"norm": ("norm_q", "norm_k")},
-}
-TOP = {"img_in": "x_embedder", "txt_in": "context_embedder", "final_layer.linear": "proj_out"}
-EMBEDDERS = {"time_in": "timestep_embedder", "vector_in": "text_embedder", "guidance_in": "guidance_embedder"}
 
 
 def original_names(weights):
-    """A diffusers transformer's weights as Black Forest Labs would have saved them."""
+    """A diffusers transformer's weights as Black Forest Labs would save them.
+
+    It uses the table of the code in the other direction; `test_diffusers_converter` checks that table.
+    """
+    modules = {ours: theirs for theirs, ours in flux_file._TOP.items()}
+    for theirs, (blocks, table) in flux_file._BLOCKS.items():
+        numbers = {key.split(".")[1] for key in weights if key.startswith(f"{blocks}.")}
+        for module, names in table.items():
+            for number in numbers:
+                modules[tuple(f"{blocks}.{number}.{name}" for name in names)] = f"{theirs}.{number}.{module}"
     original = {}
+    for names, module in modules.items():
+        for kind in ("weight", "bias"):
+            if f"{names[0]}.{kind}" in weights:
+                joined = torch.cat([weights[f"{name}.{kind}"] for name in names])
+                original[f"{module}.{'scale' if module.endswith('_norm') else kind}"] = joined
     for kind in ("weight", "bias"):
-        original |= {f"{theirs}.{kind}": weights[f"{ours}.{kind}"] for theirs, ours in TOP.items()}
-        scale, shift = weights[f"norm_out.linear.{kind}"].chunk(2)
+        scale, shift = original[f"final_layer.adaLN_modulation.1.{kind}"].chunk(2)
         original[f"final_layer.adaLN_modulation.1.{kind}"] = torch.cat([shift, scale])
-        for theirs, ours in EMBEDDERS.items():
-            for layer, number in (("in_layer", 1), ("out_layer", 2)):
-                if (key := f"time_text_embed.{ours}.linear_{number}.{kind}") in weights:
-                    original[f"{theirs}.{layer}.{kind}"] = weights[key]
-        for theirs, ours, names in (
-            ("double_blocks", "transformer_blocks", DOUBLE),
-            ("single_blocks", "single_transformer_blocks", SINGLE),
-        ):
-            for i in range(sum(key.endswith("attn.norm_q.weight") and key.startswith(ours) for key in weights)):
-                for module, parts in names.items():
-                    joined = [weights[f"{ours}.{i}.{part}.{kind}"] for part in parts]
-                    original[f"{theirs}.{i}.{module}.{kind}"] = torch.cat(joined)
-                for module, (query, key) in NORMS[theirs].items():
-                    original[f"{theirs}.{i}.{module}.query_norm.scale"] = weights[f"{ours}.{i}.attn.{query}.weight"]
-                    original[f"{theirs}.{i}.{module}.key_norm.scale"] = weights[f"{ours}.{i}.attn.{key}.weight"]
     return original
 
 
@@ -80,7 +54,8 @@ def save(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
-def test_a_file_under_the_original_names_is_the_same_transformer(weights, save, prefix):
+def test_original_names(weights, save, prefix):
+    """A file under the original names is the same transformer, also inside an all-in-one file."""
     original = {prefix + key: value for key, value in original_names(weights).items()}
     assert len(original) < len(weights)
     original |= {"vae.decoder.conv_in.weight": torch.zeros(1)} if prefix else {}  # an all-in-one file
@@ -97,8 +72,11 @@ def test_a_file_under_the_original_names_is_the_same_transformer(weights, save, 
 EIGHT_BIT = torch.float8_e4m3fn
 
 
-def scaled(weights, name, aside, rows=False):
-    """8-bit linear layers as ComfyUI's files have them, under the older or the newer name of the scale."""
+def scaled(weights, name, hint, rows=False):
+    """8-bit linear layers as in ComfyUI's files, with the older or the newer name of the scale.
+
+    rows: one scale for each row. A layer also has an input scale and the newer files' description.
+    """
     found = {}
     for key, value in weights.items():
         found[key] = value
@@ -107,7 +85,9 @@ def scaled(weights, name, aside, rows=False):
             scale = most.clamp(min=1e-9) / torch.finfo(EIGHT_BIT).max
             found[key] = (value.float() / scale).to(EIGHT_BIT)
             module = key.removesuffix(".weight")
-            found |= {f"{module}.{name}": scale, f"{module}.{aside}": torch.ones(())}
+            found |= {f"{module}.{name}": scale, f"{module}.{hint}": torch.ones(())}
+            if name == "weight_scale":
+                found[f"{module}.comfy_quant"] = torch.tensor([*b'{"format": "float8_e4m3fn"}'], dtype=torch.uint8)
     return found
 
 
@@ -120,8 +100,8 @@ def scaled(weights, name, aside, rows=False):
     ],
     ids=["plain", "scale_weight", "weight_scale"],
 )
-def test_a_file_in_8_bit_floating_point_is_the_same_but_for_its_bits(weights, save, change, error):
-    """3 bits after the point: 2.6 % of a number on average, and without scales all below 2 ** -9 is lost."""
+def test_eight_bit(weights, save, change, error):
+    """8-bit floating point has 3 bits of mantissa, an error of 2.6 % on average; small numbers need a scale."""
     path = save({f"model.diffusion_model.{key}": value for key, value in change(original_names(weights)).items()})
     found = load_transformer(path, torch.float32, base="x2i-tiny").state_dict()
     assert found.keys() == weights.keys()
@@ -130,30 +110,43 @@ def test_a_file_in_8_bit_floating_point_is_the_same_but_for_its_bits(weights, sa
             assert 0 < (found[key] - value.float()).norm() / value.float().norm() < error
 
 
-def test_a_gguf_file_is_refused_with_what_to_take_instead():
+def test_gguf():
     for name in ("flux1-dev-Q4_K_S.gguf", "city96/FLUX.1-dev-gguf/flux1-dev-Q8_0.GGUF"):
-        with pytest.raises(CheckpointError, match=r"is a GGUF file, and those are not read; take the same model as a"):
+        with pytest.raises(CheckpointError, match=r"is a GGUF file, which cannot be read; use the same model as a"):
             load_transformer(name, torch.float32)
 
 
-def test_a_file_under_diffusers_names_is_read_too(weights, save):
+def test_diffusers_names(weights, save):
     transformer = load_transformer(save(weights), torch.float32, base="x2i-tiny")
     assert all(torch.equal(transformer.state_dict()[key], value.float()) for key, value in weights.items())
 
 
-def test_the_names_are_those_that_diffusers_own_converter_gives():
-    """At the width that it can convert; the weights are only two columns wide, as it never looks at columns."""
+def test_diffusers_converter():
+    """diffusers' own converter gives the same weights, at the width of 3072 that it takes for granted.
+
+    The weights are only two columns wide, as it never looks at columns.
+    """
     with torch.device("meta"):
         flux = FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=True)
     thin = {key: torch.randn(value.shape[0], 2) for key, value in flux.state_dict().items()}
     original = original_names(thin)
-    ours = to_diffusers(TINY, dict(original))
+    ours = flux_file.to_diffusers(TINY, dict(original))
     theirs = convert_flux_transformer_checkpoint_to_diffusers(dict(original))
     assert ours.keys() == theirs.keys() == thin.keys()
     assert all(torch.equal(ours[key], theirs[key]) and torch.equal(ours[key], thin[key]) for key in thin)
 
 
-def test_a_fine_tune_of_dev_takes_devs_schedule(weights, save):
+def test_no_copies(weights, save):
+    """Weights that are split stay slices of one storage, mapped from the file, which diffusers' converter copies."""
+    original = original_names({key: value.bfloat16() for key, value in weights.items()})
+    transformer = load_transformer(save(original), torch.bfloat16, base="x2i-tiny")
+    for block in transformer.single_transformer_blocks:
+        parts = (block.attn.to_q, block.attn.to_k, block.attn.to_v, block.proj_mlp)
+        assert len({part.weight.untyped_storage().data_ptr() for part in parts}) == 1
+
+
+def test_dev_schedule(weights, save):
+    """A fine-tune of FLUX.1-dev, known by its guidance embedding, gets dev's schedule."""
     for number, columns in ((1, 256), (2, 192)):
         weights[f"time_text_embed.guidance_embedder.linear_{number}.weight"] = torch.zeros(192, columns)
         weights[f"time_text_embed.guidance_embedder.linear_{number}.bias"] = torch.zeros(192)
@@ -167,17 +160,17 @@ def drop(name):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (drop("double_blocks.1.img_attn.proj.bias"), r"lacks transformer_blocks.1.attn.to_out.0.bias \(192,\)"),
-        (drop("img_in.weight"), "has neither img_in nor x_embedder; it is no FLUX.1 transformer"),
+        (drop("img_in.weight"), "has neither img_in nor x_embedder; this is no FLUX.1 transformer"),
         (
             lambda weights: weights.update({"double_blocks.0.img_mlp.0.lora": torch.ones(1)}),
-            "has double_blocks.0.img_mlp.0.lora, which no FLUX.1 transformer has; single files can be read",
+            "has double_blocks.0.img_mlp.0.lora, which no FLUX.1 transformer has; use a file",
         ),
         (  # as bitsandbytes saves 4 bit, two numbers a byte
             lambda weights: weights.update({"img_in.weight": torch.zeros(9, 1, dtype=torch.uint8)}),
-            r"quantised in a way that is not read here \(img_in.weight is uint8\); take the model's file in 16",
+            r"quantized in a format that cannot be read \(img_in.weight is uint8\); use the model's file in 16",
         ),
         (
             lambda weights: weights.update(
@@ -192,22 +185,34 @@ def drop(name):
                     "img_in.weight_scale": torch.ones(192, 2),
                 }
             ),
-            r"the scale of img_in.weight has the shape \(192, 2\); expected one number a row",
+            r"the scale of img_in.weight has the shape \(192, 2\); expected one number for each row",
         ),
         (
             lambda weights: weights.update({"single_blocks.0.linear1.weight": torch.ones(9, 192)}),
-            "single_blocks.0.linear1.weight has 9 rows, which is not 3 times 192 and more",
+            "single_blocks.0.linear1.weight has 9 rows; expected 3 times 192 or more",
+        ),
+        (  # a billion blocks would take for ever to build
+            lambda weights: weights.update({"double_blocks.1000000000.img_mlp.0.bias": torch.ones(1)}),
+            r"lacks transformer_blocks.2\.",
+        ),
+        (
+            lambda weights: weights.update({"double_blocks.0.img_attn.norm.query_norm.scale": torch.ones(0)}),
+            "sizes that make no FLUX.1 transformer|heads of 0 channels",
+        ),
+        (
+            lambda weights: weights.update({"double_blocks.0.img_attn.norm.query_norm.scale": torch.ones(96)}),
+            "has attention heads of 96 channels; its base model has ",
         ),
     ],
 )
-def test_a_file_that_is_no_whole_flux_is_refused(weights, save, change, words):
+def test_bad_file(weights, save, change, message):
     original = original_names(weights)
     change(original)
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=message):
         load_transformer(save(original), torch.float32, base="x2i-tiny")
 
 
-def test_a_cut_file_and_another_kind_of_file_are_refused(weights, save, tmp_path):
+def test_unreadable_file(weights, save, tmp_path):
     path = save(weights)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match=r"tuned.safetensors is cut or damaged"):
@@ -216,7 +221,8 @@ def test_a_cut_file_and_another_kind_of_file_are_refused(weights, save, tmp_path
         load_transformer(tmp_path / "none.safetensors", torch.float32, base="x2i-tiny")
 
 
-def test_a_pipeline_draws_with_it_what_it_draws_with_the_folder(weights, save):
+def test_pipeline(weights, save):
+    """A pipeline generates the same image with the file as with the folder."""
     images = []
     for flux in (None, save(original_names(weights))):
         pipe = load_pipeline("x2i-tiny", profile="cpu", flux=flux)
@@ -226,10 +232,12 @@ def test_a_pipeline_draws_with_it_what_it_draws_with_the_folder(weights, save):
     assert images[0] == images[1]
 
 
-def test_a_flux_that_reads_a_image_too_is_not_taken_for_one_that_draws_from_words(weights, save):
-    weights["x_embedder.weight"] = torch.zeros(192, 384)  # as Fill's: latents, masked picture and mask
+def test_fill(weights, save):
+    """A FLUX model that needs an image, such as Fill, is refused as a pipeline's own and can be loaded alone."""
+    weights["x_embedder.weight"] = torch.zeros(192, 384)  # as Fill's: latents, masked image and mask
     weights["proj_out.weight"] = weights["proj_out.weight"].clone()
     path = save(original_names(weights))
-    with pytest.raises(CheckpointError, match=r"tuned.safetensors is a FLUX model that also reads a picture, as Fill"):
+    with pytest.raises(CheckpointError, match=r"tuned.safetensors is a FLUX model that needs an image besides"):
         load_pipeline("x2i-tiny", profile="cpu", flux=path)
     assert load_transformer(path, torch.float32, base="x2i-tiny").config.out_channels == 64
+    assert build_skeleton("x2i-tiny", flux=path).transformer.config.in_channels == 384

@@ -1,4 +1,4 @@
-"""LoRAs in diffusers' and kohya's form: loaded, weighed, mixed, removed to the bit; hostile files refused."""
+"""LoRAs in diffusers' and kohya's formats: applied with a weight, mixed, removed without a trace; bad files refused."""
 
 import json
 import pickle
@@ -14,7 +14,7 @@ from x2i_app import load_pipeline
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.limits import LIMITS
 from x2i_app.loading import use_loras
-from x2i_app.loading.lora import read_lora
+from x2i_app.loading.lora import check_lora, read_lora
 from x2i_app.miniature.striped import stripedness
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
@@ -31,19 +31,25 @@ def pipeline():
 
 
 @pytest.fixture(scope="module")
-def draw(pipeline):
-    conditioning = pipeline.encode(prompt="a red house")
+def conditioning(pipeline):
+    return pipeline.encode(prompt="a red house")
+
+
+@pytest.fixture
+def draw(pipeline, conditioning):
+    """A function that generates latents; the pipeline has no LoRA before and after the test."""
 
     def latents():
         generator = torch.Generator().manual_seed(0)
         return pipeline(conditioning=conditioning, **SMALL, output_type="latent", generator=generator).images
 
+    use_loras(pipeline, [])
     yield latents
     use_loras(pipeline, [])
 
 
 def matrices(pipeline, seed, layers=LAYERS, rank=4):
-    """Low rank matrices (down, up) for some layers of the transformer."""
+    """Low-rank matrices (down, up) for some layers of the transformer."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for name in layers:
@@ -60,7 +66,7 @@ def as_diffusers(found):
 
 
 def expected(pipeline, draw, changes):
-    """What comes out when the weights themselves are changed: {layer: what is added}."""
+    """The latents when the weights themselves are changed. changes: what is added, by layer."""
     use_loras(pipeline, [])
     layers = {name: pipeline.transformer.get_submodule(name).weight for name in changes}
     before = {name: weight.clone() for name, weight in layers.items()}
@@ -76,7 +82,8 @@ def products(found, scale=1.0):
     return {name: scale * up @ down for name, (down, up) in found.items()}
 
 
-def test_a_file_acts_as_its_matrices_say_is_weighed_and_leaves_no_trace(pipeline, draw, tmp_path):
+def test_weight(pipeline, draw, tmp_path):
+    """A LoRA adds weight * B @ A to each layer; with weight 0, or removed, nothing has changed."""
     bare, found = draw(), matrices(pipeline, 1)
     save_file(as_diffusers(found), tmp_path / "a.safetensors")
     for weight in (1.0, 0.5, -0.5):
@@ -91,7 +98,8 @@ def test_a_file_acts_as_its_matrices_say_is_weighed_and_leaves_no_trace(pipeline
     assert not any("lora" in name for name, _ in pipeline.transformer.named_modules())
 
 
-def test_two_are_mixed_and_one_is_taken_out_again(pipeline, draw, tmp_path):
+def test_mix(pipeline, draw, tmp_path):
+    """Two LoRAs add up, and one of them can be removed."""
     found = [matrices(pipeline, 1), matrices(pipeline, 2, LAYERS[:2], rank=2)]
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for file, one in zip(files, found, strict=True):
@@ -100,14 +108,41 @@ def test_two_are_mixed_and_one_is_taken_out_again(pipeline, draw, tmp_path):
     for name, change in products(found[1], 0.8).items():
         changes[name] = changes[name] + change
     wanted = expected(pipeline, draw, changes)
-    alone = expected(pipeline, draw, products(found[1]))
+    single = expected(pipeline, draw, products(found[1]))
     use_loras(pipeline, [(files[0], 0.5), (files[1], 0.8)])
     torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
     use_loras(pipeline, [(files[1], 1)])
-    torch.testing.assert_close(draw(), alone, atol=1e-4, rtol=1e-4)
+    assert len(pipeline.transformer.peft_config) == 1
+    torch.testing.assert_close(draw(), single, atol=1e-4, rtol=1e-4)
 
 
-def test_the_bundled_style_stripes_what_is_drawn(pipeline):
+def test_same_file_twice(pipeline, draw, tmp_path):
+    """The weights of a file that comes twice add up, also if it is a copy with another name."""
+    found = matrices(pipeline, 1)
+    for name in "ab":
+        save_file(as_diffusers(found), tmp_path / f"{name}.safetensors")
+    wanted = expected(pipeline, draw, products(found, 0.3 + 0.4))
+    for second in "ab":
+        use_loras(pipeline, [(tmp_path / "a.safetensors", 0.3), (tmp_path / f"{second}.safetensors", 0.4)])
+        torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
+        assert len(pipeline.transformer.peft_config) == 1
+
+
+def test_loaded_once(pipeline, draw, tmp_path):
+    """A file that acts already is not loaded again; its weight can change."""
+    found = matrices(pipeline, 1)
+    save_file(as_diffusers(found), tmp_path / "a.safetensors")
+    use_loras(pipeline, [(tmp_path / "a.safetensors", 1)])
+    layer = pipeline.transformer.get_submodule(LAYERS[0]).lora_A
+    use_loras(pipeline, [(tmp_path / "a.safetensors", 0.5)])
+    assert pipeline.transformer.get_submodule(LAYERS[0]).lora_A is layer
+    latents = draw()
+    torch.testing.assert_close(latents, expected(pipeline, draw, products(found, 0.5)), atol=1e-4, rtol=1e-4)
+
+
+def test_bundled_style(pipeline):
+    """The bundled LoRA adds stripes, the more the larger its weight."""
+    use_loras(pipeline, [])
     conditioning = pipeline.encode(prompt="a large red house in the middle, on grass by day")
 
     def stripes():
@@ -124,8 +159,8 @@ def test_the_bundled_style_stripes_what_is_drawn(pipeline):
     assert stripes() == found[0]
 
 
-def test_kohyas_form_with_its_alphas(pipeline, draw, tmp_path):
-    """One matrix for query, key and value together, and a number alpha that counts as alpha / rank."""
+def test_kohya(pipeline, draw, tmp_path):
+    """kohya's format has one matrix for query, key and value together, and an alpha: the scale is alpha / rank."""
     block = pipeline.transformer.transformer_blocks[0]
     width, rank, alpha = block.attn.to_q.weight.shape[0], 4, 2.0
     generator = torch.Generator().manual_seed(3)
@@ -140,14 +175,19 @@ def test_kohyas_form_with_its_alphas(pipeline, draw, tmp_path):
     torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_the_alpha_in_a_files_configuration_counts_and_its_text_encoder_does_not(pipeline, draw, tmp_path):
+@pytest.mark.parametrize(("is_rslora", "divisor"), [(False, 4), (True, 2)])
+def test_alpha_in_config(pipeline, draw, tmp_path, is_rslora, divisor):
+    """The alphas of the file's own configuration: alpha / rank, or alpha / sqrt(rank) for rsLoRA, here of rank 4.
+
+    Weights for a text encoder are left out.
+    """
     found = matrices(pipeline, 4)
     layers = {key.removeprefix("transformer."): value for key, value in as_diffusers(found).items()}
     text = {"text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 8)}
-    configuration = {"r": 4, "lora_alpha": 12, "alpha_pattern": {LAYERS[0]: 2}}
-    FluxPipeline.save_lora_weights(tmp_path, layers, text, transformer_lora_adapter_metadata=configuration)
-    changes = products(found, 12 / 4)
-    changes[LAYERS[0]] = products(found, 2 / 4)[LAYERS[0]]
+    config = {"r": 4, "lora_alpha": 3, "alpha_pattern": {LAYERS[0]: 1}, "use_rslora": is_rslora}
+    FluxPipeline.save_lora_weights(tmp_path, layers, text, transformer_lora_adapter_metadata=config)
+    changes = products(found, 3 / divisor)
+    changes[LAYERS[0]] = products(found, 1 / divisor)[LAYERS[0]]
     wanted = expected(pipeline, draw, changes)
     use_loras(pipeline, [(tmp_path, 1)])
     torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
@@ -166,7 +206,7 @@ NAME = f"transformer.{LAYERS[0]}"
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "words"),
+    ("name", "write", "message"),
     [
         ("a.bin", lambda path, _: torch.save({}, path), "is no .safetensors file; other files may hold code"),
         ("a.pt", lambda path, _: path.write_bytes(pickle.dumps(print)), "is no .safetensors file"),
@@ -176,16 +216,20 @@ NAME = f"transformer.{LAYERS[0]}"
         ("a.safetensors", lambda path, _: save_file({"weight": torch.ones(1)}, path), "has .*weight|holds nothing"),
         ("a.safetensors", edited(lambda w: w.update({f"{NAME}.lora_A.weight": torch.ones(4, 7)})), r"shape \(4, 7\)"),
         ("a.safetensors", edited(lambda w: w.update({f"{NAME}.lora_B.weight": torch.ones(9, 4)})), r"shape \(9, 4\)"),
-        ("a.safetensors", edited(lambda w: w.pop(f"{NAME}.lora_A.weight")), "has no place"),
-        ("a.safetensors", edited(lambda w: w.update({"transformer.x.lora_A.weight": torch.ones(2, 2)})), "no place"),
+        ("a.safetensors", edited(lambda w: w.pop(f"{NAME}.lora_A.weight")), "fits no layer"),
         (
             "a.safetensors",
-            edited(lambda w: w.update({f"{NAME}.lora_A.weight": torch.full((4, 192), float("nan"))})),
-            "no finite numbers",
+            edited(lambda w: w.update({"transformer.x.lora_A.weight": torch.ones(2, 2)})),
+            "fits no layer",
         ),
         (
             "a.safetensors",
-            # Conversion would double this for ever.
+            edited(lambda w: w.update({f"{NAME}.lora_A.weight": torch.full((4, 192), float("nan"))})),
+            "not finite numbers",
+        ),
+        (
+            "a.safetensors",
+            # diffusers' conversion would double this alpha without end.
             lambda path, _: save_file(
                 {
                     "lora_unet_double_blocks_0_img_attn_proj.lora_down.weight": torch.ones(2, 192),
@@ -216,27 +260,28 @@ NAME = f"transformer.{LAYERS[0]}"
         ),
     ],
 )
-def test_what_is_no_lora_for_this_model_is_refused_and_nothing_has_changed(
-    pipeline, draw, tmp_path, name, write, words
-):
+def test_bad_file(pipeline, draw, tmp_path, name, write, message):
+    """A file that is no LoRA for this model is refused by its name alone, and nothing has changed."""
     save_file(as_diffusers(matrices(pipeline, 5)), tmp_path / "good.safetensors")
     use_loras(pipeline, [(tmp_path / "good.safetensors", 1)])
     before = draw()
     write(tmp_path / name, pipeline)
-    with pytest.raises(CheckpointError, match=words) as raised:
+    with pytest.raises(CheckpointError, match=message) as raised:
         use_loras(pipeline, [(tmp_path / name, 1)])
     assert "\n" not in str(raised.value)
     assert str(tmp_path) not in str(raised.value)
     assert torch.equal(draw(), before)
 
 
-def test_the_largest_rank_is_taken(pipeline, tmp_path):
+def test_largest_rank(pipeline, tmp_path):
     save_file(as_diffusers(matrices(pipeline, 1, LAYERS[:1], rank=LIMITS.lora_rank)), tmp_path / "a.safetensors")
     lora = read_lora(tmp_path / "a.safetensors", pipeline.transformer)
     assert lora.state_dict[f"{LAYERS[0]}.lora_A.weight"].shape[0] == LIMITS.lora_rank
 
 
-def test_a_configuration_never_becomes_one_of_pefts(pipeline, tmp_path):
+def test_hostile_config(pipeline, tmp_path):
+    """peft never sees the file's own configuration."""
+    use_loras(pipeline, [])
     hostile = {"transformer.lora_alpha": 4, "transformer.r": 4, "transformer.modules_to_save": ["proj_out"]}
     file = tmp_path / "a.safetensors"
     metadata = {"lora_adapter_metadata": json.dumps(hostile)}
@@ -247,7 +292,8 @@ def test_a_configuration_never_becomes_one_of_pefts(pipeline, tmp_path):
     use_loras(pipeline, [])
 
 
-def test_the_engine_draws_with_what_each_request_asks_for(pipeline, tmp_path):
+def test_engine(pipeline, tmp_path):
+    """Each request is drawn with its own LoRAs."""
     file = tmp_path / "a.safetensors"
     save_file(as_diffusers(matrices(pipeline, 1)), file)
     engine = Engine(Settings(profile="cpu"))
@@ -269,7 +315,7 @@ def test_the_engine_draws_with_what_each_request_asks_for(pipeline, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loras", "words"),
+    ("loras", "message"),
     [
         ("a.safetensors", "must be a list"),
         (("a.safetensors",), "each entry must be a file and a weight"),
@@ -278,15 +324,15 @@ def test_the_engine_draws_with_what_each_request_asks_for(pipeline, tmp_path):
         ((("a.safetensors", 1),) * 5, "5 loras were given; at most 4 are allowed"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(loras, words):
-    with pytest.raises(InvalidRequestError, match=words):
+def test_bad_request(loras, message):
+    with pytest.raises(InvalidRequestError, match=message):
         GenerationRequest("a house", loras=loras)
 
 
 @pytest.mark.parametrize(("profile", "alike"), [("24gb", 0.95), ("8gb", 0.9)])
-def test_a_lora_acts_on_small_weights_as_on_large_ones_and_leaves_them_as_they_were(pipeline, tmp_path, profile, alike):
+def test_quantized(pipeline, conditioning, tmp_path, profile, alike):
+    """A LoRA acts on quantized weights as on others, and leaves them as they were."""
     save_file(as_diffusers(matrices(pipeline, seed=5)), tmp_path / "a.safetensors")
-    conditioning = pipeline.encode(prompt="a red house")
 
     def changed(pipe):
         drawn = []
@@ -300,3 +346,38 @@ def test_a_lora_acts_on_small_weights_as_on_large_ones_and_leaves_them_as_they_w
 
     small = load_pipeline("x2i-tiny", profile=profile, device="cpu")
     assert torch.cosine_similarity(changed(small), changed(pipeline), dim=0) > alike
+
+
+# ----- The check of an upload ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.pt", lambda path: path.write_bytes(STRIPED.read_bytes()), r"a\.pt is no \.safetensors file"),
+        ("a.safetensors", lambda path: path.write_bytes(STRIPED.read_bytes()[:5000]), "is cut or damaged"),
+        ("a.safetensors", lambda path: path.write_bytes(b"\x80\x04\x95" + bytes(40)), "is cut or damaged"),
+        ("a.safetensors", lambda path: path.write_bytes(b""), "is empty"),
+        (
+            "a.safetensors",
+            lambda path: save_file({str(n): torch.ones(1) for n in range(5001)}, path),
+            "has 5,001 tensors and 5,000 are allowed",
+        ),
+        ("a.safetensors", lambda path: None, r"There is no LoRA 'a\.safetensors'"),
+        ("a.safetensors", lambda path: path.mkdir(), "There is no LoRA"),
+    ],
+    ids=["pickle", "cut", "disguised", "empty", "crowded", "gone", "folder"],
+)
+def test_check_refuses(tmp_path, name, write, message):
+    """The error names the file without its folder."""
+    write(tmp_path / name)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        check_lora(tmp_path / name)
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_check_accepts(tmp_path):
+    """A complete file is accepted, and exactly as many tensors as are allowed."""
+    check_lora(STRIPED)
+    save_file({str(n): torch.ones(1) for n in range(LIMITS.lora_tensors)}, tmp_path / "a.safetensors")
+    check_lora(tmp_path / "a.safetensors")

@@ -1,4 +1,4 @@
-"""The memory plan against sizes that others counted or published, and against what loaded models really hold."""
+"""The memory plan against sizes that were counted or published elsewhere, and against what loaded models hold."""
 
 import json
 import math
@@ -15,17 +15,16 @@ from x2i_app import load_pipeline
 from x2i_app.cli import main
 from x2i_app.encoders import load_encoder
 from x2i_app.errors import InvalidRequestError, UnknownPresetError
-from x2i_app.loading.footprint import FusedAttention, LiveBytes
-from x2i_app.loading.memory import parts_of
+from x2i_app.loading.memory import choose_placement, parts_of
 from x2i_app.loading.plan import GIB, OVERHEAD, TEXT_TOKENS, Planner, card_bytes
 from x2i_app.loading.quantization import held_bytes, quantize, scratch_bytes, stored_bytes
 from x2i_app.loading.report import plan_memory, show_plan, show_plans
-from x2i_app.loading.skeletons import build_skeleton, skeleton_of
+from x2i_app.loading.sizes import FusedAttention, LiveBytes, build_skeleton, skeleton_of
 from x2i_app.models import LightControl, controlled
 from x2i_app.presets import MEMORY_PROFILES, PRESETS
 from x2i_app.settings import ASSETS
 
-# Weights without a head, as the hub or the released files' headers count them.
+# Numbers of weights without a head, from the hub or the headers of the released files.
 PARAMETERS = {
     "qwen2.5-vl-3b": 3_754_622_976,
     "qwen2.5-vl-7b": 7_747_169_280,
@@ -40,7 +39,7 @@ VAE_PARAMETERS = 83_819_683
 
 @pytest.fixture(scope="module")
 def planners():
-    """One planner a preset, so that nothing is run twice."""
+    """One planner for each preset, which keeps its results."""
     made = {}
 
     def planner(preset):
@@ -56,21 +55,21 @@ def near(gib, tolerance=0.03):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_parts_have_the_released_sizes_and_bytes(preset):
+def test_released_sizes(preset):
     parts = build_skeleton(preset)
-    counts = {name: sum(p.numel() for p in module.parameters()) for name, module in parts.there.items()}
+    counts = {name: sum(p.numel() for p in module.parameters()) for name, module in parts.present.items()}
     if preset in PARAMETERS:
         assert counts["mllm"] == PARAMETERS[preset]
     if preset != "x2i-tiny":
         assert counts["transformer"] == FLUX_PARAMETERS["shuttle-3-diffusion"]
         assert counts["vae"] == VAE_PARAMETERS
-    for name, module in parts.there.items():
+    for name, module in parts.present.items():
         numbers = counts[name] + sum(buffer.numel() for buffer in module.buffers())
         assert stored_bytes(module) == pytest.approx(2 * numbers, rel=0.03)
         assert not any(parameter.device.type != "meta" for parameter in module.parameters())
 
 
-# GiB as counted for the project on the meta device, independently of this code.
+# GiB that were counted on the meta device, independently of this code.
 @pytest.mark.parametrize(
     ("preset", "part", "precision", "gib"),
     [
@@ -82,7 +81,7 @@ def test_parts_have_the_released_sizes_and_bytes(preset):
         ("qwen2.5-vl-7b", "transformer", "int8", 11.1),
     ],
 )
-def test_quantised_parts_have_the_bytes_that_were_counted(planners, preset, part, precision, gib):
+def test_quantized_bytes(planners, preset, part, precision, gib):
     assert stored_bytes(getattr(planners(preset).parts, part), precision) == near(gib)
 
 
@@ -94,23 +93,31 @@ def test_quantised_parts_have_the_bytes_that_were_counted(planners, preset, part
         ("qwen2.5-vl-7b", "8gb", "model", 6.27),
     ],
 )
-def test_peaks_are_those_that_were_counted(planners, preset, profile, offload, gib):
+def test_peaks(planners, preset, profile, offload, gib):
     assert max(planners(preset).plan(MEMORY_PROFILES[profile], offload).peaks.values()) == near(gib)
 
 
-def test_one_forward_of_flux_is_what_was_published(planners):
+def test_group_offload(planners):
+    """Block by block, two blocks of FLUX are on the card at a time, beside AlignNet (0.064) and the VAE (0.156)."""
+    plan = planners("qwen2.5-vl-7b").plan(MEMORY_PROFILES["full"], "group")
+    assert plan.peaks["denoise"] == near(1.85 + 0.064 + 0.156)
+
+
+def test_flux_forward(planners):
+    """One forward pass of FLUX at 1024 x 1024 takes the memory that was published: 22.64 GB in bf16, 6.72 in NF4."""
     planner = planners("qwen2.5-vl-7b")
     flux = planner.parts.transformer
     whole = planner.plan(MEMORY_PROFILES["8gb"], "model").peaks["denoise"]
     work = whole - stored_bytes(flux, "nf4") - scratch_bytes(flux, "nf4")
     assert work == near(0.457)
     assert stored_bytes(flux) + work == near(22.64, 0.05)
-    # Published without double quantisation: one float32 scale for 64 weights, where we have 8 bits and a little.
+    # Published without double quantization, with one float32 scale for 64 weights instead of about 8 bits.
     linear = [m.weight.numel() for m in flux.modules() if isinstance(m, torch.nn.Linear)]
     assert whole + sum(linear) / 64 * (4 - 1 - 4 / 256) == near(6.72, 0.05)
 
 
-def test_a_light_control_is_counted_with_what_it_keeps_and_never_leaves_the_card(planners, tmp_path):
+def test_light_control(planners, tmp_path):
+    """A LightControl stays on the card and counts with its stems and residuals."""
     without = planners("qwen2.5-vl-7b")
     published = build_skeleton("x2i-tiny", light_control="owner/name/control.bin").light_control
     planner = Planner(without.parts._replace(light_control=published))
@@ -121,7 +128,7 @@ def test_a_light_control_is_counted_with_what_it_keeps_and_never_leaves_the_card
     assert (part.parameters, part.bytes) == (125_266_240, near(0.233))
     assert len(plan.parts) == len(bare.parts) + 1
     assert plan.peaks["encode"] - bare.peaks["encode"] == plan.peaks["decode"] - bare.peaks["decode"] == part.bytes
-    # 19 stems of 128 channels at half the picture's sides, 19 times 4096 tokens of 3072 numbers, in 16 bit.
+    # 19 stems of 128 channels at half the image's sides, 19 times 4096 tokens of 3072 numbers, in 16 bit.
     kept = 19 * 2 * (128 * 512 * 512 + 4096 * 3072)
     assert plan.peaks["denoise"] - bare.peaks["denoise"] == part.bytes + kept
     assert plan.waiting == bare.waiting
@@ -132,15 +139,15 @@ def test_a_light_control_is_counted_with_what_it_keeps_and_never_leaves_the_card
     assert build_skeleton("x2i-tiny", flux=ASSETS / "x2i-tiny").light_control is None
 
 
-def test_a_vae_in_tiles_holds_what_was_counted(planners):
+def test_vae_tiles(planners):
     planner = planners("qwen2.5-vl-7b")
     assert planner._decoding(1024) == near(1.50)
     assert planner._decoding(512) == near(0.381)
 
 
 @pytest.mark.parametrize(("size", "control"), [(64, False), (160, False), (160, True)])
-def test_what_the_meta_device_says_is_what_a_cpu_holds(size, control, image):
-    """The same modules, run for real: the bytes of all tensors that live at once."""
+def test_denoising_on_cpu(size, control, image):
+    """The planned bytes are those of all tensors alive at once when the same modules run on a CPU."""
     torch.manual_seed(0)
     parts = build_skeleton("x2i-tiny", dtype=torch.float32)
     planner = Planner(parts if control else parts._replace(light_control=None), size, size)
@@ -162,7 +169,7 @@ def test_what_the_meta_device_says_is_what_a_cpu_holds(size, control, image):
     assert planner._denoising() == pytest.approx(live.peak, rel=0.03)
 
 
-def test_what_is_freed_is_no_longer_counted():
+def test_live_bytes():
     with LiveBytes([]) as live:
         first = torch.ones(1024)
         view = first[10:]
@@ -173,7 +180,8 @@ def test_what_is_freed_is_no_longer_counted():
         assert (live.now, live.peak) == (0, 4096)
 
 
-def test_attention_is_counted_without_its_matrix_and_has_a_way_back():
+def test_fused_attention():
+    """Attention counts as its output alone, and has a backward pass."""
     query = torch.empty(1, 2, 1000, 8, device="meta", requires_grad=True)
     with FusedAttention(), LiveBytes([]) as live:
         output = torch.nn.functional.scaled_dot_product_attention(query, key=query, value=query)
@@ -184,7 +192,7 @@ def test_attention_is_counted_without_its_matrix_and_has_a_way_back():
 
 
 @pytest.mark.parametrize("precision", ["nf4", "int8"])
-def test_a_loaded_model_holds_what_was_planned(precision):
+def test_loaded_bytes(precision):
     parts = parts_of(load_pipeline("x2i-tiny", profile="cpu"))
     skeleton = skeleton_of(parts)
     for name in ("mllm", "transformer"):
@@ -207,19 +215,19 @@ def test_a_loaded_model_holds_what_was_planned(precision):
         ("x2i-tiny", 2, "full", "none"),
     ],
 )
-def test_auto_takes_the_best_that_fits(planners, preset, gib, profile, offload):
+def test_auto(planners, preset, gib, profile, offload):
     plan = planners(preset).choose("auto", round(gib * GIB))
     assert (plan.profile, plan.offload, plan.fits) == (profile, offload, True)
 
 
-def test_auto_takes_the_thriftiest_where_nothing_fits_and_says_so(planners):
+def test_auto_without_a_fit(planners):
     plan = planners("qwen2.5-vl-7b").choose("auto", GIB)
     assert (plan.profile, plan.offload, plan.fits) == ("8gb", "group", False)
 
 
 @pytest.mark.parametrize("preset", ["qwen2.5-vl-3b", "qwen2.5-vl-7b"])
 @pytest.mark.parametrize("name", [name for name, profile in MEMORY_PROFILES.items() if profile.card])
-def test_every_profile_fits_its_card(planners, preset, name):
+def test_profile_fits_card(planners, preset, name):
     plan = planners(preset).choose(name, card_bytes(MEMORY_PROFILES[name]))
     assert plan.fits
     assert plan.needed == max(plan.peaks.values()) + OVERHEAD
@@ -227,7 +235,16 @@ def test_every_profile_fits_its_card(planners, preset, name):
     assert plan.offload == expected
 
 
-def test_parts_of_ones_own_are_read_from_their_folders(qwen_vl_directory):
+def test_profile_on_larger_card(planners):
+    """A profile takes no more than its kind of card has, on whatever card it runs."""
+    planner = planners("qwen2.5-vl-7b")
+    placement = choose_placement("12gb", torch.device("cuda"), lambda: planner, 40 * GIB)
+    assert (placement.profile.name, placement.offload) == ("12gb", "model")
+    placement = choose_placement("16gb", torch.device("cuda"), lambda: planner, 40 * GIB)
+    assert (placement.profile.name, placement.offload) == ("16gb", "none")
+
+
+def test_own_parts(qwen_vl_directory):
     given = {"mllm": qwen_vl_directory, "flux": ASSETS / "x2i-tiny", "width": 256, "height": 128}
     (plan,) = plan_memory("custom:qwen2.5-vl", ["8gb"], **given)
     parts = {part.name: part.parameters for part in plan.parts}
@@ -237,7 +254,7 @@ def test_parts_of_ones_own_are_read_from_their_folders(qwen_vl_directory):
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "words"),
+    ("given", "error", "message"),
     [
         ({"preset": "nothing"}, UnknownPresetError, "no preset called 'nothing'"),
         ({"preset": "qwen2.5-vl-3b", "flux": "somebody/else"}, InvalidRequestError, "flux is 'somebody/else'"),
@@ -246,29 +263,31 @@ def test_parts_of_ones_own_are_read_from_their_folders(qwen_vl_directory):
         ({"preset": "x2i-tiny", "gib": math.nan}, InvalidRequestError, "gib is nan"),
     ],
 )
-def test_what_cannot_be_planned_is_said(given, error, words):
-    with pytest.raises(error, match=words):
+def test_bad_arguments(given, error, message):
+    with pytest.raises(error, match=message):
         plan_memory(given.pop("preset"), ["8gb"], **given)
 
 
-def test_the_command_prints_tables_and_json(capsys):
+def test_command(capsys):
+    """`plan` prints aligned tables, or JSON."""
     assert main(["plan", "--profile", "16gb"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert re.match(
-        r"Fits: needs 0\.8\d GiB, and [\d.]+ GiB are there\.\n\nProfile 16gb at 128 x 128: all parts stay", said
+        r"Fits: needs 0\.8\d GiB, and [\d.]+ GiB are there\.\n\nProfile 16gb at 128 x 128: all parts stay", printed
     )
-    assert re.search(r"\| transformer +\|  *5,158,720 \| 4 bit +\| +[2-4]\.\d \|\n", said)
-    tables = [block.splitlines() for block in said.split("\n\n")[2:]]
+    assert re.search(r"\| transformer +\|  *5,158,720 \| 4 bit +\| +[2-4]\.\d \|\n", printed)
+    tables = [block.splitlines() for block in printed.split("\n\n")[2:]]
     assert [len(rows) for rows in tables] == [2 + 3, 2 + 5]
-    assert all(len({len(row) for row in rows}) == 1 for rows in tables)  # columns in line
+    assert all(len({len(row) for row in rows}) == 1 for rows in tables)  # aligned
     assert main(["plan", "--profile", "16gb", "--gib", "0.5", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["profile"], plan["offload"], plan["fits"]) == ("16gb", "group", False)
-    assert plan["advice"].startswith("no profile does with less than the 0.8 GiB of 8gb; draw a smaller picture")
+    assert plan["advice"].startswith("no profile needs less than 8gb with 0.8 GiB; choose a smaller image")
     assert plan["needed"] == max(plan["peaks"].values()) + plan["overhead"]
 
 
-def test_the_command_says_for_auto_what_loading_does(capsys):
+def test_command_auto(capsys):
+    """`plan` without a profile plans what `load_pipeline` does on this machine."""
     assert main(["plan", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     placement = load_pipeline("x2i-tiny").placement
@@ -276,11 +295,12 @@ def test_the_command_says_for_auto_what_loading_does(capsys):
     assert (plan["where"] == "computer") == ("load" in plan["peaks"]) == (placement.device.type == "cpu")
 
 
-def test_what_does_not_fit_says_first_what_does(planners):
+def test_advice(planners):
+    """A plan that does not fit says first what would fit."""
     planner = planners("qwen2.5-vl-7b")
     plan = planner.choose("16gb", round(0.5 * GIB))
     assert show_plan(replace(plan, advice=planner.advise(plan))).startswith(
-        "Does not fit: needs 5.82 GiB, and 0.50 GiB are there. First: no profile does with less than the 5.8 GiB of 8gb"
+        "Does not fit: needs 5.82 GiB, and 0.50 GiB are there. First: no profile needs less than 8gb with 5.8 GiB;"
     )
     plan = planner.choose("24gb", 16 * GIB)
     assert planner.advise(plan) == "take the profile 16gb, which needs 11.8 GiB"
@@ -288,7 +308,8 @@ def test_what_does_not_fit_says_first_what_does(planners):
     assert show_plans(plans).startswith("Into 8.00 GiB fits 16gb as the best, which needs 7.08 GiB.\n\n| profile")
 
 
-def test_the_sizes_of_a_file_are_planned_as_a_folders(tmp_path):
+def test_single_file(tmp_path):
+    """A single file of FLUX is planned like its folder."""
     weights = ASSETS / "x2i-tiny/transformer/diffusion_pytorch_model.safetensors"
     file = shutil.copy(weights, tmp_path / "tuned.safetensors")
     (plan,) = plan_memory("x2i-tiny", ["8gb"], flux=file)
@@ -296,7 +317,8 @@ def test_the_sizes_of_a_file_are_planned_as_a_folders(tmp_path):
     assert plan.parts[1:] == plan_memory("x2i-tiny", ["8gb"], flux=ASSETS / "x2i-tiny")[0].parts[1:]
 
 
-def test_the_docs_show_what_the_command_prints(capsys):
+def test_docs(capsys):
+    """docs/MODELS.md shows exactly what its command prints."""
     page = (ASSETS.parent / "docs/MODELS.md").read_text(encoding="utf-8")
     command = "plan --preset qwen2.5-vl-7b --all"
     assert f"-m x2i_app {command}\n" in page

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from x2i_app.errors import OutOfMemoryError
-from x2i_app.loading.out_of_memory import explain, is_out_of_memory, return_memory
+from x2i_app.loading.memory import explain, is_out_of_memory, return_memory
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import ASSETS
 

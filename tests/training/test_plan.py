@@ -9,9 +9,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from x2i_app.cli import main
-from x2i_app.loading.footprint import LiveBytes
 from x2i_app.loading.plan import GIB, OVERHEAD
-from x2i_app.loading.skeletons import build_skeleton
+from x2i_app.loading.sizes import LiveBytes, build_skeleton
 from x2i_app.models import AlignNet
 from x2i_app.settings import ASSETS
 from x2i_app.training import DistillOptions

@@ -1,4 +1,4 @@
-"""Is a file of weights what its name says, before anything opens it."""
+"""Checks of weights files and model folders that cost nothing, before any of them is opened."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ from safetensors import SafetensorError, safe_open
 from x2i_app.errors import CheckpointError
 
 SUFFIXES = (".safetensors", ".bin", ".pt")
-_MOST_LAYERS = 1000  # released ones have up to 57
+_MAX_LAYERS = 1000  # released models have up to 57
 
 
 def check_file(path: Path) -> None:
-    """Raises CheckpointError for a file that is not there, or is no weights: empty, a Git LFS pointer, a web page."""
+    """Raises CheckpointError for a file that does not exist or is no weights file: empty, a Git LFS pointer, HTML."""
     if not path.is_file():
         raise CheckpointError(f"There is no file {str(path)!r}; check the path.")
     if path.suffix.lower() not in SUFFIXES:
@@ -28,9 +28,9 @@ def check_file(path: Path) -> None:
 
 
 def check_folder(directory: Path) -> None:
-    """Look at every safetensors file of a model, in the folder and the folders in it, without reading the weights.
+    """Check a model's folder and its subfolders: config.json, shards and the header of every safetensors file.
 
-    Raises CheckpointError for one that is missing, cut, or no weights at all, and for more layers than any model has.
+    Raises CheckpointError for a file that is missing, cut or no weights file, and for more layers than any model has.
     """
     for path in [*directory.glob("config.json"), *directory.glob("*/config.json")]:
         check_config(path)
@@ -50,26 +50,29 @@ def check_folder(directory: Path) -> None:
 def check_config(path: Path) -> None:
     """Raises CheckpointError if a model's config.json asks for more layers than any model has.
 
-    They are made one by one before any weight is missed: a billion of them would take for ever.
+    Layers are built one by one before the first missing weight is noticed; a billion of them would never end.
     """
     try:
-        open_parts = [json.loads(path.read_text(encoding="utf-8"))]
+        unchecked = [json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, RecursionError):
-        return  # whoever reads it for its model says what is wrong
-    while open_parts:
-        part = open_parts.pop()
-        for name, value in part.items() if isinstance(part, dict) else ():
-            is_many = isinstance(value, int | float) and value > _MOST_LAYERS
-            if is_many and ("layers" in name or "depth" in name):
+        return  # the code that reads the configuration for its model reports what is wrong
+    while unchecked:
+        section = unchecked.pop()
+        for name, value in section.items() if isinstance(section, dict) else ():
+            too_many = isinstance(value, int | float) and value > _MAX_LAYERS
+            if too_many and ("layers" in name or "depth" in name):
                 raise CheckpointError(
-                    f"{path.parent.name}/{path.name} says {name} is {value:g}; at most {_MOST_LAYERS} are read; "
+                    f"{path.parent.name}/{path.name} says {name} is {value:g}; at most {_MAX_LAYERS} are allowed; "
                     "download the original model again."
                 )
-            open_parts.append(value)
+            unchecked.append(value)
 
 
 def missing_shards(directory: Path) -> list[Path]:
-    """Files that an index in the folder, or in a folder in it, names and that are not there."""
+    """Files that a safetensors index in the folder or a subfolder names and that do not exist.
+
+    Raises CheckpointError for an index that cannot be read.
+    """
     missing = []
     for index in [*directory.glob("*.safetensors.index.json"), *directory.glob("*/*.safetensors.index.json")]:
         try:

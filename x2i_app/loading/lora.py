@@ -1,6 +1,6 @@
-"""LoRAs for FLUX's transformer: safetensors files in the form of diffusers, kohya and the others that diffusers reads.
+"""LoRAs for FLUX's transformer: safetensors files in the formats that diffusers reads, its own and kohya's among them.
 
-A file is looked at before diffusers sees it: no pickle is ever opened, and each of its weights must have a place.
+A file is checked before diffusers reads it: no pickle is opened, and every weight must fit a layer.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from x2i_app.load_lock import one_at_a_time
 from x2i_app.loading.checkpoints import read_state_dict
 from x2i_app.loading.files import check_file
 from x2i_app.pipeline import X2IPipeline
+from x2i_app.quiet import quiet
 
 _SUFFIX = ".safetensors"
 _TRANSFORMER, _TEXT_ENCODERS = "transformer.", ("text_encoder.", "text_encoder_2.")
@@ -38,9 +39,10 @@ _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 @dataclass(frozen=True)
 class LoRA:
-    """A LoRA as diffusers loads it. state_dict: names from the transformer's root on, low rank matrices A and B, with
+    """A LoRA as diffusers loads it.
 
-    every alpha worked into them. metadata: what the file says of itself.
+    state_dict: the low-rank matrices A and B by the transformer's layer names; B is multiplied by alpha / rank.
+    metadata: of the file.
     """
 
     state_dict: dict[str, torch.Tensor]
@@ -48,17 +50,17 @@ class LoRA:
 
 
 def read_lora(path: str | Path, transformer: FluxTransformer2DModel) -> LoRA:
-    """A LoRA for this transformer from a .safetensors file, or a folder that diffusers or `train lora` wrote.
+    """Read a LoRA for this transformer from a .safetensors file, or a folder that diffusers or `train lora` wrote.
 
-    What it has for text encoders, which X2I has none of, is left out. Raises CheckpointError, which names the file and
-    the weight that has no place, or another shape than its place, or a rank above LIMITS.lora_rank.
+    Weights for text encoders, which X2I does not have, are left out. Raises CheckpointError, which names the file and
+    the weight that fits no layer, has another shape than its layer, or a rank above LIMITS.lora_rank.
     """
     path = _file(path)
-    metadata = _look(path)
+    metadata = _read_header(path)
     weights = read_state_dict(path)
     _check_source(path, weights)
     try:
-        # Conversion works on names and numbers only; a dictionary is never fetched from anywhere.
+        # Given a dictionary, diffusers only converts names and numbers; it opens no file.
         named, alphas = FluxPipeline.lora_state_dict(weights, return_alphas=True)
     except _CONVERSION_ERRORS as error:
         reason = str(error).split("\n")[0][:200] or type(error).__name__
@@ -75,24 +77,24 @@ def read_lora(path: str | Path, transformer: FluxTransformer2DModel) -> LoRA:
 
 
 def check_lora(source: str | Path) -> None:
-    """Look at a LoRA before a job does: only its header is read. Raises CheckpointError, which shows no folder.
+    """Check a LoRA's header, before a job uses the file. Raises CheckpointError, which names no folder.
 
-    Whether it fits a FLUX model is told when it is read for that.
+    Whether it fits a FLUX model is checked when it is read for that model.
     """
-    _look(_file(source))
+    _read_header(_file(source))
 
 
-def _look(path: Path) -> dict[str, str]:
-    """What the file says of itself."""
+def _read_header(path: Path) -> dict[str, str]:
+    """The metadata of a file of the right kind and size."""
     if path.suffix.lower() != _SUFFIX:
-        raise CheckpointError(f"{path.name} is no {_SUFFIX} file; other files may hold code, convert it first.")
+        raise CheckpointError(f"{path.name} is no {_SUFFIX} file; other files may hold code; convert it first.")
     try:
         check_file(path)
         with safe_open(path, framework="pt") as file:
             count, metadata = len(file.keys()), file.metadata() or {}
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is cut or damaged ({error}); download it again.") from error
-    except OSError as error:  # whose own words have the whole path in them
+    except OSError as error:  # its own message contains the whole path
         raise CheckpointError(f"{path.name} cannot be opened; check its permissions.") from error
     if count > LIMITS.lora_tensors:
         raise CheckpointError(
@@ -109,36 +111,36 @@ def _check(path: Path, state_dict: dict[str, torch.Tensor], transformer: FluxTra
         for name, layer in transformer.named_modules()
         if isinstance(layer, torch.nn.Linear)
     }
-    # Once a LoRA is loaded, a layer lies one floor deeper.
+    # Once a LoRA is loaded, peft wraps the layer.
     layers = {name.removesuffix(".base_layer"): sizes for name, sizes in layers.items()}
     for key, value in state_dict.items():
         is_down = key.endswith(_DOWN)
         name = key.removesuffix(_DOWN).removesuffix(_UP)
         if name == key or name not in layers or name + (_UP if is_down else _DOWN) not in state_dict:
             raise CheckpointError(
-                f"{path.name} has {key}, for which this FLUX model has no place; use one made for it."
+                f"{path.name} has {key}, which fits no layer of this FLUX model; use a LoRA made for it."
             )
         rank = state_dict[name + _DOWN].shape[0] if state_dict[name + _DOWN].ndim else 0
         if rank > LIMITS.lora_rank:
             raise CheckpointError(
                 f"{path.name}: {key} has the rank {rank:,} and {LIMITS.lora_rank} is allowed; train it again with a "
-                "smaller one."
+                "smaller rank."
             )
         expected = (rank, layers[name][0]) if is_down else (layers[name][1], rank)
         if tuple(value.shape) != expected or not rank:
             raise CheckpointError(
-                f"{path.name}: {key} has the shape {tuple(value.shape)}, expected {expected}; use one made for this "
+                f"{path.name}: {key} has the shape {tuple(value.shape)}, expected {expected}; use a LoRA made for this "
                 "FLUX model."
             )
         if not value.is_floating_point() or not value.isfinite().all():
-            raise CheckpointError(f"{path.name}: {key} has values that are no finite numbers; train it again.")
+            raise CheckpointError(f"{path.name}: {key} has values that are not finite numbers; train it again.")
 
 
 def _check_source(path: Path, weights: dict[str, torch.Tensor]) -> None:
-    """What diffusers' conversion would not survive, or would leave out in silence."""
+    """Refuse what would make diffusers' conversion hang, or what it would drop silently."""
     for key, value in weights.items():
         if "dora_scale" in key:
-            raise CheckpointError(f"{path.name} is a DoRA, which cannot be read; merge its magnitudes into a LoRA.")
+            raise CheckpointError(f"{path.name} is a DoRA, which cannot be read; use a LoRA.")
         if key.endswith("alpha") and not (value.numel() == 1 and 0 < value.item() < float("inf")):
             raise CheckpointError(f"{path.name}: {key} must be one number above 0; train it again.")
 
@@ -146,21 +148,21 @@ def _check_source(path: Path, weights: dict[str, torch.Tensor]) -> None:
 def _scales(
     state_dict: dict[str, torch.Tensor], alphas: dict[str, torch.Tensor], metadata: dict[str, str]
 ) -> dict[str, float]:
-    """alpha / rank of every layer; 1 where the file names no alpha.
+    """alpha / rank of every layer, or alpha / sqrt(rank) for rsLoRA (arXiv 2312.03732); 1 without an alpha.
 
-    A file's own configuration is only asked for these numbers, and never becomes one of peft's.
+    Only these numbers are read from the file's own configuration; peft never sees it.
     """
     try:
         config = json.loads(metadata.get(LORA_ADAPTER_METADATA_KEY, "{}"))
         alpha = config.get(f"{_TRANSFORMER}lora_alpha")
         pattern = config.get(f"{_TRANSFORMER}alpha_pattern") or {}
-        by_root = bool(config.get(f"{_TRANSFORMER}use_rslora"))
+        is_rslora = bool(config.get(f"{_TRANSFORMER}use_rslora"))
         scales = {}
         for key, value in state_dict.items():
             if key.endswith(_DOWN):
                 name, rank = key.removesuffix(_DOWN), len(value)
                 own = alphas.get(f"{_TRANSFORMER}{name}.alpha", pattern.get(name, alpha))
-                scales[name] = 1.0 if own is None else float(own) / (rank**0.5 if by_root else rank)
+                scales[name] = 1.0 if own is None else float(own) / (rank**0.5 if is_rslora else rank)
     except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"The configuration in the LoRA's metadata is damaged ({error}); save it again."
@@ -170,29 +172,31 @@ def _scales(
 
 @one_at_a_time
 def use_loras(pipeline: X2IPipeline, loras: Sequence[tuple[str | Path, float]]) -> None:
-    """Let exactly these LoRAs act on the pipeline's transformer, each with its weight: 0 is off, 1 is as trained.
+    """Apply exactly these LoRAs to the pipeline's transformer, each with its weight: 0 is off, 1 is as trained.
 
-    loras: pairs of a file or folder as in `read_lora` and a weight; two or more are mixed, none removes all. Files that
-    act already, by their contents, are not read again. Raises CheckpointError, and then nothing has changed.
+    loras: pairs of a file or folder, as in `read_lora`, and a weight. Several are added up, as are the weights of a
+    file that comes twice; an empty list removes all. A file with the same content is not loaded again.
+    Raises CheckpointError, and then nothing has changed.
     """
     transformer = pipeline.transformer
-    here = set(getattr(transformer, "peft_config", {}))
+    loaded = set(getattr(transformer, "peft_config", {}))
     weights: dict[str, float] = {}
     missing: dict[str, LoRA] = {}
     for source, weight in loras:
         path = _file(source)
         with path.open("rb") as file:
             name = f"lora_{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
-        if name not in here:
+        if name not in loaded:
             missing[name] = read_lora(path, transformer)
         weights[name] = weights.get(name, 0.0) + weight
-    if here and not weights:
+    if loaded and not weights:
         transformer.unload_lora()
         return
-    for name in here - weights.keys():
+    for name in loaded - weights.keys():
         transformer.delete_adapters(name)
-    for name, lora in missing.items():
-        transformer.load_lora_adapter(lora.state_dict, adapter_name=name, prefix=None, _pipeline=pipeline)
+    with quiet():  # peft warns of a second LoRA
+        for name, lora in missing.items():
+            transformer.load_lora_adapter(lora.state_dict, adapter_name=name, prefix=None, _pipeline=pipeline)
     if weights:
         transformer.set_adapters(list(weights), list(weights.values()))
 

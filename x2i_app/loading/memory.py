@@ -1,5 +1,6 @@
-"""What each memory profile does to a pipeline, and how much memory there is."""
+"""How much memory there is, what each memory profile does to a pipeline, and what to do when memory runs out."""
 
+import gc
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,35 +11,23 @@ from accelerate import cpu_offload_with_hook
 from diffusers import AutoencoderKL
 from torch import nn
 
-from x2i_app.errors import InvalidRequestError
+from x2i_app.errors import InvalidRequestError, OutOfMemoryError, forget_frames
+from x2i_app.limits import LIMITS
 from x2i_app.loading.plan import COMPUTER_PROFILES, GIB, MemoryPlan, Planner, card_bytes
 from x2i_app.loading.quantization import let_statistics_follow, quantize
-from x2i_app.loading.skeletons import Parts, skeleton_of
+from x2i_app.loading.sizes import Parts, skeleton_of
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import MEMORY_PROFILES
+from x2i_app.request import GenerationRequest
 from x2i_app.specs import MemoryProfile, Offload, Precision
 
-_PLANS: "weakref.WeakKeyDictionary[X2IPipeline, dict[tuple[int, int], MemoryPlan]]" = weakref.WeakKeyDictionary()
-
-# Devices that tell how much memory is free and that bitsandbytes computes on.
+# Devices that report their free memory and that bitsandbytes computes on.
 _CARDS = ("cuda", "xpu")
-
-
-_WIDEST = 4  # times the file: 8-bit numbers that become 32-bit ones
-
-
-@dataclass(frozen=True)
-class Placement:
-    """How a pipeline uses memory: by which profile, on which device, and where its parts wait."""
-
-    profile: MemoryProfile
-    device: torch.device
-    offload: Offload
 
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes of a device: used by anybody, by this process, and in all."""
+    """Bytes of a device: used by all programs, used by this process, and in total."""
 
     used: int
     own: int
@@ -46,12 +35,12 @@ class MemoryUse:
 
     @property
     def free(self) -> int:
-        """Bytes that can still be had."""
+        """Free bytes."""
         return self.total - self.used
 
 
 def memory_use(device: torch.device) -> MemoryUse:
-    """How much of a device's memory is in use; of the computer's where the device has none of its own."""
+    """How much of a device's memory is in use; of the computer's memory for a device that has none of its own."""
     if device.type in _CARDS:
         backend = torch.get_device_module(device)
         free, total = backend.mem_get_info(device)
@@ -61,44 +50,36 @@ def memory_use(device: torch.device) -> MemoryUse:
 
 
 def best_device() -> str:
-    """The device that draws fastest here."""
+    """The fastest device of this machine."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def apply_profile(pipeline: X2IPipeline, name: str, device: torch.device) -> Placement:
-    """Make a pipeline, loaded on the CPU, use memory as a profile says. name, device, errors: of `choose_placement`."""
-    placement = choose_placement(name, device, lambda: plan_of(pipeline))
-    place(pipeline, placement)
-    return placement
+# ----- Choose a profile ----------------------------------------------------------------------------------------------
 
 
-def place(pipeline: X2IPipeline, placement: Placement) -> None:
-    """Make a pipeline use memory as was chosen; parts that have settled already stay as they are."""
-    settle(pipeline.mllm, placement.profile.mllm, placement)
-    settle(pipeline.transformer, placement.profile.transformer, placement)
-    tile_vae(pipeline.vae, placement.profile.tile)
-    offload(pipeline, placement.offload, placement.device)
-    pipeline.placement = placement
+@dataclass(frozen=True)
+class Placement:
+    """How a pipeline uses memory: its profile, its device, and where its parts wait."""
+
+    profile: MemoryProfile
+    device: torch.device
+    offload: Offload
 
 
-def settle(module: nn.Module, precision: Precision, placement: Placement) -> None:
-    """Make a part's weights as small as they will be; bring it to its device if it is never to wait."""
-    quantize(module, precision, placement.device)
-    if placement.offload == "none":
-        module.to(placement.device)
+_LARGEST_EXPANSION = 4  # of a file in memory: 8-bit numbers become 32-bit numbers
 
 
-def choose_for_computer(name: str, planner: Callable[[], Planner], files: int, free: int | None = None) -> str:
-    """The profile for a computer without a card, so that the system need not kill what it has no memory for.
+def choose_computer_profile(name: str, planner: Callable[[], Planner], file_bytes: int, free: int | None = None) -> str:
+    """The profile for a computer without a card, chosen so that the system does not end the process for its memory.
 
-    name: of MEMORY_PROFILES, or "auto", which takes 32 bit if that can be loaded into what is free, else 4 bit.
-    planner: makes the plans, if there may be too little. files: bytes of the weights' files. free: bytes of memory;
-    None asks the system. Raises InvalidRequestError if there is too little for what was asked.
+    name: of MEMORY_PROFILES; "auto" is 32 bit if that can be loaded into the free memory, else 4 bit. planner: called
+    only if memory may be short. file_bytes: of the weights. free: bytes; None asks the system.
+    Raises InvalidRequestError if there is too little memory for `name`.
     """
     free = memory_use(torch.device("cpu")).free if free is None else free
-    if _WIDEST * files < free:
+    if _LARGEST_EXPANSION * file_bytes < free:
         return COMPUTER_PROFILES[0] if name == "auto" else name
     plans = planner()
     profile = plans.loadable(name, free)
@@ -114,12 +95,11 @@ def choose_for_computer(name: str, planner: Callable[[], Planner], files: int, f
 def choose_placement(
     name: str, device: torch.device, planner: Callable[[], Planner], free: int | None = None
 ) -> Placement:
-    """How to use memory.
+    """Choose how to use memory.
 
-    name: of MEMORY_PROFILES, or "auto", which takes the best profile that fits the memory that is free. planner: makes
-    the plans, if there is a card to plan for; where there is none nothing needs to wait, so only weights and tiles
-    change. free: bytes on the card; None asks it.
-    Raises InvalidRequestError if a card has too little memory for the profile that was asked for.
+    name: of MEMORY_PROFILES; "auto" takes the best profile that fits the free memory. planner: called only for a card.
+    Without one nothing needs to wait, so only weights and tiles change. free: bytes on the card; None asks it.
+    Raises InvalidRequestError if a card has too little memory for `name`.
     """
     if device.type not in _CARDS:
         whole = "cpu" if device.type == "cpu" else "full"
@@ -140,29 +120,42 @@ def choose_placement(
     return Placement(MEMORY_PROFILES[plan.profile], device, plan.offload)
 
 
-def plan_of(pipeline: X2IPipeline, width: int = 1024, height: int = 1024) -> Planner:
-    """Plans for the parts that a pipeline has, whatever was done to them."""
-    return Planner(skeleton_of(parts_of(pipeline)), width, height)
+def _budget(name: str, free: int) -> int:
+    """Bytes that a profile may take on a card: no more than are free, and than the profile's kind of card has."""
+    usual = None if name == "auto" else card_bytes(MEMORY_PROFILES[name])
+    return free if usual is None else min(free, usual)
 
 
-def present_plan(pipeline: X2IPipeline, width: int, height: int) -> MemoryPlan:
-    """The plan of a loaded pipeline as it is placed; found once for a size."""
-    known = _PLANS.setdefault(pipeline, {})
-    if (width, height) not in known:
-        placement = pipeline.placement
-        known[width, height] = plan_of(pipeline, width, height).plan(placement.profile, placement.offload)
-    return known[width, height]
+# ----- Apply a profile -----------------------------------------------------------------------------------------------
 
 
-def parts_of(pipeline: X2IPipeline) -> Parts:
-    """The modules of a pipeline that hold weights."""
-    return Parts(*(getattr(pipeline, name) for name in Parts._fields))
+def apply_profile(pipeline: X2IPipeline, name: str, device: torch.device) -> Placement:
+    """Choose a placement for a pipeline on the CPU and apply it. name, device, errors: as in `choose_placement`."""
+    placement = choose_placement(name, device, lambda: plan_of(pipeline))
+    place(pipeline, placement)
+    return placement
+
+
+def place(pipeline: X2IPipeline, placement: Placement) -> None:
+    """Apply a placement to a whole pipeline; parts that `place_part` has placed stay as they are."""
+    place_part(pipeline.mllm, placement.profile.mllm, placement)
+    place_part(pipeline.transformer, placement.profile.transformer, placement)
+    tile_vae(pipeline.vae, placement.profile.tile)
+    offload(pipeline, placement.offload, placement.device)
+    pipeline.placement = placement
+
+
+def place_part(module: nn.Module, precision: Precision, placement: Placement) -> None:
+    """Quantise a part's weights, and move it to its device if it is to stay there."""
+    quantize(module, precision, placement.device)
+    if placement.offload == "none":
+        module.to(placement.device)
 
 
 def tile_vae(vae: AutoencoderKL, tile: int) -> None:
-    """Decode pictures larger than `tile` pixels in tiles of that size, each overlapping the next by a quarter.
+    """Decode images larger than `tile` pixels in tiles of that size, which overlap by a quarter.
 
-    `enable_tiling` alone keeps diffusers' own tile, which is as large as the picture at 1024 x 1024.
+    diffusers' `enable_tiling` alone uses the VAE's own tile size, which is 1024 pixels.
     """
     vae.enable_tiling()
     vae.tile_sample_min_size = tile
@@ -170,13 +163,13 @@ def tile_vae(vae: AutoencoderKL, tile: int) -> None:
 
 
 def offload(pipeline: X2IPipeline, how: Offload, device: torch.device) -> None:
-    """Let parts that do not work wait in the computer's memory; see specs.MemoryProfile."""
+    """Let parts wait in the computer's memory while they do not run; see specs.MemoryProfile."""
     if how == "none":
         pipeline.to(device)
     elif how == "model":
         pipeline.enable_model_cpu_offload(device=device)
     else:
-        # The MLLM leaves as soon as AlignNet begins; what is small stays on the card.
+        # The MLLM leaves when AlignNet starts; the small parts stay on the card.
         _, hook = cpu_offload_with_hook(pipeline.mllm, device)
         cpu_offload_with_hook(pipeline.align_net, device, prev_module_hook=hook)
         pipeline.vae.to(device)
@@ -186,12 +179,114 @@ def offload(pipeline: X2IPipeline, how: Offload, device: torch.device) -> None:
             onload_device=device,
             offload_type="block_level",
             num_blocks_per_group=1,
-            use_stream=device.type in _CARDS,  # the next block comes while this one works
+            use_stream=device.type in _CARDS,  # copies the next block while this one runs
         )
         let_statistics_follow(pipeline.transformer)
 
 
-def _budget(name: str, free: int) -> int:
-    """Bytes that a profile may take on a card: no more than are free, nor than its kind of card has."""
-    usual = None if name == "auto" else card_bytes(MEMORY_PROFILES[name])
-    return free if usual is None else min(free, usual)
+# ----- Plans of a loaded pipeline ------------------------------------------------------------------------------------
+
+
+def plan_of(pipeline: X2IPipeline, width: int = 1024, height: int = 1024) -> Planner:
+    """Plans for the parts of a pipeline, whatever was done to them."""
+    return Planner(skeleton_of(parts_of(pipeline)), width, height)
+
+
+def parts_of(pipeline: X2IPipeline) -> Parts:
+    """The modules of a pipeline that hold weights."""
+    return Parts(*(getattr(pipeline, name) for name in Parts._fields))
+
+
+def present_plan(pipeline: X2IPipeline, width: int, height: int) -> MemoryPlan:
+    """The plan of a loaded pipeline as it is placed; computed once for a size."""
+    known = _PLANS.setdefault(pipeline, {})
+    if (width, height) not in known:
+        placement = pipeline.placement
+        known[width, height] = plan_of(pipeline, width, height).plan(placement.profile, placement.offload)
+    return known[width, height]
+
+
+_PLANS: "weakref.WeakKeyDictionary[X2IPipeline, dict[tuple[int, int], MemoryPlan]]" = weakref.WeakKeyDictionary()
+
+
+# ----- When memory runs out ------------------------------------------------------------------------------------------
+
+# torch's messages when the computer's memory ends; a card has an exception class of its own.
+_CPU_MESSAGES = ("can't allocate memory", "not enough memory")
+_ACTIONS = {"encode": "read this input", "denoise": "generate", "decode": "decode the image"}
+_SCALES = (3 / 4, 1 / 2, 3 / 8, 1 / 4)  # of an image's sides
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a card or in the computer."""
+    if isinstance(error, RuntimeError) and any(message in str(error) for message in _CPU_MESSAGES):
+        return True
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+def return_memory(error: BaseException, pipeline: X2IPipeline | None = None) -> None:
+    """Free everything that a failed call still holds.
+
+    The tracebacks of the error and of its causes are dropped first: their frames hold every tensor of the call.
+    """
+    forget_frames(error)
+    if pipeline is not None:
+        pipeline.maybe_free_model_hooks()  # with offload, no part stays on the card
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def explain(pipeline: X2IPipeline, request: GenerationRequest, phase: str) -> OutOfMemoryError:
+    """The error that tells the user what would fit. phase: encode, denoise or decode, in which memory ran out.
+
+    Call it after `return_memory`, as it reads the free memory. The request's None values are filled in.
+    """
+    planner = plan_of(pipeline, request.width, request.height)
+    placement = pipeline.placement
+    plan = planner.plan(placement.profile, placement.offload)
+    use = memory_use(placement.device)
+    ways = []
+    if phase == "encode":
+        ways.append(_less_input(request))
+    elif size := _smaller_size(plan, request, phase, use.free + use.own):
+        ways.append(f"{size[0]} x {size[1]}")
+    if thriftier := _next_profile(planner, plan):
+        ways.append(f"the profile {thriftier.name} ({thriftier.about})")
+    ways = ways or ["closing other programs"]
+    return OutOfMemoryError(
+        f"The memory of {placement.device} is too small to {_ACTIONS[phase]} at {request.width} x {request.height} "
+        f"with the profile {placement.profile.name}; try {' or '.join(ways)}."
+    )
+
+
+def _less_input(request: GenerationRequest) -> str:
+    turns = (*request.history, request.turn)
+    if any(turn.images or turn.videos or turn.audios for turn in turns):
+        return "fewer images, videos and audio files"
+    return "a shorter conversation" if request.history else "a shorter prompt"
+
+
+def _smaller_size(plan: MemoryPlan, request: GenerationRequest, phase: str, available: int) -> tuple[int, int] | None:
+    """The largest smaller size of the same shape that fits, else the smallest; memory grows with the area."""
+    held = sum(part.bytes for part in plan.parts) if plan.offload == "none" else 0
+    work = plan.peaks[phase] - held
+    sizes = []
+    for scale in _SCALES:
+        step = LIMITS.width.step
+        sides = (request.width, request.height)
+        width, height = (max(int(LIMITS.width.low), round(side * scale / step) * step) for side in sides)
+        if width * height < request.width * request.height:
+            sizes.append((width, height))
+            share = width * height / (request.width * request.height)
+            if held + work * share + plan.overhead <= available:
+                break
+    return sizes[-1] if sizes else None
+
+
+def _next_profile(planner: Planner, plan: MemoryPlan) -> MemoryProfile | None:
+    """The next profile that needs less memory than the present one."""
+    for profile in MEMORY_PROFILES.values():
+        if profile.card and planner.plan(profile, profile.offload[0]).needed < plan.needed:
+            return profile
+    return None

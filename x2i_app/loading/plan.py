@@ -1,4 +1,4 @@
-"""What a memory profile will cost, found on the meta device before anything is loaded."""
+"""How much memory a pipeline needs with each memory profile, computed on the meta device before anything is loaded."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -9,25 +9,24 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.loading.footprint import peak_bytes
 from x2i_app.loading.quantization import scratch_bytes, stored_bytes
-from x2i_app.loading.skeletons import Parts
+from x2i_app.loading.sizes import Parts, peak_bytes
 from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.specs import MemoryProfile, Offload, Precision
 
 GIB = 2**30
-TEXT_TOKENS = 512  # what FLUX.1 reads at most
-# What CUDA takes beside tensors: its context, kernels, workspaces, and what its allocator cannot join.
+TEXT_TOKENS = 512  # the most that FLUX.1 reads
+# Memory that CUDA takes beside tensors: its context, kernels, workspaces, and fragments of its allocator.
 OVERHEAD = round(0.8 * GIB)
-# What "auto" tries without a card, the best first.
+# The profiles that "auto" tries without a card, the best first.
 COMPUTER_PROFILES = ("cpu", "8gb")
-# A card shows a little less than its name says, and the desktop lives on it too.
+# A card has a little less than its name says, and the desktop uses it too.
 _USABLE = 0.95
 
 
 @dataclass(frozen=True)
 class PlannedPart:
-    """name: of a pipeline's component. parameters: how many. precision: of its linear layers. bytes: of all of it."""
+    """A component of a pipeline. parameters: their number. precision: of its linear layers. bytes: of all weights."""
 
     name: str
     parameters: int
@@ -37,12 +36,12 @@ class PlannedPart:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a pipeline will hold while it makes one picture of `width` x `height` pixels.
+    """The memory that a pipeline needs to generate one image of `width` x `height` pixels.
 
-    profile: a name of MEMORY_PROFILES. offload: where parts wait. parts: what is loaded. peaks: bytes of weights and
-    tensors there at the worst moment of each phase: encode, denoise, decode, and, without a card, load. overhead: bytes
-    that come on top of each. waiting: bytes of weights in the computer's memory meanwhile. available: bytes there are,
-    None if unknown. advice: what to do first if it does not fit. where: whose memory all this is about.
+    profile: a name of MEMORY_PROFILES. offload: where parts wait. parts: the components. peaks: the most bytes of
+    weights and tensors in each phase: encode, denoise, decode, and, without a card, load. overhead: bytes that are
+    added to each peak. waiting: bytes of weights that wait in the computer's memory. available: free bytes, None if
+    unknown. advice: what to do if it does not fit. where: whose memory is planned.
     """
 
     profile: str
@@ -64,21 +63,21 @@ class MemoryPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether they are, as far as known."""
+        """Whether they are; True if the free memory is unknown."""
         return self.available is None or self.needed <= self.available
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON can hold it."""
+        """All fields and properties, for JSON."""
         return asdict(self) | {"needed": self.needed, "fits": self.fits}
 
 
 def card_bytes(profile: MemoryProfile) -> int | None:
-    """What a card of the kind that a profile is for has free; None where it does not matter."""
+    """Free bytes of the kind of card that a profile is made for; None if it is for no particular card."""
     return None if profile.card is None else round(_USABLE * profile.card * GIB)
 
 
 class Planner:
-    """Plans for one set of parts on the meta device; what was found for one profile serves the next."""
+    """Makes plans for one set of parts on the meta device; results are kept for the next profile."""
 
     def __init__(self, parts: Parts, width: int = 1024, height: int = 1024):
         self.parts = parts
@@ -86,10 +85,10 @@ class Planner:
         self._found: dict[Any, int] = {}
 
     def choose(self, name: str, available: int | None) -> MemoryPlan:
-        """The first plan of a profile that fits, else its thriftiest. name: of MEMORY_PROFILES, or "auto".
+        """The first plan of a profile that fits, else the one that needs least.
 
-        available: bytes that are free on the card. "auto" tries the profiles from the best to the thriftiest, each as
-        it is meant; None lets it take the best.
+        name: of MEMORY_PROFILES; "auto" tries the profiles from the best to the thriftiest, each with its first
+        offload. available: free bytes on the card; None takes the first plan.
         """
         if name == "auto":
             cards = [profile for profile in MEMORY_PROFILES.values() if profile.name != "cpu"]
@@ -105,51 +104,51 @@ class Planner:
         return plan
 
     def advise(self, plan: MemoryPlan) -> str:
-        """What to do about a plan that does not fit, best first, as half a sentence."""
+        """What to do about a plan that does not fit, best first, as the second half of a sentence."""
         if plan.where == "computer":
             return self.advise_computer(plan.profile, plan.available)
         best = self.choose("auto", plan.available)
         if best.fits:
             return f"take the profile {best.profile}, which needs {best.needed / GIB:.1f} GiB"
         return (
-            f"no profile does with less than the {best.needed / GIB:.1f} GiB of {best.profile}; draw a smaller "
-            "picture, close other programs, or take the profile cpu"
+            f"no profile needs less than {best.profile} with {best.needed / GIB:.1f} GiB; choose a smaller image, "
+            "close other programs, or take the profile cpu"
         )
 
     def loading(self, profile: MemoryProfile) -> int:
-        """Bytes of weights in the computer's memory at the worst moment of loading without a card.
+        """The most bytes of weights in the computer's memory while a pipeline is loaded without a card.
 
-        That is the MLLM as its file has it, FLUX beside an MLLM that is small already, or all of them as they stay.
+        That is the MLLM before it is quantized, FLUX beside the quantized MLLM, or all parts once loaded.
         """
-        whole = {name: self._stored(name, "full") for name in self.parts.there}
+        whole = {name: self._stored(name, "full") for name in self.parts.present}
         mllm, flux = self._stored("mllm", profile.mllm), self._stored("transformer", profile.transformer)
         small = sum((whole | {"mllm": mllm, "transformer": flux}).values())
         return max(whole["mllm"], mllm + whole["transformer"], small)
 
     def loadable(self, name: str, free: int) -> MemoryProfile | None:
-        """The profile with which a computer without a card loads; None if `free` bytes are too few for any.
+        """The profile that a computer without a card can load; None if `free` bytes are too few.
 
-        name: of MEMORY_PROFILES, or "auto", which is 32 bit if that can be loaded, else 4 bit.
+        name: of MEMORY_PROFILES; "auto" tries 32 bit, then 4 bit.
         """
         names = COMPUTER_PROFILES if name == "auto" else (name,)
         profiles = (MEMORY_PROFILES[each] for each in names)
         return next((profile for profile in profiles if self.loading(profile) <= free), None)
 
     def choose_for_computer(self, name: str, free: int) -> MemoryPlan:
-        """The plan of the profile with which a computer without a card loads, else of the thriftiest it tried."""
+        """The plan of the profile that a computer without a card can load, else of the thriftiest that was tried."""
         profile = self.loadable(name, free) or MEMORY_PROFILES[COMPUTER_PROFILES[-1] if name == "auto" else name]
         plan = self.plan(profile, "none", free)
         return replace(plan, where="computer", peaks={"load": self.loading(profile)} | plan.peaks)
 
     def advise_computer(self, name: str, free: int | None) -> str:
-        """What to do where the computer's memory is too small for a profile, best first, as half a sentence."""
+        """What to do if the computer's memory is too small for a profile, as the second half of a sentence."""
         thrifty = self.loading(MEMORY_PROFILES[COMPUTER_PROFILES[-1]])
         is_smaller = name not in ("auto", COMPUTER_PROFILES[-1]) and (free is None or thrifty <= free)
         other = f"take the profile {COMPUTER_PROFILES[-1]}, which needs {thrifty / GIB:.1f}, " if is_smaller else ""
         return f"{other}close other programs, or take a preset with a smaller MLLM"
 
     def plan(self, profile: MemoryProfile, offload: Offload, available: int | None = None) -> MemoryPlan:
-        """What that profile costs with that offload."""
+        """The memory that a profile needs with this offload."""
         precisions = {"mllm": profile.mllm, "transformer": profile.transformer}
         parts = {
             name: PlannedPart(
@@ -158,14 +157,23 @@ class Planner:
                 precisions.get(name, "full"),
                 self._stored(name, precisions.get(name, "full")),
             )
-            for name, module in self.parts.there.items()
+            for name, module in self.parts.present.items()
         }
         sizes = {name: part.bytes for name, part in parts.items()}
         peaks = self._peaks(sizes, profile, offload)
         waiting = 0 if offload == "none" else sum(sizes.values()) - self._always(sizes, offload)
         where = "computer" if profile.name == "cpu" else "card"
-        size, there = (self.width, self.height), tuple(parts.values())
-        return MemoryPlan(profile.name, offload, *size, there, peaks, waiting, available, where=where)
+        return MemoryPlan(
+            profile=profile.name,
+            offload=offload,
+            width=self.width,
+            height=self.height,
+            parts=tuple(parts.values()),
+            peaks=peaks,
+            waiting=waiting,
+            available=available,
+            where=where,
+        )
 
     def _peaks(self, sizes: dict[str, int], profile: MemoryProfile, offload: Offload) -> dict[str, int]:
         work = {
@@ -189,7 +197,7 @@ class Planner:
 
     @staticmethod
     def _always(sizes: dict[str, int], offload: Offload) -> int:
-        """Bytes of the parts that never leave the card."""
+        """Bytes of the parts that always stay on the card."""
         small = {"none": sizes, "model": ("light_control",), "group": ("align_net", "vae", "light_control")}
         return sum(sizes.get(name, 0) for name in small[offload])
 
@@ -197,7 +205,7 @@ class Planner:
         return self._find((name, precision), lambda: stored_bytes(getattr(self.parts, name), precision))
 
     def _two_blocks(self, precision: Precision) -> int:
-        """Bytes of FLUX's layers outside of its blocks, and of a block at work with the next one on its way."""
+        """Bytes of FLUX's layers outside of its blocks, of the block that runs, and of the next one, being copied."""
         transformer = self.parts.transformer
         blocks = [
             stored_bytes(block, precision)
@@ -211,11 +219,11 @@ class Planner:
         return self._found[key]
 
     def _run(self, key: Any, compute: Callable[[], Any], *modules: nn.Module | None) -> int:
-        def quietly():
+        def run():
             with torch.no_grad():
                 compute()
 
-        return self._find(key, lambda: peak_bytes(quietly, filter(None, modules)))
+        return self._find(key, lambda: peak_bytes(run, filter(None, modules)))
 
     def _encoding(self) -> int:
         model = self.parts.mllm
@@ -223,8 +231,8 @@ class Planner:
         def prefill():
             decoder = _decoder(model)
             embeds = torch.empty(1, TEXT_TOKENS, decoder.config.hidden_size, dtype=model.dtype, device="meta")
-            kinds = dict.fromkeys(("full_attention", "sliding_attention"))  # given, so that none is made
-            output = decoder(inputs_embeds=embeds, attention_mask=kinds, output_hidden_states=True, use_cache=False)
+            masks = dict.fromkeys(("full_attention", "sliding_attention"))  # given, so that none is built
+            output = decoder(inputs_embeds=embeds, attention_mask=masks, output_hidden_states=True, use_cache=False)
             return torch.stack(output.hidden_states, dim=1)
 
         return self._run("encode", prefill, model)
@@ -254,7 +262,7 @@ class Planner:
         return self._run("denoise", step, flux, self.parts.light_control)
 
     def _controlling(self) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
-        """What LightControl keeps for all of a picture, and what it says at a step; see models.LightControlHook."""
+        """LightControl's stems, computed once an image, and its residuals of one step; see models.LightControlHook."""
         control, count = self.parts.light_control, len(self.parts.transformer.transformer_blocks)
         if control is None:
             return [], None
@@ -275,7 +283,7 @@ class Planner:
         return one + self._tiles(tile)
 
     def _tiles(self, tile: int) -> int:
-        """Bytes of all decoded tiles, a quarter of each shared with the next, and of the picture made of them."""
+        """Bytes of all decoded tiles, which overlap by a quarter, and of the image that they make."""
         vae, step = self.parts.vae, tile - tile // 4
         across, down = -(-self.width // step), -(-self.height // step)
         sides = [
@@ -287,7 +295,7 @@ class Planner:
 
     @property
     def _shrink(self) -> int:
-        """Pixels of a latent's side."""
+        """Pixels of an image for one latent, along a side."""
         return 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
 
     @staticmethod
@@ -296,12 +304,12 @@ class Planner:
 
 
 def _decoder(model: nn.Module) -> PreTrainedModel:
-    """The language model inside of an MLLM, with or without a head: the deepest that embeds words."""
+    """The language model inside an MLLM, with or without a head: the deepest model that embeds tokens."""
     found = [
         module
         for module in model.modules()
         if isinstance(module, PreTrainedModel) and getattr(module, "embed_tokens", None) is not None
     ]
     if not found:
-        raise InvalidRequestError(f"{type(model).__name__} has no language model inside; a plan cannot be made.")
+        raise InvalidRequestError(f"{type(model).__name__} contains no language model; its memory cannot be planned.")
     return found[-1]

@@ -1,4 +1,4 @@
-"""Configurations of the released models, as their publishers state them: what a plan needs, without a download."""
+"""Configurations of the released models, as published, so that a memory plan needs no download."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from x2i_app.encoders.minicpm_o.configuration import MiniCPMOConfig
 from x2i_app.errors import CheckpointError
 from x2i_app.specs import MLLMSpec
 
-# Of every FLUX.1 model; its transformer is what diffusers takes for granted, but for the guidance of the distilled dev.
+# Every FLUX.1 model has this VAE. The transformer has diffusers' default sizes; only dev has guidance embeddings.
 FLUX_VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -29,7 +29,7 @@ _QWEN_VISION = {
     "window_size": 112,
     "fullatt_block_indexes": [7, 15, 23, 31],
 }
-# Qwen2.5 by size; the other families grew from them, with vocabularies of their own.
+# Qwen2.5 by size; the other families are built on it, with vocabularies of their own.
 _QWEN_TEXT = {
     "0.5b": {
         "vocab_size": 151_936,
@@ -71,14 +71,14 @@ _WHISPER_MEDIUM = {"d_model": 1024, "encoder_layers": 24, "encoder_attention_hea
 
 
 def qwen_vl_config(size: str) -> Qwen2_5_VLConfig:
-    """Qwen2.5-VL-Instruct "3b", whose head is its embedding, or "7b", whose head is its own."""
+    """Qwen2.5-VL-Instruct "3b", whose head shares the embedding's weight, or "7b", which has its own head."""
     text = _QWEN_TEXT[size]
     vision = _QWEN_VISION | {"out_hidden_size": text["hidden_size"]}
     return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=size == "3b")
 
 
 def qwen_omni_config(size: str) -> Qwen2_5OmniThinkerConfig:
-    """The thinker of Qwen2.5-Omni "3b" or "7b"; both have a head of their own."""
+    """The thinker of Qwen2.5-Omni "3b" or "7b"; both have their own head."""
     text = _QWEN_TEXT[size] | {"tie_word_embeddings": False}
     return Qwen2_5OmniThinkerConfig(
         text_config=text,
@@ -89,7 +89,7 @@ def qwen_omni_config(size: str) -> Qwen2_5OmniThinkerConfig:
 
 
 def internvl_config(size: str) -> InternVLConfig:
-    """InternVL2.5 "1b", on Qwen2.5-0.5B, or "4b", on Qwen2.5-3B; both have a head of their own."""
+    """InternVL2.5 "1b", on Qwen2.5-0.5B, or "4b", on Qwen2.5-3B; both have their own head."""
     text = _QWEN_TEXT[{"1b": "0.5b", "4b": "3b"}[size]] | {"vocab_size": 151_674, "model_type": "qwen2"}
     return InternVLConfig(vision_config=_INTERN_VIT_300M, text_config=text, tie_word_embeddings=False)
 

@@ -1,4 +1,4 @@
-"""The memory plan as a command and a page show it: what is planned for which memory, and tables of it in Markdown."""
+"""Memory plans for the command line and the page: which plans to make, and their Markdown tables."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
 from x2i_app.loading.flux import BASE
 from x2i_app.loading.memory import best_device, memory_use
 from x2i_app.loading.plan import GIB, MemoryPlan, Planner, card_bytes
-from x2i_app.loading.skeletons import build_skeleton
+from x2i_app.loading.sizes import build_skeleton
 from x2i_app.presets import FLUX_MODELS, MEMORY_PROFILES, get_preset, known_flux
 from x2i_app.settings import CUSTOM
 from x2i_app.specs import Offload
@@ -34,10 +34,11 @@ def plan_memory(
     height: int | None = None,
     gib: float | None = None,
 ) -> list[MemoryPlan]:
-    """The plan of each profile. preset and the parts: as in `load_pipeline`; nothing is downloaded.
+    """The memory plan of each profile; nothing is downloaded. preset and the parts are as in `load_pipeline`.
 
-    profiles: names of MEMORY_PROFILES, or "auto". width, height: pixels; None takes the FLUX model's own. gib: free
-    memory to plan for; None takes what the profile's kind of card has and, for one profile, what is free here.
+    profiles: names of MEMORY_PROFILES, or "auto". width, height: pixels; None takes the FLUX model's own size. gib:
+    free memory to plan for; None takes that of the profile's kind of card and, for a single profile, at most what is
+    free here.
     Raises InvalidRequestError and CheckpointError as `build_skeleton` does, and for sizes that are not allowed.
     """
     if gib is not None:
@@ -47,15 +48,15 @@ def plan_memory(
     height = validate_integer("height", resolution if height is None else height, LIMITS.height)
     planners: dict[torch.dtype, Planner] = {}
     plans = []
-    alone = len(profiles) == 1
+    is_single = len(profiles) == 1
     for name in profiles:
-        # As `load_pipeline` does without a card, by the same choice.
-        on_computer = alone and (name == "cpu" or (name == "auto" and gib is None and best_device() == "cpu"))
+        # `load_pipeline` makes the same choice without a card.
+        on_computer = is_single and (name == "cpu" or (name == "auto" and gib is None and best_device() == "cpu"))
         dtype = torch.float32 if on_computer or name == "cpu" else torch.bfloat16
         if dtype not in planners:
             planners[dtype] = Planner(build_skeleton(preset, mllm, flux, dtype, light_control), width, height)
         choose = planners[dtype].choose_for_computer if on_computer else planners[dtype].choose
-        plan = choose(name, round(gib * GIB) if gib is not None else _usual_memory(name, alone, on_computer))
+        plan = choose(name, round(gib * GIB) if gib is not None else _usual_memory(name, is_single, on_computer))
         plans.append(plan if plan.fits else replace(plan, advice=planners[dtype].advise(plan)))
     return plans
 
@@ -65,18 +66,18 @@ def _resolution(preset: str, flux: str | Path | None) -> int:
     return (known_flux(name) or FLUX_MODELS[BASE]).resolution
 
 
-def _usual_memory(name: str, alone: bool, on_computer: bool) -> int | None:
-    """What the kind of card has, and if one profile was asked for, not more than is free here."""
+def _usual_memory(name: str, is_single: bool, on_computer: bool) -> int | None:
+    """Memory of the profile's kind of card; for a single profile not more than is free here."""
     if on_computer:
         return memory_use(torch.device("cpu")).free
     known = [] if name == "auto" else [card_bytes(MEMORY_PROFILES[name])]
-    if alone and best_device() == "cuda":
+    if is_single and best_device() == "cuda":
         known.append(memory_use(torch.device("cuda")).free)
     return min((count for count in known if count is not None), default=None)
 
 
 def show_plan(plan: MemoryPlan) -> str:
-    """One plan: whether it fits and else what to do, then its phases and its parts."""
+    """One plan: whether it fits, and what to do if not, then tables of its phases and its parts."""
     size, unit = _unit([plan])
     parts = [
         (part.name, f"{part.parameters:,}", precision(part.precision, plan), size(part.bytes)) for part in plan.parts
@@ -96,7 +97,7 @@ def show_plan(plan: MemoryPlan) -> str:
 
 
 def show_plans(plans: Sequence[MemoryPlan]) -> str:
-    """Several plans: what to take, then one a row."""
+    """Several plans: which one to choose, then one in each row of a table."""
     short = {"none": "no", "model": "parts take turns", "group": "block by block"}
     size, unit = _unit(plans)
     rows = [
@@ -125,7 +126,7 @@ def _verdict(plan: MemoryPlan) -> str:
 
 
 def _choice(plans: Sequence[MemoryPlan]) -> str:
-    """What to take of several profiles, each planned for a card of its own or all for the same memory."""
+    """Which profile to choose, of plans for the same memory or each for its own kind of card."""
     known = [plan for plan in plans if plan.available is not None and plan.where == "card"]
     fitting = [plan for plan in known if plan.fits]
     if len({plan.available for plan in known}) == 1:
@@ -139,7 +140,7 @@ def _choice(plans: Sequence[MemoryPlan]) -> str:
 
 
 def _unit(plans: Sequence[MemoryPlan]) -> tuple[Callable[[int], str], str]:
-    """How bytes are said, all in the one unit that suits the parts: GiB, or MiB for a miniature."""
+    """A function that formats bytes, and its unit, one for all: GiB, or MiB for small parts."""
     most = max(sum(part.bytes for part in plan.parts) for plan in plans)
     if most > GIB / 10:
         return (lambda count: f"{count / GIB:.2f}"), "GiB"
@@ -147,30 +148,30 @@ def _unit(plans: Sequence[MemoryPlan]) -> tuple[Callable[[int], str], str]:
 
 
 def precision(name: str, plan: MemoryPlan) -> str:
-    """In how many bits a part's weights are."""
+    """The number of bits of a part's weights."""
     return "32 bit" if name == "full" and plan.where == "computer" else PRECISIONS[name]
 
 
 def fits(plan: MemoryPlan) -> str:
-    """Whether a plan fits: yes, no, or a dash where it is not known how much memory there is."""
+    """Whether a plan fits: "yes", "no", or "-" if the free memory is unknown."""
     return "-" if plan.available is None else "yes" if plan.fits else "no"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are in line as plain text too; numbers stand on the right."""
+    """A Markdown table that is aligned as plain text too; numbers are aligned on the right."""
     columns = list(zip(heads, *rows, strict=True))
     widths = [max(3, *map(len, column)) for column in columns]
     right = [all(map(_is_number, column[1:])) for column in columns]
 
-    def line(cells: Sequence[str]) -> str:
-        put = [
+    def row(cells: Sequence[str]) -> str:
+        padded = [
             cell.rjust(width) if number else cell.ljust(width)
             for cell, width, number in zip(cells, widths, right, strict=True)
         ]
-        return f"| {' | '.join(put)} |"
+        return f"| {' | '.join(padded)} |"
 
     rule = [f"{'-' * (width - 1)}:" if number else "-" * width for width, number in zip(widths, right, strict=True)]
-    return "\n".join(map(line, (heads, rule, *rows)))
+    return "\n".join(map(row, (heads, rule, *rows)))
 
 
 def _is_number(cell: str) -> bool:

@@ -1,19 +1,35 @@
-"""Which files a pipeline is made of: flag, environment, folder of models, the hub's cache, the hub. In that order."""
+"""Which files a pipeline is made of: of a flag, an environment variable or the preset, in that order."""
 
+import hashlib
+import json
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from huggingface_hub import constants
+
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.limits import show_value
-from x2i_app.loading.download import Report
-from x2i_app.loading.files import check_folder
+from x2i_app.loading.checkpoints import read_alignnet_config
+from x2i_app.loading.files import SUFFIXES, check_folder
 from x2i_app.loading.flux import BASE, FluxSource, find_flux
-from x2i_app.loading.hashes import check_recorded
-from x2i_app.loading.hub import Found, find_directory, find_file, find_repo_file
-from x2i_app.presets import get_family, get_preset
+from x2i_app.loading.hub import (
+    Found,
+    Report,
+    cached_snapshot,
+    download_file,
+    find_directory,
+    find_file,
+    list_files,
+    models_folder,
+    repository_folders,
+)
+from x2i_app.models import AlignNet
+from x2i_app.presets import FAMILIES, PRESETS, get_family, get_preset
 from x2i_app.settings import ASSETS, CUSTOM
 from x2i_app.specs import Preset
 
@@ -24,16 +40,16 @@ MLLM_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 @dataclass(frozen=True)
 class Sources:
-    """The files of a pipeline, all on this machine. said: of each part, where it was found and who chose it.
+    """The files of a pipeline, all on this machine. light_control: None without one.
 
-    light_control: None where there is none.
+    descriptions: for each part its path, who chose it ("flag", "environment" or the preset) and the place it was in.
     """
 
     preset: str
     mllm: Path
     flux: FluxSource
     alignnet: Path
-    said: dict[str, str]
+    descriptions: dict[str, str]
     light_control: Path | None
 
 
@@ -48,13 +64,13 @@ def find_sources(
     report: Report | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Sources:
-    """Find every part of a pipeline and have it on this machine; nothing is loaded yet.
+    """Find every part of a pipeline and download what is missing; no weights are loaded.
 
-    The parts are as in `load_pipeline`; None, or an empty text, takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and
-    X2I_LIGHT_CONTROL, which are for the preset in X2I_PRESET if that is set, and never for a bundled one; then what the
-    preset names: a LightControl only if FLUX, which it is trained for, is the preset's own. models, report: as in
+    The parts are as in `load_pipeline`. None or "" takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and X2I_LIGHT_CONTROL, which
+    apply to the preset in X2I_PRESET if that is set, and never to a bundled preset; then what the preset names. The
+    preset's LightControl is used only with the preset's own FLUX model, which it is trained for. models, report: as in
     `hub.find_directory`.
-    Raises X2IError's kinds: an unknown name, a part that cannot be had, or that is damaged.
+    Raises X2IError's kinds: an unknown name, a part that cannot be found or downloaded, or that is damaged.
     """
     given = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
     if not isinstance(preset, str):
@@ -70,18 +86,27 @@ def find_sources(
                 chosen[name] = (value, "environment")
     if spec is None:
         _check_custom(preset, [name for name in ("mllm", "flux", "alignnet") if name not in chosen])
-    parts, said = {}, {}
+
     finders = {"alignnet": _find_alignnet, "mllm": _find_mllm, "flux": _find_flux}
     if "light_control" in chosen or (spec and spec.light_control and "flux" not in chosen):
         finders["light_control"] = _find_light_control
-    for name in sorted(finders, key=lambda name: name not in chosen):  # a mistyped path is known before any download
+    parts, descriptions = {}, {}
+    for name in sorted(finders, key=lambda name: name not in chosen):  # a mistyped path fails before any download
         value, chooser = chosen.get(name, (None, preset))
         parts[name] = finders[name](spec, value, models, report)
         found = parts[name].found if name == "flux" else parts[name]
-        said[name] = f"{found.path} ({chooser}, {found.place})"
-        logger.info("%s: %s", name, said[name])
+        descriptions[name] = f"{found.path} ({chooser}, {found.place})"
+        logger.info("%s: %s", name, descriptions[name])
     control = parts["light_control"].path if "light_control" in parts else None
-    return Sources(preset, parts["mllm"].path, parts["flux"], parts["alignnet"].path, said, control)
+    return Sources(preset, parts["mllm"].path, parts["flux"], parts["alignnet"].path, descriptions, control)
+
+
+def _check_custom(preset: str, missing: list[str]) -> None:
+    get_family(preset.removeprefix(CUSTOM))
+    if missing:
+        raise InvalidRequestError(
+            f"{preset} came without {' and '.join(missing)}; give all of mllm, flux and alignnet."
+        )
 
 
 def _find_mllm(spec: Preset | None, given, models, report) -> Found:
@@ -90,19 +115,6 @@ def _find_mllm(spec: Preset | None, given, models, report) -> Found:
     source, revision = (given, None) if given else (spec.mllm.repo_id, spec.mllm.revision)
     found = find_directory(source, revision, MLLM_FILES, models, report)
     check_folder(found.path)
-    return found
-
-
-def _find_alignnet(spec: Preset | None, given, models, report) -> Found:
-    if given is not None:
-        return find_file(given, models, report)
-    released = spec.align_net
-    if spec.directory:
-        return Found(ASSETS / spec.directory / released.filename, "bundled")
-    if released.filename is None:
-        raise CheckpointError(f"No AlignNet is released for {spec.name}; train your own, and give it as `alignnet`.")
-    found = find_repo_file(released.repo_id, released.filename, released.revision, models, report)
-    check_recorded(found.path, f"{released.repo_id}/{released.filename}")
     return found
 
 
@@ -116,9 +128,162 @@ def _find_light_control(spec: Preset | None, given, models, report) -> Found:
     return Found(ASSETS / spec.directory / spec.light_control, "bundled")
 
 
-def _check_custom(preset: str, missing: list[str]) -> None:
-    get_family(preset.removeprefix(CUSTOM))
-    if missing:
-        raise InvalidRequestError(
-            f"{preset} came without {' and '.join(missing)}; give all of mllm, flux and alignnet."
+def _find_alignnet(spec: Preset | None, given, models, report) -> Found:
+    if given is not None:
+        return find_file(given, models, report)
+    if spec.directory:
+        return Found(ASSETS / spec.directory / spec.align_net.filenames[0], "bundled")
+    if not spec.align_net.filenames:
+        raise CheckpointError(f"No AlignNet is released for {spec.name}; train your own, and give it as `alignnet`.")
+    return _find_released_alignnet(spec, models, report)
+
+
+# ----- The released AlignNets ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A place that may hold an AlignNet: its files by name, with their bytes, and what returns a file's path."""
+
+    name: str
+    files: Mapping[str, int]
+    fetch: Callable[[str], Path]
+
+
+def _find_released_alignnet(spec: Preset, models, report) -> Found:
+    """The AlignNet of a preset; in each place first by the known names, then by the shapes of other files."""
+    released, misfits = spec.align_net, {}
+    for place in _places(spec, models, report):
+        if known := next((name for name in released.filenames if name in place.files), None):
+            return _recorded(released.repo_id, known, Found(place.fetch(known), place.name))
+        for name in _candidates(spec, place.files):
+            path = place.fetch(name)
+            misfits[name] = _misfit(spec, path)
+            if not misfits[name]:
+                return _recorded(released.repo_id, name, Found(path, f"{place.name}, chosen by its shapes"))
+    tried = [f"{name} ({reason})" for name, reason in misfits.items()]
+    others = [name for name in place.files if name not in misfits]
+    raise CheckpointError(
+        f"{released.repo_id} has no {' or '.join(released.filenames)}, and none of its files fits {spec.name}; it has "
+        f"{_some([*tried, *others])}; give the right one as `alignnet`, e.g. {released.repo_id}/FILE."
+    )
+
+
+def _places(spec: Preset, models, report) -> Iterator[_Place]:
+    repo_id, revision = spec.align_net.repo_id, spec.align_net.revision
+    folder = models_folder(models)
+    known = {name: 0 for name in spec.align_net.filenames if (folder / name).is_file()}
+    for place, directory in (
+        *(("models folder", directory) for directory in repository_folders(repo_id, models)),
+        ("hub cache", cached_snapshot(repo_id, revision, [])),
+    ):
+        if directory and directory.is_dir():
+            files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+            yield _Place(place, {name: path.stat().st_size for name, path in files.items()}, files.get)
+        if place == "models folder" and known:
+            yield _Place(place, known, lambda name: folder / name)
+    files = list_files(repo_id, revision, f"{' or '.join(spec.align_net.filenames)} of {repo_id}")
+    yield _Place("hub", files, lambda name: download_file(repo_id, name, revision, report))
+
+
+# A weight is at least 2 bytes; a checkpoint of a training run holds up to 16 for each, with Adam's moments.
+_LEAST_BYTES, _MOST_BYTES = 1.9, 16.5
+
+
+def _candidates(spec: Preset, files: Mapping[str, int]) -> list[str]:
+    """Weights files of the right size, the likeliest first; none that is named after another preset or MLLM family.
+
+    The shapes alone do not tell: InternVL2.5 4B has those of Qwen2.5-VL 3B, and MiniCPM-o those of Qwen2.5-VL 7B.
+    """
+    family = _first_letters(spec.mllm.family)
+    other_families = {_first_letters(name) for name in FAMILIES} - {family}
+    taken = {name for preset in PRESETS.values() if preset.name != spec.name for name in preset.align_net.filenames}
+    with torch.device("meta"):
+        weights = sum(value.numel() for value in _expected_alignnet(spec).parameters())
+
+    def is_possible(name: str) -> bool:
+        lower = name.lower()
+        is_weights = lower.endswith(SUFFIXES) and _LEAST_BYTES <= files[name] / weights <= _MOST_BYTES
+        return is_weights and name not in taken and (family in lower or not any(f in lower for f in other_families))
+
+    return sorted(filter(is_possible, files), key=lambda name: (family not in name.lower(), files[name], name))
+
+
+def _expected_alignnet(spec: Preset) -> AlignNet:
+    net, mllm = spec.align_net, spec.mllm
+    sizes = {"joint_dim": net.joint_dim, "pooled_dim": net.pooled_dim, "kernel_size": net.kernel_size}
+    return AlignNet(mllm.num_states, mllm.hidden_size, fusion=net.fusion, **sizes)
+
+
+def _misfit(spec: Preset, path: Path) -> str:
+    """Why a file is not the preset's AlignNet; empty if its shapes are right. The way it merges layers is its own."""
+    expected = {
+        "num_states": spec.mllm.num_states,
+        "hidden_size": spec.mllm.hidden_size,
+        "joint_dim": spec.align_net.joint_dim,
+        "pooled_dim": spec.align_net.pooled_dim,
+    }
+    try:
+        found = read_alignnet_config(path)
+    except CheckpointError:
+        return "no AlignNet"
+    wrong = [f"{name} {found[name]}, not {value}" for name, value in expected.items() if found[name] != value]
+    return ", ".join(wrong)
+
+
+def _first_letters(name: str) -> str:
+    return re.match("[a-z]+", name)[0]  # qwen2.5-vl -> qwen
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    listed = ", ".join(names[:most]) or "no files"
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+
+
+# ----- SHA-256 of the released AlignNets -----------------------------------------------------------------------------
+# Nobody publishes them. So the first file is trusted and its hash recorded; a later file must have the same hash.
+
+
+def hash_record() -> Path:
+    """The file of the recorded hashes, beside the hub's cache."""
+    return Path(constants.HF_HOME) / "x2i" / "sha256.json"
+
+
+def _recorded(repo_id: str, filename: str, found: Found) -> Found:
+    """Record a file's hash, or check it if it is recorded. Raises CheckpointError if the file has changed."""
+    name = f"{repo_id}/{filename}"
+    with found.path.open("rb") as file:
+        current = hashlib.file_digest(file, "sha256").hexdigest()
+    known = _read_hashes()
+    if known.get(name, current) != current:
+        raise CheckpointError(
+            f"{found.path.name} is not the file it was when first loaded: its SHA-256 is {current[:16]}..., and was "
+            f"{known[name][:16]}...; if you trust the new one, remove its entry from {hash_record()}."
         )
+    if name not in known:
+        _write_hashes(known | {name: current})
+    return found
+
+
+def _read_hashes() -> dict[str, str]:
+    file = hash_record()
+    if not file.exists():
+        return {}
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(value, str) for value in known.values()):
+            raise ValueError
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} cannot be read; correct it, or remove it to start again.") from error
+    return known
+
+
+def _write_hashes(hashes: dict[str, str]) -> None:
+    file = hash_record()
+    temporary = file.with_suffix(f".{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(hashes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.replace(file)
+    except OSError as error:  # a read-only cache is no reason to stop
+        logger.info("%s cannot be written (%s); the AlignNet will not be checked next time.", file, error)

@@ -23,7 +23,7 @@ from x2i_app.settings import CUSTOM, PARTS, Settings
 from x2i_app.specs import EncodingSpec, FluxSpec
 
 if TYPE_CHECKING:
-    from x2i_app.loading.download import Download
+    from x2i_app.loading.hub import Download
     from x2i_app.loading.memory import MemoryUse
     from x2i_app.loading.plan import MemoryPlan
     from x2i_app.loading.sources import Sources
@@ -47,7 +47,7 @@ def facts_of(settings: Settings, sources: "Sources | None" = None, pipeline: "X2
     else:
         has_light_control = bool(preset and preset.light_control and settings.flux in (None, preset.flux))
     name = settings.flux or (preset.flux if preset else "")
-    found = dict(sources.said) if sources else {}
+    found = dict(sources.descriptions) if sources else {}
     return ModelFacts(known_flux(name) or _guess_flux(name, pipeline), encoding, has_light_control, found)
 
 

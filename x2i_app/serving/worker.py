@@ -207,7 +207,7 @@ class LocalWorker:
 
     def _out_of_memory(self, error: Exception, job: Job, prepared: Prepared) -> X2IError | None:
         """What would fit, after everything was given back that can be; None for any other error."""
-        from x2i_app.loading.out_of_memory import explain, is_out_of_memory, return_memory
+        from x2i_app.loading.memory import explain, is_out_of_memory, return_memory
 
         if isinstance(error, X2IError) or not is_out_of_memory(error):
             return None

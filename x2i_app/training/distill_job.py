@@ -11,7 +11,7 @@ from accelerate import PartialState
 from x2i_app.errors import InvalidRequestError, TrainingError
 from x2i_app.loading import load_alignnet
 from x2i_app.loading.flux import load_flux
-from x2i_app.loading.hub import resolve_file
+from x2i_app.loading.hub import find_file
 from x2i_app.loading.quantization import quantize
 from x2i_app.models import AlignNet
 from x2i_app.specs import Precision
@@ -112,7 +112,7 @@ class DistillJob:
         encoder = load_mllm(self.preset, self.mllm, dtype)
         sizes = {"num_states": encoder.num_states, "hidden_size": encoder.hidden_size}
         if self.alignnet:
-            align_net = load_alignnet(resolve_file(self.alignnet), **sizes, dtype=torch.float32)
+            align_net = load_alignnet(find_file(self.alignnet).path, **sizes, dtype=torch.float32)
         else:
             align_net = self._fresh_align_net(**sizes, config=config)
         encoder.model.to(device)

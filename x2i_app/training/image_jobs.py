@@ -13,7 +13,7 @@ from PIL import Image
 
 from x2i_app.limits import Range, validate_integer, validate_number
 from x2i_app.loading import load_light_control
-from x2i_app.loading.build import load_reader
+from x2i_app.loading.build import load_encoder_and_alignnet
 from x2i_app.loading.flux import load_flux
 from x2i_app.loading.hub import find_file
 from x2i_app.loading.sources import find_sources
@@ -110,7 +110,9 @@ class _ImageJob:
 
     def _read_words(self, images: Sequence[TrainingImage], dtype: torch.dtype, device: torch.device) -> CaptionCache:
         """What FLUX reads of every picture's words: here AlignNet's, of the MLLM's states."""
-        encoder, align_net = load_reader(find_sources(self.preset, self.mllm, self._flux_source, self.alignnet), dtype)
+        encoder, align_net = load_encoder_and_alignnet(
+            find_sources(self.preset, self.mllm, self._flux_source, self.alignnet), dtype
+        )
         encoder.model.to(device)
         return read_conditioning(images, encoder, align_net.to(device), self.output / "conditioning", torch.bfloat16)
 

@@ -9,7 +9,7 @@ from diffusers import FluxTransformer2DModel
 from x2i_app.encoders import MLLMEncoder, load_encoder
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.flux import BASE
-from x2i_app.loading.hub import resolve_directory
+from x2i_app.loading.hub import find_directory
 from x2i_app.loading.sources import MLLM_FILES
 from x2i_app.presets import FLUX_MODELS, get_family, get_preset
 from x2i_app.settings import ASSETS, CUSTOM
@@ -28,13 +28,13 @@ def load_mllm(preset: str, mllm: str | Path | None, dtype: torch.dtype) -> MLLME
         if mllm is None and spec.directory:
             mllm = ASSETS / spec.directory / "mllm"
         revision = None if mllm else spec.mllm.revision
-        directory = resolve_directory(mllm or spec.mllm.repo_id, revision, MLLM_FILES)
+        directory = find_directory(mllm or spec.mllm.repo_id, revision, MLLM_FILES).path
         return load_encoder(spec.mllm.family, directory, spec=spec.encoding, expected=spec.mllm, dtype=dtype)
     family = preset.removeprefix(CUSTOM)
     get_family(family)
     if mllm is None:
         raise InvalidRequestError(f"{preset} came without mllm; give the MLLM's folder or hub id.")
-    return load_encoder(family, resolve_directory(mllm, None, MLLM_FILES), dtype=dtype)
+    return load_encoder(family, find_directory(mllm, None, MLLM_FILES).path, dtype=dtype)
 
 
 def default_flux(preset: str) -> str:
@@ -65,5 +65,7 @@ def _flux_directory(flux: str | Path, patterns: list[str]) -> Path:
         flux = BASE  # the file of a fine-tune: all FLUX.1 models read the same T5 and CLIP
     spec = FLUX_MODELS.get(str(flux))
     if spec is None:
-        return resolve_directory(flux, None, patterns)
-    return ASSETS / spec.directory if spec.directory else resolve_directory(spec.repo_id, spec.revision, patterns)
+        return find_directory(flux, None, patterns).path
+    if spec.directory:
+        return ASSETS / spec.directory
+    return find_directory(spec.repo_id, spec.revision, patterns).path

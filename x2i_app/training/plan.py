@@ -10,11 +10,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from x2i_app.loading.footprint import FusedAttention, LiveBytes
 from x2i_app.loading.plan import GIB, OVERHEAD
 from x2i_app.loading.quantization import scratch_bytes, stored_bytes
 from x2i_app.loading.report import PRECISIONS, table
-from x2i_app.loading.skeletons import Parts
+from x2i_app.loading.sizes import FusedAttention, LiveBytes, Parts
 from x2i_app.specs import Precision
 from x2i_app.training.comparison import Comparison, FluxParts
 from x2i_app.training.distill_options import DistillOptions

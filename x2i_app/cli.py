@@ -5,17 +5,17 @@ Each command is a dataclass of its options and a method that runs it; heavy libr
 """
 
 import json
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
+from x2i_app.hosting import use_persistent_storage, wait_passively
 from x2i_app.options import choose, parse
 from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.request import IMAGE_SETTINGS, SETTINGS, GenerationRequest, GenerationResult
@@ -25,17 +25,15 @@ if TYPE_CHECKING:
     from x2i_app.serving.engine import Engine
     from x2i_app.serving.jobs import Job
 
-_OLD_FLAG = re.compile(r"^--from[-_]picture(?=$|=)")  # what --from-image was called
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    wait_passively()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         name, arguments = choose(COMMANDS, arguments, "x2i", "Anything to image: text, images, video, audio.")
         if name == "train":
             return _train(arguments)
-        arguments = [_OLD_FLAG.sub("--from-image", argument) for argument in arguments]
         return parse(COMMANDS[name], arguments, prog=f"x2i {name}").run()
     except (EngineError, GenerationCancelledError) as error:
         print(f"x2i: {error}", file=sys.stderr)
@@ -123,8 +121,6 @@ class App:
 
     def run(self) -> int:
         """Serve the page until the process is stopped."""
-        from x2i_app.hosting import use_persistent_storage
-
         use_persistent_storage()
         engine = None
         if self.cluster.ray is not None:
@@ -140,6 +136,8 @@ class App:
 @dataclass(frozen=True, kw_only=True)
 class Generate(ImageOptions):
     """Generate images and write them to files."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"from_picture": "from_image"}
 
     from_image: str | None = None
     """a PNG of X2I: take its prompt and settings where no flag says otherwise; give its input files again"""
@@ -327,9 +325,11 @@ def _train(arguments: Sequence[str]) -> int:
     from x2i_app.serving.model_manager import quiet_libraries
 
     quiet_libraries()  # before they are imported
-    from x2i_app.training.command import main as train
+    from x2i_app.training import JOBS
+    from x2i_app.training.job import run_job
 
-    return train(arguments)
+    name, arguments = choose(JOBS, arguments, "x2i train", "Train parts of X2I.")
+    return run_job(parse(JOBS[name], arguments, prog=f"x2i train {name}"))
 
 
 def _output_paths(output: Path, count: int) -> list[Path]:

@@ -53,13 +53,16 @@ def parse(
 
     A field `config` is the flag for a YAML file. Fields of a dataclass that defines VARIABLES, e.g. as "X2I_", are
     also read from variables of that prefix, and from the variable in the field's metadata. Nested dataclasses are
-    flattened: `loop.steps` is --steps.
+    flattened: `loop.steps` is --steps. RENAMED of `kind` has fields by their earlier names, which still work.
     Raises InvalidRequestError with one sentence for anything that is not allowed. --help exits with status 0.
     """
     ahead = _flags(_read_variables(kind, environment))
     if "config" in get_type_hints(kind):
         file, _ = _parse(_ConfigFile, arguments, prog, add_help=False, return_unknown_args=True)
         ahead += _flags(read_file(file.config) if file.config else {})
+    for old, new in getattr(kind, "RENAMED", {}).items():
+        flag = re.compile(f"--{old.replace('_', '[-_]')}(?=$|=)")
+        ahead, arguments = ([flag.sub(f"--{new}", each) for each in given] for given in (ahead, arguments))
     return _parse(kind, [*ahead, *arguments], prog)
 
 

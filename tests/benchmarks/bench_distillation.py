@@ -20,10 +20,9 @@ from torch import nn
 
 from tests.benchmarks.side_by_side import compare, print_row
 from x2i_app.models import AlignNet
-from x2i_app.training.comparison import Comparison, FluxParts
-from x2i_app.training.distill_options import DistillOptions
-from x2i_app.training.losses import attention_kl
-from x2i_app.training.taps import tap_attention
+from x2i_app.training.distill import DistillationLoss, DistillOptions
+from x2i_app.training.frozen import FluxParts
+from x2i_app.training.losses import attention_kl, tap_attention
 
 KL_ROWS, KL_CHANNELS = 4096, 3072  # of one block's image tokens at 1024 x 1024
 TOKENS, JOINT, POOLED = 64, 128, 64
@@ -97,18 +96,18 @@ class Setting:
         scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
         if way == "checkpointed":
             self.transformer.enable_gradient_checkpointing()
-        self.comparison = Comparison(FluxParts(self.transformer, vae, scheduler), OPTIONS, torch.device("cpu"))
+        self.loss = DistillationLoss(FluxParts(self.transformer, vae, scheduler), OPTIONS, torch.device("cpu"))
         if way == "reference":
             self.teacher = build_transformer()
             self.teacher.load_state_dict(self.transformer.state_dict())
         self.run = self.reference_step if way == "reference" else self.our_step
 
     def our_step(self) -> None:
-        terms = self.comparison.compute_loss(self.align_net, self.batch)
+        terms = self.loss(self.align_net, self.batch)
         sum(terms.values()).backward()
 
     def reference_step(self) -> None:
-        comparison, batch = self.comparison, self.batch
+        comparison, batch = self.loss, self.batch
         with torch.no_grad():
             latents, timestep = comparison._go_along(batch["prompt_embeds"], batch["pooled"])
             taught = outputs(comparison, self.teacher, latents, timestep, batch["prompt_embeds"], batch["pooled"])

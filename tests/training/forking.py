@@ -27,8 +27,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import Dataset
 
 from x2i_app.errors import TrainingError
-from x2i_app.training.cache import CaptionCache
 from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint
+from x2i_app.training.encoding import TensorCache
 from x2i_app.training.loop import LoopOptions, train
 
 OPTIONS = LoopOptions(steps=60, learning_rate=1e-2, warmup_steps=5, mixed_precision="no", checkpoint_every=7, workers=0)
@@ -196,7 +196,7 @@ def ranks(directory: Path) -> None:
     The first one's gradients are written to gradients.pt.
     """
     (directory / "cache").mkdir()
-    cache = CaptionCache(directory / "cache", ["0", "1", "2", "3"], "of this test", shard_size=1)
+    cache = TensorCache(directory / "cache", ["0", "1", "2", "3"], "of this test", shard_size=1)
     for shard in (0, 2):
         cache._write(shard, {"0.value": torch.zeros(1)})
 

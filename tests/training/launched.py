@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from accelerate.state import AcceleratorState
 
 from x2i_app.cli import main
-from x2i_app.training import command  # whose libraries look for a folder that they can write to
+from x2i_app.training import JOBS  # whose libraries look for a folder that they can write to
 
 if __name__ == "__main__":
     if os.environ["RANK"] != "0":
@@ -24,7 +24,7 @@ if __name__ == "__main__":
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     files = sorted(Path(sys.argv[1]).glob("*.yaml"))
     for file, port in zip(files, sys.argv[2:], strict=True):
-        assert file.stem in command.JOBS
+        assert file.stem in JOBS
         os.environ |= {"MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "False"}
         if status := main(["train", file.stem, "--config", str(file)]):
             sys.exit(status)

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from x2i_app.training.batching import Epochs
+from x2i_app.training.batches import Epochs
 
 LENGTHS = [5] * 11 + [7] * 6 + [9] + [12] * 3
 

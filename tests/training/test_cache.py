@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from x2i_app.errors import TrainingError
-from x2i_app.training.cache import CaptionCache, fingerprint
+from x2i_app.training.encoding import TensorCache, fingerprint
 
 CAPTIONS = [f"caption {i}" for i in range(10)]
 
@@ -30,7 +30,7 @@ def compute(seen):
 
 
 def filled(directory, compute, captions=CAPTIONS, made_by="one"):
-    cache = CaptionCache(directory, captions, made_by, shard_size=4)
+    cache = TensorCache(directory, captions, made_by, shard_size=4)
     cache.fill(compute, "test")
     return cache
 
@@ -84,7 +84,7 @@ def test_a_killed_process_leaves_whole_shards_for_the_next(tmp_path, compute, se
 
 def test_a_disk_that_takes_nothing_is_told(tmp_path, compute):
     (tmp_path / "00000.safetensors").mkdir()
-    with pytest.raises(TrainingError, match=r"00000.safetensors cannot be written .*; make room"):
+    with pytest.raises(TrainingError, match=r"00000.safetensors cannot be written .*; free some space"):
         filled(tmp_path, compute)
 
 

@@ -27,8 +27,8 @@ from x2i_app.miniature.control import control_job
 from x2i_app.miniature.recipe import RECIPE
 from x2i_app.options import parse
 from x2i_app.presets import FLUX_MODELS, PRESETS
+from x2i_app.training import JOBS
 from x2i_app.training.checkpoints import newest_checkpoint
-from x2i_app.training.command import JOBS
 
 TINY = {
     "resolution": 64,

@@ -5,15 +5,23 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from training.tiny import CAPTIONS, LOOP, OPTIONS, batches, build_pipeline, same, weights
+from training.tiny import (
+    CAPTIONS,
+    LOOP,
+    OPTIONS,
+    batches,
+    build_pipeline,
+    distill_pipeline,
+    encode_captions,
+    flux_parts,
+    same,
+    weights,
+)
 
 from x2i_app.errors import TrainingError
 from x2i_app.loading.quantization import quantize
-from x2i_app.training import distill
-from x2i_app.training.captions import encode_captions
-from x2i_app.training.comparison import Comparison, FluxParts
-from x2i_app.training.distill import distill_cached
-from x2i_app.training.images import encode_images
+from x2i_app.training.distill import DistillationLoss, distill
+from x2i_app.training.encoding import encode_latents
 
 
 def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
@@ -29,7 +37,7 @@ def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
     assert likeness > 0.95  # measured: 0.976
     assert likeness > torch.nn.functional.cosine_similarity(other, whole, dim=0) + 0.1  # captions differ by more
     align_net, transformer = weights(pipeline.align_net), weights(pipeline.transformer)
-    distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, steps=2))
+    distill_pipeline(pipeline, teacher, tmp_path, OPTIONS, replace(LOOP, steps=2))
     assert not same(pipeline.align_net, align_net)
     assert same(pipeline.transformer, transformer)
 
@@ -39,28 +47,27 @@ def test_images_give_the_noise_levels_of_flow_matching(pipeline, teacher, tmp_pa
         return Image.new("RGB", (80 + int(name), 64), (30 * int(name), 90, 200))
 
     names = list(map(str, range(len(CAPTIONS))))
-    latents = encode_images(pipeline.vae, names, image, tmp_path / "latents", 64, torch.float32)
+    latents = encode_latents(pipeline.vae, names, image, tmp_path, 64, torch.float32)
     assert latents[3]["latents"].shape == (4, 8, 8)
     options = replace(OPTIONS, sigmas="logit_normal")
-    encoded = encode_captions(pipeline.encoder, teacher, CAPTIONS, tmp_path, 12, torch.float32)
-    flux = FluxParts(pipeline.transformer, pipeline.vae, pipeline.scheduler)
-    distill_cached(pipeline.align_net, flux, *encoded, tmp_path, options, replace(LOOP, steps=2), latents)
-    comparison = Comparison(flux, options, torch.device("cpu"))
+    encoded, flux = encode_captions(pipeline, teacher, tmp_path), flux_parts(pipeline)
+    distill(pipeline.align_net, flux, *encoded, tmp_path, options, replace(LOOP, steps=2), latents)
+    loss = DistillationLoss(flux, options, torch.device("cpu"))
     clean = torch.zeros(200, 4, 8, 8)
-    noisy, timestep = comparison._noisy_latents(clean, None, None)
+    noisy, timestep = loss._noisy_latents(clean, None, None)
     sigmas = timestep / 1000
     torch.testing.assert_close(noisy.std(dim=(1, 2)), sigmas, rtol=0.4, atol=0)  # of pure noise, that share is left
     assert 0 < sigmas.min() < 0.4 < 0.9 < sigmas.max() < 1
-    with pytest.raises(TrainingError, match="needs pictures beside the captions"):
-        distill_cached(pipeline.align_net, flux, *encoded, tmp_path, options, LOOP)
+    with pytest.raises(TrainingError, match="needs images beside the captions"):
+        distill(pipeline.align_net, flux, *encoded, tmp_path, options, LOOP)
 
 
 def terms_and_gradients(pipeline, batch, options):
-    task = Comparison(pipeline, options, torch.device("cpu"))
+    task = DistillationLoss(pipeline, options, torch.device("cpu"))
     pipeline.transformer.requires_grad_(False)
     align_net = pipeline.align_net.requires_grad_(True)
     torch.manual_seed(0)
-    terms = task.compute_loss(align_net, batch)
+    terms = task(align_net, batch)
     gradients = torch.autograd.grad(sum(terms.values()), list(align_net.parameters()))
     return terms, gradients
 
@@ -80,10 +87,10 @@ def test_gradient_checkpointing_changes_nothing(pipeline, teacher, tmp_path):
 def test_a_student_that_says_what_the_teacher_says_has_nothing_to_learn(pipeline, teacher, tmp_path):
     batch = batches(pipeline, teacher, tmp_path)[0]
     options = replace(OPTIONS, output_weight=1.0, match_text=True)
-    task = Comparison(pipeline, options, torch.device("cpu"))
+    task = DistillationLoss(pipeline, options, torch.device("cpu"))
     rows = batch["prompt_embeds"].shape[1]
     batch["hidden_states"] = torch.zeros(len(batch["pooled"]), 1, rows, 1)
-    terms = task.compute_loss(lambda _: (batch["prompt_embeds"], batch["pooled"]), batch)
+    terms = task(lambda _: (batch["prompt_embeds"], batch["pooled"]), batch)
     assert terms["attention"].abs() < 1e-3
     assert terms["output"] < 1e-8
 
@@ -99,7 +106,7 @@ def test_states_reach_align_net_with_noise_in_proportion_to_each_layer(pipeline,
         return batch["prompt_embeds"][:2], batch["pooled"][:2]
 
     batch = {name: value[:2] for name, value in batch.items()}
-    Comparison(pipeline, replace(OPTIONS, state_noise=share), torch.device("cpu")).compute_loss(
+    DistillationLoss(pipeline, replace(OPTIONS, state_noise=share), torch.device("cpu"))(
         listen, {**batch, "hidden_states": states}
     )
     noise = (reached[0] - states).std(dim=(2, 3)) / states.std(dim=(2, 3))
@@ -131,13 +138,13 @@ def flux_path(pipeline, prompt_embeds, pooled, noise):
 def test_the_path_is_flux_pipelines_own(pipeline, teacher, tmp_path):
     batch = batches(pipeline, teacher, tmp_path)[3]
     options = replace(OPTIONS, sigmas="path", num_inference_steps=4)
-    task = Comparison(pipeline, options, torch.device("cpu"))
+    task = DistillationLoss(pipeline, options, torch.device("cpu"))
     prompt_embeds, pooled = batch["prompt_embeds"], batch["pooled"]
     reached = set()
     for seed in range(4):
         torch.manual_seed(seed)
         with torch.no_grad():
-            latents, timestep = task._go_along(prompt_embeds, pooled)
+            latents, timestep = task._along_path(prompt_embeds, pooled)
         torch.manual_seed(seed)
         path = dict(flux_path(pipeline, prompt_embeds, pooled, torch.randn(len(pooled), 16, 16)))
         for row, time in enumerate(timestep.tolist()):

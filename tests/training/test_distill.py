@@ -9,12 +9,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training.tiny import CAPTIONS, LOOP, OPTIONS, batches, build_pipeline, same, save_teacher, weights
+from training.tiny import (
+    CAPTIONS,
+    LOOP,
+    OPTIONS,
+    batches,
+    build_pipeline,
+    distill_pipeline,
+    same,
+    save_teacher,
+    weights,
+)
 
 from x2i_app.encoders import MLLMEncoder
 from x2i_app.errors import CheckpointError, InvalidRequestError, TrainingError
-from x2i_app.training import DistillOptions, TeacherText, distill
-from x2i_app.training.captions import CaptionBatches, LiveStates, LiveTeacher
+from x2i_app.training import DistillOptions, TeacherText
+from x2i_app.training.batches import CaptionBatches
+from x2i_app.training.encoding import LiveStates, LiveTeacher
 
 
 @pytest.mark.parametrize(("sigmas", "path_share"), [("first", 1.0), ("path", 0.5)])
@@ -23,7 +34,7 @@ def test_the_loss_falls_and_only_align_net_changes(pipeline, teacher, tmp_path, 
     before, align_net = [weights(part) for part in parts], weights(pipeline.align_net)
     options = replace(OPTIONS, sigmas=sigmas, path_share=path_share, output_weight=1.0)
     loop = replace(LOOP, steps=100, learning_rate=1e-2, checkpoint_every=1000)
-    distill(pipeline, teacher, CAPTIONS, tmp_path, options, loop)
+    distill_pipeline(pipeline, teacher, tmp_path, options, loop)
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert lines[-1]["attention"] < 0.7 * lines[0]["attention"]
     assert lines[-1]["output"] < lines[0]["output"]
@@ -35,7 +46,7 @@ def test_the_loss_falls_and_only_align_net_changes(pipeline, teacher, tmp_path, 
 
 def test_a_run_that_was_killed_goes_on_without_the_mllm_and_the_teachers_text(pipeline, teacher, tmp_path, monkeypatch):
     whole, start = tmp_path / "whole", weights(pipeline.align_net)
-    distill(pipeline, teacher, CAPTIONS, whole, OPTIONS, LOOP)
+    distill_pipeline(pipeline, teacher, whole, OPTIONS, LOOP)
     expected = weights(pipeline.align_net)
 
     halfway = shutil.copytree(whole, tmp_path / "halfway")
@@ -43,14 +54,14 @@ def test_a_run_that_was_killed_goes_on_without_the_mllm_and_the_teachers_text(pi
     pipeline.align_net.load_state_dict(start)
     monkeypatch.delattr(MLLMEncoder, "encode_batch")
     monkeypatch.delattr(TeacherText, "encode")
-    distill(pipeline, teacher, CAPTIONS, halfway, OPTIONS, LOOP)
+    distill_pipeline(pipeline, teacher, halfway, OPTIONS, LOOP)
     assert same(pipeline.align_net, expected)
 
 
 def test_mixed_precision_trains_too_and_align_net_keeps_its_dtype(pipeline, teacher, tmp_path):
     pipeline.align_net.to(torch.bfloat16)
-    distill(
-        pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, mixed_precision="bf16", ema_decay=0.9, workers=1)
+    distill_pipeline(
+        pipeline, teacher, tmp_path, OPTIONS, replace(LOOP, mixed_precision="bf16", ema_decay=0.9, workers=1)
     )
     assert pipeline.align_net.dtype == torch.bfloat16
 
@@ -82,7 +93,7 @@ def test_captions_are_read_as_prompts_are(pipeline, teacher, tmp_path):
 @pytest.mark.parametrize("encoding", [{"states": "answer", "max_new_tokens": 6}, {"padding": "padded"}])
 def test_answers_and_padded_prompts_are_distilled_too(qwen_vl_directory, teacher, tmp_path, encoding):
     pipeline = build_pipeline(qwen_vl_directory, **encoding)
-    distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, replace(LOOP, steps=2))
+    distill_pipeline(pipeline, teacher, tmp_path, OPTIONS, replace(LOOP, steps=2))
     data = batches(pipeline, teacher, tmp_path)
     if "padding" in encoding:  # equal rows are kept once, and all of them come back
         assert max(data.lengths) < 64
@@ -120,7 +131,7 @@ def build_answering(pipeline):
 
 def test_sample_sheets_show_both_and_change_nothing(pipeline, teacher, tmp_path):
     options, start = replace(OPTIONS, samples=2), weights(pipeline.align_net)
-    distill(pipeline, teacher, CAPTIONS, tmp_path / "seen", options, replace(LOOP, evaluate_every=2))
+    distill_pipeline(pipeline, teacher, tmp_path / "seen", options, replace(LOOP, evaluate_every=2))
     trained = weights(pipeline.align_net)
     sheets = sorted((tmp_path / "seen" / "samples").iterdir())
     assert [sheet.name for sheet in sheets] == ["step-00000002.png", "step-00000004.png"]
@@ -129,14 +140,14 @@ def test_sample_sheets_show_both_and_change_nothing(pipeline, teacher, tmp_path)
     assert (first[:rows] == second[:rows]).all()  # the teacher's
     assert (first[rows + 40 :] != second[rows + 40 :]).any()
     pipeline.align_net.load_state_dict(start)
-    distill(pipeline, teacher, CAPTIONS, tmp_path / "blind", options, LOOP)
+    distill_pipeline(pipeline, teacher, tmp_path / "blind", options, LOOP)
     assert same(pipeline.align_net, trained)
 
 
 def test_text_rows_of_different_number_are_not_compared(pipeline, teacher, tmp_path):
     options = replace(OPTIONS, match_text=True, max_sequence_length=9)
     with pytest.raises(TrainingError, match=r"AlignNet gives \d+ text rows and T5 9, but match_text"):
-        distill(pipeline, teacher, CAPTIONS, tmp_path, options, LOOP)
+        distill_pipeline(pipeline, teacher, tmp_path, options, LOOP)
 
 
 def test_a_layer_that_is_not_finite_is_named(pipeline, teacher, tmp_path):
@@ -145,16 +156,14 @@ def test_a_layer_that_is_not_finite_is_named(pipeline, teacher, tmp_path):
 
     handle = pipeline.transformer.single_transformer_blocks[1].attn.register_forward_hook(break_it)
     with pytest.raises(TrainingError, match=r"step 0 the single_transformer_blocks\.1\.attn/image is nan"):
-        distill(pipeline, teacher, CAPTIONS, tmp_path, OPTIONS, LOOP)
+        distill_pipeline(pipeline, teacher, tmp_path, OPTIONS, LOOP)
     handle.remove()
 
 
-def test_a_teacher_of_another_size_and_no_captions_are_refused(pipeline, teacher, tmp_path):
+def test_teacher_of_another_size(pipeline, tmp_path):
     other = TeacherText.load(save_teacher(tmp_path / "flux", pooled=12))
     with pytest.raises(CheckpointError, match="embeddings of width 24 and 12, but FLUX reads 24 and 16"):
-        distill(pipeline, other, CAPTIONS, tmp_path, OPTIONS, LOOP)
-    with pytest.raises(TrainingError, match="no captions"):
-        distill(pipeline, teacher, [], tmp_path, OPTIONS, LOOP)
+        distill_pipeline(pipeline, other, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from x2i_app.errors import TrainingError
 from x2i_app.loading import load_light_control, use_loras
 from x2i_app.miniature import striped, training_data
 from x2i_app.settings import ASSETS
-from x2i_app.training.data import Broken
-from x2i_app.training.image_data import read_images
+from x2i_app.training.data import Broken, read_images
 
 BUNDLED = ASSETS / "x2i-tiny/light_control"
 FEW = ("--resolution", "64", "--batch-size", "2", "--warmup-steps", "1", "--workers", "0", "--mixed-precision", "no")
@@ -139,13 +138,13 @@ def test_images_come_from_shards_and_broken_ones_are_named(tmp_path, capsys):
             member.size = len(content)
             shard.addfile(member, io.BytesIO(content))
     found = read_images([tmp_path / "a.tar"], "caption", Broken(4), with_source=False)
-    assert [(image.words, image.target, image.source) for image in found] == [
+    assert [(image.caption, image.target, image.source) for image in found] == [
         ("a house", "png", None),
         ("bluer", "png", "jpg"),
     ]
     said = capsys.readouterr().err
     assert all(f"/{name}" in said for name in ("torn", "mute", "blind"))
-    assert "/wordless: it has no words, a .txt (or .json) of the same name" in said
+    assert "/wordless: it has no caption, a .txt (or .json) of the same name" in said
     assert len(read_images([tmp_path / "a.tar"], "caption", Broken(5), with_source=True)) == 1
     with pytest.raises(TrainingError, match="samples are broken and 2 may be"):
         read_images([tmp_path / "a.tar"], "caption", Broken(2), with_source=False)

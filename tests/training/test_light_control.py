@@ -1,14 +1,16 @@
 """LightControl learns on a tiny transformer, alone, and a run that was stopped ends as one that was not."""
 
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch.utils.data import Dataset
 from training.tiny import JOINT, POOLED, build_transformer
 
 from x2i_app.models import LightControl
+from x2i_app.training.frozen import FluxParts
 from x2i_app.training.light_control import train_light_control
 from x2i_app.training.loop import LoopOptions
 
-SCHEDULER = {"use_dynamic_shifting": True}
+SCHEDULER = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
 
 
 class Pairs(Dataset):
@@ -18,12 +20,8 @@ class Pairs(Dataset):
         generator = torch.Generator().manual_seed(step % 4)
         source = torch.rand(4, 3, 64, 64, generator=generator).round() * 2 - 1
         latents = torch.nn.functional.avg_pool2d(source, 8)
-        return {"source": source, "latents": 4 * torch.cat([latents, latents[:, :1]], dim=1)}
-
-
-def condition(batch):
-    count = len(batch["source"])
-    return torch.zeros(count, 3, JOINT), torch.zeros(count, POOLED)
+        text = {"prompt_embeds": torch.zeros(4, 3, JOINT), "pooled": torch.zeros(4, POOLED)}
+        return {"source": source, "latents": 4 * torch.cat([latents, latents[:, :1]], dim=1)} | text
 
 
 def run(directory, steps, stop_at=None):
@@ -34,7 +32,8 @@ def run(directory, steps, stop_at=None):
     options = LoopOptions(
         steps=steps, learning_rate=2e-3, warmup_steps=1, optimizer="muon", ema_decay=None, workers=0, checkpoint_every=5
     )
-    train_light_control(light_control, transformer, SCHEDULER, Pairs(), condition, directory, options, stop_at=stop_at)
+    flux = FluxParts(transformer, None, SCHEDULER)
+    train_light_control(light_control, flux, Pairs(), directory, options, stop_at=stop_at)
     assert all(torch.equal(value, frozen[name]) for name, value in transformer.state_dict().items())
     return light_control
 

@@ -111,7 +111,7 @@ def test_a_disk_that_is_full_anywhere_in_a_checkpoint_keeps_the_old_one(tmp_path
     before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
     with (
         file_size_limit(size * part // 10),
-        pytest.raises(TrainingError, match=r"step 2 cannot be written .* make room and start again"),
+        pytest.raises(TrainingError, match=r"step 2 cannot be written .* free some space and start again"),
     ):
         save_checkpoint(tmp_path, 2, state)
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before

@@ -14,7 +14,8 @@ from x2i_app.loading.sizes import LiveBytes, build_skeleton
 from x2i_app.models import AlignNet
 from x2i_app.settings import ASSETS
 from x2i_app.training import DistillOptions
-from x2i_app.training.comparison import Comparison, FluxParts
+from x2i_app.training.distill import DistillationLoss
+from x2i_app.training.frozen import FluxParts
 from x2i_app.training.plan import _take_step, plan_distillation, show_distillation
 
 SMALL = DistillOptions(resolution=128, max_sequence_length=32)
@@ -44,8 +45,8 @@ def test_it_is_what_a_real_step_holds():
 
 
 def real_step(flux, align_net, vae):
-    task = Comparison(FluxParts(flux, vae, FlowMatchEulerDiscreteScheduler()), SMALL, torch.device("cpu"))
-    task._fast_gradients = lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION)  # as on a card
+    task = DistillationLoss(FluxParts(flux, vae, FlowMatchEulerDiscreteScheduler()), SMALL, torch.device("cpu"))
+    task._fast_backward = lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION)  # as on a card
     config, tokens = align_net.config, SMALL.max_sequence_length
     with LiveBytes([flux, align_net]) as live:
         batch = {
@@ -53,7 +54,7 @@ def real_step(flux, align_net, vae):
             "pooled": torch.randn(1, flux.config.pooled_projection_dim),
             "hidden_states": torch.randn(1, config.num_states, tokens, config.hidden_size),
         }
-        sum(task.compute_loss(align_net, batch).values()).backward()
+        sum(task(align_net, batch).values()).backward()
     return live.peak
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from x2i_app.training import LoopOptions
-from x2i_app.training.optimizers import build_optimizers
-from x2i_app.training.precision import has_fast_bfloat16
+from x2i_app.training.optimizers import build_optimizers, has_fast_bfloat16
 
 
 @pytest.mark.parametrize(("abilities", "fast"), [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({}, False)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from training.tiny import JOINT, POOLED, build_transformer
 
-from x2i_app.training.taps import tap_attention
+from x2i_app.training.losses import tap_attention
 
 IMAGE, TEXT = 4, 5
 

@@ -12,9 +12,11 @@ from x2i_app.encoders import load_encoder
 from x2i_app.models import AlignNet
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import get_family
-from x2i_app.training.captions import CaptionBatches, encode_captions
-from x2i_app.training.distill_options import DistillOptions
-from x2i_app.training.loop_options import LoopOptions
+from x2i_app.training import DistillOptions, LoopOptions
+from x2i_app.training.batches import CaptionBatches
+from x2i_app.training.distill import check_teacher, distill
+from x2i_app.training.encoding import encode_states, encode_teacher
+from x2i_app.training.frozen import FluxParts
 
 JOINT, POOLED = 24, 16
 OPTIONS = DistillOptions(batch_size=4, resolution=64, max_sequence_length=12, num_inference_steps=3)
@@ -77,48 +79,46 @@ def build_pipeline(mllm: Path, guidance: bool = False, **encoding) -> X2IPipelin
     )
 
 
-def spell_captions() -> CLIPTokenizer:
-    """CLIP's, letter by letter. Trained ones number their tokens otherwise in every process: equal counts tie."""
+def clip_tokenizer() -> CLIPTokenizer:
+    """CLIP's, a token for each letter. Training one would number equal counts differently in every process."""
     letters = sorted({letter for caption in CAPTIONS for letter in caption if letter != " "})
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     return CLIPTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=[])
 
 
-def read_captions() -> T5TokenizerFast:
-    """T5's, word by word."""
-    words = sorted({word for caption in CAPTIONS for word in caption.split()})
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), *((f"\u2581{word}", -1.0) for word in words)]
+def t5_tokenizer() -> T5TokenizerFast:
+    """T5's, a token for each word."""
+    known = sorted({word for caption in CAPTIONS for word in caption.split()})
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), *((f"\u2581{word}", -1.0) for word in known)]
     return T5TokenizerFast(vocab=pieces, extra_ids=0)
 
 
 def save_teacher(directory: Path, pooled: int = POOLED) -> Path:
     """T5 and CLIP with their tokenizers, as in a FLUX.1 model's folder."""
     torch.manual_seed(3)
-    clip_tokenizer, t5_tokenizer = spell_captions(), read_captions()
-    clip_tokenizer.model_max_length = 77
+    clip_tokens, t5_tokens = clip_tokenizer(), t5_tokenizer()
+    clip_tokens.model_max_length = 77
     clip = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(clip_tokenizer),
+            vocab_size=len(clip_tokens),
             hidden_size=pooled,
             intermediate_size=16,
             num_hidden_layers=1,
             num_attention_heads=2,
             projection_dim=pooled,
-            bos_token_id=clip_tokenizer.bos_token_id,
-            eos_token_id=clip_tokenizer.eos_token_id,
-            pad_token_id=clip_tokenizer.pad_token_id,
+            bos_token_id=clip_tokens.bos_token_id,
+            eos_token_id=clip_tokens.eos_token_id,
+            pad_token_id=clip_tokens.pad_token_id,
         )
     )
     t5 = T5EncoderModel(
-        T5Config(
-            vocab_size=len(t5_tokenizer), d_model=JOINT, d_kv=8, d_ff=32, num_layers=1, num_heads=2, pad_token_id=0
-        )
+        T5Config(vocab_size=len(t5_tokens), d_model=JOINT, d_kv=8, d_ff=32, num_layers=1, num_heads=2, pad_token_id=0)
     )
     for model, name in ((clip, "text_encoder"), (t5, "text_encoder_2")):
         randomise(model)
         model.save_pretrained(directory / name)
-    clip_tokenizer.save_pretrained(directory / "tokenizer")
-    t5_tokenizer.save_pretrained(directory / "tokenizer_2")
+    clip_tokens.save_pretrained(directory / "tokenizer")
+    t5_tokens.save_pretrained(directory / "tokenizer_2")
     return directory
 
 
@@ -130,8 +130,23 @@ def same(module, before):
     return all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-def batches(pipeline, teacher, directory, options=OPTIONS, captions=CAPTIONS):
-    encoded = encode_captions(
-        pipeline.encoder, teacher, captions, directory, options.max_sequence_length, torch.float32
-    )
-    return CaptionBatches(*encoded, options.batch_size, seed=0)
+def flux_parts(pipeline):
+    return FluxParts(pipeline.transformer, pipeline.vae, pipeline.scheduler)
+
+
+def encode_captions(pipeline, teacher, directory, dtype=torch.float32):
+    """What MLLM and teacher make of CAPTIONS."""
+    check_teacher(teacher, pipeline.transformer.config)
+    states = encode_states(pipeline.encoder, CAPTIONS, directory, dtype)
+    return states, encode_teacher(teacher, CAPTIONS, directory, OPTIONS.max_sequence_length, dtype)
+
+
+def batches(pipeline, teacher, directory):
+    return CaptionBatches(*encode_captions(pipeline, teacher, directory), OPTIONS.batch_size, seed=0)
+
+
+def distill_pipeline(pipeline, teacher, directory, options=OPTIONS, loop=LOOP):
+    """Train the AlignNet of a pipeline on CAPTIONS."""
+    dtype = torch.bfloat16 if loop.mixed_precision == "bf16" else torch.float32
+    encoded = encode_captions(pipeline, teacher, directory, dtype)
+    distill(pipeline.align_net, flux_parts(pipeline), *encoded, directory, options, loop)

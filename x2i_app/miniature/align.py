@@ -12,10 +12,8 @@ from x2i_app.loading import load_alignnet
 from x2i_app.miniature.conversations import Source, description
 from x2i_app.miniature.everyday import everyday_prompt
 from x2i_app.models import AlignNet
-from x2i_app.training.command import write_settings
-from x2i_app.training.distill_job import DistillJob
-from x2i_app.training.distill_options import DistillOptions
-from x2i_app.training.loop_options import LoopOptions
+from x2i_app.training import DistillJob, DistillOptions, LoopOptions
+from x2i_app.training.job import write_settings
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ from x2i_app.miniature.recipe import RECIPE, Recipe
 from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import PRESETS
-from x2i_app.training.loop_options import LoopOptions
-from x2i_app.training.precision import has_fast_bfloat16
+from x2i_app.training import LoopOptions
+from x2i_app.training.optimizers import has_fast_bfloat16
 
 PRESET = PRESETS["x2i-tiny"]
 

@@ -20,9 +20,8 @@ from x2i_app.miniature.pool import ImagePool
 from x2i_app.miniature.sentences import describe
 from x2i_app.miniature.tokenizers import T5_LENGTH
 from x2i_app.models import LightControl
-from x2i_app.training.command import write_settings
-from x2i_app.training.image_jobs import LightControlJob
-from x2i_app.training.loop_options import LoopOptions
+from x2i_app.training import LightControlJob, LoopOptions
+from x2i_app.training.job import write_settings
 
 WIDTHS, TIME_EMBED_DIM = (16, 32, 96), 64  # half a million parameters a double block
 _CANONICAL = 0.8  # share of captions that are canonical sentences, as the MLLM's answers are

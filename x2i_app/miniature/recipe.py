@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from x2i_app.miniature import tokenizers
 from x2i_app.miniature.align import AlignOptions
 from x2i_app.miniature.control import ControlOptions
-from x2i_app.training.distill_options import DistillOptions
-from x2i_app.training.loop_options import LoopOptions
+from x2i_app.training import DistillOptions, LoopOptions
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 from x2i_app.miniature.audio import sounding
 from x2i_app.miniature.scene import COLOURS, GROUNDS, KINDS, PLACES, SIZES, SKIES, Scene
 from x2i_app.miniature.sentences import audio_sentence, describe
-from x2i_app.training.flow import FlowMatching
 from x2i_app.training.loop import LoopOptions, train
+from x2i_app.training.losses import FlowMatching
 
 _CANONICAL = 0.45  # share of canonical captions; the others vary in wording
 _CHOICES = (SKIES, GROUNDS, *((*KINDS, "nothing"), COLOURS, SIZES) * len(PLACES))  # what the readers predict

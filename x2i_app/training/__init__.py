@@ -1,10 +1,31 @@
-"""Training: one loop, and the tasks that use it."""
+"""Training: one loop, and the tasks that use it. Each task is one file that shows the whole run."""
 
-from x2i_app.training.distill import distill
-from x2i_app.training.distill_options import DistillOptions
-from x2i_app.training.loop import train
-from x2i_app.training.loop_options import LoopOptions
+from x2i_app.training.captions import CaptionsJob
+from x2i_app.training.distill import DistillJob, DistillOptions
+from x2i_app.training.frozen import TeacherText
+from x2i_app.training.job import Job
+from x2i_app.training.light_control import LightControlJob
+from x2i_app.training.loop import LoopOptions, train
+from x2i_app.training.lora import LoRAJob
 from x2i_app.training.losses import attention_kl
-from x2i_app.training.teacher import TeacherText
 
-__all__ = ["DistillOptions", "LoopOptions", "TeacherText", "attention_kl", "distill", "train"]
+# By the names that `python -m x2i_app train` gives them.
+JOBS: dict[str, type[Job]] = {
+    "captions": CaptionsJob,
+    "distill": DistillJob,
+    "light-control": LightControlJob,
+    "lora": LoRAJob,
+}
+
+__all__ = [
+    "JOBS",
+    "CaptionsJob",
+    "DistillJob",
+    "DistillOptions",
+    "LightControlJob",
+    "LoRAJob",
+    "LoopOptions",
+    "TeacherText",
+    "attention_kl",
+    "train",
+]

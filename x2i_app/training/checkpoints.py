@@ -1,8 +1,8 @@
-"""Training checkpoints: a folder each, complete or not there.
+"""Training checkpoints: each is a folder that is complete or absent.
 
-A checkpoint is written under a temporary name, its manifest last, flushed to the disk, and only then renamed. A rename
-is atomic, so that a process killed at any moment, or a full disk, leaves the old checkpoints and perhaps a temporary
-folder, which is never read.
+A checkpoint is written under a temporary name, its manifest last, flushed to the disk, and then renamed. A rename is
+atomic: a process killed at any moment, or a full disk, leaves the older checkpoints and perhaps a temporary folder,
+which is never read.
 """
 
 import json
@@ -26,10 +26,9 @@ _MANIFEST = "manifest.json"
 def save_checkpoint(
     directory: Path, step: int, state: Mapping[str, Any], about: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write the `state_dict` of everything in `state` that has one; the folder of the checkpoint.
+    """Write the `state_dict` of each component in `state` that is not None; the folder of the checkpoint.
 
-    about: what the manifest tells, beside step and files, to whoever finds the folder.
-    Raises TrainingError if the disk does not take it.
+    about: more facts for the manifest, which people read. Raises TrainingError if the disk is full or not writable.
     """
     final = directory / f"{_PREFIX}{step:08d}"
     temporary = directory / f"tmp-{final.name}"
@@ -48,11 +47,11 @@ def save_checkpoint(
         shutil.rmtree(final, ignore_errors=True)
         temporary.replace(final)
         _flush_folder(directory)
-    except (OSError, RuntimeError) as error:  # torch reports what its file could not write as the latter
+    except (OSError, RuntimeError) as error:  # torch raises it when it cannot write its file
         shutil.rmtree(temporary, ignore_errors=True)
         raise TrainingError(
             f"The checkpoint of step {step} cannot be written to {directory} ({_reason(error)}); earlier ones are "
-            "kept: make room and start again to go on from there."
+            "kept: free some space and start again to continue from there."
         ) from error
     return final
 
@@ -66,14 +65,14 @@ def newest_checkpoint(directory: Path) -> tuple[int, dict[str, Any]] | None:
             state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
             return state["step"], state
         except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, pickle.UnpicklingError):
-            continue  # damaged from outside: an older one will do
+            continue  # damaged from outside; an older one is used
     return None
 
 
 def prune_checkpoints(directory: Path, keep: int, newest: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what killed processes left behind.
+    """Remove all but the newest `keep` checkpoints, and what killed processes left.
 
-    newest: the step of the one just saved. Those of later steps were damaged, else the run had gone on from them.
+    newest: the step of the one just saved. Later ones are damaged, or the run would have continued from them.
     """
     found = sorted(directory.glob(f"{_PREFIX}*"))
     later = [folder for folder in found if folder.name > f"{_PREFIX}{newest:08d}"]
@@ -84,18 +83,18 @@ def prune_checkpoints(directory: Path, keep: int, newest: int) -> None:
 
 @contextmanager
 def written_to(directory: Path) -> Iterator[None]:
-    """What the disk refuses inside becomes a TrainingError about this folder."""
+    """An OSError inside becomes a TrainingError about this folder."""
     try:
         yield
     except OSError as error:
         raise TrainingError(
-            f"{directory} cannot be written ({_reason(error)}); make room and start again to go on from the newest "
-            "checkpoint."
+            f"{directory} cannot be written ({_reason(error)}); free some space and start again to continue from "
+            "the newest checkpoint."
         ) from error
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a whole text file, or leave the old one. Raises OSError."""
+    """Replace a text file, or leave it as it is. Raises OSError."""
     temporary = path.with_name(f"tmp-{path.name}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -108,7 +107,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def _is_complete(folder: Path) -> bool:
-    """A folder without a manifest is of an earlier version, which had none; its name says that it is whole."""
+    """Whether all files have their size. An early version wrote no manifest; its folders were renamed when complete."""
     if not (folder / _MANIFEST).is_file():
         return True
     files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
@@ -121,8 +120,8 @@ def _flush(file) -> None:
 
 
 def _flush_folder(directory: Path) -> None:
-    """What is in a folder is safe only when the folder itself is."""
-    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot, and need not
+    """The files of a folder are safe only when the folder's own list of them is."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call, and needs none
         return
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

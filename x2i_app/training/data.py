@@ -1,10 +1,12 @@
 """Training data where it lies: tar shards as the `webdataset` library names them, plain folders, JSONL and text files.
 
-Shards are indexed once, by their headers, and then read at any place: a batch can so be a function of its step, which
-is what makes a run resumable. Nothing is unpickled, extracted or run. What is broken is counted and named, and more of
-it than a limit stops the run.
+Shards are indexed once, by their headers, and then read at any position: a batch can so be a function of its step,
+which makes a run resumable. Nothing is unpickled, extracted or run. Broken samples are counted and named; more of them
+than a limit stops the run.
 """
 
+import hashlib
+import io
 import itertools
 import json
 import re
@@ -15,22 +17,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from accelerate import PartialState
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from x2i_app.errors import InvalidRequestError, TrainingError
+from x2i_app.errors import InvalidRequestError, TrainingError, X2IError
 from x2i_app.request import validate_text
 
 _ALTERNATIVES = re.compile(r"\{([^{}]+)\}")
-IMAGES = ("jpg", "jpeg", "png", "webp")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _FORMS = (
     "give a .tar, .jsonl or .txt file, a folder, or several of them by a pattern such as shards/*.tar or {000..099}.tar"
 )
+_SOURCE_EXTENSIONS, _TARGET_EXTENSIONS = ("jpg", "jpeg", "webp"), ("png",)
+_IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+_MAX_PIXELS = 2**26
 
 
 @dataclass(frozen=True)
-class Place:
+class Span:
     """Some bytes of a file."""
 
     path: Path
@@ -49,13 +56,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Sample:
-    """Files that belong together, told apart by extension, e.g. {"jpg": ..., "png": ..., "json": ...}.
+    """Files that belong together, by extension, e.g. {"jpg": ..., "png": ..., "json": ...}.
 
-    key: unique and readable, e.g. "shard-000.tar/0007". A line of a JSONL file is a sample whose only part is "json".
+    key: unique and readable, e.g. "shard-000.tar/0007". A JSONL record is a sample whose only part is "json".
     """
 
     key: str
-    parts: Mapping[str, Place]
+    parts: Mapping[str, Span]
 
     def read(self, extension: str) -> bytes:
         """A part's bytes. Raises LookupError if there is no such part, OSError if it cannot be read."""
@@ -67,13 +74,13 @@ class Sample:
         """The part "json", an object. Raises LookupError, OSError or ValueError."""
         content = json.loads(self.read("json"))
         if not isinstance(content, dict):
-            raise ValueError("its JSON is no object")
+            raise ValueError("its JSON is not an object")
         return content
 
 
 @dataclass
 class Broken:
-    """Samples that could not be used: each is named on standard error, and too many of them stop the run."""
+    """Samples that cannot be used: each is named on standard error, and too many of them stop the run."""
 
     limit: int
     names: list[str] = field(default_factory=list)
@@ -81,21 +88,24 @@ class Broken:
     def add(self, name: str, reason: object) -> None:
         """Count one. Raises TrainingError when there are more than `limit`."""
         self.names.append(name)
-        if PartialState().is_main_process:  # all of them read the same
+        if PartialState().is_main_process:  # all processes read the same
             tqdm.write(f"Left out {name}: {reason}", file=sys.stderr)
         if len(self.names) > self.limit:
             raise TrainingError(
                 f"{len(self.names)} samples are broken and {self.limit} may be, the last one is {name} ({reason}); "
-                "mend the data or raise max_broken."
+                "repair the data or raise max_broken."
             )
+
+
+# Samples
 
 
 def find_samples(source: str | Path, broken: Broken) -> list[Sample]:
     """Every sample of a source, in a fixed order.
 
-    source: a .tar shard, a .jsonl file, or a folder of such shards, of such files, or of plain files, which belong
-    together if they differ in extension only; also a pattern with `*`, `?`, `{000..099}` and `{a,b}`.
-    Raises TrainingError if there is nothing, or too much of it is broken.
+    source: a .tar shard, a .jsonl file, or a folder of such shards, of such files, or of plain files, where files with
+    the same stem form one sample; also a pattern with `*`, `?`, `{000..099}` and `{a,b}`.
+    Raises TrainingError if there are no samples, or too many of them are broken.
     """
     samples = [sample for path in find_files(source) for sample in _samples_of(path, broken)]
     if not samples:
@@ -104,7 +114,7 @@ def find_samples(source: str | Path, broken: Broken) -> list[Sample]:
 
 
 def find_files(source: str | Path) -> list[Path]:
-    """The files and folders that a source names. Raises TrainingError for one that is not there."""
+    """The files and folders that a source names. Raises TrainingError for one that does not exist."""
     found = []
     for pattern in _expand(str(source)):
         path = Path(pattern)
@@ -141,19 +151,19 @@ def _samples_of(path: Path, broken: Broken) -> list[Sample]:
                 return [sample for file in files for sample in _samples_of(file, broken)]
         files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
         files.sort(key=lambda file: (file.parent, file.stem, file.suffix))
-        # People's own names have dots in them, before the last one too.
+        # File names that people choose have dots in their stem too.
         return _group(
-            (str(file.with_suffix("")), file.suffix[1:], Place(file, 0, file.stat().st_size)) for file in files
+            (str(file.with_suffix("")), file.suffix[1:], Span(file, 0, file.stat().st_size)) for file in files
         )
     if path.suffix == ".tar":
-        return _group((*_split(f"{path}/{name}"), place) for name, place in _members(path, broken))
+        return _group((*_split(f"{path}/{name}"), span) for name, span in _members(path, broken))
     if path.suffix == ".jsonl":
-        return [Sample(f"{path}:{number}", {"json": place}) for number, place in _lines(path)]
-    raise TrainingError(f"{str(path)!r} is no data file; {_FORMS}.")
+        return [Sample(f"{path}:{number}", {"json": span}) for number, span in _records(path)]
+    raise TrainingError(f"{str(path)!r} is not a data file; {_FORMS}.")
 
 
-def _members(path: Path, broken: Broken) -> Iterator[tuple[str, Place]]:
-    """Name and place of every file in a shard, up to where it is cut or damaged."""
+def _members(path: Path, broken: Broken) -> Iterator[tuple[str, Span]]:
+    """Name and bytes of every file in a shard, up to where it is cut or damaged."""
     size = path.stat().st_size
     try:
         with tarfile.open(path, "r:") as shard:
@@ -161,59 +171,63 @@ def _members(path: Path, broken: Broken) -> Iterator[tuple[str, Place]]:
                 if member.isfile():
                     if member.offset_data + member.size > size:
                         raise tarfile.ReadError(f"it is cut inside {member.name}")
-                    yield member.name, Place(path, member.offset_data, member.size)
+                    yield member.name, Span(path, member.offset_data, member.size)
                 elif not member.isdir():
                     broken.add(f"{path}/{member.name}", "it is a link or a device, not a file")
             if shard.offset + tarfile.BLOCKSIZE > size:  # tarfile takes half a header for the end
-                raise tarfile.ReadError("it is cut, its mark of the end is missing")
+                raise tarfile.ReadError("it is cut, its end marker is missing")
     except (tarfile.TarError, OSError) as error:
         broken.add(str(path), error)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Place]]:
+def _records(path: Path) -> Iterator[tuple[int, Span]]:
+    """Number and bytes of every record of a JSONL file."""
     offset = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, Place(path, offset, len(line))
-            offset += len(line)
+        for number, record in enumerate(file, 1):
+            if record.strip():
+                yield number, Span(path, offset, len(record))
+            offset += len(record)
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The name of a shard's file up to its first dot, as the webdataset library reads it, and what comes after that."""
+    """Stem and extension of a file in a shard: up to the first dot and after it, as the webdataset library has them."""
     folder, _, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     return f"{folder}/{stem}" if stem else "", extension
 
 
-def _group(files: Iterator[tuple[str, str, Place]]) -> list[Sample]:
-    """Files, by name and extension, that follow each other and have one name are one sample."""
-    named = [(name, extension.lower(), place) for name, extension, place in files if name and extension]
+def _group(files: Iterator[tuple[str, str, Span]]) -> list[Sample]:
+    """Files, by stem and extension, that follow each other and have the same stem are one sample."""
+    named = [(stem, extension.lower(), span) for stem, extension, span in files if stem and extension]
     grouped = itertools.groupby(named, key=lambda item: item[0])
-    return [Sample(key, {extension: place for _, extension, place in items}) for key, items in grouped]
+    return [Sample(key, {extension: span for _, extension, span in items}) for key, items in grouped]
+
+
+# Captions
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """caption: what the MLLM reads. taught: what the teacher reads, mostly the same. picture: beside it, if any."""
+class TrainingCaption:
+    """caption: what the MLLM reads. taught: what the teacher reads, mostly the same. image: beside it, if any."""
 
     caption: str
     taught: str
-    image: Place | None = None
+    image: Span | None = None
 
 
 def read_captions(
     sources: Sequence[str | Path], caption_field: str, broken: Broken, taught_field: str | None = None
-) -> list[Captioned]:
+) -> list[TrainingCaption]:
     """Captions in a fixed order: the lines of .txt files, or the `txt` or JSON field of samples.
 
-    caption_field: of samples with JSON. taught_field: likewise, for a teacher that reads something else; None: it does
-    not. Raises TrainingError if there are none, or more are broken than may be.
+    caption_field: of samples with JSON. taught_field: likewise, for a teacher that reads another text; None: it reads
+    the caption. Raises TrainingError if there are none, or more are broken than allowed.
     """
     found = []
     for source in sources:
         for path in find_files(source):
-            for name, read in _readers(path, caption_field, taught_field, broken):
+            for name, read in _caption_readers(path, caption_field, taught_field, broken):
                 try:
                     found.append(read())
                 except (LookupError, OSError, ValueError, InvalidRequestError) as error:
@@ -223,25 +237,25 @@ def read_captions(
     return found
 
 
-def _readers(
+def _caption_readers(
     path: Path, caption_field: str, taught_field: str | None, broken: Broken
-) -> Iterator[tuple[str, Callable[[], Captioned]]]:
+) -> Iterator[tuple[str, Callable[[], TrainingCaption]]]:
     """Name of every sample of a file or folder, and a function that reads it."""
     if path.suffix == ".txt":
-        for number, line in enumerate(path.read_bytes().splitlines(), 1):
-            if line.strip():
-                yield f"{path}:{number}", lambda line=line: Captioned(_clean(line), _clean(line))
+        for number, text in enumerate(path.read_bytes().splitlines(), 1):
+            if text.strip():
+                yield f"{path}:{number}", lambda text=text: TrainingCaption(_clean(text), _clean(text))
         return
     for sample in _samples_of(path, broken):
-        yield sample.key, lambda sample=sample: _read_captioned(sample, caption_field, taught_field)
+        yield sample.key, lambda sample=sample: _read_caption(sample, caption_field, taught_field)
 
 
-def _read_captioned(sample: Sample, caption_field: str, taught_field: str | None) -> Captioned:
+def _read_caption(sample: Sample, caption_field: str, taught_field: str | None) -> TrainingCaption:
     content = {} if "txt" in sample.parts and taught_field is None else sample.read_json()
     caption = _clean(sample.read("txt") if "txt" in sample.parts else _field(content, caption_field))
     taught = caption if taught_field is None else _clean(_field(content, taught_field))
-    images = [sample.parts[extension] for extension in IMAGES if extension in sample.parts]
-    return Captioned(caption, taught, images[0] if images else None)
+    images = [sample.parts[extension] for extension in _IMAGE_EXTENSIONS if extension in sample.parts]
+    return TrainingCaption(caption, taught, images[0] if images else None)
 
 
 def _field(content: Mapping[str, Any], name: str) -> Any:
@@ -255,3 +269,81 @@ def _clean(text: Any) -> str:
     if not caption:
         raise ValueError("its caption is empty")
     return caption
+
+
+# Images
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """caption: of the target, or an instruction where there is a source. target, source: extensions in the sample.
+
+    name: of this sample with this content, for caches.
+    """
+
+    sample: Sample
+    caption: str
+    target: str
+    source: str | None
+    name: str
+
+    def open(self, extension: str) -> Image.Image:
+        """The target or the source as an RGB image. Raises OSError, ValueError."""
+        return open_image(self.sample.read(extension))
+
+
+def read_images(
+    sources: Sequence[str], caption_field: str, broken: Broken, *, with_source: bool
+) -> list[TrainingImage]:
+    """Samples of a .png image, or of any single image, and a caption: a .txt part or a field of a .json part.
+
+    A .jpg or .webp beside a .png is its source. with_source: every sample must have one.
+    Raises TrainingError if there are none, or more are broken than allowed.
+    """
+    images = []
+    samples = [sample for source in sources for sample in find_samples(source, broken)]
+    for sample in tqdm(samples, desc="images", dynamic_ncols=True, disable=not PartialState().is_main_process):
+        try:
+            images.append(_read_image(sample, caption_field, with_source))
+        except (LookupError, OSError, ValueError, X2IError) as error:
+            broken.add(sample.key, error)
+    if not images:
+        raise TrainingError(f"There are no images with captions in {', '.join(map(str, sources))}.")
+    return images
+
+
+def _read_image(sample: Sample, caption_field: str, with_source: bool) -> TrainingImage:
+    found = [part for part in sample.parts if part in _IMAGE_EXTENSIONS]
+    if not found:
+        raise LookupError(f"it has no image, only {', '.join(sorted(sample.parts))}")
+    target = next((part for part in found if part in _TARGET_EXTENSIONS), found[0])
+    source = next((part for part in found if part in _SOURCE_EXTENSIONS and part != target), None)
+    if with_source and source is None:
+        raise LookupError("it has no source image, a .jpg beside the .png")
+    if not {"txt", "json"} & sample.parts.keys():
+        raise LookupError("it has no caption, a .txt (or .json) of the same name")
+    caption = sample.read("txt").decode("utf-8") if "txt" in sample.parts else _field(sample.read_json(), caption_field)
+    caption = validate_text("its caption", caption).strip()
+    digest = hashlib.sha256(caption.encode())
+    for part in filter(None, (target, source)):
+        content = sample.read(part)
+        digest.update(content)
+        try:
+            open_image(content)
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"its .{part} is not a readable image") from error
+    return TrainingImage(sample, caption, target, source, f"{sample.key} {digest.hexdigest()}")
+
+
+def open_image(content: bytes) -> Image.Image:
+    """An RGB image, upright. Raises ValueError or OSError for what is none, or has more than 64 million pixels."""
+    image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP"))
+    if image.width * image.height > _MAX_PIXELS:
+        raise ValueError(f"it has {image.width} x {image.height} pixels")
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def to_square(image: Image.Image, side: int) -> torch.Tensor:
+    """(3, side, side) in [-1, 1], of the middle square of an RGB image."""
+    pixels = np.array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1

@@ -1,53 +1,119 @@
-"""LightControl learns to keep what an instruction leaves alone: source picture in, edited picture out.
+"""`train light-control`: LightControl learns to keep what an instruction does not change.
 
-The transformer is frozen; so is whatever makes its text. Source: arXiv 2503.06134, section 3.3, and its public training
-code: flow matching at logit-normal timesteps.
+It reads the source image and learns to bring FLUX to the edited one; all else is frozen. Source: arXiv 2503.06134,
+section 3.3, and its public training code: flow matching at logit-normal timesteps.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from diffusers import FluxTransformer2DModel
+from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 
-from x2i_app.models import LightControl
-from x2i_app.training.flow import FlowMatching
-from x2i_app.training.loop import Evaluate, LoopOptions, train
+from x2i_app.limits import Range, validate_integer
+from x2i_app.loading import load_light_control
+from x2i_app.loading.hub import find_file
+from x2i_app.models import LightControl, controlled
+from x2i_app.training.data import TrainingImage
+from x2i_app.training.encoding import TensorCache, encode_teacher
+from x2i_app.training.frozen import FluxParts, load_teacher
+from x2i_app.training.job import ImageJob, save_trained
+from x2i_app.training.loop import Evaluate, LoopOptions, train, training_device
+from x2i_app.training.losses import FlowMatching
 
-# A batch of the data -> prompt_embeds (B, S, joint), pooled (B, pooled) of what is to be drawn.
-Condition = Callable[[dict[str, Any]], tuple[torch.Tensor, torch.Tensor]]
+
+@dataclass(frozen=True, kw_only=True)
+class LightControlJob(ImageJob):
+    """Train a LightControl, which keeps what an instruction does not change, from pairs of images and instructions."""
+
+    reader: Literal["mllm", "teacher"] = "mllm"
+    """what reads the captions; with teacher, T5 and CLIP, a caption describes the edited image, not the change"""
+    max_sequence_length: int = 512
+    """with reader teacher: tokens of T5"""
+    light_control: str | None = None
+    """LightControl to start from; none: a new one"""
+    widths: tuple[int, int, int] = (64, 128, 256)
+    """channels of a new one; those of the published one are the default"""
+    time_embed_dim: int = 256
+    """width of a new one's timestep embedding"""
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=50_000, learning_rate=1e-5))
+    """how to train"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        validate_integer("max_sequence_length", self.max_sequence_length, Range(1, 512))
+        # Group normalisation has 2 groups in the stem, and up to 8 in the blocks.
+        for width, multiple in zip(self.widths, (2, 8, 8), strict=True):
+            validate_integer("widths", width, Range(multiple, 8192, multiple))
+        validate_integer("time_embed_dim", self.time_embed_dim, Range(1, 8192))
+
+    def run(self) -> Path:
+        """Train, or continue a run; the folder of the trained LightControl, which `--light-control` takes."""
+        # 1. Pairs of images, and what FLUX reads for each of them. One large model is in memory at a time.
+        images = self.read_images(with_source=True)
+        conditioning = self.encode_conditioning(images)
+
+        # 2. FLUX, and the batches
+        flux = self.load_flux()
+        batches = self.make_batches(images, conditioning, flux)
+
+        # 3. Train LightControl and save it
+        light_control = self._light_control(flux)
+
+        def conditioner(trained: LightControl | None, source: Image.Image) -> AbstractContextManager[None]:
+            return controlled(flux.transformer, flux.scheduler, trained, source) if trained else nullcontext()
+
+        samples = self.make_samples(flux, batches, "LightControl", conditioner)
+        train_light_control(light_control, flux, batches, self.output, self.loop, evaluate=samples)
+        return save_trained(light_control, self.output / "light_control")
+
+    def encode_conditioning(self, images: Sequence[TrainingImage]) -> TensorCache:
+        """What FLUX reads for every image: from the MLLM and AlignNet, or from T5 and CLIP."""
+        if self.reader == "mllm":
+            return super().encode_conditioning(images)
+        teacher = load_teacher(self.flux_source, self.dtype).to(training_device())
+        captions = [image.caption for image in images]
+        return encode_teacher(teacher, captions, self.output, self.max_sequence_length, torch.bfloat16)
+
+    def _light_control(self, flux: FluxParts) -> LightControl:
+        """The LightControl to start from, or a new one."""
+        torch.manual_seed(self.loop.seed)
+        if self.light_control:
+            light_control = load_light_control(find_file(self.light_control).path, dtype=torch.float32)
+            light_control.requires_grad_(True)
+        else:
+            sizes = len(flux.transformer.transformer_blocks), flux.transformer.inner_dim
+            light_control = LightControl(*sizes, self.widths, self.time_embed_dim)
+        return light_control.to(training_device())
 
 
 def train_light_control(
     light_control: LightControl,
-    transformer: FluxTransformer2DModel,
-    scheduler_config: dict[str, Any],
-    data: Dataset,
-    condition: Condition,
+    flux: FluxParts,
+    batches: Dataset,
     directory: Path,
     options: LoopOptions,
     *,
     stop_at: int | None = None,
     evaluate: Evaluate | None = None,
 ) -> None:
-    """Train in place, resumably; `stop_at`, `evaluate` and errors as of `train`.
+    """Train a LightControl in place, resumably; FLUX stays as it is. `stop_at`, `evaluate` and errors as of `train`.
 
-    data[step]: a dictionary with source (B, 3, H, W) in [-1, 1], latents (B, C, H/8, W/8) of the edited picture as the
-    transformer sees them, and what `condition` needs.
+    batches[step]: a dictionary with source (B, 3, H, W) in [-1, 1], latents (B, C, H/8, W/8) of the edited image,
+    prompt_embeds (B, S, joint) and pooled (B, pooled).
     """
-    transformer.requires_grad_(False).eval()
-    flow = FlowMatching(transformer, scheduler_config)
+    transformer = flux.transformer.requires_grad_(False).eval()
+    flow_matching = FlowMatching(transformer, dict(flux.scheduler.config))
 
     def compute_loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        device = transformer.device
-        with torch.no_grad():
-            prompt_embeds, pooled = condition(batch)
-        source = batch["source"].to(device)
-        latents = batch["latents"].to(device)
-        return {"flow": flow(latents, prompt_embeds, pooled, lambda timestep: model(source, timestep))}
+        names = ("source", "latents", "prompt_embeds", "pooled")
+        source, *inputs = (batch[name].to(transformer.device) for name in names)
+        return {"flow": flow_matching(*inputs, residuals=lambda timestep: model(source, timestep))}
 
     further = {"title": "LightControl", "stop_at": stop_at, "evaluate": evaluate}
-    train(light_control, data, compute_loss, Path(directory), options, **further)
+    train(light_control, batches, compute_loss, Path(directory), options, **further)

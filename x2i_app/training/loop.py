@@ -1,40 +1,122 @@
-"""One training loop for everything that this project trains: resumable, with averaged weights, seen while it runs.
+"""One training loop for everything that this project trains: resumable, with averaged weights and a live history.
 
-A batch is a function of its number, and so is the randomness inside a step. That is why a checkpoint needs neither a
-place in the data nor the state of a generator, why a resumed run equals an uninterrupted one, and why N processes do
-what one does that accumulates N batches: of step s, process r of N takes the batches (s * accumulate + a) * N + r.
+A batch is a function of its number, and so are the random numbers within a step. So a checkpoint needs no position in
+the data and no state of a generator, a resumed run equals an uninterrupted one, and N processes do what one process
+does that accumulates N batches: at step s, process r of N takes the batches (s * accumulate + a) * N + r.
 """
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object, send_to_device
+from accelerate.utils import gather_object, parse_flag_from_env, send_to_device
 from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from x2i_app.errors import TrainingError
+from x2i_app.limits import MAX_SEED, Range, validate_integer, validate_number
 from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint, written_to
-from x2i_app.training.history import History
-from x2i_app.training.loop_options import LoopOptions
-from x2i_app.training.optimizers import build_optimizers
-from x2i_app.training.plots import plot_losses
-from x2i_app.training.precision import training_device
+from x2i_app.training.optimizers import build_optimizers, has_fast_bfloat16
+from x2i_app.training.reports import History
 
 ComputeLoss = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]
 Evaluate = Callable[[nn.Module, int], None]
 
-_AVERAGED = 25  # steps that one point of the history averages over, fewer in a short run
-_PLOT_SECONDS = 30  # drawing takes as long as some steps of a small model
+_INTEGERS = {
+    "steps": Range(1, 1e9),
+    "warmup_steps": Range(0, 1e9),
+    "checkpoint_every": Range(1, 1e9),
+    "keep": Range(1, 1e6),
+    "accumulate": Range(1, 1e6),
+    "evaluate_every": Range(0, 1e9),
+    "workers": Range(0, 256),
+    "seed": Range(0, MAX_SEED),
+}
+_NUMBERS = {
+    "learning_rate": Range(0, 1e3),
+    "decay_share": Range(0, 1),
+    "weight_decay": Range(0, 1e3),
+    "max_grad_norm": Range(0, 1e9),
+    "ema_decay": Range(0, 1),
+}
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How to train."""
+
+    steps: int
+    """optimiser steps of the whole run"""
+    learning_rate: float = 1e-3
+    """peak learning rate"""
+    warmup_steps: int = 100
+    """steps over which the learning rate rises to its peak"""
+    # A straight line to zero: a run whose steps are raised before it continues as if it had always been longer.
+    decay_share: float = 0.4
+    """share of the steps, the last ones, over which the learning rate falls to 0"""
+    # Muon (with AdamW's step size) needs far fewer steps, and leaves embeddings and vectors to AdamW.
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """adamw8bit saves memory; muon needs fewer steps for matrices and convolutions"""
+    weight_decay: float = 0.01
+    """weight decay of matrices and convolutions"""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """betas of AdamW"""
+    accumulate: int = 1
+    """batches for each step and process, whose gradients are averaged"""
+    max_grad_norm: float = 1.0
+    """the norm that gradients are clipped to; 0: no clipping"""
+    ema_decay: float | None = 0.999
+    """decay of the averaged weights, which are the result; none: no average"""
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
+    """bf16, no (32 bit), or auto: bf16 if the machine has instructions for it"""
+    checkpoint_every: int = 250
+    """steps between checkpoints"""
+    keep: int = 2
+    """how many checkpoints are kept, the newest ones"""
+    workers: int = 1
+    """processes that prepare batches"""
+    evaluate_every: int = 0
+    """steps between sheets of sample images; 0: none"""
+    tensorboard: bool = False
+    """write TensorBoard files to the folder logs"""
+    seed: int = 0
+    """seed of everything random"""
+
+    def __post_init__(self):
+        """Raises InvalidRequestError for a value that is not allowed."""
+        for name, allowed in _INTEGERS.items():
+            validate_integer(name, getattr(self, name), allowed)
+        for name, allowed in _NUMBERS.items():
+            if (value := getattr(self, name)) is not None:
+                validate_number(name, value, allowed)
+
+    def precision(self, device: torch.device | str) -> Literal["no", "bf16"]:
+        """`mixed_precision` on a device, as accelerate names it."""
+        if self.mixed_precision == "auto":
+            return "bf16" if has_fast_bfloat16(device) else "no"
+        return self.mixed_precision
+
+    def learning_rate_at(self, step: int) -> float:
+        """Rises over the warm-up steps, the first of which is not 0; stays at the peak; falls to 0 after the last."""
+        warmup = (step + 1) / max(1, self.warmup_steps)
+        decay = (self.steps - step) / max(1.0, self.decay_share * self.steps)
+        return self.learning_rate * min(1.0, warmup, decay)
+
+
+def training_device() -> torch.device:
+    """The device that accelerate gives this process. The first call also connects processes that were launched."""
+    # accelerate connects them without a GPU only if it is told to use the CPU. Else each would train by itself, in the
+    # folder of the others. The first call in a process decides.
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=on_cpu).device
 
 
 def train(
@@ -50,227 +132,123 @@ def train(
 ) -> None:
     """Train `model` in place up to `options.steps`, from the newest complete checkpoint in `directory` if there is one.
 
-    data: data[number] is a whole batch; in one process that does not accumulate, of the step of that number.
-    compute_loss(model, batch): named scalar terms, each a mean over the batch, whose tensors are on the model's device;
-    their sum is minimised. stop_at: leave earlier, with a checkpoint, as if interrupted. evaluate(model, steps done):
-    called every `options.evaluate_every` steps and at the end, in every process, with the averaged weights in `model`.
-    At the end those are in `model`, and `directory` holds history.jsonl and loss.png.
+    data: data[number] is a whole batch; in one process that does not accumulate, the batch of the step of that number.
+    compute_loss(model, batch): named scalar terms, each a mean over the batch, on the model's device; their sum is
+    minimised. stop_at: leave earlier, with a checkpoint, as if interrupted. evaluate(model, steps done): called every
+    `options.evaluate_every` steps and at the end, in every process, with the averaged weights in `model`.
+    At the end `model` has the averaged weights, and `directory` holds history.jsonl and loss.png.
 
     Raises TrainingError naming step and term where a loss is not finite, and where the disk is full.
     """
     with written_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    run = _Run(model, directory, options, title)
-    last = min(options.steps, stop_at or options.steps)
-    batches = _batches(data, run, last)
-    bar = tqdm(
-        range(run.start, last),
+
+    # 1. The model on its device, optimisers, averaged weights; all of them as in the newest checkpoint.
+    accelerator = _accelerator(directory, options)
+    model.to(accelerator.device)  # before the optimisers see its weights
+    optimizers = build_optimizers(model, options.optimizer, options.learning_rate, options.weight_decay, options.betas)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    ema = None
+    if options.ema_decay:
+        ema = EMAModel(parameters, options.ema_decay, use_ema_warmup=True, power=0.75)
+    state = {"model": model, "ema": ema} | {type(each).__name__: each for each in optimizers}
+    start, last = _resume(state, directory), min(options.steps, stop_at or options.steps)
+    # Only the forward pass needs accelerate's wrapper; checkpoints keep the names of the plain module.
+    wrapped, *optimizers = accelerator.prepare(model, *optimizers)
+    wrapped.train()
+
+    # 2. The batches of this process, and the history.
+    numbers = _batch_numbers(accelerator, options, start, last)
+    batches = zip(numbers, _load(data, numbers, options.workers), strict=True)
+    history = History(directory, start, options.steps, title) if accelerator.is_main_process else None
+    if options.tensorboard:
+        with written_to(directory):
+            accelerator.init_trackers(title)
+
+    steps = tqdm(
+        range(start, last),
         desc=title,
-        initial=run.start,
+        initial=start,
         total=options.steps,
         dynamic_ncols=True,
         mininterval=1.0,
-        disable=not run.is_main,
+        disable=not accelerator.is_main_process,
     )
-    for step in bar:
-        run.do_step(step, batches, compute_loss)
-        bar.set_postfix(run.told, refresh=False)
-        done = step + 1
-        if done % options.checkpoint_every == 0 or done == last:
-            run.save(done)
-        due = options.evaluate_every and done % options.evaluate_every == 0
-        if evaluate and (due or done == options.steps):
-            run.evaluate(evaluate, done)
-    run.finish(averaged=last == options.steps)
+    for step in steps:
+        # 3. Gradients of the loss
+        terms, samples = _add_gradients(accelerator, wrapped, compute_loss, batches, options)
+        # A gradient's norm is finite only if every gradient is.
+        norm = accelerator.clip_grad_norm_(parameters, options.max_grad_norm or math.inf)
+        terms = _mean_over_processes(accelerator, step, terms, norm)
 
-
-class _Run:
-    """A model with all that it is trained with, in one of the processes that train it."""
-
-    def __init__(self, model: nn.Module, directory: Path, options: LoopOptions, title: str):
-        self.model, self.directory, self.options, self.title = model, directory, options, title
-        # accelerate keeps the precision of a process' first run for all later ones, unless it is made to forget it.
-        AcceleratorState._reset_state()
-        self.accelerator = Accelerator(
-            mixed_precision=options.precision(training_device()),
-            log_with="tensorboard" if options.tensorboard else None,
-            project_dir=directory / "logs" if options.tensorboard else None,
-        )
-        _refuse_fsdp(self.accelerator)
-        self.is_main = self.accelerator.is_main_process
-        model.to(self.accelerator.device)  # before the optimisers see its weights
-        optimizers = build_optimizers(
-            model, options.optimizer, options.learning_rate, options.weight_decay, options.betas
-        )
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.ema = None
-        if options.ema_decay:
-            self.ema = EMAModel(self.parameters, options.ema_decay, use_ema_warmup=True, power=0.75)
-        self.state = {"model": model, "ema": self.ema} | {type(part).__name__: part for part in optimizers}
-        self.start = _resume(self.state, directory)
-        # Only the forward pass needs accelerate's wrapping; checkpoints keep the plain module's names.
-        self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
-        self.wrapped.train()
-        self.history = None
-        if self.is_main:
-            averaged = min(_AVERAGED, max(1, options.steps // 10))
-            self.history = History(directory / "history.jsonl", self.start, averaged)
-        if options.tensorboard:
-            with written_to(directory):
-                self.accelerator.init_trackers(title)
-        self.told: dict[str, str] = {}
-        self._next_plot = time.monotonic() + _PLOT_SECONDS
-
-    def numbers(self, last: int) -> range:
-        """Of the batches of this process, in order."""
-        processes, parts = self.accelerator.num_processes, self.options.accumulate
-        first = self.accelerator.process_index
-        return range(self.start * parts * processes + first, last * parts * processes, processes)
-
-    def do_step(self, step: int, batches: Iterator[tuple[int, Any]], compute_loss: ComputeLoss) -> None:
-        """Gradients of this step's batches, and the optimisers' step."""
-        parts, count, samples = self.options.accumulate, 0, 0
-        sums: dict[str, torch.Tensor] = {}
-        for _ in range(parts):
-            number, batch = next(batches)
-            batch = send_to_device(batch, self.accelerator.device)
-            count, samples = count + 1, samples + _count_samples(batch)
-            torch.manual_seed(self.options.seed * 1_000_003 + number)
-            # Processes exchange their gradients once a step.
-            with self.accelerator.no_sync(self.wrapped) if count < parts else nullcontext():
-                with self.accelerator.autocast():
-                    terms = compute_loss(self.wrapped, batch)
-                self.accelerator.backward(sum(terms.values()) / parts)
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0) + term.detach() / parts
-        # A gradient's norm is finite only if every gradient is, so one look covers both.
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.options.max_grad_norm or math.inf)
-        values = self._values(step, sums, norm)
-        learning_rate = self.options.learning_rate * _learning_rate_factor(step, self.options)
-        for optimizer in self.optimizers:
+        # 4. Update
+        learning_rate = options.learning_rate_at(step)
+        for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
             optimizer.step()
             optimizer.zero_grad()
-        if self.ema:
-            self.ema.step(self.parameters)
-        self._tell(step, values, learning_rate, samples * self.accelerator.num_processes)
+        if ema:
+            ema.step(parameters)
 
-    def save(self, done: int) -> None:
-        """A checkpoint and the picture of the losses, by the main process."""
-        if self.is_main:
-            about = {
-                "title": self.title,
-                "options": asdict(self.options),
-                "processes": self.accelerator.num_processes,
-                "torch": torch.__version__,
-                "weights": {name: list(value.shape) for name, value in self.model.state_dict().items()},
-            }
-            save_checkpoint(self.directory, done, self.state, about)
-            prune_checkpoints(self.directory, self.options.keep, newest=done)
-            if time.monotonic() > self._next_plot:
-                self._plot()
-        self.accelerator.wait_for_everyone()
+        # 5. History
+        if history and history.add(step, terms, learning_rate, samples * accelerator.num_processes):
+            steps.set_postfix(history.summary, refresh=False)
+            accelerator.log(history.latest, step=step)
 
-    def evaluate(self, evaluate: Evaluate, done: int) -> None:
-        """With the averaged weights in the model for as long as it takes."""
-        if self.ema:
-            self.ema.store(self.parameters)
-            self.ema.copy_to(self.parameters)
-        self.model.eval()
-        with torch.no_grad(), written_to(self.directory):
-            evaluate(self.model, done)
-        self.wrapped.train()
-        if self.ema:
-            self.ema.restore(self.parameters)
+        # 6. Checkpoint
+        done = step + 1
+        if done % options.checkpoint_every == 0 or done == last:
+            if accelerator.is_main_process:
+                save_checkpoint(directory, done, state, _about(title, options, accelerator, model))
+                prune_checkpoints(directory, options.keep, newest=done)
+                history.plot_sometimes()
+            accelerator.wait_for_everyone()
 
-    def finish(self, averaged: bool) -> None:
-        """averaged: it is the end, and leaves the averaged weights in the model."""
-        if self.is_main and averaged:
-            self._plot()
-        for tracker in self.accelerator.trackers:  # end_training would also part the processes
-            tracker.finish()
-        self.accelerator.free_memory()
-        if self.ema and averaged:
-            self.ema.copy_to(self.parameters)
-        self.model.eval()
+        # 7. Evaluation
+        if evaluate and (done == options.steps or (options.evaluate_every and done % options.evaluate_every == 0)):
+            with _averaged(ema, parameters), torch.no_grad(), written_to(directory):
+                evaluate(model.eval(), done)
+            wrapped.train()
 
-    def _plot(self) -> None:
-        with written_to(self.directory):
-            plot_losses(self.directory / "history.jsonl", self.directory / "loss.png", self.title)
-        self._next_plot = time.monotonic() + _PLOT_SECONDS
-
-    def _values(self, step: int, terms: Mapping[str, torch.Tensor], norm: torch.Tensor | float) -> dict[str, float]:
-        """Means over the processes. Raises TrainingError in all of them if one of them has one that is not finite."""
-        found = torch.stack([*(term.float() for term in terms.values()), torch.as_tensor(norm).float()])
-        self._check_finite(step, dict(zip([*terms, "gradient norm"], found.tolist(), strict=True)))
-        if self.accelerator.num_processes > 1:
-            found = self.accelerator.reduce(found, "mean")
-        return dict(zip(terms, found.tolist(), strict=False))
-
-    def _check_finite(self, step: int, values: Mapping[str, float]) -> None:
-        wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)][:1]
-        if self.accelerator.num_processes > 1:
-            # Whoever left alone would let the others wait for it; and only the one whose loss it is knows its name.
-            count = self.accelerator.reduce(torch.tensor(len(wrong), device=self.accelerator.device), "sum")
-            wrong = sorted(gather_object(wrong), key=lambda words: words.startswith("gradient norm")) if count else []
-        if wrong:
-            raise TrainingError(
-                f"At step {step} the {wrong[0]}; lower the learning rate, or look at the data of that step."
-            )
-
-    def _tell(self, step: int, values: dict[str, float], learning_rate: float, samples: int) -> None:
-        if self.history is None or not self.history.add(step, values, learning_rate, samples):
-            return
-        speed = self.history.samples_per_second
-        self.told = {name: f"{value:.4f}" for name, value in self.history.latest.items()}
-        self.told["samples/s"] = f"{speed:.3g}"
-        self.accelerator.log({**self.history.latest, "learning_rate": learning_rate, "samples/s": speed}, step=step)
+    # 8. The averaged weights stay in the model.
+    if last == options.steps:
+        if history:
+            history.plot()
+        if ema:
+            ema.copy_to(parameters)
+    for tracker in accelerator.trackers:  # accelerator.end_training would also end the group of processes
+        tracker.finish()
+    accelerator.free_memory()
+    model.eval()
 
 
-def _batches(data: Dataset, run: _Run, last: int) -> Iterator[tuple[int, Any]]:
-    """This process' batches with their numbers."""
-    workers = run.options.workers
-    loader = DataLoader(
-        data,
-        batch_size=None,
-        sampler=run.numbers(last),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_calm_worker,
+def _accelerator(directory: Path, options: LoopOptions) -> Accelerator:
+    # accelerate keeps the precision of a process' first run for all later ones, unless its state is reset.
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        mixed_precision=options.precision(training_device()),
+        log_with="tensorboard" if options.tensorboard else None,
+        project_dir=directory / "logs" if options.tensorboard else None,
     )
-    return zip(run.numbers(last), loader, strict=True)
-
-
-def _count_samples(batch: Any) -> int:
-    """Rows of a batch: of its first tensor, if it has one."""
-    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
-    return next((len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim), 1)
-
-
-def _refuse_fsdp(accelerator: Accelerator) -> None:
     if accelerator.distributed_type in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         raise TrainingError(
-            f"accelerate is set to {accelerator.distributed_type}, but what is trained here is small and wants a whole "
+            f"accelerate is set to {accelerator.distributed_type}, but what is trained here is small and needs a whole "
             "copy in every process; launch it as MULTI_GPU and shard the frozen FLUX model with `shard: true`."
         )
+    return accelerator
 
 
-def _learning_rate_factor(step, options):
-    """Share of the peak learning rate at a step: up, along, down."""
-    decay_steps = max(1.0, options.decay_share * options.steps)
-    return min(1.0, (step + 1) / max(1, options.warmup_steps), (options.steps - step) / decay_steps)
-
-
-def _resume(state, directory):
+def _resume(state: Mapping[str, Any], directory: Path) -> int:
+    """Load the newest checkpoint; the first step to do."""
     found = newest_checkpoint(directory)
     if found is None:
         return 0
     step, values = found
     try:
-        for name, part in state.items():
-            if part is not None:
-                part.load_state_dict(values[name])
+        for name, component in state.items():
+            if component is not None:
+                component.load_state_dict(values[name])
     except (KeyError, RuntimeError, ValueError) as error:
         raise TrainingError(
             f"The checkpoint of step {step} in {directory} is of another model ({str(error).splitlines()[0]}); "
@@ -279,5 +257,97 @@ def _resume(state, directory):
     return step
 
 
-def _calm_worker(_):
+def _batch_numbers(accelerator: Accelerator, options: LoopOptions, start: int, last: int) -> range:
+    """Of the batches of this process, in order."""
+    processes, parts = accelerator.num_processes, options.accumulate
+    first = accelerator.process_index
+    return range(start * parts * processes + first, last * parts * processes, processes)
+
+
+def _load(data: Dataset, numbers: range, workers: int) -> DataLoader:
+    return DataLoader(
+        data,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_use_one_thread,
+    )
+
+
+def _use_one_thread(_: int) -> None:
     torch.set_num_threads(1)
+
+
+def _add_gradients(
+    accelerator: Accelerator,
+    model: nn.Module,
+    compute_loss: ComputeLoss,
+    batches: Iterator[tuple[int, Any]],
+    options: LoopOptions,
+) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of this process' batches of one step; the terms of their mean loss, and how many samples they had."""
+    sums: dict[str, torch.Tensor] = {}
+    samples, parts = 0, options.accumulate
+    for part in range(parts):
+        number, batch = next(batches)
+        batch = send_to_device(batch, accelerator.device)
+        samples += _count_samples(batch)
+        torch.manual_seed(options.seed * 1_000_003 + number)
+        # Processes exchange their gradients once a step, with the last part.
+        with accelerator.no_sync(model) if part < parts - 1 else nullcontext():
+            with accelerator.autocast():
+                terms = compute_loss(model, batch)
+            accelerator.backward(sum(terms.values()) / parts)
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0) + term.detach() / parts
+    return sums, samples
+
+
+def _count_samples(batch: Any) -> int:
+    """Size of a batch: that of its first tensor, if it has one."""
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
+    return next((len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim), 1)
+
+
+def _mean_over_processes(
+    accelerator: Accelerator, step: int, terms: Mapping[str, torch.Tensor], norm: torch.Tensor | float
+) -> dict[str, float]:
+    """The terms' values. Raises TrainingError in all processes if one of them has a value that is not finite."""
+    found = torch.stack([*(term.float() for term in terms.values()), torch.as_tensor(norm).float()])
+    values = dict(zip([*terms, "gradient norm"], found.tolist(), strict=True))
+    wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)][:1]
+    if accelerator.num_processes > 1:
+        # A process that left by itself would let the others wait; and only the one with the loss knows its name.
+        count = accelerator.reduce(torch.tensor(len(wrong), device=accelerator.device), "sum")
+        wrong = sorted(gather_object(wrong), key=lambda text: text.startswith("gradient norm")) if count else []
+    if wrong:
+        raise TrainingError(
+            f"At step {step} the {wrong[0]}; lower the learning rate, or look at the data of that step."
+        )
+    if accelerator.num_processes > 1:
+        found = accelerator.reduce(found, "mean")
+    return dict(zip(terms, found.tolist(), strict=False))
+
+
+@contextmanager
+def _averaged(ema: EMAModel | None, parameters: list[nn.Parameter]) -> Iterator[None]:
+    """The averaged weights in place of the model's own."""
+    if ema is None:
+        yield
+        return
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    yield
+    ema.restore(parameters)
+
+
+def _about(title: str, options: LoopOptions, accelerator: Accelerator, model: nn.Module) -> dict[str, Any]:
+    """What the manifest of a checkpoint says for people who find it."""
+    return {
+        "title": title,
+        "options": asdict(options),
+        "processes": accelerator.num_processes,
+        "torch": torch.__version__,
+        "weights": {name: list(value.shape) for name, value in model.state_dict().items()},
+    }

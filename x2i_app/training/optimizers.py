@@ -1,17 +1,17 @@
-"""The optimisers of the training loop."""
+"""The optimisers of the training loop, and the dtype that a machine is fast in."""
+
+import platform
 
 import torch
 from torch import nn
-
-from x2i_app.training.precision import has_fast_bfloat16
 
 
 def build_optimizers(
     model: nn.Module, name: str, learning_rate: float, weight_decay: float, betas: tuple[float, float]
 ) -> list[torch.optim.Optimizer]:
-    """Over what `model` trains. Matrices and convolutions decay; gains and biases do not.
+    """Optimisers for the parameters that require gradients. Only matrices and convolutions have weight decay.
 
-    name: "adamw"; "adamw8bit", bitsandbytes', whose states take 2 bytes a weight instead of 8; or "muon", for
+    name: "adamw"; "adamw8bit", bitsandbytes' AdamW, whose states take 2 bytes a weight instead of 8; or "muon", for
     matrices and convolutions, with AdamW for embeddings and vectors.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -34,23 +34,40 @@ def build_optimizers(
     return optimizers
 
 
+def has_fast_bfloat16(device: torch.device | str) -> bool:
+    """Whether a matrix product on `device` is at least as fast in bfloat16 as in float32.
+
+    A CPU without instructions for bfloat16 converts each number: on an AMD EPYC with AVX2 that took 40 times as long.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != "cpu":
+        return False
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.10; float32 always works
+        return False
+    abilities = torch.cpu.get_capabilities()
+    names = ("bf16",) if platform.machine().lower() in ("arm64", "aarch64") else ("avx512_bf16", "amx_bf16")
+    return any(abilities.get(name, False) for name in names)
+
+
 def _adamw(name):
     if name != "adamw8bit":
         return torch.optim.AdamW
-    from bitsandbytes.optim import AdamW8bit  # heavy, and only for who asks for it
+    from bitsandbytes.optim import AdamW8bit  # takes seconds to import
 
     return AdamW8bit
 
 
 class _Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024), over parameters of any shape: a convolution's kernel is a matrix of a row an output.
+    """Muon (Jordan et al. 2024) over parameters of any shape: a convolution is a matrix with a row for each output.
 
-    With the step size of AdamW (Liu et al. 2025, arXiv 2502.16982), so that both take one learning rate. torch's own
-    always computes in bfloat16, in which this took 40 times as long on a CPU that has no instructions for it.
+    With the step size of AdamW (Liu et al. 2025, arXiv 2502.16982), so that one learning rate fits both. torch's own
+    Muon always computes in bfloat16, which took 40 times as long on a CPU without instructions for it.
     """
 
     _MOMENTUM = 0.95
-    _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that pushes singular values to about 1 in five steps
+    _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that brings singular values near 1 in 5 steps
 
     def __init__(self, parameters, learning_rate, weight_decay):
         super().__init__(parameters, {"lr": learning_rate, "weight_decay": weight_decay})
@@ -73,7 +90,7 @@ class _Muon(torch.optim.Optimizer):
         parameter.add_(update.view_as(parameter), alpha=-learning_rate * size)
 
     def _orthogonal(self, matrix):
-        """The nearest matrix whose singular values are about 1, by Newton and Schulz's iteration."""
+        """The nearest matrix with singular values of about 1, by the Newton-Schulz iteration."""
         a, b, c = self._COEFFICIENTS
         wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
         x = wide.to(torch.bfloat16 if has_fast_bfloat16(matrix.device) else torch.float32)

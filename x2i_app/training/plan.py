@@ -1,4 +1,4 @@
-"""What a step of attention distillation holds on one card, found by taking the step on the meta device."""
+"""The memory that a step of attention distillation needs on one card, found by a step on the meta device."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -15,10 +15,10 @@ from x2i_app.loading.quantization import scratch_bytes, stored_bytes
 from x2i_app.loading.report import PRECISIONS, table
 from x2i_app.loading.sizes import FusedAttention, LiveBytes, Parts
 from x2i_app.specs import Precision
-from x2i_app.training.comparison import Comparison, FluxParts
-from x2i_app.training.distill_options import DistillOptions
+from x2i_app.training.distill import DistillationLoss, DistillOptions
+from x2i_app.training.frozen import FluxParts
 
-# Of every parameter of AlignNet in float32: itself, AdamW's two moments, and the average that is kept.
+# Bytes for each parameter of AlignNet in float32: itself, AdamW's two moments, and its average.
 _KEPT_BYTES = 4 * (1 + 2 + 1)
 
 
@@ -26,8 +26,8 @@ _KEPT_BYTES = 4 * (1 + 2 + 1)
 class DistillPlan:
     """Bytes of a distillation step at one precision of FLUX's weights.
 
-    weights: of the transformer. align_net: its weights, their average and the optimizer's moments. work: of tensors at
-    the worst moment of the step, gradients included. overhead: beside tensors.
+    weights: of the transformer. align_net: its weights, their average and the optimiser's moments. work: the peak of
+    all other tensors during the step, gradients included. overhead: beside tensors.
     """
 
     precision: Precision
@@ -45,7 +45,7 @@ class DistillPlan:
 def plan_distillation(
     parts: Parts, options: DistillOptions | None = None, gradient_checkpointing: bool = True
 ) -> list[DistillPlan]:
-    """The plan of a step with FLUX in 16 bit and in 4 bit. parts: a skeleton; its AlignNet and transformer are used."""
+    """Plans of a step with FLUX in 16 bit and in 4 bit. parts: a skeleton, whose AlignNet and transformer are used."""
     options = options or DistillOptions()
     align_net, transformer = parts.align_net, parts.transformer
     align_net.float().requires_grad_(True)
@@ -72,7 +72,7 @@ def show_distillation(plans: Sequence[DistillPlan]) -> str:
 
 
 def _take_step(parts: Parts, options: DistillOptions) -> int:
-    """Bytes of tensors at the worst moment of a forward and a backward pass, by the code that trains."""
+    """Peak bytes of tensors during a forward and a backward pass of the code that trains."""
     device = torch.device("meta")
     align_net, transformer = parts.align_net, parts.transformer
     count, tokens, dtype = options.batch_size, options.max_sequence_length, transformer.dtype
@@ -85,14 +85,14 @@ def _take_step(parts: Parts, options: DistillOptions) -> int:
             "pooled": torch.empty(count, sizes[1], dtype=dtype, device=device),
             "hidden_states": torch.empty(states, dtype=dtype, device=device),
         }
-        with _AllIsWell():
-            loss = sum(Comparison(flux, options, device).compute_loss(align_net, batch).values())
+        with _AllTrue():
+            loss = sum(DistillationLoss(flux, options, device)(align_net, batch).values())
         loss.backward()
     return live.peak
 
 
-class _AllIsWell(FusedAttention):
-    """Answers yes where the code asks a tensor, as it does whether all losses are finite: here are no numbers."""
+class _AllTrue(FusedAttention):
+    """Tensors on the meta device have no values: a test of one, e.g. whether all losses are finite, gives True."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is torch.Tensor.__bool__:
@@ -101,5 +101,5 @@ class _AllIsWell(FusedAttention):
 
 
 def _checkpoint(module: nn.Module | Callable[..., Any], *args: Any) -> Any:
-    """diffusers' gradient checkpointing, whose second run of a block has fused attention as the first one has."""
+    """diffusers' gradient checkpointing, with fused attention also in the second run of a block."""
     return checkpoint(module, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), FusedAttention()))

@@ -15,7 +15,7 @@ from x2i_app.miniature.evaluation.sampling import Sampling
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import PRESETS, known_flux
 from x2i_app.settings import ASSETS, MODEL_SETTINGS, Settings
-from x2i_app.training.teacher import TeacherText
+from x2i_app.training import TeacherText
 
 JUDGE = ASSETS / "judge"
 SCENES_RANGE = Range(1, 100_000)

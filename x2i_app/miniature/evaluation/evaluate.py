@@ -27,7 +27,7 @@ from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import pool_image
 from x2i_app.miniature.world import Scene, draw_scene
 from x2i_app.pipeline import X2IPipeline
-from x2i_app.training.teacher import TeacherText
+from x2i_app.training import TeacherText
 
 EXAMPLES = 3  # cases of each row on the contact sheet: the first ones, not the best
 _FRESH = 250  # renders for measuring the judge and the VAE

@@ -10,7 +10,7 @@ import torch
 from x2i_app.miniature.evaluation.cases import Case
 from x2i_app.miniature.evaluation.judge import fit
 from x2i_app.pipeline import X2IPipeline
-from x2i_app.training.teacher import TeacherText
+from x2i_app.training import TeacherText
 
 FIRST_SEED = 40_000  # the seed of case 0; case i has FIRST_SEED + i, for every model
 _ENCODED_TOGETHER = 64  # conversations: enough to find some of equal length, few enough for their media to fit memory

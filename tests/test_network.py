@@ -43,7 +43,7 @@ def test_the_hook_reports_other_machines_only(tmp_path):
 def test_the_kernel_counts_attempts_of_children(tmp_path):
     """And none of them succeeds."""
     if not network.is_isolated():
-        pytest.skip("the system allows no network of our own; the hook alone watches")
+        pytest.skip("the system does not allow a separate network")
     before = network.attempts()
     leave(tmp_path)
     assert network.attempts() >= before + 2

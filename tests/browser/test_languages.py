@@ -22,7 +22,7 @@ def open_page(browser, server, locale):
     return page
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def chinese(browser, server):
     page = open_page(browser, server, "zh-CN")
     yield page
@@ -30,7 +30,7 @@ def chinese(browser, server):
 
 
 def test_chinese(chinese):
-    """An image is generated, and everything around it is Chinese."""
+    """The page and what is shown of a job are Chinese."""
     for tab in TABS:
         expect(chinese.get_by_role("tab", name=ZH[f"tab.{tab.name}"], exact=True).first).to_be_visible()
     expect(chinese.locator("#title")).to_contain_text(ZH["tagline"])
@@ -50,6 +50,8 @@ def test_chinese(chinese):
 
 def test_chinese_panels(chinese):
     """What the server sends later is Chinese too."""
+    chinese.get_by_role("button", name=ZH["generate"], exact=True).first.click()
+    expect(chinese.get_by_test_id("toast-body")).to_contain_text(ZH["empty.text"])
     chinese.locator("#model button").first.click()
     expect(chinese.locator("#facts")).to_contain_text(ZH["state.ready"])
     chinese.locator("#memory button").first.click()
@@ -58,10 +60,10 @@ def test_chinese_panels(chinese):
 
 
 def test_chinese_errors(chinese):
-    chinese.locator("#match").evaluate("button => button.click()")
+    chinese.locator("#settings button").first.click()
+    chinese.locator("#match").click()
     expect(chinese.get_by_test_id("toast-body")).to_contain_text(ZH["error.no_image_in_tab"])
     expect(chinese.get_by_test_id("toast-body")).to_contain_text(ZH["failed"])
-    chinese.get_by_test_id("toast-close").click()
 
 
 def test_wrong_file(chinese, tmp_path):

@@ -33,13 +33,13 @@ def client(running, tmp_path_factory):
     return Client(running.url, verbose=False, download_files=folder, httpx_kwargs={"timeout": 120})
 
 
-def draw(client):
+def generate(client):
     settings = {"width": 64, "height": 64, "steps": 1, "seed": 1}
     return client.predict(prompt="a red house", **settings, api_name="/text")
 
 
 def image(client):
-    return Image.open(draw(client)[0][0]["image"]).tobytes()
+    return Image.open(generate(client)[0][0]["image"]).tobytes()
 
 
 def resident(running):
@@ -62,7 +62,7 @@ def test_ten_changes(client, running):
         assert SIGNS[preset] in facts
         assert f"<dd>{profile}</dd>" in facts
         assert client.predict(api_name="/status")["preset"] == preset
-        assert draw(client)[0]
+        assert generate(client)[0]
         used.append(resident(running))
     assert used[9] - used[1] < MARGIN
 

@@ -15,7 +15,7 @@ def test_no_tunnel(tmp_path):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{app.url}/health", timeout=60) as answer:
             assert answer.status == 200
-        said = app.log.read_text()
-    assert said.count("there is no share link") == 1
-    assert "--root-path" in said
-    assert "Traceback" not in said
+        output = app.log.read_text()
+    assert output.count("there is no share link") == 1
+    assert "--root-path" in output
+    assert "Traceback" not in output

@@ -163,7 +163,7 @@ def cancel_handler(engine: Engine) -> Callable[[str], str]:
 
 
 def progress_text(progress: Progress, language: str = DEFAULT) -> str:
-    """A job's progress in a few words."""
+    """A job's progress as short text."""
     parts = [Text(f"phase.{progress.phase}").to(language)]
     if progress.phase is Phase.QUEUED and progress.place > 1:
         parts.append(Text("progress.ahead").to(language, count=progress.place - 1))
@@ -183,7 +183,7 @@ def time_left_text(seconds: float, language: str = DEFAULT) -> str:
 
 
 def show_progress(progress: Progress, engine: Engine, language: str = DEFAULT, seconds: float | None = None) -> str:
-    """A few words and a bar, as HTML. seconds: the estimated time left, if it is known."""
+    """The progress as short text and a bar, in HTML. seconds: the estimated time left, if it is known."""
     if progress.phase is Phase.QUEUED and engine.status.state == "loading":
         progress = Progress(Phase.LOADING, detail=engine.status.detail)
     text = html.escape(progress_text(progress, language))
@@ -246,7 +246,7 @@ async def _changes(job: Job) -> AsyncIterator[Progress]:
     known, was_cancelled, sent_at = None, False, 0.0
     while known is None or not known.phase.is_final:
         is_due = time.monotonic() - sent_at > _REPEAT_SECONDS
-        # Whenever a job leaves the queue, all others get another place. They are told with the next repetition.
+        # Whenever a job leaves the queue, all others get another place. They see it with the next repetition.
         only_moved = known is not None and job.progress.phase is known.phase is Phase.QUEUED
         is_changed = job.progress is not known and not only_moved
         if is_changed or job.is_cancelled is not was_cancelled or is_due:

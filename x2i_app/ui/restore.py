@@ -95,7 +95,7 @@ def _note(recipe: Recipe, files: list[Any], language: str) -> str:
 
 
 def restored_text(missing: Mapping[str, int], language: str = DEFAULT) -> str:
-    """What is said of restored settings. missing: how many input files are not there yet, by kind."""
+    """The message about restored settings. missing: how many input files are not added yet, by kind."""
     text = Text("restore.done").to(language)
     if missing:
         files = [Text(f"restore.{kind}").to(language, count=count) for kind, count in missing.items()]

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from x2i_app.media import CAPS, is_animation, load_image
-from x2i_app.media.images import fit_size, image_size, load_mask
+from x2i_app.media.images import fit_size, image_size, load_mask, open_image
 
 BOMBS = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 SUFFIXES = ("png", "jpg", "webp", "gif", "bmp", "tif")
@@ -235,12 +235,97 @@ def test_cut_files_are_refused(tmp_path, refused, suffix, part):
     refused(load_image, tmp_path / f"a.{suffix}", contains=["damaged", f"'a.{suffix}'"])
 
 
-def test_a_text_bomb_is_refused(tmp_path, refused):
-    body = b"k\0\0" + zlib.compress(bytes(20_000_000))
-    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
-    whole = png(4, 4, data=bytes(52))
-    (tmp_path / "a.png").write_bytes(whole[:33] + chunk + whole[33:])
-    refused(load_image, tmp_path / "a.png", contains="damaged")
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt"])
+@pytest.mark.parametrize("place", [33, -12], ids=["before the pixels", "after them"])
+def test_long_texts_are_left_out(tmp_path, kind, place):
+    """Pillow itself refuses a PNG file with a text that decompresses to more than 1 MB."""
+    header = b"k\0\0" if kind == "zTXt" else b"k\0\1\0en\0k\0"
+    body = header + zlib.compress(bytes(20_000_000))
+    chunk = struct.pack(">I", len(body)) + kind.encode() + body + struct.pack(">I", zlib.crc32(kind.encode() + body))
+    make_image().save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    content = whole[:place] + chunk + whole[place:]
+    (tmp_path / "a.png").write_bytes(content)
+    for source in (tmp_path / "a.png", content):
+        assert corners(load_image(source)) == UPRIGHT
+    with open_image(tmp_path / "a.png") as image:
+        image.load()
+        assert "k" not in image.info
+
+
+def icc_profile(space, **tags):
+    """An ICC profile (version 2) of a display: `space` is RGB or GRAY, tags are names and their content."""
+    data, table, offset = b"", struct.pack(">I", len(tags)), 132 + 12 * len(tags)
+    for name, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += name.encode() + struct.pack(">II", offset + len(data), len(content))
+        data += content
+    head = struct.pack(
+        ">I4sI4s4s4s12s4s", offset + len(data), b"", 0x02100000, b"mntr", space.ljust(4).encode(), b"XYZ ", b"", b"acsp"
+    )
+    return head.ljust(68, b"\0") + xyz(0.9642, 1.0, 0.8249)[8:] + bytes(48) + table + data
+
+
+def xyz(*values):
+    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(65536 * value) for value in values))
+
+
+def gamma(value):
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(256 * value))
+
+
+def description(text):
+    return b"desc\0\0\0\0" + struct.pack(">I", len(text) + 1) + text.encode() + bytes(79)
+
+
+# Colorants relative to D50, of the published color spaces.
+ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+PROPHOTO = ((0.79767, 0.28804, 0.0), (0.13519, 0.71188, 0.0), (0.03134, 0.00009, 0.82491))
+
+
+def rgb_profile(colorants, exponent=2.2):
+    named = zip(("rXYZ", "gXYZ", "bXYZ"), colorants, strict=True)
+    curves = {f"{channel}TRC": gamma(exponent) for channel in "rgb"}
+    tags = {"desc": description("test"), "wtpt": xyz(0.9642, 1.0, 0.8249)}
+    return icc_profile("RGB", **tags, **{name: xyz(*value) for name, value in named}, **curves)
+
+
+@pytest.mark.parametrize(("colorants", "exponent"), [(ADOBE, 2.2), (P3, 2.2), (PROPHOTO, 1.8)])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_color_profiles_become_srgb(tmp_path, colorants, exponent, suffix):
+    """Expected levels come from the colorants by hand: linear light, XYZ, sRGB's own matrix and curve."""
+    seen = np.array([200, 40, 40]) / 255
+    linear = np.where(seen <= 0.04045, seen / 12.92, ((seen + 0.055) / 1.055) ** 2.4)
+    srgb = np.array([[0.43607, 0.22249, 0.01392], [0.38515, 0.71687, 0.09708], [0.14307, 0.06061, 0.71410]])
+    stored = (linear @ srgb @ np.linalg.inv(np.array(colorants))).clip(0, 1) ** (1 / exponent)
+    image = Image.new("RGB", (32, 32), tuple(np.round(255 * stored).astype(int).tolist()))
+    options = {"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
+    image.save(tmp_path / f"a.{suffix}", icc_profile=rgb_profile(colorants, exponent), **options)
+    assert load_image(tmp_path / f"a.{suffix}").getpixel((9, 9)) == pytest.approx((200, 40, 40), abs=3)
+
+
+def test_profiles_with_transparency_palette_and_grey(tmp_path):
+    adobe = rgb_profile(ADOBE)
+    clear = Image.new("RGBA", (4, 4), (172, 44, 43, 0))
+    clear.paste((172, 44, 43, 255), (0, 0, 2, 4))
+    clear.save(tmp_path / "rgba.png", icc_profile=adobe)
+    Image.new("RGB", (4, 4), (172, 44, 43)).quantize(2).save(tmp_path / "p.png", icc_profile=adobe)
+    for name in ("rgba.png", "p.png"):
+        assert load_image(tmp_path / name).getpixel((0, 0)) == pytest.approx((200, 40, 40), abs=3)
+    assert load_image(tmp_path / "rgba.png").getpixel((3, 0)) == (255, 255, 255)
+    tags = {"desc": description("grey"), "wtpt": xyz(0.9642, 1.0, 0.8249), "kTRC": gamma(1.0)}
+    grey = icc_profile("GRAY", **tags)
+    Image.new("L", (4, 4), 55).save(tmp_path / "l.png", icc_profile=grey)
+    Image.fromarray(np.full((4, 4), 55 * 257, np.uint16)).save(tmp_path / "l16.png", icc_profile=grey)
+    for name in ("l.png", "l16.png"):  # linear 55 / 255 is 128 in sRGB
+        assert load_image(tmp_path / name).getpixel((0, 0)) == pytest.approx((128, 128, 128), abs=2)
+
+
+@pytest.mark.parametrize("profile", [b"x", rgb_profile(ADOBE)[:200], icc_profile("GRAY"), bytes(5 * 2**20)])
+def test_unusable_profiles_are_ignored(tmp_path, profile):
+    Image.new("RGB", (4, 4), (172, 44, 43)).save(tmp_path / "a.tif", icc_profile=profile)
+    assert load_image(tmp_path / "a.tif").getpixel((0, 0)) == (172, 44, 43)
 
 
 def test_pillows_settings_are_not_changed(tmp_path):

@@ -104,6 +104,20 @@ def test_rotation_is_applied(tmp_path, ffmpeg, degrees, suffix):
     assert upright[24, 56] == pytest.approx(RED, abs=30)
 
 
+@pytest.mark.parametrize("transfer", ["arib-std-b67", "smpte2084"])
+def test_hdr_is_converted_to_sdr(tmp_path, ffmpeg, transfer):
+    """A color below diffuse white looks the same in HLG and PQ as in SDR."""
+    to_hdr = f"zscale=t=linear,format=gbrpf32le,zscale=p=bt2020:m=bt2020nc:t={transfer}:npl=203:r=tv,format=yuv420p10le"
+    source = f"color=0xC52526:s=64x48:r=10:d=1,format=gbrp,setparams=color_primaries=bt709:color_trc=bt709,{to_hdr}"
+    tags = ("-color_primaries", "bt2020", "-color_trc", transfer, "-colorspace", "bt2020nc")
+    ffmpeg("-f", "lavfi", "-i", source, "-c:v", "libx265", "-x265-params", "lossless=1", *tags, tmp_path / "a.mov")
+    clip = load_video(tmp_path / "a.mov")
+    assert clip.frames[0].mean(axis=(0, 1)) == pytest.approx((197, 37, 38), abs=4)
+    clip = load_video(tmp_path / "a.mov", max_pixels=99)
+    assert clip.frames.shape[1:3] == (8, 11)
+    assert clip.frames[0].mean(axis=(0, 1)) == pytest.approx((197, 37, 38), abs=4)
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
 def test_animations_are_videos(tmp_path, suffix):
     path = animation(tmp_path / f"a.{suffix}", ["red", "lime", "blue"], [500, 1000, 500], lossless=True)

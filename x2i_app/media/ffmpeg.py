@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Literal
@@ -44,7 +45,8 @@ class CleanStream:
 
     path: the clean file. name: of the original, for messages. duration: seconds, measured from the packets.
     frames: number of video packets. width, height: pixels, after rotation. All three are 0 for audio.
-    has_audio: whether the original has an audio stream.
+    has_audio: whether the original has an audio stream. hdr: transfer function of an HDR video, as ffmpeg calls it
+    ("arib-std-b67" is HLG, "smpte2084" is PQ), else None.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class CleanStream:
     width: int = 0
     height: int = 0
     has_audio: bool = False
+    hdr: str | None = None
 
 
 @contextmanager
@@ -103,6 +106,13 @@ def decode(
     if code or not path.exists():
         raise MediaError(f"{stream.name} cannot be decoded; it may be damaged, so convert it to MP4 or WAV.")
     return path, _frames(log)
+
+
+@cache
+def can_tone_map() -> bool:
+    """Whether ffmpeg has the filters that `load_video` needs to convert HDR videos."""
+    listed = subprocess.run([_ffmpeg(), "-hide_banner", "-filters"], capture_output=True, text=True, check=False).stdout
+    return all(re.search(rf"^ \S+ {name} ", listed, re.MULTILINE) for name in ("zscale", "tonemap"))
 
 
 def _input(path, demuxer):
@@ -228,7 +238,8 @@ def _describe(clean, log, stream, name, caps):
     if rotation and round(abs(float(rotation[1]))) % 180 == 90:
         width, height = height, width
     has_audio = re.search(r"Stream #0:\d+.*: Audio: ", log) is not None
-    return CleanStream(clean, name, duration, _frames(log), width, height, has_audio)
+    hdr = re.search(r"^  Stream #0:0.*: Video: .*\b(arib-std-b67|smpte2084)\b", header, re.MULTILINE)
+    return CleanStream(clean, name, duration, _frames(log), width, height, has_audio, hdr and hdr[1])
 
 
 def _frames(log):

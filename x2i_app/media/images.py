@@ -4,13 +4,16 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from x2i_app.errors import MediaError
+from x2i_app.media.color import to_srgb
 from x2i_app.media.guard import CAPS, MediaCaps, check_size, is_path, show_name, show_value, sniff
+from x2i_app.media.png_texts import without_long_texts
 
 _NAME = "The image"  # that is not a file
 
@@ -19,8 +22,8 @@ def load_image(source: Any, caps: MediaCaps = CAPS) -> Image.Image:
     """Read an image as a new RGB image without metadata, rotated as its EXIF orientation says.
 
     source: the path or the bytes of a PNG, JPEG, WebP, GIF, BMP or TIFF file (the first frame of an animation); a PIL
-    image; or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1]. Transparent pixels are blended
-    with white; 16-bit levels are scaled to 8 bits.
+    image; or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1]. Colors are converted from an
+    embedded color profile to sRGB, transparent pixels are blended with white, 16-bit levels are scaled to 8 bits.
     Raises MediaError for anything else, for a damaged file, and for an image larger than the limits.
     """
     if is_path(source) or isinstance(source, bytes):
@@ -45,10 +48,12 @@ def open_image(source: str | os.PathLike | bytes, caps: MediaCaps = CAPS) -> Ite
     kind = sniff(source, "image", caps)
     is_bytes = isinstance(source, bytes)
     name = _NAME if is_bytes else show_name(source)
-    file = io.BytesIO(source) if is_bytes else os.fsdecode(source)
-    with _reading(name, caps), Image.open(file, formats=[kind.name.upper()]) as image:
-        _check_caps(image, name, caps)
-        yield image
+    with _reading(name, caps), io.BytesIO(source) if is_bytes else Path(os.fsdecode(source)).open("rb") as file:
+        if kind.name == "PNG":
+            file = without_long_texts(file)
+        with Image.open(file, formats=[kind.name.upper()]) as image:
+            _check_caps(image, name, caps)
+            yield image
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
@@ -72,6 +77,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)  # always a copy
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         image = _to_8_bit(image)
+    image = to_srgb(image)
     if image.has_transparency_data:
         background = Image.new("RGBA", image.size, "white")
         background.alpha_composite(image.convert("RGBA"))
@@ -118,14 +124,16 @@ def _check_caps(image, name, caps):
 
 def _to_8_bit(image):
     """Grey levels of more than 8 bits, scaled to 8 bits; `convert` would clip them."""
-    levels = np.asarray(image)
+    levels, profile = np.asarray(image), image.info.get("icc_profile")
     if image.mode == "F":
         if not np.isfinite(levels).all():
             raise ValueError("pixels that are not finite")
         levels = levels * 255 if levels.max() <= 1 else levels
     elif image.mode != "I" or levels.max() > 255:  # Pillow opens some 16-bit files as 32-bit "I"
         levels = levels / 257  # 65535 -> 255
-    return Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))
+    image = Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))
+    image.info["icc_profile"] = profile
+    return image
 
 
 def _from_array(pixels, caps):

@@ -18,13 +18,14 @@ import numpy as np
 from PIL import Image
 
 from x2i_app.errors import MediaError
-from x2i_app.media.ffmpeg import CleanStream, decode, remux
+from x2i_app.media.ffmpeg import CleanStream, can_tone_map, decode, remux
 from x2i_app.media.guard import CAPS, MediaCaps, check_duration, check_size, is_path, show_name, show_value, sniff
 from x2i_app.media.images import fit_size, load_image, open_image, to_rgb
 
 _LOSSLESS_FPS = 10  # of the video that moviepy reads; a whole number, so that frame times are exact
 _DEFAULT_FRAME_SECONDS = 0.1  # of an animation's frame without a duration, as in browsers
 _MAX_FPS = 240
+_SDR_WHITE = 203  # cd/m2 of diffuse white in HDR videos (ITU-R BT.2408)
 _NAME = "The video"
 
 
@@ -45,7 +46,7 @@ class VideoClip:
 def load_video(
     source: Any, fps: float = 1.0, max_frames: int = 32, max_pixels: int | None = None, caps: MediaCaps = CAPS
 ) -> VideoClip:
-    """Sample the frames of a video at 0, 1/fps, 2/fps ... seconds.
+    """Sample the frames of a video at 0, 1/fps, 2/fps ... seconds; HDR videos (HLG, PQ) are converted to SDR.
 
     source: the path of an MP4, MOV, WebM, MKV or AVI file, or of a GIF or WebP animation; a pair (frames, frames/s),
     where frames is an array (T, H, W, 3) of uint8 or a list of images as in `load_image`; or a VideoClip.
@@ -123,6 +124,7 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
         f"fps={rate.numerator}/{rate.denominator}:round=up:start_time=0",  # the frame visible at each time
         "tpad=stop=-1:stop_mode=clone",  # repeats the last frame until the end
         f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int",
+        *_tone_mapping(stream.hdr),
         f"setsar=1,settb=1/{_LOSSLESS_FPS},setpts=N,fps={_LOSSLESS_FPS}",
     )
     coding = ["-c:v", "ffv1", "-pix_fmt", "bgr0", "-f", "matroska"]
@@ -136,6 +138,22 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     if written != count:
         raise MediaError(f"{stream.name} has frames that cannot be decoded; it may be damaged, so convert it to MP4.")
     return VideoClip(_read_video(video, count, stream.name), fps, duration, stream.has_audio)
+
+
+def _tone_mapping(transfer):
+    """Filters from HDR (BT.2020) to SDR (BT.709), which keep colors and compress highlights.
+
+    transfer: of CleanStream.hdr. Empty for SDR videos, and if ffmpeg lacks the filters.
+    """
+    if transfer is None or not can_tone_map():
+        return ()
+    return (
+        "format=yuv444p10le",  # zscale requires even sides for subsampled chroma
+        f"setparams=colorspace=bt2020nc:color_primaries=bt2020:color_trc={transfer}",
+        f"zscale=transfer=linear:npl={_SDR_WHITE},format=gbrpf32le,zscale=primaries=bt709",
+        "tonemap=mobius:param=0.7:desat=0",
+        "zscale=transfer=bt709:matrix=bt709:range=pc,format=gbrp",
+    )
 
 
 def _read_video(path, count, name):

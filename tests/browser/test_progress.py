@@ -38,17 +38,20 @@ def test_preview(page, request):
 
 def test_reload(page, browser: Browser, server):
     """A page that is opened again finds its running job, and later its result; another browser does not."""
-    begin(page, "a blue boat", **LONG | {"Steps": 30})
+    begin(page, "a blue boat", Steps=100, Width=512, Height=512)
     expect(page.locator("#progress")).to_contain_text(re.compile(r"step [1-9]"))
     page.reload()
-    expect(page.locator("#progress")).to_contain_text(re.compile(r"step \d+ of 30"))
+    expect(page.locator("#progress")).to_contain_text(re.compile(r"step \d+ of 100"))
+    page.locator("#stop").click()
+    expect(page.locator("#progress")).to_contain_text("Stopped")
+
+    prompt_box(page).fill("a red boat")  # with the model's own size and steps
+    page.locator("#generate-text").click()
     expect(page.locator("#progress")).to_contain_text("Done")
-    image = page.locator("#result-images img").first
-    expect(image).to_have_js_property("naturalWidth", 256)
     seed = page.locator("#progress").inner_text().split()[-1]
     page.reload()
     expect(page.locator("#progress")).to_contain_text(f"Seed {seed}")
-    expect(image).to_have_js_property("naturalWidth", 256)
+    expect(page.locator("#result-images img").first).to_have_js_property("naturalWidth", 128)
     stranger = browser.new_context().new_page()
     stranger.goto(server)
     stranger.locator("#generate-text").wait_for()

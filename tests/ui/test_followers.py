@@ -84,38 +84,44 @@ def result_of(job, count, colour="red"):
 class TestLeaving:
     """What happens to a job whose followers leave."""
 
-    async def leave(self, followers, job, patience, stay_after=None):
+    def leave(self, followers, job, patience):
         with followers.following(job, patience):
             pass
-        if stay_after is not None:
-            await asyncio.sleep(stay_after)
-            with followers.following(job, patience):
-                await asyncio.sleep(1.5 * patience)
-                assert job.error is None, "somebody follows it"
-        await asyncio.sleep(0)
 
     def test_a_program_that_leaves_stops_its_job_at_once(self, followers, job):
-        run(self.leave(followers, job, patience=0))
+        self.leave(followers, job, 0)
         assert job.progress.phase is Phase.CANCELLED
 
     def test_a_page_has_time_to_come_back(self, followers, job):
-        async def leave():
-            await self.leave(followers, job, patience=0.2)
-            assert job.error is None
-            await asyncio.sleep(0.3)
-
-        run(leave())
-        assert job.progress.phase is Phase.CANCELLED
-
-    def test_a_page_that_comes_back_keeps_its_job(self, followers, job):
-        async def leave():
-            await self.leave(followers, job, patience=0.2, stay_after=0.1)
+        async def wait():
+            self.leave(followers, job, 0.3)
             await asyncio.sleep(0.1)
-            assert job.error is None, "it left 0.1 s ago, and has its own 0.2 s"
-            await asyncio.sleep(0.2)
+            assert job.error is None
+            await asyncio.sleep(0.4)
+            assert job.progress.phase is Phase.CANCELLED
 
-        run(leave())
-        assert job.progress.phase is Phase.CANCELLED
+        run(wait())
+
+    def test_a_page_that_came_back_keeps_its_job(self, followers, job):
+        async def wait():
+            self.leave(followers, job, 0.1)
+            with followers.following(job, 0.1):
+                await asyncio.sleep(0.3)
+                assert job.error is None
+
+        run(wait())
+
+    def test_each_time_it_leaves_it_has_all_its_time(self, followers, job):
+        async def wait():
+            self.leave(followers, job, 0.6)
+            await asyncio.sleep(0.4)
+            self.leave(followers, job, 0.6)
+            await asyncio.sleep(0.3)  # the first 0.6 s are over, the second ones are not
+            assert job.error is None
+            await asyncio.sleep(0.5)
+            assert job.progress.phase is Phase.CANCELLED
+
+        run(wait())
 
     def test_the_last_follower_counts(self, followers, job):
         async def follow_twice():
@@ -128,7 +134,7 @@ class TestLeaving:
         run(follow_twice())
 
     def test_nothing_is_kept_of_a_stopped_job(self, followers, job):
-        run(self.leave(followers, job, patience=0))
+        self.leave(followers, job, 0)
         assert not followers._followers
         assert not followers._left_at
 

@@ -203,7 +203,7 @@ def build_mask_editor(image: gr.Image, mask: gr.Image) -> list[gr.components.Com
                     maximum=LIMITS.margin.high,
                     step=16,
                     label=Text(f"label.{side}"),
-                    min_width=80,
+                    min_width=120,
                     interactive=True,
                 )
                 for side in MARGINS

@@ -117,6 +117,19 @@ def test_a_killed_run_resumes(tmp_path):
     assert images_in(output) == written
 
 
+def test_a_bad_row_with_the_id_of_a_finished_row(tmp_path, capsys):
+    """It is reported in every run, and the finished row is kept."""
+    rows = ({"id": "one", "prompt": "a cat"}, {"id": "one", "prompt": "a house"}, {"id": "one", "width": 7})
+    source, output = write_rows(tmp_path / "rows.jsonl", *rows), tmp_path / "out"
+    for drawn, kept in ((1, 0), (0, 1)):
+        assert main(["batch", "--input", str(source), "--output", str(output), *SMALL]) == 1
+        assert f"{drawn} rows drawn, 2 failed, {kept} drawn before" in capsys.readouterr().out
+        errors = [result["error"] for result in results_of(output) if "error" in result]
+        assert len(errors) == 2
+        assert "line 1 also writes the file 'one.png'" in errors[0]
+        assert [result["prompt"] for result in results_of(output) if "files" in result] == ["a cat"]
+
+
 @pytest.mark.parametrize(("room", "drawn"), [(2000, 0), (30_100, 1)], ids=["for no image", "for no second record"])
 def test_a_full_disk(tmp_path, room, drawn):
     """A record of another batch has 30,000 bytes, more than an image, so that either images or records have no room."""

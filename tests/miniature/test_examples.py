@@ -47,7 +47,11 @@ def test_screenshots_refuse_unknown_letters(text):
 
 
 def test_screenshots_refuse_empty_and_long_text():
-    for text, message in ((" ", "text of the screenshot is empty"), ("word " * 500, "shorten"), ("w" * 300, "shorten")):
+    for text, message in (
+        (" ", "text of the screenshot is empty"),
+        ("nine rows\n" * 9, "shorten"),
+        ("w" * 17, "shorten"),
+    ):
         with pytest.raises(InvalidRequestError, match=message):
             screenshot(text)
     with pytest.raises(InvalidRequestError, match="128 to 1024"):

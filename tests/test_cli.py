@@ -59,7 +59,7 @@ def folder(tmp_path):
         (["--prompt", "a house", "--output", "folder.png"], "folder.png"),
         ([], "request is empty"),
         (["--prompt", "  "], "request is empty"),
-        (["--prompt", "a house", "--control", "1"], "to keep to"),
+        (["--prompt", "a house", "--control", "1"], "Editing needs one image"),
         (["--prompt", "a house", "--image", "missing.png"], "no file called 'missing.png'"),
         (["--prompt", "a house", "--image", "text.png"], "'text.png' is a text file"),
         (["--prompt", "a house", "--mask", "text.png"], "'text.png' is a text file"),

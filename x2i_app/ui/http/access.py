@@ -5,7 +5,7 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -113,13 +113,13 @@ class LoginBackoff:
     Users who are logged in already are not affected.
     """
 
-    def __init__(self, limits: HttpLimits = HTTP_LIMITS):
-        self._limits = limits
+    def __init__(self, limits: HttpLimits = HTTP_LIMITS, clock: Callable[[], float] = time.monotonic):
+        self._limits, self._clock = limits, clock
         self._times: deque[float] = deque(maxlen=limits.logins)
 
     def count(self) -> None:
         """Count a login before its password is checked, so that simultaneous ones cannot exceed the limit."""
-        self._times.append(time.monotonic())
+        self._times.append(self._clock())
 
     def reset(self) -> None:
         """Forget all counted logins, because the last one was right."""
@@ -129,4 +129,4 @@ class LoginBackoff:
         """Seconds until the next login is accepted; 0 if it is accepted now."""
         if len(self._times) < self._limits.logins:
             return 0.0
-        return max(0.0, self._times[0] + self._limits.login_seconds - time.monotonic())
+        return max(0.0, self._times[0] + self._limits.login_seconds - self._clock())

@@ -1,4 +1,4 @@
-"""A model's folder may name code of its own, and its user may say yes to anything: it is not run."""
+"""A model's folder can name its own code, and the user may confirm every question: the code is not run."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ NAMES = {
     "auto_map": {f"Auto{kind}": "evil.Evil" for kind in AUTO} | {"AutoTokenizer": ["evil.Evil", "evil.Evil"]},
     "processor_class": "Evil",
 }
-# Of its own classes each folder names some too: without them transformers takes what is known of the model type.
+# Classes of parts; without these fields, transformers uses the known classes of the model type.
 TYPES = {"image_processor_type": "Evil", "feature_extractor_type": "Evil", "video_processor_type": "Evil"}
 FILES = {
     "config.json": {},
@@ -60,7 +60,7 @@ for directory in directories:
 
 
 def poison(directory: Path, canary: Path, files: Iterable[str], parts: bool) -> None:
-    """Let these files of a folder name code that lies beside them. parts: as their kind, too."""
+    """Make these files of a folder name code in the same folder. parts: also as the class of their part."""
     for code in (directory / "evil.py", directory / "custom_generate" / "generate.py"):
         code.parent.mkdir(exist_ok=True)
         code.write_text(EVIL.format(canary=str(canary)))
@@ -75,10 +75,11 @@ def test_code_in_the_folder_is_not_run(tmp_path, family):
     canary = tmp_path / "canary"
     (tmp_path / "whole").mkdir()
     SAVE[family](tmp_path / "whole")
-    cases = [[name] for name in FILES] + [list(FILES)]
-    directories = [shutil.copytree(tmp_path / "whole", tmp_path / f"model{i}") for i in range(2 * len(cases))]
-    for i, directory in enumerate(directories):
-        poison(directory, canary, cases[i // 2], parts=i % 2 == 1)
+    cases = [([name], False) for name in FILES] + [([name], True) for name in FILES if FILES[name]]
+    cases += [(list(FILES), False), (list(FILES), True)]
+    directories = [shutil.copytree(tmp_path / "whole", tmp_path / f"model{i}") for i in range(len(cases))]
+    for directory, (files, parts) in zip(directories, cases, strict=True):
+        poison(directory, canary, files, parts)
     run = subprocess.run(
         [sys.executable, "-c", ENCODE, family, *map(str, directories)],
         cwd=ROOT,

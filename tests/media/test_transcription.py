@@ -117,14 +117,14 @@ def test_quiet_speech_is_not_silence():
 
 
 def test_transcription_is_deterministic(tmp_path):
-    """Of a model that finds any word of a sentence likely next, and its end less, so that Whisper has to sample."""
+    """With a model for which all tokens of a sentence and its end are equally likely, so that Whisper has to sample."""
     model = Whisper(ModelDimensions(**DIMS))
     tokens = get_tokenizer(True, num_languages=99)
     with torch.no_grad():
         model.decoder.positional_embedding.zero_()
         model.decoder.token_embedding.weight.zero_()
         model.decoder.token_embedding.weight[[*tokens.encode(ENGLISH), tokens.timestamp_begin], 0] = 20
-        model.decoder.token_embedding.weight[tokens.eot, 0] = 19
+        model.decoder.token_embedding.weight[tokens.eot, 0] = 20
         model.decoder.ln.weight.zero_()
         model.decoder.ln.bias.copy_(torch.eye(32)[0])
     transcriber = Transcriber(save(tmp_path / "babbler.pt", model))

@@ -188,7 +188,9 @@ class TestFollowing:
         assert shown[1][0] == shown[0][0]
 
     def test_opt_out(self, followers, running):
-        followers.opt_out.set("session", True)
+        opt_out = MetadataOptOut()
+        opt_out.set("session", True)
+        followers = JobFollowers(followers.engine, opt_out)
         updates, _ = self.follow(followers, running, [self.finish(running)])
         with Image.open(updates[-1]["images"][0]) as image:
             assert "x2i" not in image.info

@@ -21,6 +21,7 @@ from x2i_app.ui.history import MAX_ITEMS, HistoryItem, MetadataOptOut, add_job, 
 from x2i_app.ui.history_panel import HistoryPanel
 from x2i_app.ui.http import disk_space
 from x2i_app.ui.i18n import PageError
+from x2i_app.ui.image_files import ImageFiles
 from x2i_app.ui.layout import build_page
 
 
@@ -34,9 +35,16 @@ def upload_folder(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def job(engine):
     """A finished job of two images."""
-    job = engine.submit(GenerationRequest("a red house", width=64, height=64, num_images_per_prompt=2, seed=7))
+    job = engine.submit(
+        GenerationRequest("a red house", width=64, height=64, num_images_per_prompt=2, seed=7), "session"
+    )
     job.wait(300)
     return job
+
+
+@pytest.fixture
+def files(engine):
+    return ImageFiles(engine, MetadataOptOut())
 
 
 def item(path, seed=1):
@@ -79,42 +87,41 @@ class TestMetadataOptOut:
 
 
 class TestAddJob:
-    def test_items(self, engine, job):
+    def test_items(self, job, files):
         """Newest first; each with its own seed, and with the file that the page shows."""
-        older = [item("older.png")]
-        items = add_job(engine, older, job.id, engine.settings)
+        items = add_job([item("older.png")], job, files, "x2i-tiny")
         assert [each.request.seed for each in items] == [7, 8, 1]
-        assert all(each.request.num_images_per_prompt == 1 for each in items)
+        assert all(each.request.num_images_per_prompt == 1 for each in items[:2])
         assert [each.caption for each in items] == ["7", "8", "1"]
+        assert [each.path for each in items[:2]] == [file.path for file in files.of(job)]
         with Image.open(items[1].path) as image:
             assert json.loads(image.info["x2i"])["seed"] == 8
-        assert items[1].texts["x2i"]
-        assert Image.open(items[0].path).tobytes() == job.result.images[0].tobytes()
+            assert image.tobytes() == job.result.images[1].tobytes()
+        assert json.loads(items[1].texts["x2i"])["seed"] == 8
         assert "x2i" not in job.result.images[0].info, "the job's own images stay as they are"
 
-    def test_a_job_is_added_once(self, engine, job):
-        items = add_job(engine, [], job.id, engine.settings)
-        assert add_job(engine, items, job.id, engine.settings) == items
+    def test_a_job_is_added_once(self, job, files):
+        items = add_job([], job, files, "x2i-tiny")
+        assert add_job(items, job, files, "x2i-tiny") == items
 
-    @pytest.mark.parametrize("job_id", ["unknown", None, 5, ["x"]])
-    def test_unknown_jobs_add_nothing(self, engine, job_id):
-        assert add_job(engine, [item("a.png")], job_id, engine.settings) == [item("a.png")]
-
-    def test_a_running_job_adds_nothing(self, engine):
+    def test_unfinished_jobs_add_nothing(self, engine, files):
         waiting = engine.submit(GenerationRequest("x", width=512, height=512, num_inference_steps=50))
-        assert add_job(engine, [], waiting.id, engine.settings) == []
+        for job in (None, waiting):
+            assert add_job([item("a.png")], job, files, "x2i-tiny") == [item("a.png")]
         engine.cancel(waiting)
 
-    def test_the_oldest_are_removed(self, engine, job):
+    def test_the_oldest_are_removed(self, job, files):
         many = [item(f"{number}.png", number) for number in range(MAX_ITEMS)]
-        items = add_job(engine, many, job.id, engine.settings)
+        items = add_job(many, job, files, "x2i-tiny")
         assert len(items) == MAX_ITEMS
         assert [each.request.seed for each in items[:3]] == [7, 8, 0]
         assert items[-1].request.seed == MAX_ITEMS - 3
 
     def test_opted_out(self, engine, job):
         """Neither the file nor the item has the settings."""
-        items = add_job(engine, [], job.id, replace(engine.settings, metadata=False))
+        opt_out = MetadataOptOut()
+        opt_out.set("session", True)
+        items = add_job([], job, ImageFiles(engine, opt_out), "x2i-tiny")
         assert items[0].texts == {}
         assert "x2i" not in Image.open(items[0].path).info
 

@@ -63,8 +63,8 @@ def click(page, session, name, data):
     (number,) = [number for number, function in page.fns.items() if function.name == name]
     body = {"data": data, "fn_index": number, "session_hash": session, "event_data": None}
     assert ask(page.app_url, "POST", JOIN, body).status == 200
-    with urllib.request.urlopen(f"{page.app_url}/gradio_api/queue/data?session_hash={session}", timeout=300) as lines:
-        messages = [json.loads(line[5:]) for line in lines if line.startswith(b"data:")]
+    with urllib.request.urlopen(f"{page.app_url}/gradio_api/queue/data?session_hash={session}", timeout=300) as events:
+        messages = [json.loads(event[5:]) for event in events if event.startswith(b"data:")]
     (done,) = [message for message in messages if message["msg"] == "process_completed"]
     assert done["success"], done
     return done["output"]["data"]

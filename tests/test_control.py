@@ -120,7 +120,7 @@ def test_a_request_to_a_model_that_has_none_is_refused_before_it_waits(settings,
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("given", "message"),
     [
         ({"control_strength": 1}, "and 0 were given"),
         ({"control_strength": 1, "images": ("a.png", "b.png")}, "and 2 were given"),
@@ -129,18 +129,18 @@ def test_a_request_to_a_model_that_has_none_is_refused_before_it_waits(settings,
         ({"control_strength": None, "images": ("a.png",)}, "it must be a number"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(given, words):
-    with pytest.raises(InvalidRequestError, match=words):
+def test_a_request_that_makes_no_sense_is_refused(given, message):
+    with pytest.raises(InvalidRequestError, match=message):
         GenerationRequest(prompt="a house", **given)
 
 
 def test_numbers_and_sizes_that_do_not_fit_are_refused(pipeline, conditioning):
-    for given, words in (
+    for given, message in (
         ({"control_strength": -1}, "control_strength is -1"),
         ({"control_start": 1.5}, "start is 1.5"),
         ({"control_end": "late"}, "end is 'late'"),
     ):
-        with pytest.raises(InvalidRequestError, match=words):
+        with pytest.raises(InvalidRequestError, match=message):
             pipeline(conditioning=conditioning, control_image=DRAWING, **given, **SMALL)
     parts = {name: pipeline.components[name] for name in ("transformer", "vae", "scheduler", "align_net")}
     bare = X2IPipeline.from_encoder(pipeline.encoder, **parts)

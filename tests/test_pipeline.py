@@ -129,7 +129,7 @@ def test_an_offloaded_mllm_is_moved_before_it_encodes():
     assert events == ["moved", "runs"]
 
 
-def test_hooks_are_freed_after_drawing(conditioning):
+def test_hooks_are_freed(conditioning):
     """Diffusers moves all parts back by installing new hooks; also if a callback stops the run."""
     pipeline = load_pipeline("x2i-tiny", profile="cpu")
     offload(pipeline, "model", torch.device("cpu"))

@@ -295,8 +295,8 @@ def rgb_profile(colorants, exponent=2.2):
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
 def test_color_profiles_become_srgb(tmp_path, colorants, exponent, suffix):
     """Expected levels come from the colorants by hand: linear light, XYZ, sRGB's own matrix and curve."""
-    seen = np.array([200, 40, 40]) / 255
-    linear = np.where(seen <= 0.04045, seen / 12.92, ((seen + 0.055) / 1.055) ** 2.4)
+    encoded = np.array([200, 40, 40]) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     srgb = np.array([[0.43607, 0.22249, 0.01392], [0.38515, 0.71687, 0.09708], [0.14307, 0.06061, 0.71410]])
     stored = (linear @ srgb @ np.linalg.inv(np.array(colorants))).clip(0, 1) ** (1 / exponent)
     image = Image.new("RGB", (32, 32), tuple(np.round(255 * stored).astype(int).tolist()))

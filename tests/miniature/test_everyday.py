@@ -68,7 +68,7 @@ def test_unsaid_attributes_are_natural():
         assert prompt.meaning == Meaning(things=(Thing(kind, NATURAL_COLOURS[kind]),))
 
 
-def test_a_change_leaves_the_rest_alone():
+def test_a_change_keeps_the_rest():
     """At most one thing and the setting differ, but for those rare prompts that change two things, all or a pair."""
     different = 0
     for old, change in changes(unknown=0.0):

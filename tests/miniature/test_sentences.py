@@ -128,7 +128,7 @@ def test_german_agrees():
     }
     phrase = re.compile(r"\b(eine?[nmr]?|de[rnm]|das|die)((?: [a-zäöüß]+)*) ([A-ZÄÖÜ]\w+)", re.UNICODE)
     rng = random.Random(3)
-    seen = set()
+    found = set()
     for _ in range(2000):
         scene = random_scene(rng)
         for text in (describe(scene, "de", rng), random_edit(scene, rng).instruction("de", rng)):
@@ -136,11 +136,11 @@ def test_german_agrees():
                 if noun not in genders:
                     continue
                 assert article in endings[genders[noun]], text
-                seen.add((article, genders[noun]))
+                found.add((article, genders[noun]))
                 for adjective in adjectives.split():
                     fixed = adjective in ("orange", "lila", "rosa")
                     assert fixed or adjective.endswith(endings[genders[noun]][article]), text
-    assert len(seen) > 10
+    assert len(found) > 10
     assert Edit("colour", "blue", Thing("cat", "red")).instruction("de") == "färbe die Katze blau"
     assert Edit("swap", "fish", Thing("cat", "red")).instruction("de") == "ersetze die Katze durch einen Fisch"
 
@@ -177,18 +177,18 @@ def test_audio_sentences_tell_only_what_is_heard():
 
 def test_edits_change_what_they_say_and_nothing_else():
     rng = random.Random(5)
-    seen = set()
+    found = set()
     for _ in range(3000):
         scene = random_scene(rng)
         edit = random_edit(scene, rng)
-        after = edit.apply(scene)
-        seen.add(edit.action)
-        assert after != scene
+        edited = edit.apply(scene)
+        found.add(edit.action)
+        assert edited != scene
         if edit.action in ("sky", "ground"):
-            assert after == replace(scene, **{edit.action: edit.value})
+            assert edited == replace(scene, **{edit.action: edit.value})
             continue
-        assert (after.sky, after.ground) == (scene.sky, scene.ground)
-        before, now = set(scene.things), set(after.things)
+        assert (edited.sky, edited.ground) == (scene.sky, scene.ground)
+        before, now = set(scene.things), set(edited.things)
         if edit.action == "add":
             assert now - before == {edit.addition}
             assert before <= now
@@ -199,7 +199,7 @@ def test_edits_change_what_they_say_and_nothing_else():
             field = {"colour": "colour", "size": "size", "swap": "kind", "move": "place"}[edit.action]
             assert before - now == {edit.target}
             assert now - before == {replace(edit.target, **{field: edit.value})}
-    assert seen == set(ACTIONS)
+    assert found == set(ACTIONS)
 
 
 def test_edits_in_training_bring_no_held_out_pair():
@@ -233,16 +233,16 @@ def test_instructions_in_six_languages():
 
 
 def test_what_cannot_be_edited_is_refused():
-    alone = Scene("day", "grass", (Thing("cat", "red"),))
+    single = Scene("day", "grass", (Thing("cat", "red"),))
     full = Scene("day", "grass", tuple(Thing("cat", "red", place) for place in ("left", "middle", "right")))
-    assert "remove" not in possible_actions(alone)
+    assert "remove" not in possible_actions(single)
     assert {"move", "add"}.isdisjoint(possible_actions(full))
     with pytest.raises(InvalidRequestError, match="this scene allows"):
-        random_edit(alone, random.Random(0), actions=("remove",))
+        random_edit(single, random.Random(0), actions=("remove",))
     with pytest.raises(InvalidRequestError, match="the scene has only"):
-        Edit("remove", target=Thing("car", "red")).apply(alone)
+        Edit("remove", target=Thing("car", "red")).apply(single)
     with pytest.raises(InvalidRequestError, match="two things cannot have the same place"):
-        Edit("add", addition=Thing("car", "red")).apply(alone)
+        Edit("add", addition=Thing("car", "red")).apply(single)
     for wrong in ({"action": "explode"}, {"action": "sky", "value": "fog"}, {"action": "remove"}, {"action": "add"}):
         with pytest.raises(InvalidRequestError):
             Edit(**wrong)

@@ -1,4 +1,4 @@
-"""What every language of the world gets to say, and how it picks its words.
+"""What every language of the cartoon world can say, and how it picks its wording.
 
 A language is two functions: `describe(said, pick)` for a scene and `instruct(change, pick)` for an edit. Both return
 text without a final full stop, in lower case where the language has one; `finish` does the rest.
@@ -77,18 +77,18 @@ class Language:
     full_stop: str = "."
 
 
-def join_words(*words: str | None) -> str:
-    """The words that are there, with blanks between them."""
-    return " ".join(word for word in words if word)
+def join(*parts: str | None) -> str:
+    """The parts that are not empty, with spaces between them."""
+    return " ".join(part for part in parts if part)
 
 
-def enumerate_words(items: Sequence[str], conjunction: str) -> str:
+def enumerate_with(items: Sequence[str], conjunction: str) -> str:
     """'a, b and c' with the conjunction of a language."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
 
 
 def finish(text: str, language: Language, pick: Pick) -> str:
-    """The text as somebody may have typed it: with or without a capital and a full stop."""
+    """The text as a user may type it: with or without a capital letter and a full stop."""
     if pick.chance(0.6):
         text = text[0].upper() + text[1:]
         if pick.chance(0.6):

@@ -1,6 +1,6 @@
 """German: three genders, four cases of which three occur, and colours that do not decline (rosa, lila, orange)."""
 
-from x2i_app.miniature.languages.base import Change, Language, Pick, Said, SaidThing, enumerate_words, join_words
+from x2i_app.miniature.languages.base import Change, Language, Pick, Said, SaidThing, enumerate_with, join
 
 KINDS = {  # noun and gender
     "house": (("Haus", "n"),),
@@ -98,7 +98,7 @@ def noun_phrase(thing: SaidThing, pick: Pick, case: str, *, definite: bool = Fal
         pick.of(SIZES[thing.size]) if thing.size else None,
         pick.of(COLOURS[thing.colour]) if thing.colour else None,
     )
-    return join_words(_form(articles, case, gender), *(decline(a, ending) for a in adjectives if a), noun)
+    return join(_form(articles, case, gender), *(decline(a, ending) for a in adjectives if a), noun)
 
 
 def _things(said, pick, case, places_first=False):
@@ -109,14 +109,14 @@ def _things(said, pick, case, places_first=False):
             place = pick.of(PLACES[thing.place])
             phrase = f"{place} {phrase}" if places_first else f"{phrase} {place}"
         phrases.append(phrase)
-    return enumerate_words(phrases, "und")
+    return enumerate_with(phrases, "und")
 
 
 def describe(said: Said, pick: Pick) -> str:
     """The canonical wording is '<things>, <ground> <sky>' in the nominative."""
     ground = pick.of(GROUNDS[said.ground]) if said.ground else None
     sky = pick.of(SKIES[said.sky]) if said.sky else None
-    setting = join_words(*pick((ground, sky), (ground, sky), (sky, ground)))
+    setting = join(*pick((ground, sky), (ground, sky), (sky, ground)))
     if not said.things:
         return setting
     frame = pick("plain", "plain", "plain", "setting first", "verb second", "request", "picture", "clause")
@@ -163,8 +163,8 @@ def instruct(change: Change, pick: Pick) -> str:
         return verb.format(noun_phrase(target, pick, "acc", definite=True), colour)
     if change.action == "size":
         if pick.chance(0.2):
-            words = "größer sein" if value == "large" else "kleiner sein"
-            return f"{noun_phrase(target, pick, 'nom', definite=True)} soll {words}"
+            verb = "größer sein" if value == "large" else "kleiner sein"
+            return f"{noun_phrase(target, pick, 'nom', definite=True)} soll {verb}"
         if value == "large":
             verb = pick("mach {} groß", "mach {} größer", "vergrößere {}")
         else:

@@ -2,7 +2,7 @@
 
 import re
 
-from x2i_app.miniature.languages.base import Change, Language, Pick, Said, SaidThing, enumerate_words, join_words
+from x2i_app.miniature.languages.base import Change, Language, Pick, Said, SaidThing, enumerate_with, join
 
 KINDS = {
     "house": ("house", "cottage"),
@@ -68,14 +68,14 @@ _SKY_ORDERS = {
 
 def noun_phrase(thing: SaidThing, pick: Pick, article: str = "a") -> str:
     """'a large red house', or with another article."""
-    words = join_words(
+    phrase = join(
         pick.of(SIZES[thing.size]) if thing.size else None,
         pick.of(COLOURS[thing.colour]) if thing.colour else None,
         pick.of(KINDS[thing.kind]),
     )
-    if article == "a" and words[0] in "aeiou":
+    if article == "a" and phrase[0] in "aeiou":
         article = "an"
-    return f"{article} {words}"
+    return f"{article} {phrase}"
 
 
 def _things(said, pick, places_first=False):
@@ -86,13 +86,13 @@ def _things(said, pick, places_first=False):
             place = pick.of(PLACES[thing.place])
             phrase = f"{place} {phrase}" if places_first else f"{phrase} {place}"
         phrases.append(phrase)
-    return enumerate_words(phrases, "and")
+    return enumerate_with(phrases, "and")
 
 
 def _setting(said, pick):
     ground = pick.of(GROUNDS[said.ground]) if said.ground else None
     sky = pick.of(SKIES[said.sky]) if said.sky else None
-    return join_words(*pick((ground, sky), (ground, sky), (sky, ground)))
+    return join(*pick((ground, sky), (ground, sky), (sky, ground)))
 
 
 def describe(said: Said, pick: Pick) -> str:
@@ -170,11 +170,11 @@ def instruct(change: Change, pick: Pick) -> str:
 
 
 def _first(table):
-    return {words[0]: key for key, words in table.items()}
+    return {wordings[0]: key for key, wordings in table.items()}
 
 
 def _alternatives(table):
-    return "|".join(words[0] for words in table.values())
+    return "|".join(wordings[0] for wordings in table.values())
 
 
 _THING = re.compile(

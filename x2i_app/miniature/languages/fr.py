@@ -1,6 +1,6 @@
 """French: gender agreement, adjectives before (size) and after (colour) the noun, elision (l'arbre, d'une)."""
 
-from x2i_app.miniature.languages.base import Change, Language, Pick, Said, SaidThing, enumerate_words, join_words
+from x2i_app.miniature.languages.base import Change, Language, Pick, Said, SaidThing, enumerate_with, join
 
 KINDS = {  # noun and gender; a balloon of this world is a hot-air balloon
     "house": (("maison", "f"),),
@@ -72,15 +72,15 @@ def noun_phrase(thing: SaidThing, pick: Pick, *, definite: bool = False) -> tupl
     """'une grande maison rouge' and its gender's index (0 m, 1 f); a definite phrase says the place: 'de gauche'."""
     noun, gender = pick.of(KINDS[thing.kind])
     form = "mf".index(gender)
-    words = join_words(
+    phrase = join(
         pick.of(SIZES[thing.size])[form] if thing.size else None,
         noun,
         pick.of(COLOURS[thing.colour])[form] if thing.colour else None,
         _PLACE_COMPLEMENTS[thing.place] if definite and thing.place else None,
     )
     if not definite:
-        return f"{('un', 'une')[form]} {words}", form
-    return (f"l'{words}" if words[0] in "aeéiou" else f"{('le', 'la')[form]} {words}"), form
+        return f"{('un', 'une')[form]} {phrase}", form
+    return (f"l'{phrase}" if phrase[0] in "aeéiou" else f"{('le', 'la')[form]} {phrase}"), form
 
 
 def _things(said, pick, places_first=False, before=""):
@@ -91,7 +91,7 @@ def _things(said, pick, places_first=False, before=""):
             place = pick.of(PLACES[thing.place])
             phrase = f"{place} {phrase}" if places_first else f"{phrase} {place}"
         phrases.append(phrase)
-    return enumerate_words(phrases, "et")
+    return enumerate_with(phrases, "et")
 
 
 def describe(said: Said, pick: Pick) -> str:

@@ -49,7 +49,7 @@ _BACKGROUNDS = {
     "sea": ("海", "海の上"),
     "street": ("街の通り", "道路"),
 }
-_SKIES = {  # before a ground, and alone
+_SKIES = {  # before a ground, and standalone
     "day": (("昼の", "昼"), ("晴れた日の", "晴れた日"), ("昼間の", "昼間")),
     "night": (("夜の", "夜"), ("月夜の", "月夜")),
     "sunset": (("夕焼けの", "夕焼けの中"), ("夕暮れの", "夕暮れ"), ("日没の", "日没")),
@@ -80,8 +80,8 @@ def noun_phrase(thing: SaidThing, pick: Pick) -> str:
 
 
 def _setting(said, pick):
-    attributive, alone = pick.of(_SKIES[said.sky]) if said.sky else ("", "")
-    return attributive + pick.of(GROUNDS[said.ground]) if said.ground else alone
+    attributive, standalone = pick.of(_SKIES[said.sky]) if said.sky else ("", "")
+    return attributive + pick.of(GROUNDS[said.ground]) if said.ground else standalone
 
 
 def _be(kind, *, last):

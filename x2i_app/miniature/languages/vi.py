@@ -1,6 +1,6 @@
 """Vietnamese: nouns with their classifiers, size and then colour after the noun, place and setting last."""
 
-from x2i_app.miniature.languages.base import Change, Language, Pick, Said, SaidThing, enumerate_words, join_words
+from x2i_app.miniature.languages.base import Change, Language, Pick, Said, SaidThing, enumerate_with, join
 
 KINDS = {  # classifier and noun
     "house": ("ngôi nhà", "căn nhà"),
@@ -71,7 +71,7 @@ _SKY_ORDERS = {
 
 def noun_phrase(thing: SaidThing, pick: Pick) -> str:
     """'ngôi nhà lớn màu đỏ', without a number."""
-    return join_words(
+    return join(
         pick.of(KINDS[thing.kind]),
         pick.of(SIZES[thing.size]) if thing.size else None,
         pick.of(COLOURS[thing.colour]) if thing.colour else None,
@@ -79,8 +79,8 @@ def noun_phrase(thing: SaidThing, pick: Pick) -> str:
 
 
 def _things(said, pick):
-    return enumerate_words(
-        [join_words("một", noun_phrase(t, pick), pick.of(PLACES[t.place]) if t.place else None) for t in said.things],
+    return enumerate_with(
+        [join("một", noun_phrase(t, pick), pick.of(PLACES[t.place]) if t.place else None) for t in said.things],
         "và",
     )
 
@@ -130,7 +130,7 @@ def instruct(change: Change, pick: Pick) -> str:
         place = pick.of(PLACES[change.addition.place])
         return f"{pick('thêm', 'vẽ thêm', 'đặt thêm')} một {noun_phrase(change.addition, pick)} {place}"
     place = pick.of(PLACES[change.target.place]) if change.target.place else None
-    thing = join_words(noun_phrase(change.target, pick), place)
+    thing = join(noun_phrase(change.target, pick), place)
     if change.action == "remove":
         return pick("xóa {}", "bỏ {} đi", "bỏ {}", "loại bỏ {}").format(thing)
     if change.action == "colour":

@@ -78,17 +78,17 @@ def noun_phrase(thing: SaidThing, pick: Pick, *, counted: bool = True) -> str:
     size, long_size = SIZES[thing.size] if thing.size else ("", "")
     # "小小的绿色树" limps: the long form wants a noun of two syllables.
     if long_size and counted and len(noun) > 1 and pick.chance(0.4):
-        words = long_size + colour + noun
+        phrase = long_size + colour + noun
     else:
-        words = (f"{colour}的" if colour else "") + size + noun
+        phrase = (f"{colour}的" if colour else "") + size + noun
     if counted:
-        return f"一{measure}{words}"
-    return (f"{pick.of(PLACES[thing.place])}的" if thing.place else "") + words
+        return f"一{measure}{phrase}"
+    return (f"{pick.of(PLACES[thing.place])}的" if thing.place else "") + phrase
 
 
 def _setting(said, pick, grounds=GROUNDS):
-    attributive, alone = pick.of(_SKIES[said.sky]) if said.sky else ("", "")
-    return attributive + pick.of(grounds[said.ground]) if said.ground else alone
+    attributive, standalone = pick.of(_SKIES[said.sky]) if said.sky else ("", "")
+    return attributive + pick.of(grounds[said.ground]) if said.ground else standalone
 
 
 def _list(phrases):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from x2i_app.cli import COMMANDS, App, Batch, Evaluate, Generate, Plan, main
+from x2i_app.errors import EngineError, MediaError
 from x2i_app.options import parse
 from x2i_app.request import GenerationRequest, Turn
 
@@ -89,6 +90,20 @@ def test_exit_status(folder):
     finished = run(folder, "generate", "--prompt", "a house", "--width", "100")
     assert (finished.returncode, finished.stdout, finished.stderr.count("\n")) == (2, "", 1)
     assert "width is 100" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(EngineError("It failed."), 1), (MediaError("It is bad."), 2), (KeyboardInterrupt(), 130)],
+    ids=["failure", "bad input", "interrupt"],
+)
+def test_status_of_an_error(monkeypatch, capsys, error, status):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(Generate, "run", fail)
+    assert main(["generate", "--prompt", "a house"]) == status
+    assert capsys.readouterr().err == f"x2i: {str(error) or 'stopped.'}\n"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import yaml
@@ -90,6 +90,39 @@ def test_flag_wins_over_file(file):
     file.write_text("kind: b\nno-such: 1\n")
     with pytest.raises(InvalidRequestError, match="Unrecognized options: --no-such, 1"):
         parsed("--config", file, "--output", "x")
+
+
+@dataclass(frozen=True)
+class Configured:
+    VARIABLES: ClassVar[str] = "X_"
+    RENAMED: ClassVar[dict[str, str]] = {"old_rate": "rate"}
+
+    config: Path | None = None
+    rate: float = 1.0
+    count: int = 1
+    size: int = 1
+    name: str | None = None
+
+
+def test_variables_files_and_flags(file):
+    """A flag wins over the file, and the file over a variable."""
+    file.write_text("count: 3\nsize: 3\n")
+    environment = {"X_RATE": "2", "X_COUNT": "2", "X_SIZE": "2", "X_NAME": ""}
+    options = parse(Configured, ["--config", str(file), "--size", "4"], prog="x", environment=environment)
+    assert (options.rate, options.count, options.size, options.name) == (2.0, 3, 4, None)
+
+
+def test_renamed_option(file):
+    """Its earlier name works as a flag and in a file."""
+    for flag in ("--old-rate=3", "--old_rate=3"):
+        assert parse(Configured, [flag], prog="x", environment={}).rate == 3
+    file.write_text("old_rate: 4\n")
+    assert parse(Configured, ["--config", str(file)], prog="x", environment={}).rate == 4
+
+
+def test_values_that_look_like_flags(file):
+    file.write_text("name: --rate\n")
+    assert parse(Configured, ["--config", str(file)], prog="x", environment={}).name == "--rate"
 
 
 @pytest.mark.parametrize("text", ["12_500", "1e4", "10.0", "10000000000000001", "-3", "+4"])

@@ -70,9 +70,7 @@ def config(tmp_path, qwen_vl_directory, flux_directory) -> Path:
     return file
 
 
-def test_an_align_net_for_ones_own_models_comes_out_and_draws(
-    tmp_path, config, qwen_vl_directory, flux_directory, capsys
-):
+def test_distill_own_models(tmp_path, config, qwen_vl_directory, flux_directory, capsys):
     assert train("distill", "--config", config, "--checkpoint-every", "3") == 0
     run = tmp_path / "run"
     assert capsys.readouterr().out.startswith(str(run / "align_net"))
@@ -93,7 +91,7 @@ def test_an_align_net_for_ones_own_models_comes_out_and_draws(
         assert torch.equal(value, trained[name])
 
 
-def test_a_corpus_is_cleaned_by_a_command(tmp_path, capsys):
+def test_captions(tmp_path, capsys):
     corpus = tmp_path / "corpus.txt"
     good = [f"a house number {number} on a hill" for number in range(20)]
     bad = [
@@ -110,10 +108,30 @@ def test_a_corpus_is_cleaned_by_a_command(tmp_path, capsys):
         assert reason in said
     assert "25 captions read" in said
     assert said.endswith(f"20 written\n{tmp_path / 'clean' / 'captions.jsonl'}\n")
-    lines = (tmp_path / "clean" / "captions.jsonl").read_text().splitlines()
-    assert sorted(json.loads(line)["caption"] for line in lines) == sorted(good)
+    records = (tmp_path / "clean" / "captions.jsonl").read_text().splitlines()
+    assert sorted(json.loads(record)["caption"] for record in records) == sorted(good)
     train("captions", "--captions", corpus, "--output", tmp_path / "few", "--count", "5")
-    assert (tmp_path / "few" / "captions.jsonl").read_text().splitlines() == lines[:5]
+    assert (tmp_path / "few" / "captions.jsonl").read_text().splitlines() == records[:5]
+
+
+def test_caption_filters(tmp_path):
+    """The limits are inclusive: of words, and of the share of Latin letters. The earlier names of options work."""
+    (tmp_path / "corpus.txt").write_text("a b\na b c\na b c d\na b c d e\naé bc de fgh ij\nsee www.x.org a b")
+
+    def kept(*arguments):
+        train("captions", "--captions", tmp_path / "corpus.txt", "--output", tmp_path / "out", *arguments)
+        records = (tmp_path / "out" / "captions.jsonl").read_text().splitlines()
+        return {json.loads(record)["caption"] for record in records}
+
+    assert kept("--min-length", 3, "--max-length", 4) == {"a b c", "a b c d"}
+    assert kept("--min-words", "4", "--max_words=4") == {"a b c d"}
+    assert "aé bc de fgh ij" in kept("--latin-share", "0.9")
+    assert "aé bc de fgh ij" not in kept("--latin-share", "0.91")
+    (tmp_path / "old.yaml").write_text("min_words: 5\nmax_words: 5\nlatin_share: 1\n")
+    assert kept("--config", tmp_path / "old.yaml") == {"a b c d e"}
+    settings = yaml.safe_load((tmp_path / "out" / "settings.yaml").read_text())
+    assert settings["min_length"] == 5
+    assert "config" not in settings
 
 
 @pytest.mark.parametrize(
@@ -129,7 +147,7 @@ def test_a_corpus_is_cleaned_by_a_command(tmp_path, capsys):
         (["paint"], "'paint' is not a command; choose one of captions, distill"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(capsys, monkeypatch, tmp_path, arguments, said):
+def test_bad_input(capsys, monkeypatch, tmp_path, arguments, said):
     monkeypatch.chdir(tmp_path)
     try:
         status = train(*arguments)
@@ -141,7 +159,7 @@ def test_bad_input_is_one_line_and_status_2(capsys, monkeypatch, tmp_path, argum
     assert len(error.splitlines()) == 1
 
 
-def test_every_job_explains_itself(capsys):
+def test_help(capsys):
     for name in JOBS:
         with pytest.raises(SystemExit) as stopped:
             train(name, "--help")
@@ -156,7 +174,7 @@ def test_every_job_explains_itself(capsys):
         ("light-control", control_job(Path("bundle"), Path("work"), RECIPE.control, seed=0)),
     ],
 )
-def test_the_miniatures_recipes_are_what_builds_it(name, job):
+def test_configs_of_the_miniature(name, job):
     shipped = read_job(name, f"configs/miniature-{name}.yaml")
     names = ("config", "output", "captions", "data", "mllm", "flux")
     places = {name: getattr(shipped, name) for name in names if hasattr(job, name)}
@@ -169,7 +187,7 @@ def test_the_miniatures_recipes_are_what_builds_it(name, job):
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("distill-*.yaml")), ids=lambda path: path.stem)
-def test_the_recipes_can_be_read(path):
+def test_configs(path):
     job = read_job("distill", path, "--captions", "captions.jsonl", "--output", "runs/mine")
     assert job.loop.steps * job.loop.accumulate >= 12_500
     assert PRESETS[job.preset]
@@ -184,8 +202,8 @@ def launch(*arguments: str | Path | int) -> list[str]:
 
 @pytest.fixture
 def jobs(tmp_path, config, qwen_vl_directory) -> Path:
-    """A folder with the configurations of all three jobs, each of which writes beside it what two processes make."""
-    images, folder = tmp_path / "pictures", tmp_path / "jobs"
+    """A folder with the configurations of all three jobs, whose results go beside it."""
+    images, folder = tmp_path / "images", tmp_path / "jobs"
     images.mkdir()
     folder.mkdir()
     for index, caption in enumerate(CAPTIONS[:4]):
@@ -209,8 +227,11 @@ def jobs(tmp_path, config, qwen_vl_directory) -> Path:
     return folder
 
 
-def test_launched_as_two_all_jobs_end_as_one_that_accumulates_also_after_one_of_the_two_was_killed(tmp_path, jobs):
-    """The real launcher; FLUX's weights are in two parts while AlignNet learns, and the second process cannot write."""
+def test_two_processes(tmp_path, jobs):
+    """Launched as two processes, all jobs end as one process that accumulates, also after one of the two was killed.
+
+    With the real launcher; FLUX is sharded while AlignNet learns, and the second process cannot write to the disk.
+    """
     made = {
         "distill": f"align_net/{WEIGHTS_NAME}",
         "light-control": f"light_control/{WEIGHTS_NAME}",
@@ -233,12 +254,12 @@ def test_launched_as_two_all_jobs_end_as_one_that_accumulates_also_after_one_of_
     assert done.returncode == 0, done.stderr
     places = [tmp_path / f"two-{name}" / Path(file).parts[0] for name, file in made.items()]
     assert done.stdout.splitlines() == list(map(str, places))  # each of them once
-    assert done.stderr.count("Left out") == 2  # the torn picture, by one process of either job
+    assert done.stderr.count("Left out") == 2  # the torn image, by one process of either job
     for name, file in made.items():
         if name != "distill":
             assert len(list((tmp_path / f"two-{name}/samples").glob("*.png"))) == 2
-        alone = ("--accumulate", "2", "--evaluate-every", "0", *(("--no-shard",) if name == "distill" else ()))
-        for output, more in {"one": alone, "start": (*alone, "--learning-rate", "0")}.items():
+        single = ("--accumulate", "2", "--evaluate-every", "0", *(("--no-shard",) if name == "distill" else ()))
+        for output, more in {"one": single, "start": (*single, "--learning-rate", "0")}.items():
             assert train(name, "--config", jobs / f"{name}.yaml", "--output", tmp_path / f"{output}-{name}", *more) == 0
         two, one, start = (all_weights(tmp_path / f"{run}-{name}" / file) for run in ("two", "one", "start"))
         # Weights are kept in bfloat16, and sums in other orders round otherwise: 0.052 was seen.
@@ -251,6 +272,6 @@ def all_weights(path: Path) -> torch.Tensor:
     return torch.cat([value.float().flatten() for _, value in sorted(load_file(path).items())])
 
 
-def test_one_process_has_nobody_to_share_flux_with(config, capsys):
+def test_shard_in_one_process(config, capsys):
     assert train("distill", "--config", config, "--shard") == 2
-    assert "there is one process alone" in capsys.readouterr().err
+    assert "there is only one process" in capsys.readouterr().err

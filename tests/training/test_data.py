@@ -1,4 +1,4 @@
-"""Samples from real shards, folders and files; what is broken is named, and too much of it stops."""
+"""Samples from real shards, folders and files; broken ones are named, and too many of them stop the run."""
 
 import io
 import json
@@ -7,9 +7,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image, UnidentifiedImageError
 
 from x2i_app.errors import TrainingError
-from x2i_app.training.data import Broken, find_files, find_samples, read_captions
+from x2i_app.training.data import Broken, Span, find_files, find_samples, open_image, read_captions, to_square
 
 
 def write_shard(path: Path, files: dict[str, bytes]) -> Path:
@@ -43,7 +44,7 @@ def captions(source, broken, field="caption"):
 
 
 @pytest.mark.parametrize("pattern", ["", "s-*.tar", "s-{00..02}.tar", "s-{00,01,02}.tar", "s-0{0..2}.tar"])
-def test_shards_are_found_by_folder_and_pattern(shards, broken, pattern):
+def test_shards(shards, broken, pattern):
     samples = find_samples(shards / pattern, broken)
     assert [sample.read("jpg") for sample in samples] == [b"jpg %d" % number for number in range(6)]
     assert sorted(samples[0].parts) == ["cond.png", "jpg", "json"]
@@ -53,7 +54,7 @@ def test_shards_are_found_by_folder_and_pattern(shards, broken, pattern):
     assert broken.names == []
 
 
-def test_plain_folders_jsonl_and_text_give_captions_too(tmp_path, broken):
+def test_folders_jsonl_and_text(tmp_path, broken):
     (tmp_path / "folder" / "deep").mkdir(parents=True)
     for name, content in (("b.txt", "two\n"), ("a.txt", " one "), ("deep/c.txt", "three"), (".hidden.txt", "no")):
         (tmp_path / "folder" / name).write_text(content)
@@ -65,7 +66,7 @@ def test_plain_folders_jsonl_and_text_give_captions_too(tmp_path, broken):
     assert broken.names == []
 
 
-def test_in_a_folder_names_may_have_dots(tmp_path, broken):
+def test_names_with_dots(tmp_path, broken):
     names = (
         "Screen 10.23.11.PNG",
         "Screen 10.23.11.txt",
@@ -84,7 +85,7 @@ def test_in_a_folder_names_may_have_dots(tmp_path, broken):
 
 
 @pytest.mark.parametrize("size", [512 * 10 + 300, 512 * 10, 512 * 11 + 8])
-def test_broken_samples_are_named_and_the_others_used(shards, broken, capsys, size):
+def test_broken_samples(shards, broken, capsys, size):
     path = shards / "s-01.tar"
     path.write_bytes(path.read_bytes()[:size])  # inside the header of 0003.json, before it, and inside its content
     assert captions(shards, broken) == [f"caption {number}" for number in (0, 1, 2, 4, 5)]
@@ -92,16 +93,18 @@ def test_broken_samples_are_named_and_the_others_used(shards, broken, capsys, si
     assert f"Left out {path}: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("line", [b"{", b"[1]", b'{"text": "a"}', b'{"caption": 3}', b'{"caption": " "}', b"\xff\xff"])
-def test_more_broken_samples_than_allowed_stop(tmp_path, line):
+@pytest.mark.parametrize(
+    "record", [b"{", b"[1]", b'{"text": "a"}', b'{"caption": 3}', b'{"caption": " "}', b"\xff\xff"]
+)
+def test_too_many_broken_samples(tmp_path, record):
     path = tmp_path / "x.jsonl"
-    path.write_bytes(b"\n".join([line, b'{"caption": "good"}', line, line]))
+    path.write_bytes(b"\n".join([record, b'{"caption": "good"}', record, record]))
     assert captions(path, Broken(3)) == ["good"]
     with pytest.raises(TrainingError, match=r"3 samples are broken and 2 may be, the last one is .*x\.jsonl:4"):
         captions(path, Broken(2))
 
 
-def test_links_and_pickles_in_shards_are_not_followed(tmp_path, broken):
+def test_links_and_pickles_in_shards(tmp_path, broken):
     class Bomb:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
@@ -116,12 +119,12 @@ def test_links_and_pickles_in_shards_are_not_followed(tmp_path, broken):
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_is_not_there_is_told(tmp_path, broken):
+def test_missing_data(tmp_path, broken):
     for source in ("nothing.tar", "s-{0..3}.tar", "*.tar"):
         with pytest.raises(TrainingError, match=r"There is no .*; give a \.tar"):
             find_files(tmp_path / source)
     (tmp_path / "x.zip").touch()
-    with pytest.raises(TrainingError, match="is no data file"):
+    with pytest.raises(TrainingError, match="is not a data file"):
         find_samples(tmp_path / "x.zip", broken)
     with pytest.raises(TrainingError, match="no captions"):
         captions(tmp_path, Broken(9))
@@ -129,3 +132,47 @@ def test_what_is_not_there_is_told(tmp_path, broken):
     with pytest.raises(TrainingError, match="holds no samples"):
         find_samples(tmp_path / "x.tar", broken)
     assert broken.names == [str(tmp_path / "x.tar")]
+
+
+def test_span(tmp_path):
+    """It reads its own bytes, and reports a file that ends too early."""
+    path = tmp_path / "x"
+    path.write_bytes(b"0123456789")
+    assert Span(path, 2, 3).read() == b"234"
+    assert Span(path, 7, 3).read() == b"789"
+    with pytest.raises(OSError, match="x is cut"):
+        Span(path, 8, 3).read()
+
+
+def test_taught_field_and_images(tmp_path, broken):
+    """The teacher may read another field; an image beside a caption is found."""
+    (tmp_path / "a.json").write_text('{"caption": "eins", "meant": "one"}')
+    (tmp_path / "a.webp").write_bytes(b"image")
+    (tmp_path / "b.json").write_text('{"caption": "zwei"}')
+    (only,) = read_captions([tmp_path], "caption", broken, "meant")
+    assert (only.caption, only.taught, only.image.read()) == ("eins", "one", b"image")
+    assert broken.names == [str(tmp_path / "b")]
+
+
+def test_open_image_and_square():
+    """An image is turned upright, cut to its middle square and scaled to [-1, 1]."""
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    wide = Image.new("RGB", (60, 20), "white")
+    wide.paste("black", (20, 0, 40, 20))
+    wide.save(content, "PNG", exif=exif)
+    image = open_image(content.getvalue())
+    assert image.size == (20, 60)
+    assert (to_square(image, 20) == -1).all()
+    assert (to_square(Image.new("RGB", (8, 8), "white"), 4) == 1).all()
+    with pytest.raises(ValueError, match=r"it has 8193 x 8192 pixels"):
+        open_image(huge_png())
+    with pytest.raises(UnidentifiedImageError):
+        open_image(b"GIF89a")
+
+
+def huge_png() -> bytes:
+    """A PNG that says it has one row of pixels more than allowed."""
+    content = io.BytesIO()
+    Image.new("1", (8193, 8192)).save(content, "PNG")
+    return content.getvalue()

@@ -1,4 +1,4 @@
-"""AlignNet is really trained, a few steps at a tiny size, and nothing but AlignNet."""
+"""AlignNet is trained, some steps at a tiny size, and nothing else is."""
 
 import json
 import pickle
@@ -29,22 +29,22 @@ from x2i_app.training.encoding import LiveStates, LiveTeacher
 
 
 @pytest.mark.parametrize(("sigmas", "path_share"), [("first", 1.0), ("path", 0.5)])
-def test_the_loss_falls_and_only_align_net_changes(pipeline, teacher, tmp_path, sigmas, path_share):
+def test_loss_falls_and_only_align_net_changes(pipeline, teacher, tmp_path, sigmas, path_share):
     parts = (pipeline.transformer, pipeline.mllm, pipeline.vae, teacher.text_encoder, teacher.text_encoder_2)
     before, align_net = [weights(part) for part in parts], weights(pipeline.align_net)
     options = replace(OPTIONS, sigmas=sigmas, path_share=path_share, output_weight=1.0)
     loop = replace(LOOP, steps=100, learning_rate=1e-2, checkpoint_every=1000)
     distill_pipeline(pipeline, teacher, tmp_path, options, loop)
-    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
-    assert lines[-1]["attention"] < 0.7 * lines[0]["attention"]
-    assert lines[-1]["output"] < lines[0]["output"]
+    records = [json.loads(record) for record in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert records[-1]["attention"] < 0.7 * records[0]["attention"]
+    assert records[-1]["output"] < records[0]["output"]
     assert all(same(part, old) for part, old in zip(parts, before, strict=True))
     assert not same(pipeline.align_net, align_net)
     assert not any(parameter.requires_grad for parameter in pipeline.align_net.parameters())
     assert pipeline(prompt="a red house", width=64, height=64, num_inference_steps=1).images[0].size == (64, 64)
 
 
-def test_a_run_that_was_killed_goes_on_without_the_mllm_and_the_teachers_text(pipeline, teacher, tmp_path, monkeypatch):
+def test_resumed_run_needs_no_mllm_and_no_teacher(pipeline, teacher, tmp_path, monkeypatch):
     whole, start = tmp_path / "whole", weights(pipeline.align_net)
     distill_pipeline(pipeline, teacher, whole, OPTIONS, LOOP)
     expected = weights(pipeline.align_net)
@@ -58,7 +58,7 @@ def test_a_run_that_was_killed_goes_on_without_the_mllm_and_the_teachers_text(pi
     assert same(pipeline.align_net, expected)
 
 
-def test_mixed_precision_trains_too_and_align_net_keeps_its_dtype(pipeline, teacher, tmp_path):
+def test_mixed_precision_keeps_the_dtype(pipeline, teacher, tmp_path):
     pipeline.align_net.to(torch.bfloat16)
     distill_pipeline(
         pipeline, teacher, tmp_path, OPTIONS, replace(LOOP, mixed_precision="bf16", ema_decay=0.9, workers=1)
@@ -66,7 +66,8 @@ def test_mixed_precision_trains_too_and_align_net_keeps_its_dtype(pipeline, teac
     assert pipeline.align_net.dtype == torch.bfloat16
 
 
-def test_a_batch_has_one_length_and_depends_on_the_step_alone(pipeline, teacher, tmp_path):
+def test_caption_batches(pipeline, teacher, tmp_path):
+    """A batch has one length, and depends only on the step."""
     data = batches(pipeline, teacher, tmp_path)
     assert len(set(data.lengths)) > 2
     for step in range(30):
@@ -79,7 +80,7 @@ def test_a_batch_has_one_length_and_depends_on_the_step_alone(pipeline, teacher,
     assert {int(i) for step in range(60) for i in data.captions(step)} == set(range(len(CAPTIONS)))
 
 
-def test_captions_are_read_as_prompts_are(pipeline, teacher, tmp_path):
+def test_captions_are_encoded_as_prompts(pipeline, teacher, tmp_path):
     data = batches(pipeline, teacher, tmp_path)
     for index, caption in enumerate(CAPTIONS):
         row = data.states[index] | data.embeddings[index]
@@ -91,7 +92,7 @@ def test_captions_are_read_as_prompts_are(pipeline, teacher, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", [{"states": "answer", "max_new_tokens": 6}, {"padding": "padded"}])
-def test_answers_and_padded_prompts_are_distilled_too(qwen_vl_directory, teacher, tmp_path, encoding):
+def test_answers_and_padded_prompts(qwen_vl_directory, teacher, tmp_path, encoding):
     pipeline = build_pipeline(qwen_vl_directory, **encoding)
     distill_pipeline(pipeline, teacher, tmp_path, OPTIONS, replace(LOOP, steps=2))
     data = batches(pipeline, teacher, tmp_path)
@@ -105,7 +106,7 @@ def test_answers_and_padded_prompts_are_distilled_too(qwen_vl_directory, teacher
         assert max(data.lengths) <= 6
 
 
-def test_what_is_computed_live_is_what_would_be_cached(pipeline, teacher, tmp_path):
+def test_live_equals_cached(pipeline, teacher, tmp_path):
     cached = batches(pipeline, teacher, tmp_path)
     live = CaptionBatches(
         LiveStates(pipeline.encoder, CAPTIONS),
@@ -120,7 +121,7 @@ def test_what_is_computed_live_is_what_would_be_cached(pipeline, teacher, tmp_pa
         for name, value in expected.items():
             torch.testing.assert_close(got[name], value, atol=1e-4, rtol=1e-4)
     answering = build_answering(pipeline)
-    with pytest.raises(TrainingError, match="use a cache"):
+    with pytest.raises(TrainingError, match="set cache_states to true"):
         LiveStates(answering, CAPTIONS)
 
 
@@ -129,28 +130,29 @@ def build_answering(pipeline):
     return type(encoder)(encoder.model, encoder.processor, replace(encoder.spec, states="answer"))
 
 
-def test_sample_sheets_show_both_and_change_nothing(pipeline, teacher, tmp_path):
+def test_sample_sheets(pipeline, teacher, tmp_path):
+    """They show teacher and student, and change nothing."""
     options, start = replace(OPTIONS, samples=2), weights(pipeline.align_net)
-    distill_pipeline(pipeline, teacher, tmp_path / "seen", options, replace(LOOP, evaluate_every=2))
+    distill_pipeline(pipeline, teacher, tmp_path / "sampled", options, replace(LOOP, evaluate_every=2))
     trained = weights(pipeline.align_net)
-    sheets = sorted((tmp_path / "seen" / "samples").iterdir())
+    sheets = sorted((tmp_path / "sampled" / "samples").iterdir())
     assert [sheet.name for sheet in sheets] == ["step-00000002.png", "step-00000004.png"]
     first, second = (np.asarray(Image.open(sheet)) for sheet in sheets)
     rows = first.shape[0] // 2
     assert (first[:rows] == second[:rows]).all()  # the teacher's
     assert (first[rows + 40 :] != second[rows + 40 :]).any()
     pipeline.align_net.load_state_dict(start)
-    distill_pipeline(pipeline, teacher, tmp_path / "blind", options, LOOP)
+    distill_pipeline(pipeline, teacher, tmp_path / "plain", options, LOOP)
     assert same(pipeline.align_net, trained)
 
 
-def test_text_rows_of_different_number_are_not_compared(pipeline, teacher, tmp_path):
+def test_match_text_with_other_lengths(pipeline, teacher, tmp_path):
     options = replace(OPTIONS, match_text=True, max_sequence_length=9)
     with pytest.raises(TrainingError, match=r"AlignNet gives \d+ text rows and T5 9, but match_text"):
         distill_pipeline(pipeline, teacher, tmp_path, options, LOOP)
 
 
-def test_a_layer_that_is_not_finite_is_named(pipeline, teacher, tmp_path):
+def test_infinite_layer_is_named(pipeline, teacher, tmp_path):
     def break_it(module, args, output):
         return output * float("nan") if torch.is_grad_enabled() else output
 
@@ -178,6 +180,6 @@ def test_teacher_of_another_size(pipeline, tmp_path):
         {"state_noise": -0.1},
     ],
 )
-def test_options_that_make_no_sense_are_told(wrong):
+def test_wrong_options(wrong):
     with pytest.raises(InvalidRequestError, match=f"{next(iter(wrong))} is"):
         DistillOptions(**wrong)

@@ -1,4 +1,4 @@
-"""`train lora` and `train light-control` as people run them, over x2i-tiny; and the pictures that they read."""
+"""`train lora` and `train light-control` as people run them, over x2i-tiny; and the images that they read."""
 
 import io
 import json
@@ -39,7 +39,8 @@ def rows(sheet, count):
     return [pixels[len(pixels) - (row + 1) * 296 + 32 :][:256] for row in reversed(range(count))]
 
 
-def test_a_lora_comes_out_says_what_it_is_acts_and_a_stopped_run_ends_the_same(tmp_path, capsys):
+def test_lora(tmp_path, capsys):
+    """Its file says what it is and changes images; a resumed run ends the same."""
     training_data.main(["striped", "--output", str(tmp_path / "data"), "--count", "4"])
     assert capsys.readouterr().out == f"{tmp_path / 'data'}\n"
     job = ("lora", "--data", tmp_path / "data", "--output", tmp_path / "run", "--steps", 6, "--checkpoint-every", 3)
@@ -85,7 +86,7 @@ def test_a_lora_comes_out_says_what_it_is_acts_and_a_stopped_run_ends_the_same(t
     torch.testing.assert_close(draw(), acting, atol=1e-3, rtol=1e-3)
 
 
-def test_a_light_control_comes_out_of_pairs_and_the_app_takes_it(tmp_path):
+def test_light_control(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     for index, colour in enumerate(("red", "green")):
@@ -118,7 +119,7 @@ def as_png(image=None):
     return content.getvalue()
 
 
-def test_images_come_from_shards_and_broken_ones_are_named(tmp_path, capsys):
+def test_images_of_shards(tmp_path, capsys):
     files = {
         "good.png": as_png(),
         "good.txt": b" a house \n",
@@ -150,7 +151,9 @@ def test_images_come_from_shards_and_broken_ones_are_named(tmp_path, capsys):
         read_images([tmp_path / "a.tar"], "caption", Broken(2), with_source=False)
 
 
-def test_what_is_cached_of_a_image_is_made_again_when_it_or_its_source_changes(tmp_path):
+def test_name_of_an_image(tmp_path):
+    """It changes with the image and with its source, so that caches are made again."""
+
     def name(image, source):
         (tmp_path / "a.png").write_bytes(as_png(Image.new("RGB", (8, 8), image)))
         (tmp_path / "a.jpg").write_bytes(as_png(Image.new("RGB", (8, 8), source)))
@@ -161,7 +164,7 @@ def test_what_is_cached_of_a_image_is_made_again_when_it_or_its_source_changes(t
     assert len({name("red", "blue"), name("green", "blue"), name("red", "green")}) == 3
 
 
-def test_stripes_are_seen_where_they_are():
+def test_stripedness():
     image = Image.new("RGB", (128, 128), (200, 180, 160))
     assert striped.stripedness(image) == pytest.approx(0)
     assert striped.stripedness(striped.stripe(image)) == pytest.approx(0.55, abs=0.01)

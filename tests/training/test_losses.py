@@ -1,10 +1,14 @@
-"""attention_kl against the formula, written plainly in float64, and the memory that it keeps."""
+"""attention_kl against its formula in float64, and the memory that it keeps; flow matching; taps."""
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch.utils.checkpoint import checkpoint
+from training.tiny import JOINT, POOLED, build_transformer
 
 from x2i_app.training import attention_kl, losses
+from x2i_app.training.losses import FlowMatching
 
 
 def formula(teacher, student, temperature=3.0):
@@ -32,7 +36,7 @@ def gradient(loss, student):
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 7, 16), (2, 3, 5, 8)])
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_value_and_gradient_are_the_formulas(shape, temperature):
+def test_value_and_gradient(shape, temperature):
     teacher, student = pair(shape, apart=0.5, dtype=torch.float64)
     loss, expected = attention_kl(teacher, student, temperature), formula(teacher, student, temperature)
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
@@ -41,7 +45,7 @@ def test_value_and_gradient_are_the_formulas(shape, temperature):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("apart", [0.01, 0.3])
-def test_a_small_difference_still_has_a_direction(dtype, apart):
+def test_small_difference(dtype, apart):
     teacher, student = pair((2, 40, 192), apart, dtype)
     loss, expected = attention_kl(teacher, student), formula(teacher, student)
     assert loss.dtype == torch.float32
@@ -62,7 +66,7 @@ def test_chunks_change_nothing(monkeypatch):
         torch.testing.assert_close(gradient(loss, student), direction)
 
 
-def test_equal_outputs_cost_nothing_and_all_others_something():
+def test_equal_outputs_cost_nothing():
     teacher, student = pair((2, 5, 8), apart=0.0)
     same = attention_kl(teacher, student)
     assert abs(same.item()) < 1e-6
@@ -82,7 +86,7 @@ def test_only_the_student_learns():
     assert not attention_kl(teacher.detach(), student.detach()).requires_grad
 
 
-def test_a_token_without_contrast_gives_a_finite_gradient():
+def test_token_without_contrast():
     teacher, student = pair((1, 3, 8), apart=0.5)
     flat = torch.cat((torch.full((1, 1, 8), 2.0), student.detach()[:, 1:]), dim=1).requires_grad_()
     loss = attention_kl(teacher, flat)
@@ -90,7 +94,8 @@ def test_a_token_without_contrast_gives_a_finite_gradient():
     assert torch.isfinite(gradient(loss, flat)).all()
 
 
-def test_what_is_kept_for_the_backward_pass_is_one_gradient_in_the_students_dtype():
+def test_memory_for_the_backward_pass():
+    """Only one gradient is kept, in the student's dtype."""
     teacher, student = pair((2, 50, 64), apart=0.5, dtype=torch.bfloat16)
     loss = attention_kl(teacher, student)
     (kept,) = loss.grad_fn.saved_tensors
@@ -98,7 +103,7 @@ def test_what_is_kept_for_the_backward_pass_is_one_gradient_in_the_students_dtyp
     assert kept.shape == student.shape
 
 
-def test_inside_gradient_checkpointing_it_is_computed_once(monkeypatch):
+def test_gradient_checkpointing_computes_it_once(monkeypatch):
     teacher, student = pair((2, 5, 8), apart=0.5)
     calls, collected = [], []
     compare = losses._compare
@@ -123,3 +128,57 @@ def test_inside_gradient_checkpointing_it_is_computed_once(monkeypatch):
 def test_shapes_that_cannot_be_compared_are_told(shapes):
     with pytest.raises(ValueError, match=r"The teacher's shape is .* and the student's"):
         attention_kl(*map(torch.zeros, shapes))
+
+
+@pytest.mark.parametrize("shifting", [True, False])
+def test_flow_matching(shifting):
+    """Its inputs lie between latents and noise; the target is the velocity from one to the other."""
+    transformer = build_transformer(guidance=True)
+    config = {"use_dynamic_shifting": shifting, "shift": 3.0}
+    flow_matching = FlowMatching(transformer, config, lean=0.5, guidance_scale=2.0)
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    calls = []
+    handle = transformer.register_forward_hook(
+        lambda _, args, kwargs, output: calls.append((kwargs, output[0])), with_kwargs=True
+    )
+    torch.manual_seed(0)
+    found = flow_matching(latents, torch.zeros(3, 5, JOINT), torch.zeros(3, POOLED))
+    handle.remove()
+    ((given, velocity),) = calls
+
+    torch.manual_seed(0)
+    tokens = FluxPipeline._pack_latents(latents, 3, 4, 8, 8)
+    noise, sigmas = torch.randn_like(tokens), torch.sigmoid(0.5 + torch.randn(3, 1, 1))
+    sigmas = scheduler_shift(sigmas, config, tokens.shape[1])
+    torch.testing.assert_close(given["hidden_states"], (1 - sigmas) * tokens + sigmas * noise)
+    torch.testing.assert_close(given["timestep"], sigmas.flatten())
+    assert given["guidance"].tolist() == [2.0] * 3
+    assert given["img_ids"].shape == (16, 3)
+    torch.testing.assert_close(found, (velocity - (noise - tokens)).square().mean())
+
+
+def test_residuals_reach_the_transformer():
+    """They are asked for at timesteps from 0 to 1000."""
+    transformer, asked = build_transformer(), []
+
+    def residuals(timestep):
+        asked.append(timestep)
+        return [torch.linspace(-9, 9, 32).expand(2, 16, 32), torch.zeros(2, 16, 32)]
+
+    def found(**given):
+        torch.manual_seed(0)
+        inputs = torch.zeros(2, 4, 8, 8), torch.zeros(2, 5, JOINT), torch.zeros(2, POOLED)
+        return FlowMatching(transformer, {})(*inputs, **given)
+
+    assert found(residuals=residuals) != found()
+    assert asked[0].shape == (2,)
+    assert 1 < asked[0].max() <= 1000
+
+
+def scheduler_shift(sigmas, config, tokens):
+    """As diffusers' own scheduler shifts noise levels for drawing."""
+    if not config["use_dynamic_shifting"]:
+        return config["shift"] * sigmas / (1 + (config["shift"] - 1) * sigmas)
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    mu = calculate_shift(tokens, 256, 4096, 0.5, 1.15)
+    return scheduler.time_shift(mu, 1.0, sigmas)

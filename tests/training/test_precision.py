@@ -1,4 +1,4 @@
-"""What a machine computes quickly in, and Muon in either."""
+"""The dtype that a machine is fast in, and Muon in both dtypes."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from x2i_app.training.optimizers import build_optimizers, has_fast_bfloat16
 
 
 @pytest.mark.parametrize(("abilities", "fast"), [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({}, False)])
-def test_auto_takes_bfloat16_only_where_the_cpu_has_instructions_for_it(abilities, fast, monkeypatch):
+def test_auto_precision(abilities, fast, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
     assert has_fast_bfloat16("cpu") is fast
@@ -16,13 +16,13 @@ def test_auto_takes_bfloat16_only_where_the_cpu_has_instructions_for_it(abilitie
 
 
 @pytest.mark.parametrize("asked", ["no", "bf16"])
-def test_what_was_asked_for_is_taken_on_any_machine(asked):
+def test_precision_as_given(asked):
     assert LoopOptions(steps=1, mixed_precision=asked).precision("cpu") == asked
 
 
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("shape", [(32, 16), (16, 48), (8, 4, 3, 3)])
-def test_muon_is_the_muon_of_torch(shape, fast, monkeypatch):
+def test_muon_equals_torchs(shape, fast, monkeypatch):
     """torch's iterates in bfloat16, of 8 bits; alike within what those leave of steps of 0.02."""
     monkeypatch.setattr("x2i_app.training.optimizers.has_fast_bfloat16", lambda device: fast)
     torch.manual_seed(0)

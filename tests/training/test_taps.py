@@ -1,4 +1,4 @@
-"""Taps tell of every attention output, once, and leave nothing behind."""
+"""Taps receive every attention output once, and leave no hook."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def hooks(transformer):
 
 
 @pytest.mark.parametrize("positional", [False, True])
-def test_every_block_is_told_once_in_order(transformer, positional):
+def test_every_block_in_order(transformer, positional):
     told = tapped(transformer, ("image", "text"), positional=positional)
     blocks = ["transformer_blocks.0", "transformer_blocks.1"] + [f"single_transformer_blocks.{i}" for i in range(3)]
     assert [name for name, _, _ in told] == [f"{b}.attn/{stream}" for b in blocks for stream in ("image", "text")]
@@ -48,7 +48,7 @@ def test_every_block_is_told_once_in_order(transformer, positional):
         assert tensor.shape == (2, IMAGE if stream == "image" else TEXT, 32)
 
 
-def test_streams_are_what_leaves_the_attention(transformer):
+def test_streams(transformer):
     outputs = {}
     names = ("transformer_blocks.1", "single_transformer_blocks.2")
     handles = [
@@ -68,14 +68,14 @@ def test_streams_are_what_leaves_the_attention(transformer):
     assert torch.equal(torch.cat(parts, dim=1), both)
 
 
-def test_image_rows_alone_can_be_compared_whatever_the_text(transformer):
+def test_image_stream_with_any_text(transformer):
     short, long = tapped(transformer, ("image",), text=3), tapped(transformer, ("image",), text=9)
     assert len(short) == len(long) == 5
     assert all(stream == "image" for _, stream, _ in short)
     assert all(ours[2].shape == theirs[2].shape for ours, theirs in zip(short, long, strict=True))
 
 
-def test_taps_change_no_output_and_are_removed_also_after_an_error(transformer):
+def test_taps_are_removed(transformer):
     before = hooks(transformer)
     with torch.no_grad():
         plain = call(transformer).sample

@@ -1,4 +1,4 @@
-"""The teacher reads what FLUX.1 reads, from files that are complete and hold no code."""
+"""The teacher reads what FLUX.1 reads, from complete files without code."""
 
 import shutil
 
@@ -16,7 +16,7 @@ def directory(tmp_path_factory):
     return save_teacher(tmp_path_factory.mktemp("flux"))
 
 
-def test_embeddings_are_those_of_flux_pipeline(directory):
+def test_embeddings_of_flux_pipeline(directory):
     teacher = TeacherText.load(directory)
     captions = ["a red house", "a green tree on snow at night"] * 20
     prompt_embeds, pooled = teacher.encode(captions, max_sequence_length=12)
@@ -33,14 +33,14 @@ def test_embeddings_are_those_of_flux_pipeline(directory):
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2"])
-def test_a_part_that_is_missing_is_named(directory, tmp_path, part):
+def test_missing_part(directory, tmp_path, part):
     copy = shutil.copytree(directory, tmp_path / "flux")
     shutil.rmtree(copy / part)
     with pytest.raises(CheckpointError, match=f"{part} holds no readable .*; give the folder of a FLUX.1 model"):
         TeacherText.load(copy)
 
 
-def test_weights_that_are_cut_off_are_refused(directory, tmp_path):
+def test_cut_weights(directory, tmp_path):
     copy = shutil.copytree(directory, tmp_path / "flux")
     file = copy / "text_encoder_2" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])

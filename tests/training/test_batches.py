@@ -1,4 +1,4 @@
-"""Which samples are in which batch: every one of them, as often as the others, in any order that is asked for."""
+"""Which samples are in which batch: each as often as the others, as a function of the batch's number."""
 
 from collections import Counter
 
@@ -10,14 +10,16 @@ from x2i_app.training.batches import Epochs
 LENGTHS = [5] * 11 + [7] * 6 + [9] + [12] * 3
 
 
-def test_in_batches_of_one_every_sample_comes_once_an_epoch_and_in_another_order_in_the_next():
+def test_batches_of_one():
+    """Every sample comes once in an epoch, and in another order in the next."""
     epochs = Epochs(LENGTHS, 1, seed=3)
     first, second = ([int(epochs[number][0]) for number in range(start, start + 21)] for start in (0, 21))
     assert sorted(first) == sorted(second) == list(range(21))
     assert first != second
 
 
-def test_a_batch_has_one_length_and_no_sample_twice_and_is_a_function_of_its_number():
+def test_batches_of_four():
+    """A batch has one length, no sample twice, and is a function of its number."""
     epochs = Epochs(LENGTHS, 4, seed=3)
     batches = [epochs[number] for number in range(40)]
     for batch in batches:
@@ -31,8 +33,8 @@ def test_a_batch_has_one_length_and_no_sample_twice_and_is_a_function_of_its_num
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_in_the_long_run_every_sample_counts_the_same(batch_size):
-    """Also those of a length that fills no batch, each of which counts for more in its own."""
+def test_every_sample_counts_the_same(batch_size):
+    """In the long run; also those of a length that fills no batch, each of which counts for more in its own."""
     epochs, counts = Epochs(LENGTHS, batch_size, seed=0), Counter()
     steps = epochs.count * 600
     for number in range(steps):
@@ -42,9 +44,9 @@ def test_in_the_long_run_every_sample_counts_the_same(batch_size):
     assert shares == pytest.approx(1, abs=0 if batch_size == 1 else 0.1)
 
 
-def test_of_a_large_corpus_an_epoch_leaves_hardly_anything_out():
-    """Chosen at random anew for every batch, 37 % would not come."""
+def test_epoch_of_a_large_corpus():
+    """It leaves hardly anything out; if each batch were chosen at random, 37 % would not come."""
     lengths = np.random.default_rng(0).integers(10, 40, 4000).tolist()
     epochs = Epochs(lengths, 8, seed=0)
-    seen = {int(index) for number in range(epochs.count) for index in epochs[number]}
-    assert len(seen) > 0.96 * 4000
+    used = {int(index) for number in range(epochs.count) for index in epochs[number]}
+    assert len(used) > 0.96 * 4000

@@ -1,4 +1,4 @@
-"""What was computed before a kill is read and not computed again; what it was made from is checked."""
+"""What was computed before a kill is read and not computed again, unless it was made from something else."""
 
 import os
 import pickle
@@ -14,14 +14,14 @@ CAPTIONS = [f"caption {i}" for i in range(10)]
 
 
 @pytest.fixture
-def seen():
+def computed():
     return []
 
 
 @pytest.fixture
-def compute(seen):
+def compute(computed):
     def run(texts):
-        seen.append(list(texts))
+        computed.append(list(texts))
         return [
             {"number": torch.full((2, len(text)), float(text.split()[-1])), "flag": torch.ones(1)} for text in texts
         ]
@@ -35,9 +35,9 @@ def filled(directory, compute, captions=CAPTIONS, made_by="one"):
     return cache
 
 
-def test_every_caption_has_its_own_tensors(tmp_path, compute, seen):
+def test_tensors_of_every_key(tmp_path, compute, computed):
     cache = filled(tmp_path, compute)
-    assert [len(texts) for texts in seen] == [4, 4, 2]
+    assert [len(texts) for texts in computed] == [4, 4, 2]
     assert len(cache) == 10
     assert [cache[i]["number"][0, 0].item() for i in range(10)] == list(range(10))
     assert cache[9]["flag"].shape == (1,)
@@ -46,27 +46,27 @@ def test_every_caption_has_its_own_tensors(tmp_path, compute, seen):
     assert torch.equal(copy[5]["number"], cache[5]["number"])
 
 
-def test_shards_are_computed_once(tmp_path, compute, seen):
+def test_shards_are_computed_once(tmp_path, compute, computed):
     filled(tmp_path, compute)
-    seen.clear()
+    computed.clear()
     filled(tmp_path, compute)
-    assert seen == []
+    assert computed == []
     (tmp_path / "00001.safetensors").write_bytes(b"cut off")
     assert filled(tmp_path, compute)[6]["number"][0, 0] == 6
-    assert seen == [CAPTIONS[4:8]]
+    assert computed == [CAPTIONS[4:8]]
 
 
-def test_other_captions_or_other_weights_make_new_shards(tmp_path, compute, seen):
+def test_other_keys_or_weights(tmp_path, compute, computed):
     filled(tmp_path, compute)
-    seen.clear()
+    computed.clear()
     filled(tmp_path, compute, captions=[*CAPTIONS[:9], "caption 42", "caption 43"])
-    assert seen == [["caption 8", "caption 42", "caption 43"]]
-    seen.clear()
+    assert computed == [["caption 8", "caption 42", "caption 43"]]
+    computed.clear()
     filled(tmp_path, compute, made_by="two")
-    assert len(seen) == 3
+    assert len(computed) == 3
 
 
-def test_a_killed_process_leaves_whole_shards_for_the_next(tmp_path, compute, seen):
+def test_killed_process(tmp_path, compute, computed):
     def die_at_the_last(texts):
         if texts == CAPTIONS[8:]:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -78,17 +78,17 @@ def test_a_killed_process_leaves_whole_shards_for_the_next(tmp_path, compute, se
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
     cache = filled(tmp_path, compute)
-    assert seen == [CAPTIONS[8:]]
+    assert computed == [CAPTIONS[8:]]
     assert [cache[i]["number"][0, 0].item() for i in range(10)] == list(range(10))
 
 
-def test_a_disk_that_takes_nothing_is_told(tmp_path, compute):
+def test_unwritable_disk(tmp_path, compute):
     (tmp_path / "00000.safetensors").mkdir()
     with pytest.raises(TrainingError, match=r"00000.safetensors cannot be written .*; free some space"):
         filled(tmp_path, compute)
 
 
-def test_a_fingerprint_sees_a_change_of_weights():
+def test_fingerprint():
     module = torch.nn.Linear(40, 30)
     before = fingerprint(module, "compact", 5)
     assert fingerprint(module, "compact", 5) == before

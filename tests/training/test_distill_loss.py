@@ -1,4 +1,4 @@
-"""What is minimised: the same transformer, read twice, on noise where FLUX.1 itself would meet it."""
+"""The loss of distillation: one transformer run twice, at the noise levels where FLUX.1 runs."""
 
 from dataclasses import replace
 
@@ -24,16 +24,16 @@ from x2i_app.training.distill import DistillationLoss, distill
 from x2i_app.training.encoding import encode_latents
 
 
-def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
+def test_transformer_in_4_bit(pipeline, teacher, tmp_path):
     made = batches(pipeline, teacher, tmp_path)
 
-    def way(batch):
-        """Where AlignNet would go."""
+    def direction(batch):
+        """Of AlignNet's gradients."""
         return torch.cat([gradient.flatten() for gradient in terms_and_gradients(pipeline, batch, OPTIONS)[1]])
 
-    whole, other = way(made[0]), way(made[1])
+    whole, other = direction(made[0]), direction(made[1])
     quantize(pipeline.transformer, "nf4", torch.device("cpu"))
-    likeness = torch.nn.functional.cosine_similarity(way(made[0]), whole, dim=0)
+    likeness = torch.nn.functional.cosine_similarity(direction(made[0]), whole, dim=0)
     assert likeness > 0.95  # measured: 0.976
     assert likeness > torch.nn.functional.cosine_similarity(other, whole, dim=0) + 0.1  # captions differ by more
     align_net, transformer = weights(pipeline.align_net), weights(pipeline.transformer)
@@ -42,7 +42,7 @@ def test_a_transformer_in_4_bit_teaches_too(pipeline, teacher, tmp_path):
     assert same(pipeline.transformer, transformer)
 
 
-def test_images_give_the_noise_levels_of_flow_matching(pipeline, teacher, tmp_path):
+def test_noise_levels_of_images(pipeline, teacher, tmp_path):
     def image(name):
         return Image.new("RGB", (80 + int(name), 64), (30 * int(name), 90, 200))
 
@@ -56,7 +56,7 @@ def test_images_give_the_noise_levels_of_flow_matching(pipeline, teacher, tmp_pa
     clean = torch.zeros(200, 4, 8, 8)
     noisy, timestep = loss._noisy_latents(clean, None, None)
     sigmas = timestep / 1000
-    torch.testing.assert_close(noisy.std(dim=(1, 2)), sigmas, rtol=0.4, atol=0)  # of pure noise, that share is left
+    torch.testing.assert_close(noisy.std(dim=(1, 2)), sigmas, rtol=0.4, atol=0)  # the share of noise in it
     assert 0 < sigmas.min() < 0.4 < 0.9 < sigmas.max() < 1
     with pytest.raises(TrainingError, match="needs images beside the captions"):
         distill(pipeline.align_net, flux, *encoded, tmp_path, options, LOOP)
@@ -84,7 +84,7 @@ def test_gradient_checkpointing_changes_nothing(pipeline, teacher, tmp_path):
     torch.testing.assert_close(same_gradients, gradients, rtol=1e-3, atol=1e-5)
 
 
-def test_a_student_that_says_what_the_teacher_says_has_nothing_to_learn(pipeline, teacher, tmp_path):
+def test_student_equal_to_the_teacher(pipeline, teacher, tmp_path):
     batch = batches(pipeline, teacher, tmp_path)[0]
     options = replace(OPTIONS, output_weight=1.0, match_text=True)
     task = DistillationLoss(pipeline, options, torch.device("cpu"))
@@ -96,7 +96,7 @@ def test_a_student_that_says_what_the_teacher_says_has_nothing_to_learn(pipeline
 
 
 @pytest.mark.parametrize("share", [0.0, 0.15])
-def test_states_reach_align_net_with_noise_in_proportion_to_each_layer(pipeline, teacher, tmp_path, share):
+def test_state_noise(pipeline, teacher, tmp_path, share):
     batch = batches(pipeline, teacher, tmp_path)[0]
     states = torch.randn(2, 3, 40, 64) * torch.tensor([0.1, 1.0, 30.0])[:, None, None]
     reached = []
@@ -135,7 +135,7 @@ def flux_path(pipeline, prompt_embeds, pooled, noise):
     return list(zip(flux.scheduler.timesteps.tolist(), passed, strict=False))
 
 
-def test_the_path_is_flux_pipelines_own(pipeline, teacher, tmp_path):
+def test_path_of_flux_pipeline(pipeline, teacher, tmp_path):
     batch = batches(pipeline, teacher, tmp_path)[3]
     options = replace(OPTIONS, sigmas="path", num_inference_steps=4)
     task = DistillationLoss(pipeline, options, torch.device("cpu"))
@@ -153,7 +153,7 @@ def test_the_path_is_flux_pipelines_own(pipeline, teacher, tmp_path):
     assert len(reached) > 2
 
 
-def test_guidance_is_given_where_the_transformer_takes_it(qwen_vl_directory, teacher, tmp_path):
+def test_guidance(qwen_vl_directory, teacher, tmp_path):
     pipeline = build_pipeline(qwen_vl_directory, guidance=True)
     batch = batches(pipeline, teacher, tmp_path)[0]
     weak, strong = (terms_and_gradients(pipeline, batch, replace(OPTIONS, guidance_scale=g))[0] for g in (1.0, 30.0))

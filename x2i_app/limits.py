@@ -1,4 +1,4 @@
-"""What a request may ask for, in numbers, and how a message says that it asked for something else."""
+"""The numbers that a request may contain, and the messages about other values."""
 
 import numbers
 import reprlib
@@ -25,9 +25,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for. Sizes are in pixels, the prompt in UTF-8 bytes, media in files.
+    """What one request may contain. Sizes are in pixels, the prompt in UTF-8 bytes, media in files.
 
-    lora_rank, lora_tensors: of one LoRA file; with alphas, one of all FLUX.1's linear layers has about 1,500 tensors.
+    lora_rank, lora_tensors: of one LoRA file. A LoRA of all linear layers of FLUX.1, with alphas, has about 1,500.
     """
 
     width: Range = Range(64, 2048, 16)
@@ -54,17 +54,17 @@ LIMITS = Limits()
 
 
 def validate_number(name: str, value: Any, allowed: Range) -> float:
-    """`value` as a finite float within `allowed`, or InvalidRequestError. Booleans and strings are no numbers."""
+    """`value` as a finite float within `allowed`. Raises InvalidRequestError, also for booleans and strings."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a number, {allowed}.")
-    # A 400-digit integer overflows a float: compare before converting. NaN is inside nothing.
+    # An integer of 400 digits overflows a float, so compare first. NaN is outside every range.
     if not allowed.low <= value <= allowed.high:
         raise InvalidRequestError(f"{name} is {show_value(value)}; it must be {allowed}.")
     return float(value)
 
 
 def validate_integer(name: str, value: Any, allowed: Range) -> int:
-    """`value` as an integer within `allowed` and on its step, or InvalidRequestError. 4.0 counts as 4."""
+    """`value` as an integer within `allowed` and on its step; 4.0 counts as 4. Raises InvalidRequestError."""
     number = validate_number(name, value, allowed)
     if not number.is_integer() or (allowed.step and number % allowed.step):
         raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a whole number, {allowed}.")
@@ -72,11 +72,11 @@ def validate_integer(name: str, value: Any, allowed: Range) -> int:
 
 
 _BRIEF = reprlib.Repr()
-_BRIEF.maxlevel = 2  # lists of lists of lists would fill pages
+_BRIEF.maxlevel = 2  # nested lists would fill pages
 
 
 def show_value(value: Any) -> str:
-    """`value` as a message may quote it: at most 80 characters on one line, whatever came."""
+    """Any value as a message may quote it: at most 80 characters on one line."""
     try:
         text = _BRIEF.repr(value)
     except ValueError:  # Python refuses to print integers of more than 4,300 digits

@@ -1,4 +1,4 @@
-"""Ray, for real: its processes are found by their titles, and must all be gone afterwards."""
+"""Helpers for tests with a real Ray, whose processes are found by their titles and must all have ended afterwards."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +14,12 @@ from tests.ui.test_endpoints import SETTINGS
 
 REPLICA = "ServeReplica"
 ENDLESS = {"steps": 100, "count": 8, "width": 512, "height": 512}  # many minutes
-SECONDS = 300  # what anything may take, on a machine that has other things to do
+SECONDS = 300  # timeout of every step, for a busy machine
 
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """Every process of Ray that a module started ends with it; one that does not is ended, and its last test fails."""
+    """Every process of Ray that a module started ends with it. One that does not is killed and reported."""
     before = ray_processes()
     yield
 
@@ -34,36 +34,36 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def ray_processes(title: str = "") -> list[psutil.Process]:
-    """The processes of Ray with these words in their title."""
+    """The processes of Ray whose titles contain `title`."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if words.startswith("ray::") and title in words:
+        command = " ".join(process.info["cmdline"] or [])
+        if command.startswith("ray::") and title in command:
             found.append(process)
     return found
 
 
 def wait_until(happens: Callable[[], object], what: str, pause: float = 0.05) -> None:
-    """Look again and again; fail after SECONDS."""
+    """Check again and again; fail after SECONDS."""
     deadline = time.monotonic() + SECONDS
     while not happens():
-        assert time.monotonic() < deadline, f"It never came that {what}."
+        assert time.monotonic() < deadline, f"Never happened: {what}."
         time.sleep(pause)
 
 
 def health(app: App) -> tuple[int, str, str]:
-    """What /health answers: its status, the state of the engine, and what more is said of it."""
+    """The answer of /health: HTTP status, state and detail."""
     answer = ask(app.url, "GET", "/health")
     return answer.status, answer.json()["state"], answer.json()["detail"]
 
 
-def visitor(app: App, folder: Path) -> Client:
-    """Somebody new, whose pictures come into the folder."""
+def new_client(app: App, folder: Path) -> Client:
+    """A client with a session of its own, which downloads images into the folder."""
     return Client(app.url, verbose=False, download_files=folder, httpx_kwargs={"timeout": SECONDS})
 
 
 def submit(app: App, seed: int, folder: Path, **settings):
-    """A job of a visitor of their own."""
-    client = visitor(app, folder)
+    """A job of a new client."""
+    client = new_client(app, folder)
     given = {"prompt": f"{seed} stars", **SETTINGS, "height": 64, "seed": seed} | settings
     return client.submit(**given, api_name="/text")

@@ -1,4 +1,4 @@
-"""A batch on Ray Data, on a cluster of this machine alone: actors are killed, rows are not lost."""
+"""A batch on Ray Data, on a local cluster: an actor is killed, and no row is lost."""
 
 import json
 import subprocess
@@ -12,10 +12,10 @@ from tests.scale.conftest import SECONDS, ray_processes, wait_until
 from x2i_app.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-ACTOR = "MapWorker(Map(Artist))"
+ACTOR = "MapWorker(Map(RowActor))"
 
 
-def test_an_actor_that_is_killed_takes_no_row_with_it(tmp_path):
+def test_killed_actor(tmp_path):
     rows = [{"id": f"row{n}", "prompt": f"{n} stars", "seed": n, "width": 64, "height": 64} for n in range(1, 5)]
     rows[0]["steps"] = 1
     rows.insert(2, {"id": "wide", "prompt": "a cat", "width": 100})
@@ -26,40 +26,40 @@ def test_an_actor_that_is_killed_takes_no_row_with_it(tmp_path):
     batch = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     results = output / "results.jsonl"
 
-    def lines():
+    def records():
         assert batch.poll() is None, batch.stderr.read()
         return results.read_bytes().count(b"\n") if results.exists() else 0
 
     try:
-        wait_until(lines, "the first row is drawn")
+        wait_until(records, "the first row is drawn")
         (actor,) = ray_processes(ACTOR)
-        assert lines() < len(rows)
+        assert records() < len(rows)
         actor.kill()
         said, complaints = batch.communicate(timeout=SECONDS)
     finally:
         batch.kill()
     assert batch.returncode == 1, complaints
     assert "4 rows drawn, 1 failed, 0 drawn before" in said
-    found = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    assert sorted(line["id"] for line in found) == sorted(row["id"] for row in rows)
-    for line in found:
-        if line["id"] == "wide":
-            assert "width is 100" in line["error"]
+    found = [json.loads(record) for record in results.read_text(encoding="utf-8").splitlines()]
+    assert sorted(record["id"] for record in found) == sorted(row["id"] for row in rows)
+    for record in found:
+        if record["id"] == "wide":
+            assert "width is 100" in record["error"]
         else:
-            assert line["seeds"] == [int(line["id"].removeprefix("row"))]
-            with Image.open(output / line["files"][0]) as image:
+            assert record["seeds"] == [int(record["id"].removeprefix("row"))]
+            with Image.open(output / record["files"][0]) as image:
                 assert image.size == (64, 64)
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--replicas", "many"], "replicas is 'many'; write a number, or as 1:8 from and to."),
-        (["--replicas", "8:2"], "replicas is 8:2; the first must not be above the second."),
+        (["--replicas", "many"], "replicas is 'many'; write a number, or a range such as 1:8."),
+        (["--replicas", "8:2"], "replicas is 8:2; the first number must not be larger."),
         (["--replicas", "0"], "replicas is 0; it must be"),
         (["--gpus", "-1"], "gpus is -1"),
     ],
 )
-def test_flags_of_no_cluster_are_refused_before_ray_is_started(tmp_path, capsys, flags, said):
+def test_bad_flags(tmp_path, capsys, flags, said):
     assert main(["batch", "--input", str(tmp_path), "--ray", *flags]) == 2
     assert said in capsys.readouterr().err

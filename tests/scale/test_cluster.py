@@ -1,4 +1,4 @@
-"""The app on a Ray cluster that was there before it, with as many replicas as there is work for."""
+"""The app on a Ray cluster that runs already; the number of replicas follows the number of jobs."""
 
 import os
 import secrets
@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.conftest import free_port, run_app
-from tests.scale.conftest import ENDLESS, REPLICA, SECONDS, health, ray_processes, submit, visitor, wait_until
+from tests.scale.conftest import ENDLESS, REPLICA, SECONDS, health, new_client, ray_processes, submit, wait_until
 from x2i_app.cli import main
 
 
@@ -23,15 +23,15 @@ def answers(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def token():
-    """The secret of the cluster."""
+    """The token of the cluster, as environment variables."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @pytest.fixture(scope="module")
 def cluster(token):
-    """The port of a cluster of this machine, started as one starts a cluster: by `ray start --head`."""
+    """The port of a cluster on this machine, started with `ray start --head`."""
     port = free_port()
-    # A cluster that somebody runs here keeps its own folder. Sockets in it have room for short names only.
+    # In a folder of its own, apart from any other cluster here. Paths of sockets in it must be short.
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
         command = [Path(sysconfig.get_path("scripts")) / "ray", "start", "--head", "--block", "--port", str(port)]
         command += ["--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--include-dashboard", "false"]
@@ -49,7 +49,7 @@ def cluster(token):
             process.wait(SECONDS)
 
 
-def test_replicas_come_with_the_work_and_go_with_the_app_but_not_the_cluster(cluster, token, tmp_path):
+def test_autoscaling(cluster, token, tmp_path):
     with run_app(tmp_path, "--ray", f"127.0.0.1:{cluster}", "--replicas", "1:2", **token) as app:
         wait_until(lambda: health(app) == (200, "ready", "Replicas running: 1."), "one is there")
         endless = [submit(app, seed, tmp_path, **ENDLESS) for seed in (1, 2)]
@@ -57,7 +57,7 @@ def test_replicas_come_with_the_work_and_go_with_the_app_but_not_the_cluster(clu
         wait_until(lambda: all(job.outputs() and 'max="800"' in job.outputs()[-1][1] for job in endless), "both draw")
         assert len(ray_processes(REPLICA)) == 2
         for job in endless:
-            visitor(app, tmp_path).predict(job.outputs()[-1][4], api_name="/cancel")
+            new_client(app, tmp_path).predict(job.outputs()[-1][4], api_name="/cancel")
         for seed, job in [(seed, submit(app, seed, tmp_path)) for seed in (10, 20)]:
             assert job.result(SECONDS)[3]["seeds"] == [seed]
         app.process.terminate()
@@ -66,8 +66,8 @@ def test_replicas_come_with_the_work_and_go_with_the_app_but_not_the_cluster(clu
     assert answers(cluster)
 
 
-def test_who_does_not_know_the_secret_is_told_where_it_is(cluster, monkeypatch, capsys):
+def test_wrong_token(cluster, monkeypatch, capsys):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     assert main(["app", "--ray", f"127.0.0.1:{cluster}"]) == 1
-    assert "if it asks for a token, set RAY_AUTH_MODE=token" in capsys.readouterr().err
+    assert "If it asks for a token, set RAY_AUTH_MODE=token" in capsys.readouterr().err

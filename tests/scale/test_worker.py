@@ -1,4 +1,4 @@
-"""The app on Ray Serve, on a cluster of this machine alone: two replicas of x2i-tiny, of which one is killed."""
+"""The app on Ray Serve, on a local cluster with two replicas of x2i-tiny, one of which is killed."""
 
 import asyncio
 import html
@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from tests.conftest import run_app
-from tests.scale.conftest import ENDLESS, REPLICA, SECONDS, health, ray_processes, submit, visitor, wait_until
+from tests.scale.conftest import ENDLESS, REPLICA, SECONDS, health, new_client, ray_processes, submit, wait_until
 from tests.ui.test_endpoints import INPUTS, SETTINGS
 from x2i_app.cli import main
 from x2i_app.errors import GenerationCancelledError, OutOfMemoryError
@@ -31,19 +31,29 @@ from x2i_app.serving.jobs import Job, Phase
 from x2i_app.settings import ASSETS, Settings
 
 DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
-LONG = {"steps": 40, "count": 2}  # of the smallest picture, about a second
+LONG = {"steps": 40, "count": 2}  # about a second at the smallest size
 
 
 @pytest.fixture(scope="module")
 def cluster_app(tmp_path_factory):
-    """The app with two replicas."""
+    """The app with two replicas. It ends when it is asked to, and has opened no connection to the internet."""
     with run_app(tmp_path_factory.mktemp("app"), "--ray", "--replicas", "2", watch=True) as app:
         yield app
+        app.process.terminate()
+        assert app.process.wait(SECONDS) == 143
+        assert app.contacts.read_text() == ""
+
+
+@pytest.fixture
+def two_replicas(cluster_app):
+    """The app, while both replicas run."""
+    wait_until(lambda: health(cluster_app) == (200, "ready", "Replicas running: 2."), "both are there")
+    return cluster_app
 
 
 @pytest.fixture(scope="module")
 def replica():
-    """Without Ray, in this process; on one thread, as there, or the last bit may differ."""
+    """A replica without Ray, in this process; on one thread like the others, or the last bit may differ."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     replica = Replica(Settings(profile="cpu"), str(Path.cwd()))
@@ -53,7 +63,7 @@ def replica():
 
 
 def step(job) -> int:
-    """The step of 80 that a LONG job is at; 0 while it waits or reads."""
+    """The step, of 80, of a LONG job; 0 before the first one."""
     said = job.outputs()[-1][1] if job.outputs() else ""
     found = re.search(r'value="(\d+)" max="80"', said)
     return int(found.group(1)) if found and not job.done() else 0
@@ -64,30 +74,30 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def run(coroutine):
-    """What it gives, from a thread of its own: the browser's tests leave this one a loop that runs."""
+    """Run it in a new thread: Playwright leaves a running event loop in this one."""
     with ThreadPoolExecutor(1) as elsewhere:
         return elsewhere.submit(asyncio.run, coroutine).result()
 
 
-def test_every_endpoint_draws_and_what_it_was_given_is_known_by_its_hash(cluster_app, tmp_path):
+def test_endpoints(cluster_app, tmp_path):
     jobs = {}
     for name, given in INPUTS.items():
-        client = visitor(cluster_app, tmp_path)
+        client = new_client(cluster_app, tmp_path)
         jobs[name] = client.submit(**given, **SETTINGS, api_name=f"/{name}")
     for name, job in jobs.items():
-        images, progress, words, report, *_ = job.result(SECONDS)
+        images, progress, answer, report, *_ = job.result(SECONDS)
         assert "Done" in progress, name
-        assert (report["seeds"], report["height"], report["answer"] in words) == ([9], 96, True)
+        assert (report["seeds"], report["height"], report["answer"] in answer) == ([9], 96, True)
         recipe = read_recipe(images[0]["image"])
         if name in ("image", "image_text"):
             assert recipe.request.images == (path_hash(DRAWING),)
-    # It draws as soon as one is there, and six small pictures are soon drawn.
+    # Jobs are drawn as soon as one replica runs, and these jobs are short.
     wait_until(lambda: health(cluster_app) == (200, "ready", "Replicas running: 2."), "both are there")
     assert client.predict("", api_name="/status")["preset"] == "x2i-tiny"
 
 
-def test_bad_input_is_one_sentence_from_here_and_from_the_replica(cluster_app, tmp_path):
-    client = visitor(cluster_app, tmp_path)
+def test_bad_input(cluster_app, tmp_path):
+    client = new_client(cluster_app, tmp_path)
     with pytest.raises(AppError, match="width is 100; it must be"):
         client.predict(**INPUTS["text"], **SETTINGS | {"width": 100}, api_name="/text")
     cut = tmp_path / "cut.png"
@@ -98,26 +108,26 @@ def test_bad_input_is_one_sentence_from_here_and_from_the_replica(cluster_app, t
     assert "Traceback" not in str(raised.value)
 
 
-def test_a_stopped_job_leaves_its_replica(cluster_app, tmp_path):
-    endless = submit(cluster_app, 1, tmp_path, **ENDLESS)
+def test_stopped_job(two_replicas, tmp_path):
+    endless = submit(two_replicas, 1, tmp_path, **ENDLESS)
     wait_until(lambda: endless.outputs() and "/progress" in endless.outputs()[-1][1], "it draws")
     wait_until(lambda: 'max="800"' in endless.outputs()[-1][1], "it draws")
-    visitor(cluster_app, tmp_path).predict(endless.outputs()[-1][4], api_name="/cancel")
+    new_client(two_replicas, tmp_path).predict(endless.outputs()[-1][4], api_name="/cancel")
     assert "Stopped" in endless.result(SECONDS)[1]
-    for job in [submit(cluster_app, seed, tmp_path) for seed in (1, 2)]:  # one for each replica
+    for job in [submit(two_replicas, seed, tmp_path) for seed in (1, 2)]:  # one for each replica
         assert job.result(SECONDS)[3]["answer"]
 
 
-def test_a_replica_that_is_killed_takes_no_image_with_it_and_doubles_none(cluster_app, replica, tmp_path):
-    jobs = [submit(cluster_app, seed, tmp_path, **LONG) for seed in (10, 20)]
+def test_killed_replica(two_replicas, replica, tmp_path):
+    jobs = [submit(two_replicas, seed, tmp_path, **LONG) for seed in (10, 20)]
     wait_until(lambda: all(1 < step(job) < 60 for job in jobs), "both replicas draw")
     first, second = ray_processes(REPLICA)
     first.kill()
-    jobs += [submit(cluster_app, seed, tmp_path, count=2) for seed in range(30, 90, 10)]
-    wait_until(lambda: health(cluster_app)[2].startswith("Replicas running: 1, "), "health tells of the loss")
-    assert health(cluster_app)[:2] == (200, "ready")
+    jobs += [submit(two_replicas, seed, tmp_path, count=2) for seed in range(30, 90, 10)]
+    wait_until(lambda: health(two_replicas)[2].startswith("Replicas running: 1, "), "health tells of the loss")
+    assert health(two_replicas)[:2] == (200, "ready")
     results = [job.result(SECONDS) for job in jobs]
-    assert "A replica was lost (ActorDiedError); its job is drawn again." in cluster_app.log.read_text()
+    assert "A replica was lost (ActorDiedError); its job is drawn again." in two_replicas.log.read_text()
     for seed, (images, _, _, report, *_) in zip(range(10, 90, 10), results, strict=True):
         assert report["seeds"] == [seed, seed + 1]
         request = GenerationRequest(
@@ -132,33 +142,26 @@ def test_a_replica_that_is_killed_takes_no_image_with_it_and_doubles_none(cluste
         wanted = replica.engine.submit(request).wait(SECONDS).images
         assert len(images) == len(wanted) == 2
         for drawn, image in zip(images, wanted, strict=True):
-            # Not to the bit, which two processes with unlike threads once did not give; another seed differs far more.
+            # Not bit for bit, as another number of threads may round otherwise. Another seed differs far more.
             assert abs(pixels(Image.open(drawn["image"])) - pixels(image)).max() <= 3
     assert second.is_running()
 
 
-def test_other_settings_come_replica_by_replica_and_no_running_job_is_lost(cluster_app, tmp_path):
+def test_rolling_update(two_replicas, tmp_path):
     before = ray_processes(REPLICA)
-    jobs = [submit(cluster_app, seed, tmp_path, **LONG) for seed in (10, 20)]
-    client = visitor(cluster_app, tmp_path)
+    jobs = [submit(two_replicas, seed, tmp_path, **LONG) for seed in (10, 20)]
+    client = new_client(two_replicas, tmp_path)
     assert "auto" in client.predict("", "", "auto", api_name="/switch")
     for seed, job in zip((10, 20), jobs, strict=True):
         assert job.result(SECONDS)[3]["seeds"] == [seed, seed + 1]
-    wait_until(lambda: health(cluster_app) == (200, "ready", "Replicas running: 2."), "both are there")
+    wait_until(lambda: health(two_replicas) == (200, "ready", "Replicas running: 2."), "both are there")
     assert not set(ray_processes(REPLICA)) & set(before)
     with pytest.raises(AppError) as raised:
         client.predict("", "/no/such", "", api_name="/switch")
     assert "There is no folder '/no/such'" in html.unescape(str(raised.value))
 
 
-def test_it_ends_with_its_app(cluster_app):
-    """And has asked nobody else for anything."""
-    cluster_app.process.terminate()
-    assert cluster_app.process.wait(SECONDS) == 143
-    assert cluster_app.contacts.read_text() == ""
-
-
-def test_a_replica_stops_within_a_step_when_nobody_listens(replica, monkeypatch):
+def test_disconnected_caller(replica, monkeypatch):
     steps, jobs, submit = [], [], replica.engine.submit
     monkeypatch.setattr(replica.engine, "submit", lambda *a, **k: jobs.append(submit(*a, **k)) or jobs[-1])
     forward = replica.worker.pipeline.transformer.forward
@@ -168,9 +171,9 @@ def test_a_replica_stops_within_a_step_when_nobody_listens(replica, monkeypatch)
 
     async def listen():
         request = GenerationRequest(prompt="a boat", width=256, height=256, num_inference_steps=100)
-        async with aclosing(replica.draw(pack(request), False)) as moments:
-            async for moment in moments:
-                if moment.progress.phase is Phase.DENOISING:
+        async with aclosing(replica.draw(pack(request), False)) as events:
+            async for event in events:
+                if event.progress.phase is Phase.DENOISING:
                     break
         return len(steps)
 
@@ -180,7 +183,7 @@ def test_a_replica_stops_within_a_step_when_nobody_listens(replica, monkeypatch)
     assert len(steps) <= before + 1
 
 
-def test_what_goes_wrong_in_a_replica_is_raised_as_it_was(replica, monkeypatch):
+def test_error_of_replica(replica, monkeypatch):
     def exhaust(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
@@ -188,19 +191,19 @@ def test_what_goes_wrong_in_a_replica_is_raised_as_it_was(replica, monkeypatch):
 
     async def listen():
         request = GenerationRequest(prompt="a boat", width=128, height=128)
-        return [pickle.dumps(moment) async for moment in replica.draw(pack(request), False)]
+        return [pickle.dumps(event) async for event in replica.draw(pack(request), False)]
 
     last = pickle.loads(run(listen())[-1])  # noqa: S301 - from here
     with pytest.raises(OutOfMemoryError, match="memory"):
         list(follow([last], Job(GenerationRequest(prompt="a boat"))))
 
 
-def test_without_ray_it_is_said_what_to_install(monkeypatch, capsys):
+def test_ray_not_installed(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["app", "--ray"]) == 1
     assert "install it with: pip install '.[scale]'" in capsys.readouterr().err
 
 
-def test_a_cluster_that_is_not_there_is_named(capsys):
+def test_no_cluster(capsys):
     assert main(["app", "--ray", "127.0.0.1:1"]) == 1
     assert "There is no Ray cluster at '127.0.0.1:1'" in capsys.readouterr().err

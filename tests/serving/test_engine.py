@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from x2i_app.errors import CheckpointError, EngineError, GenerationCancelledError, MediaError, QueueFullError
+from x2i_app.limits import MAX_SEED
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Phase
@@ -69,6 +70,21 @@ def test_the_mllm_runs_once_for_the_same_conversation_and_again_for_another(engi
     for change in ({"prompt": "make it day"}, {"images": (str(other),)}, {"reason": True}):
         engine.submit(GenerationRequest(**given | change)).wait(PATIENCE)
     assert len(encodings) == 4
+
+
+def test_the_encoding_that_was_not_used_longest_is_forgotten(engine, encodings, monkeypatch):
+    monkeypatch.setattr("x2i_app.serving.worker._REMEMBERED_CONDITIONINGS", 2)
+    for prompt in "abacab":
+        engine.submit(GenerationRequest(prompt=prompt, **SMALL)).wait(PATIENCE)
+    assert [prompt for prompt, *_ in encodings] == ["a", "b", "c", "b"]
+
+
+def test_after_the_largest_seed_comes_0(engine):
+    request = GenerationRequest(prompt="a tree", seed=MAX_SEED, num_images_per_prompt=2, **SMALL)
+    both = engine.submit(request).wait(PATIENCE)
+    assert both.seeds == (MAX_SEED, 0)
+    first = engine.submit(GenerationRequest(prompt="a tree", seed=0, **SMALL)).wait(PATIENCE)
+    assert both.images[1].tobytes() == first.images[0].tobytes()
 
 
 def test_cancel_stops_within_a_step_without_decoding_and_the_next_job_is_unharmed(engine, worker, monkeypatch):

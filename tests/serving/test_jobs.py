@@ -1,8 +1,10 @@
 """Jobs between real threads, and the queue that is fair between sessions."""
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -307,6 +309,71 @@ def test_old_jobs_are_forgotten_also_when_nobody_comes(monkeypatch):
     assert memory.get(job.id) is job
     monkeypatch.setattr("x2i_app.serving.jobs._REMEMBERED_SECONDS", 0)
     assert memory.get(job.id) is None
+
+
+def test_remembered_jobs_are_thread_safe(threads):
+    """Each `add` and `get` walks through all jobs, while other threads add theirs."""
+    memory = JobMemory()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def work():
+        for _ in range(300):
+            job = new_job()
+            memory.add(job)
+            job.finish(result_of(job))
+            memory.get(job.id)
+
+    try:
+        workers = [threads.submit(work) for _ in range(8)]
+        assert [worker.exception(PATIENCE) for worker in workers] == [None] * 8
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_too_many_jobs_are_forgotten_the_oldest_finished_first(monkeypatch):
+    """Jobs that have not ended stay, however old they are."""
+    monkeypatch.setattr("x2i_app.serving.jobs._REMEMBERED_JOBS", 3)
+    memory, jobs = JobMemory(), [new_job() for _ in range(5)]
+    for job in jobs[1:]:
+        job.finish(result_of(job))
+    for job in jobs:
+        memory.add(job)
+    assert [memory.get(job.id) is job for job in jobs] == [True, False, False, True, True]
+
+
+def test_run_publishes_results_one_by_one():
+    job, seen = new_job(), []
+
+    def results():
+        for count in (1, 2):
+            yield replace(result_of(job), seeds=tuple(range(count)))
+            seen.append(job.partial.seeds)
+
+    job.run(results())
+    assert seen == [(0,), (0, 1)]
+    assert job.result is job.partial
+    assert job.progress.phase is Phase.DONE
+
+
+def test_run_turns_errors_into_a_failed_job(caplog):
+    for error, phase in ((ValueError("x"), Phase.FAILED), (GenerationCancelledError("y"), Phase.CANCELLED)):
+        job = new_job()
+
+        def results(error=error):
+            raise error
+            yield
+
+        job.run(results())
+        assert job.progress.phase is phase
+    assert "ValueError" in caplog.text
+
+
+def test_on_cancel_is_called_after_the_job_knows():
+    job, known = new_job(), []
+    job.on_cancel = lambda: known.append(job.is_cancelled)
+    job.cancel()
+    assert known == [True]
 
 
 def test_the_jobs_before_one_are_those_that_are_taken_before_it():

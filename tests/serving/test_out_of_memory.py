@@ -73,6 +73,7 @@ def test_it_is_caught_explained_and_given_back(engine, worker, small, part, afte
     finally:
         handle.remove()
     assert "\n" not in str(raised.value)
+    assert not worker.conditionings, "they would be in the way of the next job"
     assert exhausted.held is not None
     assert exhausted.held() is None  # although the test still has the original error
     assert exhausted.error.__traceback__ is None

@@ -14,6 +14,7 @@ from x2i_app.loading import build
 from x2i_app.models import AlignNet
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
+from x2i_app.serving.preview import Previewer
 from x2i_app.serving.worker import LocalWorker
 from x2i_app.settings import ASSETS, Settings
 
@@ -146,6 +147,24 @@ def test_a_lora_and_a_light_control_that_are_taken_away_are_gone(engine, worker,
     switch(engine, preset=CUSTOM)  # which has none
     assert not engine.has_light_control
     assert old[0]() is None
+
+
+def test_the_previews_of_the_new_model(engine, worker, monkeypatch):
+    """They are fitted on the new model's VAE."""
+    vaes = []
+
+    class Recorded(Previewer):
+        def __init__(self, vae):
+            vaes.append(weakref.ref(vae))
+            super().__init__(vae)
+
+    monkeypatch.setattr("x2i_app.serving.preview.Previewer", Recorded)
+    for preset in ("x2i-tiny", CUSTOM):
+        switch(engine, preset=preset)
+        for _ in range(2):
+            engine.submit(GenerationRequest(prompt="x", **SMALL), preview=True).wait(PATIENCE)
+        assert vaes[-1]() is worker.pipeline.vae
+    assert len(vaes) == 2
 
 
 def test_what_cannot_be_found_fails_while_the_old_model_goes_on(engine, worker):

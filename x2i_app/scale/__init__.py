@@ -1,4 +1,4 @@
-"""Batches on more than one machine, by Ray Data, and the page's jobs, by Ray Serve.
+"""The page's jobs on Ray Serve and batches on Ray Data, on one or several machines.
 
-An extra (`pip install .[scale]`), never needed for one machine; only the command line imports it, if --ray is given.
+Optional (`pip install .[scale]`): only the command line imports it, if --ray is given.
 """

@@ -1,4 +1,4 @@
-"""A Ray cluster: one that runs already, or one of this machine alone that lives as long as the program."""
+"""A Ray cluster: one that runs already, or a local one that ends with the program."""
 
 import importlib.util
 import logging
@@ -15,21 +15,22 @@ from typing import Any
 from x2i_app.errors import EngineError, InvalidRequestError
 from x2i_app.limits import Range, show_value, validate_integer, validate_number
 
-HERE = "here"  # instead of an address: a cluster of this machine alone
+HERE = "here"  # instead of an address: a local cluster
 _REPLICAS = Range(1, 1000)
 _GPUS = Range(0, 16)
-_OBJECT_STORE = 512 * 2**20  # bytes of shared memory; what travels are pictures and rows
-_KNOCK_SECONDS = 10
+_OBJECT_STORE = 512 * 2**20  # bytes of shared memory, for images and rows
+_CONNECT_SECONDS = 10
 _OUR_ERROR = re.compile(r"x2i_app\.errors\.\w+: (.+)")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Which cluster, and how much of it.
+    """Which cluster to use, and how much of it.
 
-    address: HERE, "auto" for the cluster of this machine, or HOST:PORT. replicas: models in memory at once, from
-    `least` to `most`, as many as the work asks for. gpus: cards for each, or a part of one; None takes one where the
-    cluster has any. Raises InvalidRequestError for anything else.
+    address: HERE, "auto" for the cluster that this machine belongs to, or HOST:PORT.
+    least, most: models in memory at once; their number follows the number of jobs.
+    gpus: GPUs for each model, also a fraction of one; None takes one if the cluster has any.
+    Raises InvalidRequestError for a value that is not allowed.
     """
 
     address: str = HERE
@@ -39,34 +40,34 @@ class Cluster:
 
     @classmethod
     def parse(cls, address: str, replicas: str, gpus: float | None) -> "Cluster":
-        """From flags: `replicas` is a number, or two with a colon between them, as in 1:8."""
+        """From flags. replicas: a number, or a range such as 1:8."""
         least, _, most = replicas.partition(":")
         if not (least.isdecimal() and (most or least).isdecimal()):
-            raise InvalidRequestError(f"replicas is {show_value(replicas)}; write a number, or as 1:8 from and to.")
+            raise InvalidRequestError(f"replicas is {show_value(replicas)}; write a number, or a range such as 1:8.")
         return cls(address, int(least), int(most or least), gpus)
 
     def __post_init__(self):
         for name in ("least", "most"):
             validate_integer("replicas", getattr(self, name), _REPLICAS)
         if self.least > self.most:
-            raise InvalidRequestError(f"replicas is {self.least}:{self.most}; the first must not be above the second.")
+            raise InvalidRequestError(f"replicas is {self.least}:{self.most}; the first number must not be larger.")
         if self.gpus is not None:
             validate_number("gpus", self.gpus, _GPUS)
 
     def join(self) -> None:
-        """Connect this process. Raises EngineError if there is no Ray, no such cluster, or it wants another token."""
+        """Connect this process. Raises EngineError if Ray is missing, or the cluster is down or refuses the token."""
         if importlib.util.find_spec("ray") is None:
             raise EngineError("--ray needs Ray, which is not installed; install it with: pip install '.[scale]'")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage data
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-        # Its next release's way, and today's warning about it: a replica without GPUs does not hide them.
+        # The default of Ray's next release; without it Ray prints a warning. A replica without GPUs does not hide them.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        if self.address == HERE:  # for this program alone: a token of its own, and no network but the loopback
+        if self.address == HERE:  # only for this program: a token of its own, and only the loopback network
             if "RAY_AUTH_MODE" not in os.environ:
                 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-            os.environ.setdefault("RAY_worker_niceness", "0")  # or whatever else runs here comes first
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # wherever it is, in spite of its name
-        self._knock()
+            os.environ.setdefault("RAY_worker_niceness", "0")  # by default, other processes come first
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on every system, in spite of its name
+        self._check_address()
         import ray
 
         options: dict[str, Any] = {"address": self.address}
@@ -76,47 +77,47 @@ class Cluster:
             options |= {"include_dashboard": False}
         try:
             ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
-        except Exception as error:  # Ray raises many kinds, Exception itself among them
+        except Exception as error:  # Ray raises many types, also Exception itself
             if self.address == HERE:
-                why = f"Ray did not start on this machine; try again, or leave --ray out. It says: {_reason(error)}"
-            else:  # of a token that is wrong Ray tells its log alone
+                why = f"Ray did not start on this machine; try again, or run without --ray. Ray says: {_reason(error)}"
+            else:  # Ray writes only to its log that a token is wrong
                 why = (
-                    f"No Ray cluster at {show_value(self.address)} lets this machine in; start one (ray start --head), "
-                    "or, if it asks for a token, set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from it or set "
-                    f"RAY_AUTH_TOKEN. What came back: {_reason(error)}"
+                    f"The Ray cluster at {show_value(self.address)} cannot be joined; start it (ray start --head). "
+                    "If it asks for a token, set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from it or set "
+                    f"RAY_AUTH_TOKEN. Ray says: {_reason(error)}"
                 )
             raise EngineError(why) from error
 
-    def _knock(self) -> None:
-        """Ray itself waits for minutes, and then ends the program."""
+    def _check_address(self) -> None:
+        """Raise EngineError if nobody listens there. Ray itself would wait for minutes, then end the program."""
         host, _, port = self.address.rpartition(":")
         if port.isdecimal():
             try:
-                socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
+                socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
             except (OSError, OverflowError) as error:
                 raise EngineError(
                     f"There is no Ray cluster at {show_value(self.address)}; start one: ray start --head. "
-                    f"What came back: {_reason(error)}"
+                    f"The system says: {_reason(error)}"
                 ) from error
 
     def share(self) -> Mapping[str, float]:
-        """What a replica asks the cluster for: `num_cpus` and `num_gpus`. The cluster must be joined."""
+        """What one replica asks for: `num_cpus` and `num_gpus`. Call it after `join`."""
         import ray
 
-        there = ray.cluster_resources()
-        gpus = float(there.get("GPU", 0) >= 1) if self.gpus is None else self.gpus
-        cores = 1 if gpus else max(1, int(there.get("CPU", 1)) // self.most)
+        resources = ray.cluster_resources()
+        gpus = float(resources.get("GPU", 0) >= 1) if self.gpus is None else self.gpus
+        cores = 1 if gpus else max(1, int(resources.get("CPU", 1)) // self.most)
         return {"num_cpus": cores, "num_gpus": gpus}
 
 
 def enter_folder(folder: str) -> None:
-    """Let relative names mean what they mean to whoever gave the work, where the machine has that folder too."""
+    """Make relative paths mean the same as in the process that gave the work, if this machine has that folder."""
     with suppress(OSError):
         os.chdir(folder)
 
 
 def working_folder() -> str:
-    """For `enter_folder`."""
+    """The folder for `enter_folder` in another process."""
     return str(Path.cwd())
 
 
@@ -125,6 +126,6 @@ def _reason(error):
 
 
 def own_message(text: str) -> str:
-    """What one of our own errors said, found in a traceback that came from another process; else its last line."""
+    """The message of an X2IError in a traceback from another process; else the last line of the text."""
     found = _OUR_ERROR.findall(text) or text.strip().splitlines()
     return found[-1].strip() if found else ""

@@ -1,6 +1,6 @@
 """X2I Studio: python app.py [--preset x2i-tiny] [--port 7860] ...; --help lists every setting.
 
-The same as `python -m x2i_app app`, and what a Hugging Face Space runs; X2I_* variables take the place of flags there.
+The same as `python -m x2i_app app`, and what a Hugging Face Space runs; it sets X2I_* variables instead of flags.
 """
 
 import sys

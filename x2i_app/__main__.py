@@ -1,4 +1,4 @@
-"""python -m x2i_app app | generate | batch | evaluate; --help says more."""
+"""python -m x2i_app app | generate | batch | evaluate | train | plan; --help lists them."""
 
 import sys
 

@@ -134,11 +134,11 @@ def flux_parts(pipeline):
     return FluxParts(pipeline.transformer, pipeline.vae, pipeline.scheduler)
 
 
-def encode_captions(pipeline, teacher, directory, dtype=torch.float32):
+def encode_captions(pipeline, teacher, directory, dtype=torch.float32, options=OPTIONS):
     """What MLLM and teacher make of CAPTIONS."""
     check_teacher(teacher, pipeline.transformer.config)
     states = encode_states(pipeline.encoder, CAPTIONS, directory, dtype)
-    return states, encode_teacher(teacher, CAPTIONS, directory, OPTIONS.max_sequence_length, dtype)
+    return states, encode_teacher(teacher, CAPTIONS, directory, options.max_sequence_length, dtype)
 
 
 def batches(pipeline, teacher, directory):
@@ -148,5 +148,5 @@ def batches(pipeline, teacher, directory):
 def distill_pipeline(pipeline, teacher, directory, options=OPTIONS, loop=LOOP):
     """Train the AlignNet of a pipeline on CAPTIONS."""
     dtype = torch.bfloat16 if loop.mixed_precision == "bf16" else torch.float32
-    encoded = encode_captions(pipeline, teacher, directory, dtype)
+    encoded = encode_captions(pipeline, teacher, directory, dtype, options)
     distill(pipeline.align_net, flux_parts(pipeline), *encoded, directory, options, loop)

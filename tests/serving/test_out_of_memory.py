@@ -43,15 +43,15 @@ class Exhausted:
 @pytest.mark.parametrize(
     ("part", "after", "given", "words"),
     [
-        ("mllm", 0, {"images": (DRAWING,)}, "understand this input at 128 x 192 .*; try fewer pictures, films and"),
+        ("mllm", 0, {"images": (DRAWING,)}, "read this input at 128 x 192 .*; try fewer images, videos and"),
         (
             "mllm",
             0,
             {"prompt": "not seen before"},
-            "understand this input at 128 x 192 .*; try a shorter prompt or the profile",
+            "read this input at 128 x 192 .*; try a shorter prompt or the profile",
         ),
-        ("transformer", 1, {}, r"draw at 128 x 192 with the profile cpu; try 96 x 144 or the profile"),
-        ("vae.decoder", 0, {}, r"develop the picture at 128 x 192 .*; try 96 x 144 or the profile"),
+        ("transformer", 1, {}, r"generate at 128 x 192 with the profile cpu; try 96 x 144 or the profile"),
+        ("vae.decoder", 0, {}, r"decode the image at 128 x 192 .*; try 96 x 144 or the profile"),
     ],
 )
 @pytest.mark.parametrize(

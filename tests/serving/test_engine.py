@@ -1,4 +1,4 @@
-"""The engine on the real miniature: one pipeline, one job at a time, phases, cancel, remembered conditionings."""
+"""The engine with x2i-tiny: results, cancelling, remembered encodings, failures."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
 
 @pytest.fixture
 def encodings(engine, worker, monkeypatch):
-    """Counts how often the MLLM runs."""
+    """The calls of `encode`."""
     engine.submit(GenerationRequest(prompt="warm up", **SMALL)).wait(PATIENCE)
     calls = []
     original = worker.pipeline.encode
@@ -29,7 +29,7 @@ def encodings(engine, worker, monkeypatch):
     return calls
 
 
-def test_a_result_says_all_that_decided_it(engine):
+def test_result(engine):
     request = GenerationRequest(prompt="a red house", width=64, height=96, num_images_per_prompt=2, seed=7)
     result = engine.submit(request).wait(PATIENCE)
     assert [image.size for image in result.images] == [(64, 96)] * 2
@@ -40,26 +40,26 @@ def test_a_result_says_all_that_decided_it(engine):
     assert result.answer is not None
 
 
-def test_a_watcher_sees_the_end_last_and_only_once(engine):
+def test_watch_ends_once(engine):
     moments = list(engine.submit(GenerationRequest(prompt="watched", **SMALL)).watch())
     assert [moment.phase.is_final for moment in moments] == [False] * (len(moments) - 1) + [True]
 
 
-def test_image_i_is_what_its_own_seed_draws_alone(engine):
+def test_images_depend_only_on_their_seeds(engine):
     both = engine.submit(GenerationRequest(prompt="a tree", seed=20, num_images_per_prompt=2, **SMALL)).wait(PATIENCE)
     second = engine.submit(GenerationRequest(prompt="a tree", seed=21, **SMALL)).wait(PATIENCE)
     assert both.images[1].tobytes() == second.images[0].tobytes()
     assert both.images[0].tobytes() != both.images[1].tobytes()
 
 
-def test_without_a_seed_one_is_drawn_and_said(engine):
+def test_random_seed(engine):
     drawn = [engine.submit(GenerationRequest(prompt="a cat", **SMALL)).wait(PATIENCE) for _ in range(2)]
     assert drawn[0].seeds != drawn[1].seeds
     again = engine.submit(GenerationRequest(prompt="a cat", seed=drawn[0].seeds[0], **SMALL)).wait(PATIENCE)
     assert again.images[0].tobytes() == drawn[0].images[0].tobytes()
 
 
-def test_the_mllm_runs_once_for_the_same_conversation_and_again_for_another(engine, encodings, tmp_path):
+def test_encodings_are_remembered(engine, encodings, tmp_path):
     copy = tmp_path / "other name.png"
     copy.write_bytes(DRAWING.read_bytes())
     for change in ({}, {"seed": 5}, {"height": 96}, {"num_images_per_prompt": 3}, {"images": (str(copy),)}):
@@ -72,14 +72,14 @@ def test_the_mllm_runs_once_for_the_same_conversation_and_again_for_another(engi
     assert len(encodings) == 4
 
 
-def test_the_encoding_that_was_not_used_longest_is_forgotten(engine, encodings, monkeypatch):
+def test_least_recent_encoding_is_forgotten(engine, encodings, monkeypatch):
     monkeypatch.setattr("x2i_app.serving.worker._REMEMBERED_CONDITIONINGS", 2)
     for prompt in "abacab":
         engine.submit(GenerationRequest(prompt=prompt, **SMALL)).wait(PATIENCE)
     assert [prompt for prompt, *_ in encodings] == ["a", "b", "c", "b"]
 
 
-def test_after_the_largest_seed_comes_0(engine):
+def test_seed_overflow(engine):
     request = GenerationRequest(prompt="a tree", seed=MAX_SEED, num_images_per_prompt=2, **SMALL)
     both = engine.submit(request).wait(PATIENCE)
     assert both.seeds == (MAX_SEED, 0)
@@ -87,13 +87,13 @@ def test_after_the_largest_seed_comes_0(engine):
     assert both.images[1].tobytes() == first.images[0].tobytes()
 
 
-def test_cancel_stops_within_a_step_without_decoding_and_the_next_job_is_unharmed(engine, worker, monkeypatch):
+def test_cancel_while_denoising(engine, worker, monkeypatch):
     before = engine.submit(GenerationRequest(prompt="a boat", seed=1, **SMALL)).wait(PATIENCE)
     decoded, steps = [], []
     decode, forward = worker.pipeline.vae.decode, worker.pipeline.transformer.forward
 
     def step(*args, **kwargs):
-        steps.append(job._cancelled.is_set())
+        steps.append(job.is_cancelled)
         if len(steps) == 3:
             engine.cancel(job)  # in the middle of the third step
         return forward(*args, **kwargs)
@@ -108,29 +108,29 @@ def test_cancel_stops_within_a_step_without_decoding_and_the_next_job_is_unharme
     assert job.progress.phase is Phase.CANCELLED
     assert steps == [False] * 3  # no step began after it
     assert not decoded
-    after = engine.submit(GenerationRequest(prompt="a boat", seed=1, **SMALL)).wait(PATIENCE)
-    assert after.images[0].tobytes() == before.images[0].tobytes()
+    again = engine.submit(GenerationRequest(prompt="a boat", seed=1, **SMALL)).wait(PATIENCE)
+    assert again.images[0].tobytes() == before.images[0].tobytes()
 
 
-def test_cancel_does_not_wait_for_the_whole_answer(engine, worker):
+def test_cancel_while_answering(engine, worker):
     engine.submit(GenerationRequest(prompt="warm up", **SMALL)).wait(PATIENCE)
-    words = []
+    tokens = []
 
-    def word(*_):
-        words.append(job._cancelled.is_set())
-        if len(words) == 2:
+    def on_token(*_):
+        tokens.append(job.is_cancelled)
+        if len(tokens) == 2:
             engine.cancel(job)
 
-    hook = worker.pipeline.mllm.register_forward_pre_hook(word)
+    hook = worker.pipeline.mllm.register_forward_pre_hook(on_token)
     job = engine.submit(GenerationRequest(prompt="a long answer", **SMALL))
     with pytest.raises(GenerationCancelledError):
         job.wait(PATIENCE)
     hook.remove()
-    assert words == [False] * 2
+    assert tokens == [False] * 2
     assert engine.submit(GenerationRequest(prompt="a long answer", **SMALL)).wait(PATIENCE).images
 
 
-def test_media_that_are_no_files_are_looked_at_each_time(engine, encodings):
+def test_values_are_encoded_each_time(engine, encodings):
     image = Image.new("P", (32, 32))
     for colour in ((255, 0, 0), (0, 0, 255)):
         image.putpalette(colour)
@@ -138,7 +138,7 @@ def test_media_that_are_no_files_are_looked_at_each_time(engine, encodings):
     assert len(encodings) == 2
 
 
-def test_finished_images_are_forgotten_before_they_fill_the_memory(engine, monkeypatch):
+def test_results_are_forgotten(engine, monkeypatch):
     monkeypatch.setattr("x2i_app.serving.jobs._REMEMBERED_BYTES", 2 * 64 * 64 * 3)
     jobs = []
     for seed in range(5):
@@ -147,7 +147,7 @@ def test_finished_images_are_forgotten_before_they_fill_the_memory(engine, monke
     assert [engine.get(job.id) is job for job in jobs] == [False, False, False, True, True]
 
 
-def test_a_waiting_job_is_cancelled_at_once(engine):
+def test_cancel_while_queued(engine):
     running = engine.submit(GenerationRequest(prompt="long", num_inference_steps=60, width=128, height=128))
     waiting = engine.submit(GenerationRequest(prompt="short", **SMALL))
     engine.cancel(waiting)
@@ -158,7 +158,7 @@ def test_a_waiting_job_is_cancelled_at_once(engine):
         running.wait(PATIENCE)
 
 
-def test_one_job_at_a_time_however_many_are_sent(engine, worker, monkeypatch):
+def test_one_job_at_a_time(engine, worker, monkeypatch):
     inside, most = [], []
     original = worker.pipeline.transformer.forward
 
@@ -187,7 +187,7 @@ def test_one_job_at_a_time_however_many_are_sent(engine, worker, monkeypatch):
     assert max(most) == 1
 
 
-def test_a_bad_file_fails_its_own_job_only(engine, tmp_path):
+def test_bad_file(engine, tmp_path):
     bad = tmp_path / "picture.png"
     bad.write_bytes(b"#EXTM3U\nfile:///etc/passwd\n")
     job = engine.submit(GenerationRequest(images=(str(bad),), **SMALL))
@@ -197,7 +197,7 @@ def test_a_bad_file_fails_its_own_job_only(engine, tmp_path):
     assert engine.submit(GenerationRequest(prompt="still here", **SMALL)).wait(PATIENCE).images
 
 
-def test_an_unexpected_failure_is_one_sentence_and_the_worker_lives_on(engine, worker, monkeypatch, caplog):
+def test_unexpected_error(engine, worker, monkeypatch, caplog):
     with monkeypatch.context() as patch:
         patch.setattr(worker.pipeline.vae, "decode", lambda *a, **k: 1 / 0)
         job = engine.submit(GenerationRequest(prompt="broken", **SMALL))
@@ -207,14 +207,14 @@ def test_an_unexpected_failure_is_one_sentence_and_the_worker_lives_on(engine, w
     assert engine.submit(GenerationRequest(prompt="mended", **SMALL)).wait(PATIENCE).images
 
 
-def test_a_job_is_found_again_by_its_id(engine):
+def test_get(engine):
     job = engine.submit(GenerationRequest(prompt="lost browser", **SMALL))
     result = job.wait(PATIENCE)
     assert engine.get(job.id).result is result
     assert engine.get("no such id") is None
 
 
-def test_one_session_cannot_fill_the_queue(engine):
+def test_jobs_per_session(engine):
     request = GenerationRequest(prompt="many", **SMALL | {"num_inference_steps": 50})
     jobs = [engine.submit(request, "greedy")]
     while engine.status.waiting:
@@ -229,7 +229,7 @@ def test_one_session_cannot_fill_the_queue(engine):
     assert other.wait(PATIENCE).images
 
 
-def test_jobs_wait_while_the_model_loads_and_hear_if_it_cannot():
+def test_failed_load():
     engine = Engine(Settings(preset="qwen2.5-vl-3b", profile="cpu", mllm="/no/such/folder"))
     job = engine.submit(GenerationRequest(prompt="early"))
     assert engine.status.state == "idle"
@@ -241,7 +241,7 @@ def test_jobs_wait_while_the_model_loads_and_hear_if_it_cannot():
         engine.submit(GenerationRequest(prompt="late"))
 
 
-def test_closing_tells_waiting_jobs_and_ends_the_worker():
+def test_close():
     before = set(threading.enumerate())
     engine = Engine(Settings(profile="cpu"))
     engine.start()
@@ -260,7 +260,7 @@ def test_closing_tells_waiting_jobs_and_ends_the_worker():
         engine.submit(GenerationRequest(prompt="late", **SMALL))
 
 
-def test_conditioning_that_is_remembered_holds_no_graph(engine, worker):
+def test_remembered_encodings_hold_no_graph(engine, worker):
     engine.submit(GenerationRequest(prompt="graph", **SMALL)).wait(PATIENCE)
     for conditioning in worker.conditionings.values():
         assert isinstance(conditioning.prompt_embeds, torch.Tensor)

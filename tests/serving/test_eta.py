@@ -1,4 +1,4 @@
-"""How long phases took, and how long the next job will take."""
+"""Measured times of phases, and estimates for the next job."""
 
 import time
 
@@ -8,7 +8,7 @@ from x2i_app.request import GenerationRequest
 from x2i_app.serving.eta import EtaEstimator, Stopwatch, Work
 
 
-def test_a_stopwatch_sums_a_phase_that_comes_again():
+def test_stopwatch():
     """`sleep` may take longer than asked, never less; what lies outside the phases is not counted."""
     clock, begin = Stopwatch(), time.perf_counter()
     for phase in ("encode", "denoise", "decode", "denoise", "decode"):
@@ -22,13 +22,13 @@ def test_a_stopwatch_sums_a_phase_that_comes_again():
     assert sum(clock.seconds.values()) <= whole
 
 
-def test_a_stopped_stopwatch_counts_nothing():
+def test_stop_without_start():
     clock = Stopwatch()
     clock.stop()
     assert clock.seconds == {}
 
 
-def test_a_eta_is_the_median_of_recent_jobs_and_unknown_before_the_first():
+def test_median_of_recent_jobs():
     request = GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=4, num_images_per_prompt=2)
     eta, whole = EtaEstimator(), Work.of(request)
     assert whole == (1, 64 * 64 * 8, 64 * 64 * 2)

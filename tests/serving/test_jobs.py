@@ -1,4 +1,4 @@
-"""Jobs between real threads, and the queue that is fair between sessions."""
+"""Jobs and the fair queue, between real threads."""
 
 import sys
 import threading
@@ -56,13 +56,13 @@ def threads():
         ("A" * 19 + "B", "AB" + "A" * 18),
     ],
 )
-def test_sessions_are_served_in_turn(put, taken):
+def test_turns(put, taken):
     queue, _ = filled(put)
     assert order_of(take_all(queue)) == taken
 
 
 @pytest.mark.parametrize("already_taken", [0, 1, 2, 5])
-def test_a_newcomer_waits_for_one_waiting_job_of_a_neighbour_with_nineteen(already_taken):
+def test_new_session_waits_for_one_job(already_taken):
     queue, _ = filled("A" * 19)
     for _ in range(already_taken):
         queue.take()
@@ -71,7 +71,7 @@ def test_a_newcomer_waits_for_one_waiting_job_of_a_neighbour_with_nineteen(alrea
     assert take_all(queue).index(newcomer) == 1
 
 
-def test_a_session_that_was_served_goes_behind_everybody_else():
+def test_session_goes_to_the_end():
     queue, _ = filled("AB")
     queue.take()
     queue.put(new_job("A"))
@@ -79,7 +79,7 @@ def test_a_session_that_was_served_goes_behind_everybody_else():
     assert order_of(take_all(queue)) == "BAC"
 
 
-def test_every_waiting_job_is_told_its_place():
+def test_places():
     queue, (first, second, other) = filled("AAB")
     assert [job.progress for job in (first, other, second)] == [Progress(Phase.QUEUED, place=i) for i in (1, 2, 3)]
     assert queue.take() is first
@@ -93,7 +93,7 @@ def test_every_waiting_job_is_told_its_place():
     st.sets(st.integers(0, 9)),
 )
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_places_are_the_order_in_which_jobs_are_taken(put, taken, put_later, removed):
+def test_places_are_the_order_of_take(put, taken, put_later, removed):
     queue, jobs = filled(put)
     gone = [queue.take() for _ in range(min(taken, len(put)))]
     for session in put_later:
@@ -107,7 +107,7 @@ def test_places_are_the_order_in_which_jobs_are_taken(put, taken, put_later, rem
     assert take_all(queue) == told
 
 
-def test_a_full_queue_refuses_with_its_number_and_takes_again_when_there_is_room():
+def test_full_queue():
     queue, _ = filled("ABC", size=3)
     late = new_job("D")
     with pytest.raises(QueueFullError, match=r"^The queue is full: 3 jobs are waiting; .*\.$"):
@@ -118,7 +118,7 @@ def test_a_full_queue_refuses_with_its_number_and_takes_again_when_there_is_room
     assert order_of(take_all(queue)) == "BCD"
 
 
-def test_a_session_may_not_fill_the_queue_alone():
+def test_jobs_per_session():
     queue, _ = filled("AA", per_session=2)
     with pytest.raises(QueueFullError, match=r"^2 of your jobs are waiting; at most 2 are allowed.*\.$"):
         queue.put(new_job("A"))
@@ -128,7 +128,7 @@ def test_a_session_may_not_fill_the_queue_alone():
     assert order_of(take_all(queue)) == "BAA"
 
 
-def test_a_refused_job_leaves_no_trace():
+def test_refused_job():
     queue, jobs = filled("AB", size=2)
     refused = new_job("C")
     with pytest.raises(QueueFullError):
@@ -138,7 +138,7 @@ def test_a_refused_job_leaves_no_trace():
     assert take_all(queue) == jobs
 
 
-def test_removing_a_job_frees_its_place_and_moves_the_others_up():
+def test_remove():
     queue, (first, second, other) = filled("AAB", size=3, per_session=2)
     assert queue.remove(first)
     assert [job.progress.place for job in (second, other)] == [1, 2]
@@ -146,7 +146,7 @@ def test_removing_a_job_frees_its_place_and_moves_the_others_up():
     assert order_of(take_all(queue)) == "ABA"
 
 
-def test_removing_what_does_not_wait_says_so():
+def test_remove_unknown_job():
     queue, (taken, removed) = filled("AA")
     assert queue.take() is taken
     assert queue.remove(removed)
@@ -154,7 +154,7 @@ def test_removing_what_does_not_wait_says_so():
     assert len(queue) == 0
 
 
-def test_closing_gives_back_what_waits_and_ends_the_work():
+def test_close():
     queue, jobs = filled("AAB")
     assert sorted(queue.close(), key=jobs.index) == jobs
     assert queue.take() is None
@@ -164,21 +164,21 @@ def test_closing_gives_back_what_waits_and_ends_the_work():
         queue.put(new_job("A"))
 
 
-def test_closing_wakes_every_taker(threads):
+def test_close_wakes_take(threads):
     queue = FairQueue(4, 4)
     takers = [threads.submit(queue.take) for _ in range(3)]
     queue.close()
     assert [taker.result(PATIENCE) for taker in takers] == [None, None, None]
 
 
-def test_a_taker_waits_for_the_next_job(threads):
+def test_take_waits(threads):
     with closing(FairQueue(4, 4)) as queue:
         taker, job = threads.submit(queue.take), new_job()
         queue.put(job)
         assert taker.result(PATIENCE) is job
 
 
-def test_many_putters_and_takers_lose_and_double_nothing(threads):
+def test_many_threads(threads):
     jobs = [[new_job(session) for _ in range(50)] for session in "ABCD"]
     with closing(FairQueue(200, 50)) as queue:
         takers = [threads.submit(lambda: [queue.take() for _ in range(50)]) for _ in range(4)]
@@ -188,7 +188,7 @@ def test_many_putters_and_takers_lose_and_double_nothing(threads):
     assert sorted(taken) == sorted(job.id for mine in jobs for job in mine)
 
 
-def test_cancelling_a_waiting_job_does_not_hurt_its_neighbours():
+def test_cancelled_job_in_the_queue():
     """Whoever cancels without taking the job out of the queue must not stop the worker, or another user's `put`."""
     queue, (first, second, third) = filled("ABC")
     second.cancel()
@@ -198,7 +198,7 @@ def test_cancelling_a_waiting_job_does_not_hurt_its_neighbours():
     assert queue.take() is third
 
 
-def test_a_result_arrives_in_every_thread_that_waits(threads):
+def test_wait_in_many_threads(threads):
     job = new_job()
     waiters = [threads.submit(job.wait, PATIENCE) for _ in range(4)]
     result = result_of(job)
@@ -208,7 +208,7 @@ def test_a_result_arrives_in_every_thread_that_waits(threads):
     assert job.progress == Progress(Phase.DONE)
 
 
-def test_waiting_too_long_is_a_timeout_and_the_job_goes_on():
+def test_wait_timeout():
     job = new_job()
     with pytest.raises(TimeoutError):
         job.wait(timeout=0)
@@ -216,21 +216,21 @@ def test_waiting_too_long_is_a_timeout_and_the_job_goes_on():
     assert job.wait(timeout=0) is job.result
 
 
-def test_watchers_see_the_work_in_order_and_the_end_last(threads):
+def test_watch_in_many_threads(threads):
     job = new_job()
     watchers = [threads.submit(lambda: list(job.watch(interval=PATIENCE))) for _ in range(3)]
     for step in range(50):
         job.report(Phase.DENOISING, step=step, steps=50)
     job.finish(result_of(job))
     for watcher in watchers:
-        seen = watcher.result(PATIENCE)
-        steps = [moment.step for moment in seen[:-1]]
+        known = watcher.result(PATIENCE)
+        steps = [moment.step for moment in known[:-1]]
         assert steps == sorted(steps)
-        assert seen[-1] == Progress(Phase.DONE)
-        assert not any(moment.phase.is_final for moment in seen[:-1])
+        assert known[-1] == Progress(Phase.DONE)
+        assert not any(moment.phase.is_final for moment in known[:-1])
 
 
-def test_a_watcher_who_keeps_up_sees_every_moment(threads):
+def test_watch_every_change(threads):
     job = new_job()
     moments = job.watch(interval=PATIENCE)
     assert next(moments) == Progress(Phase.QUEUED)
@@ -240,20 +240,20 @@ def test_a_watcher_who_keeps_up_sees_every_moment(threads):
         reporter.result(PATIENCE)
 
 
-def test_a_watcher_who_comes_late_sees_the_end_once():
+def test_watch_finished_job():
     job = new_job()
     job.report(Phase.DECODING)
     job.finish(result_of(job))
     assert list(job.watch()) == [Progress(Phase.DONE)]
 
 
-def test_a_watcher_hears_again_of_a_job_that_does_not_move():
+def test_watch_interval():
     job = new_job()
     moments = job.watch(interval=0.001)
     assert next(moments) is next(moments) is job.progress
 
 
-def test_a_cancelled_job_stops_at_its_next_step(threads):
+def test_cancel(threads):
     job = new_job()
     started, cancelled = threading.Event(), threading.Event()
 
@@ -276,7 +276,7 @@ def test_a_cancelled_job_stops_at_its_next_step(threads):
         job.wait()
 
 
-def test_a_failed_job_raises_its_error_in_every_thread_that_waits(threads):
+def test_failed_job(threads):
     job, error = new_job(), EngineError("The image could not be generated.")
     waiters = [threads.submit(job.wait, PATIENCE) for _ in range(3)]
     watcher = threads.submit(lambda: list(job.watch(interval=PATIENCE)))
@@ -286,7 +286,7 @@ def test_a_failed_job_raises_its_error_in_every_thread_that_waits(threads):
     assert job.result is None
 
 
-def test_cancelling_a_finished_job_takes_nothing_back():
+def test_cancel_finished_job():
     job = new_job()
     job.finish(result_of(job))
     job.cancel()
@@ -294,15 +294,15 @@ def test_cancelling_a_finished_job_takes_nothing_back():
     assert job.progress.phase is Phase.DONE
 
 
-def test_only_the_last_three_phases_are_final():
+def test_final_phases():
     assert [phase for phase in Phase if phase.is_final] == [Phase.DONE, Phase.FAILED, Phase.CANCELLED]
 
 
-def test_every_job_has_an_id_of_its_own():
+def test_ids():
     assert len({new_job().id for _ in range(1000)}) == 1000
 
 
-def test_old_jobs_are_forgotten_also_when_nobody_comes(monkeypatch):
+def test_old_jobs_are_forgotten(monkeypatch):
     memory, job = JobMemory(), new_job()
     memory.add(job)
     job.finish(result_of(job))
@@ -311,7 +311,7 @@ def test_old_jobs_are_forgotten_also_when_nobody_comes(monkeypatch):
     assert memory.get(job.id) is None
 
 
-def test_remembered_jobs_are_thread_safe(threads):
+def test_memory_is_thread_safe(threads):
     """Each `add` and `get` walks through all jobs, while other threads add theirs."""
     memory = JobMemory()
     before = sys.getswitchinterval()
@@ -331,7 +331,7 @@ def test_remembered_jobs_are_thread_safe(threads):
         sys.setswitchinterval(before)
 
 
-def test_too_many_jobs_are_forgotten_the_oldest_finished_first(monkeypatch):
+def test_too_many_jobs_are_forgotten(monkeypatch):
     """Jobs that have not ended stay, however old they are."""
     monkeypatch.setattr("x2i_app.serving.jobs._REMEMBERED_JOBS", 3)
     memory, jobs = JobMemory(), [new_job() for _ in range(5)]
@@ -343,15 +343,15 @@ def test_too_many_jobs_are_forgotten_the_oldest_finished_first(monkeypatch):
 
 
 def test_run_publishes_results_one_by_one():
-    job, seen = new_job(), []
+    job, known = new_job(), []
 
     def results():
         for count in (1, 2):
             yield replace(result_of(job), seeds=tuple(range(count)))
-            seen.append(job.partial.seeds)
+            known.append(job.partial.seeds)
 
     job.run(results())
-    assert seen == [(0,), (0, 1)]
+    assert known == [(0,), (0, 1)]
     assert job.result is job.partial
     assert job.progress.phase is Phase.DONE
 
@@ -369,14 +369,14 @@ def test_run_turns_errors_into_a_failed_job(caplog):
     assert "ValueError" in caplog.text
 
 
-def test_on_cancel_is_called_after_the_job_knows():
+def test_on_cancel():
     job, known = new_job(), []
     job.on_cancel = lambda: known.append(job.is_cancelled)
     job.cancel()
     assert known == [True]
 
 
-def test_the_jobs_before_one_are_those_that_are_taken_before_it():
+def test_before():
     queue, jobs = filled("AABC")
     last = jobs[1]
     assert order_of(queue.before(last)) == "ABC"

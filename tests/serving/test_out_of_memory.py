@@ -1,4 +1,4 @@
-"""Out of memory, wherever it happens: caught, given back, explained, and the next job as if nothing had been."""
+"""Out of memory in any phase: memory is given back, the error says what would fit, and the next job is unharmed."""
 
 import gc
 import weakref
@@ -23,14 +23,14 @@ def small(engine):
 
 
 class Exhausted:
-    """A module's forward that holds some tensors of its own and then finds no more memory."""
+    """A forward hook that holds a tensor and then raises `error`, after a number of calls that pass."""
 
-    def __init__(self, error, after=0):
-        self.error, self.after, self.held = error, after, None
+    def __init__(self, error, calls=0):
+        self.error, self.calls, self.held = error, calls, None
 
     def __call__(self, *_):
-        if self.after:
-            self.after -= 1
+        if self.calls:
+            self.calls -= 1
             return
         tensor = torch.ones(1000)
         self.held = weakref.ref(tensor)
@@ -41,7 +41,7 @@ class Exhausted:
 
 
 @pytest.mark.parametrize(
-    ("part", "after", "given", "words"),
+    ("part", "after", "given", "message"),
     [
         ("mllm", 0, {"images": (DRAWING,)}, "read this input at 128 x 192 .*; try fewer images, videos and"),
         (
@@ -62,13 +62,13 @@ class Exhausted:
     ],
     ids=["card", "cpu"],
 )
-def test_it_is_caught_explained_and_given_back(engine, worker, small, part, after, given, words, error):
-    exhausted = Exhausted(type(error)(*error.args), after)
+def test_out_of_memory(engine, worker, small, part, calls, given, message, error):
+    exhausted = Exhausted(type(error)(*error.args), calls)
     name, _, inside = part.partition(".")
     handle = getattr(worker.pipeline, name).get_submodule(inside).register_forward_pre_hook(exhausted)
     try:
         job = engine.submit(GenerationRequest(**{"prompt": "a red house"} | LARGE | given))
-        with pytest.raises(OutOfMemoryError, match=words) as raised:
+        with pytest.raises(OutOfMemoryError, match=message) as raised:
             job.wait(PATIENCE)
     finally:
         handle.remove()
@@ -81,7 +81,7 @@ def test_it_is_caught_explained_and_given_back(engine, worker, small, part, afte
     assert again.images[0].tobytes() == small
 
 
-def test_the_size_that_is_advised_is_drawn(engine, worker):
+def test_advised_size(engine, worker):
     request = GenerationRequest(prompt="a red house", **LARGE)
     said = str(explain(worker.pipeline, request, "denoise"))
     width, height = (int(word) for word in said.split("; try ")[1].split(" or ")[0].split(" x "))
@@ -89,13 +89,13 @@ def test_the_size_that_is_advised_is_drawn(engine, worker):
     assert result.wait(PATIENCE).images[0].size == (width, height)
 
 
-def test_other_errors_are_none_of_it():
+def test_other_errors():
     assert not is_out_of_memory(RuntimeError("shapes differ"))
     assert not is_out_of_memory(ValueError("can't allocate memory"))
     assert is_out_of_memory(MemoryError())
 
 
-def test_errors_behind_an_error_hold_nothing_either():
+def test_chained_errors():
     held = []
 
     def fail():

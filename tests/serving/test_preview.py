@@ -1,4 +1,4 @@
-"""What is predicted while a picture is drawn: right, changing nothing, and close to the picture on x2i-tiny."""
+"""Predicted images while an image is drawn: they are right, change nothing, and are close to the final image."""
 
 import numpy as np
 import pytest
@@ -29,27 +29,27 @@ def draw(pipeline, conditioning, **options):
     return pipeline(conditioning=conditioning, generator=generator, **SIZE, **options).images
 
 
-def test_the_prediction_is_where_successive_latents_point_and_the_latents_stay_equal_to_the_bit(pipeline, conditioning):
+def test_predictions(pipeline, conditioning):
     bare = draw(pipeline, conditioning, output_type="latent")
     predicted, latents = [], []
     with predictions(pipeline.transformer, predicted.append):
-        seen = draw(
+        observed = draw(
             pipeline,
             conditioning,
             output_type="latent",
             callback_on_step_end=lambda p, i, t, tensors: latents.append(tensors["latents"]) or {},
         )
-    assert torch.equal(bare, seen)
+    assert torch.equal(bare, observed)
     assert not pipeline.transformer._forward_hooks
     sigmas = pipeline.scheduler.sigmas
     for step in range(1, SIZE["num_inference_steps"]):
-        before, after = latents[step - 1], latents[step]
-        velocity = (after - before) / (sigmas[step + 1] - sigmas[step])
-        torch.testing.assert_close(predicted[step], before - sigmas[step] * velocity, rtol=0, atol=1e-4)
-    torch.testing.assert_close(predicted[-1], bare)  # nothing is left to come
+        previous, current = latents[step - 1], latents[step]
+        velocity = (current - previous) / (sigmas[step + 1] - sigmas[step])
+        torch.testing.assert_close(predicted[step], previous - sigmas[step] * velocity, rtol=0, atol=1e-4)
+    torch.testing.assert_close(predicted[-1], bare)  # the last prediction is the result
 
 
-def test_on_x2i_tiny_the_prediction_comes_close_to_the_image_early(pipeline, conditioning):
+def test_previews_of_x2i_tiny(pipeline, conditioning):
     shown: list[Image.Image] = []
     previewer = Previewer(pipeline.vae)
     with previewer.watch(pipeline.transformer, SIZE["width"], SIZE["height"], shown.append):
@@ -57,17 +57,17 @@ def test_on_x2i_tiny_the_prediction_comes_close_to_the_image_early(pipeline, con
     assert [preview.size for preview in shown] == [image.size] * SIZE["num_inference_steps"]
     final = np.asarray(image, dtype=float)
     errors = [np.sqrt(np.mean((np.asarray(preview) - final) ** 2)) for preview in shown]
-    assert errors[-1] < 0.55 * final.std()  # a blurred likeness
+    assert errors[-1] < 0.55 * final.std()  # a blurred version of the image
     assert errors[-1] < errors[0]
     noise = np.sqrt(np.mean((np.random.default_rng(0).normal(128, 64, final.shape) - final) ** 2))
     assert errors[1] < 0.6 * noise
 
 
-def test_flux_own_vae_needs_no_fit():
+def test_vae_of_flux():
     shape = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 8, "latent_channels": 16}
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     vae = AutoencoderKL(**shape, **blocks, scaling_factor=0.3611, shift_factor=0.1159)
-    projection = LatentProjection.of(vae, ())  # there is nothing that it could be fitted on
+    projection = LatentProjection.of(vae, ())  # no images: nothing is fitted
     # Channel 7 of one latent pixel, alone: minus .0236, .0185 and .0259 over the bias, in [-1, 1].
     latents = torch.zeros(16, 2, 3)
     latents[7, 1, 2] = 10

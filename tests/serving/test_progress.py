@@ -1,4 +1,4 @@
-"""A running job as its watchers see it: its phases, pictures and predictions, and how long it still takes."""
+"""The progress of a running job: phases, partial results, previews, and the time left."""
 
 import pytest
 
@@ -12,17 +12,17 @@ SMALL = {"width": 64, "height": 64, "num_inference_steps": 2}
 PATIENCE = 300  # seconds; the first job waits for the model
 
 
-def test_phases_come_in_order_with_every_step_counted(engine, monkeypatch):
-    seen = []
+def test_phases(engine, monkeypatch):
+    reports = []
     report = Job.report
 
     def record(job, phase, **details):
         report(job, phase, **details)
-        seen.append(job.progress)
+        reports.append(job.progress)
 
     monkeypatch.setattr(Job, "report", record)
     engine.submit(GenerationRequest(prompt="phases", num_images_per_prompt=2, **SMALL)).wait(PATIENCE)
-    told = [(moment.phase, moment.image, moment.step) for moment in seen]
+    told = [(moment.phase, moment.image, moment.step) for moment in reports]
     drawn = [
         moment
         for image in (1, 2)
@@ -34,13 +34,13 @@ def test_phases_come_in_order_with_every_step_counted(engine, monkeypatch):
     assert told == [(Phase.ENCODING, 0, 0), *drawn, (Phase.DONE, 0, 0)]
 
 
-def test_images_appear_one_by_one_each_with_its_predictions_before_it(engine, monkeypatch):
-    seen = []
+def test_partial_results_and_previews(engine, monkeypatch):
+    reports = []
     report = Job.report
 
     def record(job, phase, **details):
         report(job, phase, **details)
-        seen.append(
+        reports.append(
             (job.progress.phase, len(job.partial.images) if job.partial else 0, job.preview and job.preview.size)
         )
 
@@ -56,17 +56,17 @@ def test_images_appear_one_by_one_each_with_its_predictions_before_it(engine, mo
             (Phase.DECODING, done, (64, 64)),
         )
     ]
-    assert seen == [(Phase.ENCODING, 0, None), *drawn, (Phase.DONE, 2, None)]
-    unseen = engine.submit(request).wait(PATIENCE)
-    assert [a.tobytes() for a in unseen.images] == [b.tobytes() for b in result.images]
+    assert reports == [(Phase.ENCODING, 0, None), *drawn, (Phase.DONE, 2, None)]
+    unwatched = engine.submit(request).wait(PATIENCE)
+    assert [a.tobytes() for a in unwatched.images] == [b.tobytes() for b in result.images]
 
 
-def test_previews_can_be_turned_off_for_the_whole_app():
+def test_no_preview():
     engine = Engine(Settings(preview=False))
     assert not engine.submit(GenerationRequest(prompt="blind"), preview=True).previewed
 
 
-def test_time_left_is_told_after_the_first_job_and_counts_down_and_those_before_it(engine):
+def test_seconds_left(engine):
     engine.submit(GenerationRequest(prompt="measured", **SMALL)).wait(PATIENCE)
     long = SMALL | {"num_inference_steps": 60, "width": 256, "height": 256}
     running = engine.submit(GenerationRequest(prompt="long", **long), "one")

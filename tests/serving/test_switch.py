@@ -1,4 +1,4 @@
-"""Changing the model of a running engine: the old one is gone first, comes back if the new one fails, nothing leaks."""
+"""Changing the model of a running engine: the old one is freed first, and comes back if the new one fails."""
 
 import gc
 import threading
@@ -80,13 +80,13 @@ def _is_module(part):
     return isinstance(part, torch.nn.Module)
 
 
-def test_the_old_model_is_gone_before_the_new_one_is_built_and_each_draws_its_own(engine, worker, monkeypatch):
+def test_switch(engine, worker, monkeypatch):
     first = draw(engine)
-    seen = []
+    are_gone = []
     original = build.build_pipeline
 
     def built(*args, **options):
-        seen.append([reference() is None for reference in old])
+        are_gone.append([reference() is None for reference in old])
         return original(*args, **options)
 
     monkeypatch.setattr(build, "build_pipeline", built)
@@ -97,13 +97,13 @@ def test_the_old_model_is_gone_before_the_new_one_is_built_and_each_draws_its_ow
     second = draw(engine)
     old = watch(worker)
     switch(engine, preset=CUSTOM)
-    assert seen == [[True] * 5, [True] * 6]  # the miniature has a LightControl as well
+    assert are_gone == [[True] * 5, [True] * 6]  # the miniature has a LightControl as well
     assert first != second
     assert draw(engine) == first
     assert "(flag, local path)" in engine.sources["mllm"]
 
 
-def test_ten_changes_leave_nothing_behind(engine, worker, parts):
+def test_no_leaks(engine, worker, parts):
     """With a job after each, and once a change that fails: what is alive is counted, not how much memory is free."""
     counts, gone = [], []
     for i in range(10):
@@ -120,7 +120,7 @@ def test_ten_changes_leave_nothing_behind(engine, worker, parts):
     assert [reference() for reference in gone[:-5]] == [None] * (5 * 6 + 4 * 5)
 
 
-def test_a_lora_and_a_light_control_that_are_taken_away_are_gone(engine, worker, tmp_path):
+def test_lora_and_light_control_are_removed(engine, worker, tmp_path):
     switch(engine, preset="x2i-tiny")
     plain = draw(engine)
     styled = draw(engine, loras=((str(STRIPED), 1.0),))
@@ -149,7 +149,7 @@ def test_a_lora_and_a_light_control_that_are_taken_away_are_gone(engine, worker,
     assert old[0]() is None
 
 
-def test_the_previews_of_the_new_model(engine, worker, monkeypatch):
+def test_previews_of_the_new_model(engine, worker, monkeypatch):
     """They are fitted on the new model's VAE."""
     vaes = []
 
@@ -167,7 +167,7 @@ def test_the_previews_of_the_new_model(engine, worker, monkeypatch):
     assert len(vaes) == 2
 
 
-def test_what_cannot_be_found_fails_while_the_old_model_goes_on(engine, worker):
+def test_not_found(engine, worker):
     pipeline = weakref.ref(worker.pipeline)
     with pytest.raises(CheckpointError, match="There is no folder '/no/such'"):
         switch(engine, flux="/no/such")
@@ -177,7 +177,7 @@ def test_what_cannot_be_found_fails_while_the_old_model_goes_on(engine, worker):
         switch(engine, preset="gpt-9")
 
 
-def test_a_model_that_cannot_be_built_brings_the_old_one_back(engine, parts, tmp_path):
+def test_failed_switch(engine, parts, tmp_path):
     before = draw(engine)
     AlignNet(9, 32, joint_dim=128, pooled_dim=128).save_pretrained(tmp_path / "other")
     with pytest.raises(CheckpointError, match="This AlignNet expects 9 states of width 32, but the MLLM has 4"):
@@ -187,7 +187,7 @@ def test_a_model_that_cannot_be_built_brings_the_old_one_back(engine, parts, tmp
     assert draw(engine) == before
 
 
-def test_an_app_whose_first_model_failed_can_be_given_another():
+def test_switch_from_failed_load():
     engine = Engine(Settings(preset="qwen2.5-vl-3b", profile="cpu", mllm="/no/such", alignnet="none.bin"))
     early = engine.submit(GenerationRequest(prompt="early"))
     engine.start()
@@ -200,7 +200,7 @@ def test_an_app_whose_first_model_failed_can_be_given_another():
     engine.close()
 
 
-def test_unloading_lets_everything_go_and_the_next_job_loads_it_again(engine, worker):
+def test_unload(engine, worker):
     before = draw(engine)
     old = watch(worker)
     engine.unload().result(PATIENCE)
@@ -212,7 +212,7 @@ def test_unloading_lets_everything_go_and_the_next_job_loads_it_again(engine, wo
     assert gc.get_freeze_count() > 100_000, "the collector does not go through all that is loaded again and again"
 
 
-def test_unloading_waits_for_the_job_that_is_drawn(engine):
+def test_unload_waits_for_the_running_job(engine):
     job = engine.submit(GenerationRequest(prompt="a red house", **SMALL | {"num_inference_steps": 30}))
     began = threading.Event()
     threading.Thread(target=lambda: [began.set() for progress in job.watch() if progress.step]).start()
@@ -224,7 +224,7 @@ def test_unloading_waits_for_the_job_that_is_drawn(engine):
     assert engine.status.state == "unloaded"
 
 
-def test_a_failed_job_that_is_remembered_does_not_keep_the_model(engine, worker, monkeypatch):
+def test_failed_job_keeps_no_model(engine, worker, monkeypatch):
     monkeypatch.setattr("x2i_app.errors.logger.disabled", True)  # pytest keeps the tracebacks of what is logged
     with monkeypatch.context() as patch:
         patch.setattr(type(worker.pipeline.vae), "decode", lambda *_, **__: 1 / 0)
@@ -237,7 +237,7 @@ def test_a_failed_job_that_is_remembered_does_not_keep_the_model(engine, worker,
     assert [reference() for reference in old] == [None] * 5
 
 
-def test_jobs_wait_for_the_new_model_and_a_second_change_is_refused(engine, worker, monkeypatch):
+def test_one_switch_at_a_time(engine, worker, monkeypatch):
     go_on = threading.Event()
     original = worker.find
     monkeypatch.setattr(worker, "find", lambda settings: go_on.wait(PATIENCE) and original(settings))
@@ -250,7 +250,7 @@ def test_jobs_wait_for_the_new_model_and_a_second_change_is_refused(engine, work
     assert engine.settings.preset == "x2i-tiny"
 
 
-def test_flux_that_the_registry_does_not_know_is_described_by_what_it_looks_like(engine):
+def test_unknown_flux(engine):
     assert engine.flux.name == "x2i-tiny"
     switch(engine, flux=str(ASSETS / "x2i-tiny"))
     flux = engine.flux

@@ -1,4 +1,4 @@
-"""The app as a Hugging Face Space starts it: the README's front matter, the variables of a Space, its storage."""
+"""The app on a Hugging Face Space: front matter, environment variables, storage, and ZeroGPU."""
 
 import json
 import os
@@ -47,36 +47,36 @@ def space(tmp_path_factory):
         yield app
 
 
-def test_the_front_matter_fits_what_is_here():
+def test_front_matter():
     card = SpaceCard.load(ROOT / "README.md").data
     assert (card.sdk, card.license) == ("gradio", "apache-2.0")
     assert (ROOT / card.app_file).is_file()
     assert card.suggested_hardware in {hardware.value for hardware in SpaceHardware}
     assert len(card.short_description) <= 60
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    (gradio,) = (Requirement(line) for line in lines if line.startswith("gradio>"))
+    rows = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    (gradio,) = (Requirement(row) for row in rows if row.startswith("gradio>"))
     assert card.sdk_version in gradio.specifier
     assert card.sdk_version == version("gradio"), "the version that these tests ran with"
     assert card.python_version in SpecifierSet(">=3.11,<3.14")
 
 
-def test_it_draws_on_a_space_without_a_gpu(space, tmp_path):
+def test_space_without_gpu(space, tmp_path):
     client = Client(space.url, verbose=False, download_files=tmp_path)
     images, *_ = client.predict(prompt="a red house", steps=1, width=64, height=64, api_name="/text")
     with Image.open(images[0]["image"]) as image:
         assert image.size == (64, 64)
 
 
-def test_visitors_of_a_space_change_no_model_and_name_no_file(space):
+def test_strangers_cannot_switch(space):
     for endpoint, data in (("switch", ["x2i-tiny", "/etc", ""]), ("switch", ["", "", ""]), ("unload", [])):
         assert "cannot be changed from the browser" in call(space.url, endpoint, data)
 
 
-def test_assistants_have_no_way_in_unless_that_is_asked_for(space):
+def test_no_mcp(space):
     assert ask(space.url, "POST", "/gradio_api/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).status == 404
 
 
-def test_behind_the_hub_s_proxy_the_page_knows_its_public_address(space):
+def test_public_address(space):
     headers = {"Host": "ann-x2i.hf.space", "X-Forwarded-Host": "ann-x2i.hf.space", "X-Forwarded-Proto": "https"}
     with urllib.request.urlopen(urllib.request.Request(f"{space.url}/config", headers=headers), timeout=60) as answer:
         config = json.loads(answer.read())
@@ -84,22 +84,22 @@ def test_behind_the_hub_s_proxy_the_page_knows_its_public_address(space):
     assert config["space_id"] == "ann/x2i"
 
 
-def test_downloads_go_to_persistent_storage_where_there_is_one(tmp_path):
+def test_persistent_storage(tmp_path):
     environment = {"SPACE_ID": "ann/x2i", "XDG_CACHE_HOME": "/set/by/the/user"}
     assert use_persistent_storage(environment, tmp_path) == tmp_path
     assert environment["XDG_CACHE_HOME"] == "/set/by/the/user"
     code = "from huggingface_hub.constants import HF_HUB_CACHE; print(HF_HUB_CACHE)"
-    seen = subprocess.run(
+    found = subprocess.run(
         [sys.executable, "-c", code],
         env={"PATH": os.environ["PATH"]} | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert Path(seen.stdout.strip()) == tmp_path / ".huggingface" / "hub"
+    assert Path(found.stdout.strip()) == tmp_path / ".huggingface" / "hub"
 
 
-def test_elsewhere_nothing_is_moved(tmp_path):
+def test_no_persistent_storage(tmp_path):
     for environment, storage in (({}, tmp_path), ({"SPACE_ID": "ann/x2i"}, tmp_path / "none")):
         before = dict(environment)
         assert use_persistent_storage(environment, storage) is None
@@ -107,7 +107,7 @@ def test_elsewhere_nothing_is_moved(tmp_path):
 
 
 class Lender(BaseHTTPRequestHandler):
-    """Lends a card to whoever asks, in the hub's place, and writes down what it was asked."""
+    """The hub's server that lends GPUs: it grants every request and keeps it."""
 
     def do_POST(self):
         url = urlsplit(self.path)
@@ -123,7 +123,7 @@ class Lender(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def test_on_zero_gpu_each_job_asks_for_seconds_of_its_own(tmp_path):
+def test_zero_gpu_asks_for_seconds(tmp_path):
     lender = ThreadingHTTPServer(("127.0.0.1", 0), Lender)
     lender.asked = []
     threading.Thread(target=lender.serve_forever, daemon=True).start()
@@ -148,7 +148,7 @@ def test_on_zero_gpu_each_job_asks_for_seconds_of_its_own(tmp_path):
     assert len([path for path, _ in lender.asked if path == "/allow"]) == 3, "each had a process of its own"
 
 
-def test_seconds_grow_with_size_steps_and_count_and_end_somewhere():
+def test_gpu_seconds():
     flux = FLUX_MODELS["flux.1-schnell"]
     least = GenerationRequest(prompt="a", width=512, height=512, num_inference_steps=4).with_defaults(flux, seed=0)
     more = ({"width": 1024}, {"height": 1024}, {"num_inference_steps": 40}, {"num_images_per_prompt": 4})
@@ -160,7 +160,7 @@ def test_seconds_grow_with_size_steps_and_count_and_end_somewhere():
     assert gpu_seconds(most) == MAX_SECONDS
 
 
-def test_what_is_lent_draws_the_same_image_step_by_step_and_can_be_stopped():
+def test_worker():
     """In this process: elsewhere than on ZeroGPU `spaces.GPU` does nothing."""
     settings = Settings(profile="cpu")
     request = GenerationRequest(prompt="a red house", width=64, height=64, num_inference_steps=2, seed=1)
@@ -178,8 +178,8 @@ def test_what_is_lent_draws_the_same_image_step_by_step_and_can_be_stopped():
         assert lent.seconds_left(job) is None
 
         long = lent.submit(replace(request, num_inference_steps=50, num_images_per_prompt=8))
-        seen = next(moment for moment in long.watch() if moment.phase is Phase.DENOISING and moment.step)
-        assert (seen.steps, seen.images) == (50, 8)
+        found = next(moment for moment in long.watch() if moment.phase is Phase.DENOISING and moment.step)
+        assert (found.steps, found.images) == (50, 8)
         lent.cancel(long)
         with pytest.raises(GenerationCancelledError):
             long.wait(60)

@@ -5,7 +5,7 @@ import re
 from browser.actions import prompt_box, set_settings
 from playwright.sync_api import Browser, Page, expect
 
-LONG = {"Steps": 60, "Width": 256, "Height": 256}
+LONG = {"Steps": 100, "Width": 512, "Height": 512}  # it goes on until it is stopped, also for a slow browser
 # Positions and sizes of what is on the right.
 PLACES = """() => ["result-images", "job", "answer"].map(id => {
     const box = document.getElementById(id).getBoundingClientRect();
@@ -70,7 +70,7 @@ def test_several_images(page, request):
             if (count !== window.counts.at(-1)) window.counts.push(count);
         }).observe(document.getElementById("result-images").parentElement, {childList: true, subtree: true});
     }""")
-    begin(page, "a yellow balloon", **LONG | {"Steps": 20, "Number of images": 3})
+    begin(page, "a yellow balloon", **{"Steps": 20, "Width": 256, "Height": 256, "Number of images": 3})
     expect(page.locator("#progress")).to_contain_text("Done")
     expect(page.locator("#result-images .thumbnail-item img")).to_have_count(3)
     page.screenshot(path=f"artifacts/{request.node.name}.png")

@@ -138,9 +138,9 @@ def test_pools_of_edits(tmp_path):
     for index, sample in enumerate(samples):
         pair, side = divmod(index, 2)
         sides = (original.images[pair], edited.images[pair])
-        assert (np.asarray(sample.image(sample.target)) == sides[side]).all()
-        assert (np.asarray(sample.image(sample.source)) == sides[1 - side]).all()
-    canonical = [sample.words == describe((original, edited)[i % 2].scenes[i // 2]) for i, sample in enumerate(samples)]
+        assert (np.asarray(sample.open(sample.target)) == sides[side]).all()
+        assert (np.asarray(sample.open(sample.source)) == sides[1 - side]).all()
+    canonical = [sample.caption == describe((original, edited)[i % 2].scenes[i // 2]) for i, sample in enumerate(samples)]
     assert 0.6 < sum(canonical) / len(canonical) < 1
 
 

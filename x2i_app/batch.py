@@ -24,7 +24,7 @@ from x2i_app.serving.jobs import Job
 from x2i_app.settings import MODEL_SETTINGS, Settings
 
 RESULTS = "results.jsonl"
-_FIELDS = SETTINGS | IMAGE_SETTINGS
+_FLAG_FIELDS = SETTINGS | IMAGE_SETTINGS
 _IN_HAND = 2  # while the files of a row are written, the next row is generated
 
 
@@ -63,7 +63,7 @@ def run_batch(
     The record of a row that fails has the error, and the next row follows. Raises InvalidRequestError if the source or
     the output cannot be used, EngineError if the model cannot be loaded or a file cannot be written.
     """
-    given = {_FIELDS.get(name, name): value for name, value in defaults.items()}
+    given = {_FLAG_FIELDS.get(name, name): value for name, value in defaults.items()}
     GenerationRequest(**{"prompt": "any", "source_image": "any"} | given)
     batch = Batch(settings, output)
     count, rows = read_rows(source, defaults)

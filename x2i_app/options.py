@@ -1,4 +1,4 @@
-"""Options of the command line: a frozen dataclass says each once, and tyro makes its flags and its help of that.
+"""Options of the command line: each is a field of a frozen dataclass, from which tyro builds the flag and its help.
 
 The fields' types, defaults and docstrings are all there is to write. A YAML file and X2I_* variables are turned into
 flags and put in front of the flags that the user typed, so that all three follow the same rules and the last one wins.

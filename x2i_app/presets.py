@@ -94,7 +94,9 @@ MEMORY_PROFILES: dict[str, MemoryProfile] = {
         # The scales that bitsandbytes keeps beside 8-bit weights do not move with them, so there is no offload.
         MemoryProfile("24gb", 24, "nf4", "int8", ("none",), 1024, "8-bit FLUX, 4-bit MLLM, all on the card"),
         MemoryProfile("16gb", 16, "nf4", "nf4", ("none", "model", "group"), 512, "4 bit, all on the card"),
-        MemoryProfile("12gb", 12, "nf4", "nf4", ("none", "model", "group"), 512, "4 bit; a 7B MLLM takes turns"),
+        MemoryProfile(
+            "12gb", 12, "nf4", "nf4", ("none", "model", "group"), 512, "4 bit; parts are swapped for a 7B MLLM"
+        ),
         MemoryProfile("8gb", 8, "nf4", "nf4", ("model", "group"), 512, "4 bit, one part on the card at a time"),
         MemoryProfile("cpu", None, "full", "full", ("none",), 1024, "no card: 32-bit weights in the computer's memory"),
     )

@@ -17,7 +17,7 @@ from x2i_app.media import is_animation, sniff
 from x2i_app.request import IMAGE_SETTINGS, LIMITS, SETTINGS, GenerationRequest, Turn, as_turn, show_value
 
 _MEDIA = ("images", "videos", "audios")
-_FIELDS = {name: name for name in ("prompt", *_MEDIA, "history", "loras")} | SETTINGS | IMAGE_SETTINGS
+_ROW_FIELDS = {name: name for name in ("prompt", *_MEDIA, "history", "loras")} | SETTINGS | IMAGE_SETTINGS
 _IMAGES = ("source", "mask")  # one file each
 _SIGN = r"[^\x00-\x1f<>:\"\\|?*/]"  # allowed in a file name on every system
 _PART = re.compile(rf"(?!\.){_SIGN}+")
@@ -48,7 +48,7 @@ class Row:
         for name in _IMAGES:
             if path := self.values.get(name):
                 sniff(path, "image")
-        return GenerationRequest(**{_FIELDS[name]: value for name, value in self.values.items()})
+        return GenerationRequest(**{_ROW_FIELDS[name]: value for name, value in self.values.items()})
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -149,9 +149,11 @@ def _parse(content: bytes) -> dict[str, Any]:
         raise InvalidRequestError(f"This is not JSON ({error}); write one object in each line.") from None
     if not isinstance(values, dict):
         raise InvalidRequestError(f"This is {show_value(values)}; write one object in each line.")
-    unknown = [name for name in values if name not in _FIELDS and name != "id"]
+    unknown = [name for name in values if name not in _ROW_FIELDS and name != "id"]
     if unknown:
-        raise InvalidRequestError(f"There is no field {show_value(unknown[0])}; choose from id, {', '.join(_FIELDS)}.")
+        raise InvalidRequestError(
+            f"There is no field {show_value(unknown[0])}; choose from id, {', '.join(_ROW_FIELDS)}."
+        )
     return values
 
 

@@ -9,7 +9,7 @@ from diffusers import FluxTransformer2DModel
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
 
 from tests.benchmarks.side_by_side import print_row
-from x2i_app.loading.released import qwen_vl_config
+from x2i_app.loading.mllm_configs import qwen_vl_config
 from x2i_app.models import AlignNet
 from x2i_app.presets import PRESETS
 

@@ -6,7 +6,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5OmniThinkerF
 
 from x2i_app.encoders import encoder_class
 from x2i_app.errors import CheckpointError
-from x2i_app.loading.released import qwen_omni_config, qwen_vl_config
+from x2i_app.loading.mllm_configs import qwen_omni_config, qwen_vl_config
 from x2i_app.presets import PRESETS
 
 # As counted by others on the released 3B, talker left out; the head is its own although the 3B's VL sibling ties it.

@@ -22,9 +22,9 @@ from x2i_app.loading.memory import (
     present_plan,
     tile_vae,
 )
+from x2i_app.loading.mllm_configs import FLUX_VAE
 from x2i_app.loading.plan import GIB, Planner
 from x2i_app.loading.quantization import Linear4bit, Linear8bit
-from x2i_app.loading.released import FLUX_VAE
 from x2i_app.loading.sizes import build_skeleton
 from x2i_app.presets import MEMORY_PROFILES
 

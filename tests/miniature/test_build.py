@@ -140,7 +140,9 @@ def test_pools_of_edits(tmp_path):
         sides = (original.images[pair], edited.images[pair])
         assert (np.asarray(sample.open(sample.target)) == sides[side]).all()
         assert (np.asarray(sample.open(sample.source)) == sides[1 - side]).all()
-    canonical = [sample.caption == describe((original, edited)[i % 2].scenes[i // 2]) for i, sample in enumerate(samples)]
+    canonical = [
+        sample.caption == describe((original, edited)[i % 2].scenes[i // 2]) for i, sample in enumerate(samples)
+    ]
     assert 0.6 < sum(canonical) / len(canonical) < 1
 
 

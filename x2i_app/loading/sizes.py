@@ -21,7 +21,7 @@ from x2i_app.loading.files import check_config
 from x2i_app.loading.flux import BASE, FluxSource
 from x2i_app.loading.flux_file import build_transformer, read_sizes
 from x2i_app.loading.hub import path_exists
-from x2i_app.loading.released import FLUX_VAE, released_config
+from x2i_app.loading.mllm_configs import FLUX_VAE, released_config
 from x2i_app.models import AlignNet, LightControl
 from x2i_app.presets import get_family, get_preset, known_flux
 from x2i_app.settings import ASSETS, CUSTOM

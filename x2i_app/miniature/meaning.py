@@ -1,8 +1,8 @@
 """What a conversation means to x2i-tiny, and the answer in which its MLLM says so.
 
-Three forms of answer follow one another in generality: the canonical sentence of a scene; that of a setting alone, "on
-the sea at sunset", where nothing stands in it; and either of the two with UNKNOWN behind it, where the conversation
-asks for something that the world does not have, or that cannot be done. What is known of it is drawn nevertheless.
+There are three forms of answer, from the most exact to the most general: the canonical sentence of a scene; that of a
+setting alone, "on the sea at sunset", where nothing stands in it; and either of the two followed by UNKNOWN, where the
+conversation asks for something that the world does not have, or that cannot be done. The known part is drawn anyway.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Where which letter of a screenshot stands: targets from which the miniature's MLLM learns to read."""
+"""The position of each letter in a screenshot: targets from which the miniature's MLLM learns to read."""
 
 import unicodedata
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-JOBS_PER_SESSION = 3
+WAITING_JOBS_PER_SESSION = 3
 _JOIN_SECONDS = 10  # for each thread to end
 _CLOSING = "The app is shutting down; start the job again later."
 
@@ -46,7 +46,7 @@ class Engine:
         self._worker.report = self._report
         self._first = settings
         self._state, self._detail = EngineState.IDLE, ""
-        self._queue = FairQueue(settings.queue_size, JOBS_PER_SESSION)
+        self._queue = FairQueue(settings.queue_size, WAITING_JOBS_PER_SESSION)
         self._jobs = JobMemory()
         self._eta = EtaEstimator()
         self._running: dict[Job, GenerationRequest] = {}  # each with every setting filled in

@@ -1,4 +1,4 @@
-"""The time that jobs take: measured, and estimated for the next ones. Knows no torch."""
+"""The time that jobs take: measured, and estimated for the next ones. Does not import torch."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from x2i_app.request import GenerationRequest
 
-_REMEMBERED = 8  # jobs; few, so that a change in the machine's load is noticed soon
+_JOBS_IN_ESTIMATE = 8  # jobs; few, so that a change in the machine's load is noticed soon
 
 
 class Stopwatch:
@@ -56,7 +56,7 @@ class EtaEstimator:
     """Estimates seconds from the median that a unit of work took in recent jobs."""
 
     def __init__(self):
-        self._rates: deque[Work] = deque(maxlen=_REMEMBERED)  # seconds a unit of work, of each job
+        self._rates: deque[Work] = deque(maxlen=_JOBS_IN_ESTIMATE)  # seconds a unit of work, of each job
 
     def learn(self, work: Work, seconds: Mapping[str, float]) -> None:
         """Add a finished job. seconds: of each phase, by the names of Work's fields."""

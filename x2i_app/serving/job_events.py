@@ -1,4 +1,4 @@
-"""A job that another process draws: events about the copy there, which the job here follows. Knows no torch."""
+"""A job that another process draws: events about the copy there, which the job here follows. Does not import torch."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Self

@@ -1,4 +1,4 @@
-"""Jobs: what a session waits for and a worker reports on. Knows no torch and no user interface."""
+"""Jobs: what a session waits for and a worker reports on. Imports neither torch nor a user interface."""
 
 import secrets
 import threading

@@ -1,4 +1,4 @@
-"""What an Engine and the Worker that it drives know of each other. Knows no torch."""
+"""What an Engine and the Worker that it drives know of each other. Does not import torch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

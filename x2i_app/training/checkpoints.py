@@ -120,7 +120,7 @@ def _flush(file) -> None:
 
 
 def _flush_folder(directory: Path) -> None:
-    """The files of a folder are safe only when the folder's own list of them is."""
+    """A file is safe only after the list of files in its folder is on the disk too."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call, and needs none
         return
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

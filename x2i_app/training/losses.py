@@ -1,4 +1,6 @@
-"""What is minimised: the distance of two attention outputs, and flow matching.
+"""Parts of the losses: the distance between two attention outputs, and flow matching.
+
+`distill.py` adds up the distances of all layers and weighs the terms.
 
 Source of both: arXiv 2503.06134, sections 3 and 3.3, and its public training code.
 """

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from x2i_app.errors import QueueFullError
-from x2i_app.serving.engine import JOBS_PER_SESSION, Engine
+from x2i_app.serving.engine import WAITING_JOBS_PER_SESSION, Engine
 from x2i_app.ui.http.refusal import Refusal
 from x2i_app.ui.tabs import TABS
 
@@ -57,12 +57,12 @@ class Admission:
             self._in_middleware.discard(candidate)
 
     def _pending(self, queue: Any) -> int:
-        """How many admitted jobs have not reached the engine. Of a session it counts no more than may wait."""
+        """How many admitted jobs have not reached the engine, at most WAITING_JOBS_PER_SESSION of each session."""
         batches = [*(each.queue for each in queue.event_queue_per_concurrency_id.values()), *queue.active_jobs]
         in_gradio = {event.request.scope.get(_KEY) for events in batches for event in events or ()}
         candidates = [one for one in in_gradio | self._in_middleware if one and not one.is_submitted]
         per_session = Counter(candidate.session for candidate in candidates)
-        return sum(min(count, JOBS_PER_SESSION) for count in per_session.values())
+        return sum(min(count, WAITING_JOBS_PER_SESSION) for count in per_session.values())
 
 
 def mark_submitted(request: gr.Request) -> None:

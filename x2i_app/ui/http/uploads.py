@@ -49,7 +49,7 @@ class UploadProgress:
     def track(self, upload_id: str, size: int) -> Iterator[OnBytes]:
         """Show the progress that is reported inside the block to every client that knows `upload_id`.
 
-        The page makes the id up: up to 64 letters, digits, - and _. Any other id, and one in use, is not shown.
+        The page invents the id: up to 64 letters, digits, - and _. Any other id, and one in use, is not shown.
         """
         upload = _Upload(size)
         is_shown = re.fullmatch(r"[\w-]{1,64}", upload_id, re.ASCII) and upload_id not in self._uploads

@@ -41,7 +41,7 @@ class Exhausted:
 
 
 @pytest.mark.parametrize(
-    ("part", "after", "given", "message"),
+    ("part", "calls", "given", "message"),
     [
         ("mllm", 0, {"images": (DRAWING,)}, "read this input at 128 x 192 .*; try fewer images, videos and"),
         (

@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -233,6 +234,8 @@ class TestFollowing:
     def test_image_that_cannot_be_written(self, followers, running, upload_folder):
         """It is an error in the user's language; the job keeps its result, for when there is space again."""
         usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # Python ignores this signal, but a library that an earlier test imported may have set its usual effect again.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, usual[1]))
         try:
             updates, error = self.follow(followers, running, [self.finish(running)], BROWSER)

@@ -48,7 +48,9 @@ def counts(monkeypatch):
         function = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *a, **k: counts.update([key(*a)]) or function(*a, **k))
 
-    count(PngImagePlugin.PngImageFile, "load_prepare", lambda image: ("decode", Path(image.filename).name))
+    count(
+        PngImagePlugin.PngImageFile, "load_prepare", lambda image: ("decode", Path(getattr(image.fp, "name", "")).name)
+    )
     count(video, "remux", lambda path, *_: ("decode", Path(path).name))
     count(audio, "_from_audio_file", lambda path, *_: ("decode", Path(path).name))
     count(hashlib, "file_digest", lambda file, *_: ("hash", Path(file.name).name))

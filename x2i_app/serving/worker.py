@@ -154,7 +154,7 @@ class LocalWorker:
             hook.remove()
         if key:
             self.conditionings[key] = conditioning
-            if len(self.conditionings) > _REMEMBERED_CONDITIONINGS:
+            while len(self.conditionings) > _REMEMBERED_CONDITIONINGS:
                 self.conditionings.popitem(last=False)
         return conditioning
 

@@ -1,15 +1,19 @@
 """Fixtures that several folders share: tiny models and media, each made once a process; and how the tests run."""
 
+import asyncio
 import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import network
 import numpy as np
@@ -17,6 +21,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
+T = TypeVar("T")
 LONGEST = ("tests/scale/", "tests/browser/", "tests/training/", "tests/miniature/")  # about two thirds of the time
 
 # OpenMP's threads sleep while they wait, here and in every child process: torch's would take a core from other tests.
@@ -24,6 +29,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The tests, and all that they start, reach only the loopback, where the system allows that.
 network.isolate()
+
+# No test writes into the user's own cache.
+_CACHE = tempfile.TemporaryDirectory(prefix="x2i-tests-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 # The hub is never asked: each test makes what it loads.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -80,6 +89,24 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz-long", action="store_true", help="damage ten times as many files in tests/safety")
 
 
+@pytest.fixture
+def isolated() -> Iterator[None]:
+    """Files are decoded in child processes during the test, as in the app."""
+    from x2i_app.media.isolation import isolate_decoding
+
+    was_isolated = isolate_decoding()
+    yield
+    isolate_decoding(was_isolated)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    """x2i-tiny on the CPU. Each file has its own, as tests change it."""
+    from x2i_app import load_pipeline
+
+    return load_pipeline("x2i-tiny", profile="cpu")
+
+
 @pytest.fixture(scope="module")
 def worker():
     """The worker of `engine`, with x2i-tiny."""
@@ -120,7 +147,7 @@ def qwen_omni_directory(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def image() -> Image.Image:
-    """An image of 90 x 60 pixels with a different colour in every corner."""
+    """An image of 90 x 60 pixels with a different color in every corner."""
     corners = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], dtype=np.uint8))
     return corners.resize((90, 60))
 
@@ -151,6 +178,12 @@ class App:
     contacts: Path
 
 
+def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, run in a thread of its own: Playwright keeps an event loop in the tests' thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
 def free_port() -> int:
     """A free port of the loopback."""
     with socket.socket() as listener:
@@ -159,11 +192,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def run_app(folder: Path, *arguments: str, watch: bool = False, **environment: str) -> Iterator[App]:
-    """Start the app in `folder` like a user, and stop it at the end of the block."""
+def run_app(
+    folder: Path, *arguments: str, watch: bool = False, before: Sequence[str] = (), **environment: str
+) -> Iterator[App]:
+    """Start the app in `folder` like a user, and stop it at the end of the block. before: a command that starts it."""
     log, contacts = folder / "app.log", folder / "contacts.log"
     watcher = [str(ROOT / "tests/watched.py"), str(contacts)] if watch else []
-    command = [sys.executable, *watcher, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu", *arguments]
+    command = [*before, sys.executable, *watcher, str(ROOT / "app.py"), "--port", "0", "--profile", "cpu", *arguments]
     with log.open("a") as output:
         # Gradio names uploads by their content: in one folder, an app would delete another one's files.
         environment = os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads")} | environment
@@ -172,14 +207,14 @@ def run_app(folder: Path, *arguments: str, watch: bool = False, **environment: s
         yield App(_wait_for_url(process, log), process, log, contacts)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 @pytest.fixture(scope="session")
 def app(tmp_path_factory) -> Iterator[App]:
     """One real app for all tests of this process, in an empty working folder."""
     # When a test leaves its page, its job must not keep the following tests waiting for long.
-    with run_app(tmp_path_factory.mktemp("server"), "--linger", "20", "--mcp", watch=True) as app:
+    with run_app(tmp_path_factory.mktemp("server"), "--linger", "20", "--mcp", "--openai-api", watch=True) as app:
         yield app
 
 
@@ -190,11 +225,11 @@ def server(app) -> str:
 
 
 def _wait_for_url(process: subprocess.Popen, log: Path) -> str:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        found = re.search(r"http://(127\.0\.0\.1|localhost):\d+", log.read_text())
+        found = re.search(r"https?://((127\.0\.0\.1|localhost|\[::1\]):\d+)", log.read_text())
         if found:
-            return found.group()
+            return f"http://{found[1]}"
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
     raise AssertionError(f"The app did not come up:\n{log.read_text()}")

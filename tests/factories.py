@@ -120,7 +120,7 @@ def save_qwen_vl(directory: Path, *, tied: bool = False, seed: int = 0, **text_c
     )
     model = Qwen2_5_VLForConditionalGeneration(config)
     # Initial weights are so small that every token would look the same.
-    randomise(model)
+    randomize(model)
     model.generation_config.repetition_penalty = REPETITION_PENALTY
     model.save_pretrained(directory)
     Qwen2_5_VLProcessor(
@@ -139,7 +139,7 @@ def save_qwen_omni(directory: Path, *, tied: bool = True, seed: int = 0) -> Path
     config = models.build_mllm(tokenizer).config
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = tied
     thinker = Qwen2_5OmniThinkerForConditionalGeneration(config)
-    randomise(thinker)
+    randomize(thinker)
     model = Qwen2_5OmniForConditionalGeneration(
         Qwen2_5OmniConfig(
             thinker_config=config.to_dict(), talker_config=TALKER_CONFIG, token2wav_config=TOKEN2WAV_CONFIG
@@ -152,7 +152,7 @@ def save_qwen_omni(directory: Path, *, tied: bool = True, seed: int = 0) -> Path
     return directory
 
 
-def randomise(model: torch.nn.Module) -> None:
+def randomize(model: torch.nn.Module) -> None:
     """Weights that keep the scale of what flows through, and make every token's state its own."""
     for parameter in model.parameters():
         if parameter.ndim > 1:

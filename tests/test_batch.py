@@ -1,6 +1,7 @@
 """Batches with real processes, a real kill and real files; one bad row never stops the rest."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from x2i_app.batch import run_batch
+from x2i_app.batch import Batch, run_batch, write_row
 from x2i_app.cli import main
 from x2i_app.errors import EngineError, X2IError
 from x2i_app.media import read_recipe
+from x2i_app.presets import FLUX_MODELS
+from x2i_app.request import GenerationResult
 from x2i_app.rows import read_rows
 from x2i_app.settings import ASSETS, Settings
 
@@ -46,33 +49,37 @@ def test_bad_rows_do_not_stop_the_others(tmp_path, capsys):
         tmp_path / "rows.jsonl",
         {"id": "one", "prompt": "雪地上的红房子", "seed": 5},
         "not JSON",
-        {"id": "wide", "prompt": "a cat", "width": 100},
+        {"id": "wide", "prompt": "a cat", "width": 30},
         {"id": "../up", "prompt": "a cat"},
         {"id": "gone", "images": ["none.png"]},
         {"id": "one", "prompt": "a cat"},
         "",
-        {"prompt": "a cat", "colour": "red"},
+        {"prompt": "a cat", "color": "red"},
         {"id": "deep/two", "images": ["boat.png"], "prompt": "make it night", "count": 2, "seed": None},
+        {"id": "foreign", "prompt": "una casa roja en la nieve de noche"},
     )
     output = tmp_path / "out"
     assert main(["batch", "--input", str(source), "--output", str(output), *SMALL]) == 1
-    assert "2 rows drawn, 6 failed, 0 drawn before" in capsys.readouterr().out
-    assert set(images_in(output)) == {"one.png", "deep/two-1.png", "deep/two-2.png"}
+    assert "3 rows drawn, 6 failed, 0 drawn before" in capsys.readouterr().out
+    assert set(images_in(output)) == {"one.png", "deep/two-1.png", "deep/two-2.png", "foreign.png"}
     for name in images_in(output):
         with Image.open(output / name) as image:
             assert (image.format, image.size) == ("PNG", (64, 64))
     assert read_recipe(output / "one.png").values["seed"] == 5
     results = results_of(output)
-    assert [result["place"] for result in results] == [f"line {i}" for i in (1, 2, 3, 4, 5, 6, 8, 9)]
+    assert [result["place"] for result in results] == [f"line {i}" for i in (1, 2, 3, 4, 5, 6, 8, 9, 10)]
     assert (results[0]["seeds"], results[0]["prompt"], results[0]["answer"] != "") == ([5], "雪地上的红房子", True)
+    assert results[0]["notes"] == []
+    assert "Spanish" in results[-1]["notes"][0]
     said = [
         "",
         "not JSON",
-        "width is 100",
+        "width is 30",
         "'../up'",
         "no file called 'none.png'",
         "line 1 also writes",
-        "'colour'",
+        "'color'",
+        "",
         "",
     ]
     assert all(part in result.get("error", "") for part, result in zip(said, results, strict=True))
@@ -167,6 +174,7 @@ def test_files_with_the_same_stem_form_one_row(tmp_path):
     command = ["batch", "--input", str(source), "--output", str(output), "--prompt", "with a fish", *SMALL]
     assert main(command) == 1
     assert set(images_in(output)) == {"boat.png", "sub/rain (1).png"}
+    assert len(results_of(output)) == 3
     by_name = {result["id"]: result for result in results_of(output)}
     assert by_name["boat"]["prompt"] == "make it night"
     assert by_name["sub/rain (1)"]["prompt"] == "with a fish"
@@ -178,7 +186,7 @@ def test_files_with_the_same_stem_form_one_row(tmp_path):
     [
         (["--input", "nowhere"], "no file or folder 'nowhere'"),
         (["--input", "empty.jsonl"], "is empty"),
-        (["--input", "rows.jsonl", "--width", "100"], "width is 100"),
+        (["--input", "rows.jsonl", "--width", "30"], "width is 30"),
         (["--input", "rows.jsonl", "--output", "rows.jsonl"], "cannot be used"),
         (["--input", "images", "--output", "images/out"], "is inside --input"),
         ([], "--input"),
@@ -244,3 +252,75 @@ def test_paths_are_relative_to_the_file(tmp_path):
     request = found.request()
     assert Path(request.history[0].images[0]) == tmp_path / "media/images/boat-at-sunset.png"
     assert Path(request.audios[0]) == tmp_path / "media/audios/rain-at-sea.wav"
+
+
+def test_values_of_flags(tmp_path):
+    """A row that lacks a value, or has null, takes the flag's; only a row's own paths are relative to its file."""
+    lora = str(EXAMPLES / "loras/striped.safetensors")
+    (tmp_path / "own.safetensors").symlink_to(lora)
+    defaults = {"steps": 3, "loras": [(lora, 0.5)]}
+    rows = ({"prompt": "a"}, {"prompt": "a", "steps": None, "loras": None}, {"prompt": "a", "steps": 2})
+    source = write_rows(tmp_path / "rows.jsonl", *rows, {"prompt": "a", "loras": ["own.safetensors"]})
+    found = [row.request() for row in read_rows(source, defaults)[1]]
+    assert [request.num_inference_steps for request in found] == [3, 3, 2, 3]
+    assert [Path(request.loras[0][0]) for request in found] == [Path(lora)] * 3 + [tmp_path / "own.safetensors"]
+
+
+def test_a_digest_changes_with_every_input(tmp_path):
+    """With the values, the model, and the size or the time of a file."""
+    source = tmp_path / "in"
+    source.mkdir()
+    image = Path(shutil.copy(EXAMPLES / "images/boat-at-sunset.png", source))
+
+    def digest(model: str = "one", **defaults) -> str:
+        (row,) = read_rows(source, defaults)[1]
+        return row.digest({"preset": model})
+
+    first = digest()
+    assert digest() == first
+    assert len({first, digest(steps=3), digest("two")}) == 3
+    os.utime(image, ns=(1, 1))
+    touched = digest()
+    image.write_bytes(image.read_bytes() + b"0")
+    os.utime(image, ns=(1, 1))
+    assert len({first, touched, digest()}) == 3
+
+
+def test_without_a_model_the_run_ends(tmp_path):
+    """No record is written, so that the next run tries every row."""
+    source = write_rows(tmp_path / "rows.jsonl", {"prompt": "a cat"}, {"prompt": "a house"})
+    settings = Settings(preset="qwen2.5-vl-3b", profile="cpu", mllm="/no/such/folder")
+    with pytest.raises(EngineError, match="no folder '/no/such/folder'"):
+        run_batch(settings, source, tmp_path / "out", {})
+    assert results_of(tmp_path / "out") == []
+
+
+def test_numbered_images_have_names_of_their_own(tmp_path):
+    """Also on a disk where upper and lower case are the same."""
+    rows = ({"id": "a-2"}, {"id": "a", "count": 2}, {"id": "B"}, {"id": "b"}, {"id": "a"})
+    source = write_rows(tmp_path / "rows.jsonl", *({"prompt": "a cat"} | row for row in rows))
+    errors = [str(row.error or "") for row in read_rows(source, {})[1]]
+    assert ["also writes" in error for error in errors] == [False, True, False, True, False]
+    assert errors[1].startswith("line 1 also writes the file 'a-2.png'")
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"image_format": "webp"}, ["one-1.webp", "one-2.webp"]),
+        ({"output_template": "{id}/{seed}-{prompt}"}, ["one/7-a-red-cat.png", "one/8-a-red-cat.png"]),
+        ({"output_template": "same", "image_format": "jpg"}, ["same.jpg", "same-2.jpg"]),
+    ],
+)
+def test_formats_and_names(tmp_path, options, names):
+    """The images of a row get the format and the names that are asked for, and the record says which."""
+    write_rows(tmp_path / "rows.jsonl", {"id": "one", "prompt": "a red cat", "count": 2, "seed": 7})
+    (row,) = read_rows(tmp_path / "rows.jsonl", {})[1]
+    request = row.request().with_defaults(FLUX_MODELS["x2i-tiny"], 7)
+    images = tuple(Image.new("RGB", (64, 64), (number, 0, 0)) for number in range(2))
+    batch = Batch(Settings(**options), tmp_path / "out")
+    record = write_row(batch, row, GenerationResult(images, (7, 8), request))
+    assert record["files"] == names
+    assert [read_recipe(tmp_path / "out" / name).values["seed"] for name in names] == [7, 8]
+    other = Batch(Settings(image_format="png"), tmp_path / "out")
+    assert (row.digest(batch.model) == row.digest(other.model)) is ("image_format" not in options)

@@ -9,8 +9,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import run_app
 from docker.utils.build import exclude_paths
 from dockerfile_parse import DockerfileParser
+from safety.client import SETTINGS, as_file, call, upload
 from safety.local_app import local_app
 
 from x2i_app.ui.http.limits import HTTP_LIMITS
@@ -88,3 +90,42 @@ def test_the_health_check_follows_the_engine():
 def test_openmp_waits_passively():
     """Threads that spin while they wait take the cores from other processes of the machine."""
     assert "OMP_WAIT_POLICY=PASSIVE" in [setting for value in values("ENV") for setting in value.split()]
+
+
+# Everything becomes read-only but a folder for what would be volumes and /tmp; then root becomes user 1000.
+READ_ONLY = """
+mount --make-rprivate / && mount -t tmpfs tmpfs "$SCRATCH" || exit 1
+while read -r _ place _; do
+    case "$place" in "$SCRATCH" | /proc* | /sys* | /dev*) continue ;; esac
+    mount -o remount,bind,ro "$place" 2>/dev/null || :
+done < /proc/self/mounts
+mkdir "$SCRATCH/weights" "$SCRATCH/outputs" "$SCRATCH/tmp" && cd "$SCRATCH/outputs"
+exec unshare --user --map-user=1000 --map-group=1000 setpriv --no-new-privs "$@"
+"""
+
+
+def test_a_read_only_root(tmp_path):
+    """The app as user 1000, who can write only to the volumes and /tmp, draws from an upload and ends by SIGTERM."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (settings,) = (value for value in values("ENV") if "HF_HOME" in value)
+    environment = dict(setting.split("=", 1) for setting in settings.split())
+    folders = {"/weights": scratch / "weights"}
+    environment = {name: value.replace("/weights", str(folders["/weights"])) for name, value in environment.items()}
+    environment |= {"TMPDIR": str(scratch / "tmp"), "GRADIO_TEMP_DIR": "", "HOME": "/home/x2i", "SCRATCH": str(scratch)}
+    namespace = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    command = [*namespace, "sh", "-c", READ_ONLY, "sh"]
+    probe = [*command, "sh", "-c", f"id -u; touch {tmp_path}/a {ROOT}/a; ls -a; touch b"]
+    answer = subprocess.run(probe, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert answer.stdout.split() == ["1000", ".", ".."], answer.stderr
+    assert answer.stderr.count("Read-only file system") == 2
+    assert answer.returncode == 0
+    with run_app(tmp_path, before=command, **environment) as app:
+        (path,) = upload(app.url, ("a.mp4", (ROOT / "assets/examples/videos/rocket-at-night.mp4").read_bytes())).json()
+        result = call(app.url, "video", [as_file(path), "", *SETTINGS])
+        assert result.startswith("complete"), result
+        app.process.terminate()
+        assert app.process.wait(60) == 143
+        log = app.log.read_text()
+    assert "Read-only" not in log
+    assert "Traceback" not in log

@@ -6,7 +6,7 @@ import torch
 from diffusers import FluxControlNetModel, FluxControlNetPipeline, FluxImg2ImgPipeline, FluxInpaintPipeline
 from PIL import Image
 
-from x2i_app import X2IPipeline, load_pipeline
+from x2i_app import X2IPipeline
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.models import LightControl
 from x2i_app.request import GenerationRequest
@@ -20,11 +20,6 @@ DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
 
 def generator():
     return torch.Generator().manual_seed(0)
-
-
-@pytest.fixture(scope="module")
-def pipeline():
-    return load_pipeline("x2i-tiny", profile="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md
 # Flags that make a command small. They come last, and the last value of a flag counts.
 SMALL = {
     "evaluate": "--scenes 1 --rows english --steps 1",
+    "evaluate --prompts": "--limit 2 --steps 1",
     "train distill": "--steps 2 --evaluate-every 2",
     "train lora": "--steps 2 --evaluate-every 2",
     "train light-control": "--steps 2",
@@ -127,7 +128,8 @@ def entry_point(module: str) -> Callable[[list[str]], int | None]:
 
 def run(module: str, arguments: list[str]) -> None:
     """Run a command of this project in this process."""
-    key = f"{arguments[0]} {arguments[1]}" if arguments[0] == "train" else arguments[0]
+    has_part = arguments[:1] == ["train"] or arguments[1:2] == ["--prompts"]
+    key = " ".join(arguments[: 2 if has_part else 1])
     key = key if module == "x2i_app" else " ".join((module, *arguments[:1])).partition(" --")[0]
     assert not entry_point(module)([*arguments, *SMALL.get(key, "").split()])
 

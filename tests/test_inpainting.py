@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 from safetensors.torch import save_file
 
+from x2i_app import load_pipeline
 from x2i_app.cli import main
 from x2i_app.errors import InvalidRequestError
 from x2i_app.inpainting import choose_flux_pipeline
-from x2i_app.media import Prepared, read_recipe
+from x2i_app.media import InpaintSource, Prepared, describe, read_recipe, save_image
 from x2i_app.media.hashing import path_hash
 from x2i_app.presets import FLUX_MODELS
 from x2i_app.request import GenerationRequest
@@ -42,7 +43,8 @@ def source_of(request):
 
 
 def draw(engine, folder, **fields):
-    job = engine.submit(GenerationRequest("make it night", (folder / "source.png",), **QUICK | fields))
+    request = {"prompt": "make it night", "images": (folder / "source.png",)} | QUICK | fields
+    job = engine.submit(GenerationRequest(**request))
     moments = [moment.steps for moment in job.watch()]
     return pixels(job.wait(300).images[0]), max(moments)
 
@@ -61,7 +63,7 @@ def test_outpainting(engine, folder):
     new, _ = draw(engine, folder, outpaint=(32, 16, 0, 0), mask=folder / "mask.png")
     assert new.shape == (80, 128, 3)
     assert np.array_equal(new[16:, 32 + 48 :], old[:, 48:])
-    assert new[:16].std() > 5  # painted, not the grey of the empty canvas
+    assert new[:16].std() > 5  # painted, not the gray of the empty canvas
     assert np.abs(new[16:, 32:80] - old[:, :48]).mean() > 10  # the mask goes with it
 
 
@@ -81,6 +83,47 @@ def test_inpainting_with_size_and_light_control(engine, folder):
     assert not np.array_equal(free, kept)
 
 
+def test_any_size_comes_back(engine, tmp_path):
+    """A photo larger than the model draws keeps its size to the pixel, and so does one that is extended."""
+    photo = Image.open(DRAWING).convert("RGB").resize((601, 399))
+    mask = Image.new("L", photo.size)
+    ImageDraw.Draw(mask).ellipse((300, 100, 380, 180), fill=255)
+    request = GenerationRequest("a red house", (photo,), mask=mask, **QUICK)
+    result = engine.submit(request).wait(300)
+    new, old, inside = pixels(result.images[0]), pixels(photo), np.asarray(mask) > 0
+    assert result.report()["width"] == new.shape[1] == 601
+    assert np.array_equal(new[~inside], old[~inside])
+    assert np.abs(new[inside] - old[inside]).mean() > 10
+    (texts,) = describe(result, engine.settings)
+    assert "Size: 601x399" in texts["parameters"]
+    photo.save(tmp_path / "photo.png")
+    save_image(result.images[0], tmp_path / "result.png", texts)
+    again = read_recipe(tmp_path / "result.png").with_files(images=[tmp_path / "photo.png"])
+    assert (again.width, again.height) == (None, None)
+    assert np.array_equal(pixels(engine.submit(again).wait(300).images[0]), new)
+    wide, _ = draw(engine, tmp_path, **{"images": (photo,), "outpaint": (0, 0, 256, 0)})
+    assert wide.shape == (399, 601 + 256, 3)
+    assert np.array_equal(wide[:, :601], old)
+
+
+def test_from_python():
+    pipe = load_pipeline("x2i-tiny", profile="cpu")
+    photo = Image.open(DRAWING).convert("RGB").resize((300, 200))
+    mask = Image.new("L", photo.size)
+    mask.paste(255, (200, 100, 240, 140))
+    conditioning, given = pipe.encode("a red house"), {"num_inference_steps": 2}
+    (new,) = pipe(conditioning=conditioning, inpaint_source=InpaintSource(photo, mask), **given).images
+    assert ImageChops.difference(new, photo).getbbox() == mask.getbbox()
+    source = InpaintSource(photo, mask).with_area(128, only_masked=False)
+    latents = pipe(conditioning=conditioning, inpaint_source=source, output_type="latent", **given).images
+    assert latents.shape[1] == 9 * 6  # tokens of 16 x 16 pixels: all of the photo, at 144 x 96
+
+
+def test_a_stretched_mask_is_told(engine, folder):
+    request = GenerationRequest("x", (folder / "source.png",), mask=Image.new("L", (64, 64), 255), **QUICK)
+    assert "(64 x 64) has another shape" in engine.submit(request).wait(300).notes[0]
+
+
 def test_a_separate_source_image(engine, folder):
     """The MLLM reads only the prompt."""
     request = GenerationRequest("a red house", source_image=folder / "source.png", mask=folder / "mask.png", **QUICK)
@@ -94,7 +137,7 @@ def test_a_fill_model_requires_a_mask(folder):
     inpaint_source = source_of(GenerationRequest("x", (folder / "source.png",), mask=folder / "mask.png"))
     cls, given = choose_flux_pipeline(fill, inpaint_source, None)
     assert cls.__name__ == "FluxFillPipeline"
-    assert given["mask_image"] is inpaint_source.mask
+    assert given["mask_image"].size == given["image"].size == inpaint_source.area.size
     for without_mask in (None, source_of(GenerationRequest("x", (folder / "source.png",), strength=0.5))):
         with pytest.raises(InvalidRequestError, match="can only fill parts"):
             choose_flux_pipeline(fill, without_mask, None)
@@ -109,6 +152,11 @@ def test_a_fill_model_requires_a_mask(folder):
         ({"outpaint": (1, 2), "images": ("a",)}, "four numbers of pixels"),
         ({"outpaint": (0, 0, 0, 5000), "images": ("a",)}, r"outpaint \(bottom\) is 5000; it must be 0 to 1024"),
         ({"outpaint": "wide", "images": ("a",)}, "four numbers"),
+        ({"mask_grow": 128, "mask": "m", "images": ("a",)}, "mask_grow is 128; it must be 0 to 127"),
+        ({"mask_feather": -1, "mask": "m", "images": ("a",)}, "mask_feather is -1; it must be 0 to 127"),
+        ({"mask_invert": 1, "mask": "m", "images": ("a",)}, "mask_invert is 1; it must be true or false"),
+        ({"only_masked": "yes", "mask": "m", "images": ("a",)}, "only_masked is 'yes'; it must be true or false"),
+        ({"only_masked": True, "images": ("a",)}, "only_masked is set, but there is no mask"),
     ],
 )
 def test_invalid_inpainting_is_refused(fields, message):
@@ -132,11 +180,14 @@ def test_cli_and_rows(folder, capsys, monkeypatch):
     (folder / "history.json").write_text(json.dumps([turn]), encoding="utf-8")
     flags = ["--steps", "2", "--seed", "1", "--control", "0.5", "--strength", "0.8", "--lora", "lora.safetensors:0.5"]
     more = ["--prompt", "make it night", "--source", "source.png", "--mask", "mask.png", "--outpaint", "0,0,0,16"]
+    more += ["--mask-invert", "--mask-grow", "2", "--mask-feather", "1", "--only-masked", "yes"]
     assert main(["generate", *flags, *more, "--history", "history.json", "--output", "out.png"]) == 0
     row = {"id": "row", "prompt": "make it night", "source": "source.png", "mask": "mask.png", "history": [turn]}
     row |= {"outpaint": [0, 0, 0, 16], "control": 0.5, "strength": 0.8, "loras": [["lora.safetensors", 0.5]]}
+    row |= {"mask_invert": True, "mask_grow": 2, "mask_feather": 1, "only_masked": True}
     bare = row | {"id": "bare", "loras": None}
     rows = [row, bare, {"id": "flags", "prompt": "x", "source": "source.png"}, row | {"id": "bad", "loras": [5]}]
+    rows += [{"id": "nothing", "prompt": "x", "source": "source.png", "outpaint": [0, 0, 0, 0]}]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert main(["batch", "--input", "rows.jsonl", "--output", "out", *flags[:4]]) == 1
     drawn = {name: pixels(Image.open(path)) for name, path in (("one", "out.png"), ("row", "out/row.png"))}
@@ -145,8 +196,13 @@ def test_cli_and_rows(folder, capsys, monkeypatch):
     assert not np.array_equal(drawn["row"], pixels(Image.open("out/bare.png")))
     recipe = read_recipe("out.png").request
     assert (recipe.strength, recipe.outpaint) == (0.8, (0, 0, 0, 16))
+    assert (recipe.mask_invert, recipe.mask_grow, recipe.mask_feather, recipe.only_masked) == (True, 2, 1, True)
     assert recipe.mask.tobytes() == Image.open("mask.png").tobytes()
     assert recipe.source_image == path_hash("source.png")
-    assert "loras is [5]" in (folder / "out/results.jsonl").read_text(encoding="utf-8")
+    results = (folder / "out/results.jsonl").read_text(encoding="utf-8")
+    assert "loras is [5]" in results
+    assert "outpaint is 0 on all four sides" in results
+    assert main(["generate", "--prompt", "x", "--source", "source.png", "--outpaint", "0,0,0,0"]) == 2
+    assert "outpaint is 0 on all four sides" in capsys.readouterr().err
     assert main(["generate", "--prompt", "x", "--source", "source.png", "--mask", "none.png"]) == 2
     assert "no file called 'none.png'" in capsys.readouterr().err

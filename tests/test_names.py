@@ -1,4 +1,7 @@
-"""Identifiers and file names use the field's terms: video, audio, image, prompt, queue, session, and so on."""
+"""Identifiers and file names use the field's terms: video, audio, image, prompt, queue, session, and so on.
+
+Spelling is American, as in the libraries: color, quantize, center.
+"""
 
 import ast
 import re
@@ -15,6 +18,16 @@ FORBIDDEN = {
     *("film", "films", "sound", "sounds", "picture", "pictures", "words", "visit", "visits", "visitor", "visitors"),
     *("line", "lines", "onward", "seen", "after", "alone", "parcel", "parcels", "relay", "lobby"),
 }
+
+BRITISH = re.compile(
+    r"colour|grey|licence|centre|favour|neighbour|behaviour|labell(ed|ing)|modell(ed|ing)|catalogue"
+    r"|(quanti|optimi|normali|randomi|recogni|minimi|maximi|initiali|organi|seriali|summari|tokeni|utili)s(e|ing|ation)",
+    re.IGNORECASE,
+)
+# `Thing.colour` is public, and the miniature was trained with sentences that say "colour".
+SPELLED = [path for path in FILES if path.suffix in (".py", ".yaml") and "miniature" not in path.parts]
+SPELLED = [path for path in SPELLED if path not in (Path(__file__), ROOT / "tests/mutations/suite.yaml")]
+SPELLED += [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 
 
 def forbidden_parts(name: str) -> list[str]:
@@ -45,6 +58,12 @@ def violations(source: str) -> list[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_identifiers(path):
     assert violations(path.read_text(encoding="utf-8")) == []
+
+
+def test_spelling():
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in SPELLED}
+    found = {name: [match.group() for match in BRITISH.finditer(text)] for name, text in texts.items()}
+    assert {name: spellings for name, spellings in found.items() if spellings} == {}
 
 
 def test_file_names():

@@ -11,6 +11,7 @@ from x2i_app.errors import CheckpointError, InvalidRequestError, UnknownPresetEr
 from x2i_app.loading.memory import offload
 from x2i_app.miniature import models
 from x2i_app.models import AlignNet, LightControl
+from x2i_app.presets import get_flux
 from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
 
@@ -20,11 +21,6 @@ SMALL = {"width": 64, "height": 96, "num_inference_steps": 2}
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def pipeline():
-    return load_pipeline("x2i-tiny", profile="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +40,20 @@ def test_every_input(pipeline, image, video, tone):
         output = pipeline(**given, **SMALL, generator=generator())
         assert [image.size for image in output.images] == [(64, 96)], given
         assert output.answer is not None  # x2i-tiny always answers first
+
+
+def test_own_steps(pipeline, conditioning):
+    """A call that names no steps takes the FLUX model's own number."""
+    given = {"conditioning": conditioning, "width": 64, "height": 64, "output_type": "latent"}
+    taken = []
+    for asked in ({}, {"num_inference_steps": 2}):
+        pipeline(**given, **asked, callback_on_step_end=lambda _, step, *__: taken.append(step) or {})
+    assert taken == [*range(8), 0, 1]
+    assert (pipeline.config.num_inference_steps, pipeline.config.guidance_scale) == (8, 3.5)
+    again = X2IPipeline(**pipeline.components, family="qwen2.5-omni", encoding=pipeline.config.encoding)
+    assert again.config.num_inference_steps == 4  # of FLUX.1-schnell: nothing says that this is x2i-tiny
+    again.use_settings_of(get_flux("flux.1-kontext-dev"))
+    assert (again.config.num_inference_steps, again.config.guidance_scale) == (28, 2.5)
 
 
 def test_conditioning(pipeline, conditioning):
@@ -253,7 +263,7 @@ def test_load_pipeline_errors(arguments, error, message):
     ("given", "message"),
     [
         ({}, "The request is empty"),
-        ({"prompt": "a house", "width": 100}, "width is 100"),
+        ({"prompt": "a house", "width": 7}, "width is 7"),
         ({"prompt": "a house", "num_inference_steps": 0}, "num_inference_steps is 0"),
         ({"prompt": "a house", "num_images_per_prompt": 0}, "num_images_per_prompt is 0"),
         ({"images": "a.png"}, "images is 'a.png'; it must be a list"),
@@ -266,6 +276,18 @@ def test_load_pipeline_errors(arguments, error, message):
 def test_invalid_arguments_are_refused(pipeline, given, message):
     with pytest.raises(InvalidRequestError, match=message):
         pipeline(**given)
+
+
+def test_what_other_programs_accept(pipeline):
+    """Sizes snap, choices follow the generator's seed, weights and LoRA tags go; the notes say so."""
+    seed = torch.Generator().manual_seed(3)
+    numbers = {"height": 64, "num_inference_steps": 1}
+    asked = pipeline("a {red|red} (house:1.2) <lora:ink:1>", width=70, generator=seed, **numbers)
+    plain = pipeline("a red house", width=64, generator=torch.Generator().manual_seed(3), **numbers)
+    assert asked.images[0].tobytes() == plain.images[0].tobytes()
+    for note in ("width 70 was changed to 64", "filled in: a red house", "(house:1.2)", "<lora:ink:1> is left out"):
+        assert sum(note in each for each in asked.notes) == 1
+        assert not any(note in each for each in plain.notes)
 
 
 def test_a_turn_can_be_a_dictionary(pipeline):
@@ -284,3 +306,9 @@ def test_an_mllm_of_another_size_is_refused(qwen_omni_directory):
             flux=BUNDLE,
             alignnet=BUNDLE / "align_net",
         )
+
+
+def test_without_a_size_the_image_has_that_of_the_model():
+    pipeline = load_pipeline("x2i-tiny", device="cpu")
+    assert pipeline(prompt="a red house", num_inference_steps=1).images[0].size == (128, 128)
+    assert pipeline(prompt="a red house", height=64, num_inference_steps=1).images[0].size == (128, 64)

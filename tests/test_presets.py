@@ -106,6 +106,8 @@ def test_flux_revision(flux):
         assert flux.revision is None
     elif flux.name == "shuttle-3-diffusion":
         assert flux.revision == "refs/pr/1"  # which has the diffusers layout
+    elif flux.name == "flux.1-krea-dev":
+        assert flux.revision is None  # its commits are not known
     else:
         assert COMMIT.fullmatch(flux.revision)
 
@@ -120,13 +122,16 @@ def test_flux_models():
         "shuttle-3-diffusion": ("shuttleai/shuttle-3-diffusion", 4, 3.5, 1024, False),
         "flux.1-schnell": ("black-forest-labs/FLUX.1-schnell", 4, 3.5, 1024, False),
         "flux.1-dev": ("black-forest-labs/FLUX.1-dev", 28, 3.5, 1024, True),
+        "flux.1-krea-dev": ("black-forest-labs/FLUX.1-Krea-dev", 28, 4.5, 1024, True),
+        "flux.1-kontext-dev": ("black-forest-labs/FLUX.1-Kontext-dev", 28, 2.5, 1024, True),
+        "flux.1-fill-dev": ("black-forest-labs/FLUX.1-Fill-dev", 50, 30.0, 1024, True),
     }
     assert {preset.flux for preset in PRESETS.values() if not preset.directory} == {"shuttle-3-diffusion"}
 
 
 def test_families():
-    assert set(FAMILIES) == set(MODALITIES_OF_REFERENCE)
-    assert all(MODALITIES_OF_REFERENCE[name] <= set(spec.modalities) for name, spec in FAMILIES.items())
+    assert set(FAMILIES) == set(MODALITIES_OF_REFERENCE) | {"qwen3-vl", "qwen3-omni", "internvl3"}
+    assert all(taken <= set(FAMILIES[name].modalities) for name, taken in MODALITIES_OF_REFERENCE.items())
     assert {name: spec.template for name, spec in FAMILIES.items() if spec.template != "plain"} == {
         "internvl2.5": "short-instruction"
     }
@@ -135,7 +140,7 @@ def test_families():
 
 
 def test_audio_rates():
-    rates = {"minicpm-o": 16_000, "qwen2.5-omni": 16_000}
+    rates = {"minicpm-o": 16_000, "qwen2.5-omni": 16_000, "qwen3-omni": 16_000}
     assert {name: spec.audio_rate for name, spec in FAMILIES.items() if spec.audio_rate} == rates
     assert {name for name, spec in FAMILIES.items() if "audio" in spec.modalities} == set(rates)
 

@@ -17,6 +17,7 @@ from x2i_app.presets import FLUX_MODELS
 from x2i_app.request import GenerationRequest, Turn
 
 INTEGERS = ("width", "height", "num_inference_steps", "num_images_per_prompt", "seed")
+FIELDS = sorted(field.name for field in dataclasses.fields(GenerationRequest) if field.init)
 NUMBERS = (*INTEGERS, "guidance_scale")
 MEDIA = {"images": LIMITS.images, "videos": LIMITS.videos, "audios": LIMITS.audios}
 
@@ -40,7 +41,7 @@ NO_NUMBERS = {
     "a complex number": 64j,
     "a huge fraction": Fraction(10**400, 3),
     "an array": np.zeros((3, 3)),
-    "-1": -1,
+    "-2": -2,
 }
 
 BAD_TEXTS = {
@@ -100,7 +101,7 @@ def test_not_a_number(name, value):
 @pytest.mark.parametrize("name", NUMBERS)
 def test_out_of_range(name):
     allowed = getattr(LIMITS, name)
-    step = allowed.step or 1
+    step = allowed.step or 2  # the seed -1 is a random one
     for value in (allowed.low - step, allowed.high + step):
         assert str(allowed) in refusal(prompt="a house", **{name: value})
 
@@ -118,9 +119,27 @@ def test_fractions(name):
 
 
 @pytest.mark.parametrize("name", ["width", "height"])
-@pytest.mark.parametrize("value", [100, 65, 127.5, 2047])
-def test_size_off_its_step(name, value):
+@pytest.mark.parametrize(("value", "used"), [(100, 96), (104, 112), (65, 64), (63, 64), (2047, 2048), (1000.0, 1008)])
+def test_size_off_its_step(name, value, used):
+    """It becomes the nearest multiple, and the request says so, also after other values were changed."""
+    request = GenerationRequest(prompt="a house", **{name: value})
+    note = f"{name} {value:g} was changed to {used}, the nearest multiple of 16."
+    assert (getattr(request, name), request.notes) == (used, (note,))
+    assert request.with_defaults(FLUX_MODELS["x2i-tiny"], 0).notes == (note,)
+    assert GenerationRequest(prompt="a house", **{name: used}).notes == ()
+
+
+@pytest.mark.parametrize("name", ["width", "height"])
+@pytest.mark.parametrize("value", [127.5, 55, 2056, 10**30, -100])
+def test_size_that_cannot_be_changed(name, value):
     assert "steps of 16" in refusal(prompt="a house", **{name: value})
+
+
+@pytest.mark.parametrize("value", [-1, -1.0, np.int64(-1)])
+def test_random_seed(value):
+    """-1 as in other programs: the engine chooses one, and each time another."""
+    assert GenerationRequest(prompt="a house", seed=value).seed is None
+    assert "seed is " in refusal(prompt="a house", seed=True)
 
 
 @pytest.mark.parametrize("name", INTEGERS)
@@ -304,7 +323,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(vars(GenerationRequest(prompt="a house")))), JSON_VALUES, max_size=4))
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES, max_size=4))
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_any_json(fields):
     try:

@@ -21,12 +21,17 @@ OTHER_VALUES = {
     "flux": "flux.1-dev",
     "mllm": "some/folder",
     "light_control": "some/control.safetensors",
+    "kontext": True,
     "profile": "cpu",
     "alignnet": "some/file.bin",
     "models": "my/models",
     "whisper": "tiny",
     "device": "cuda:1",
+    "keep_quantized": False,
     "metadata": False,
+    "image_format": "webp",
+    "wildcards": "my/lists",
+    "output_template": "{seed}",
     "host": "0.0.0.0",
     "port": 8000,
     "root_path": "/studio",
@@ -36,9 +41,13 @@ OTHER_VALUES = {
     "share": True,
     "share_openly": True,
     "mcp": True,
+    "openai_api": True,
+    "openai_key": "a-key-that-is-long-enough",
     "preview": False,
     "linger": 20,
     "queue_size": 3,
+    "job_seconds": 60,
+    "keep_hours": 2,
 }
 
 
@@ -73,7 +82,8 @@ def test_other_values_cover_every_setting():
 @pytest.mark.parametrize(("name", "value"), OTHER_VALUES.items())
 def test_flag_sets_only_its_setting(name, value):
     switches = {True: [flag(name)], False: [flag(f"no_{name}")]}
-    arguments = switches[value] if isinstance(value, bool) else [flag(name), str(value)]
+    is_switch = type(getattr(Settings(), name)) is bool
+    arguments = switches[value] if is_switch else [flag(name), str(value)]
     assert parse(*arguments) == dataclasses.replace(Settings(), **{name: value})
 
 
@@ -167,10 +177,10 @@ def test_bad_variable(environment, said):
         (["--port"], "--port"),
         (["--profile", "turbo"], "--profile: 'turbo' is not auto or full"),
         (["--share=maybe"], "maybe"),
-        (["--colour", "red"], "--colour"),
+        (["--color", "red"], "--color"),
         (["--portt", "80"], "--portt, 80; did you mean --port?"),
         (["a\nb"], "a b"),
-        (["--colour=\x1b[31m\r\nERROR fake"], "--colour"),
+        (["--color=\x1b[31m\r\nERROR fake"], "--color"),
         (["--profile", "a\nb"], "--profile"),
         (["--port", "70000"], "port is 70000; it must be 0 to 65535."),
         (["--queue-size", "-3"], "queue_size is -3; it must be 1 to 10000."),
@@ -225,7 +235,7 @@ def test_unknown_family():
 
 @pytest.mark.parametrize("login", ["ann", ":long enough", "ann:short", "ann:1234567"])
 def test_weak_login(login):
-    with pytest.raises(InvalidRequestError, match="8 letters or more"):
+    with pytest.raises(InvalidRequestError, match="8 characters or more"):
         Settings(login=login)
     assert Settings(login="ann:12345678").login == "ann:12345678"
 

@@ -13,7 +13,6 @@ from diffusers import (
 )
 from PIL import Image
 
-from x2i_app import load_pipeline
 from x2i_app.errors import InvalidRequestError
 from x2i_app.loading import load_controlnet, load_transformer
 from x2i_app.media import outpaint_canvas
@@ -23,18 +22,13 @@ SIZE = {"width": 64, "height": 64, "num_inference_steps": 4}
 
 
 @pytest.fixture(scope="module")
-def pipe():
-    return load_pipeline("x2i-tiny", profile="cpu")
+def night(pipeline):
+    return pipeline.encode(prompt="a red house on snow at night")
 
 
 @pytest.fixture(scope="module")
-def night(pipe):
-    return pipe.encode(prompt="a red house on snow at night")
-
-
-@pytest.fixture(scope="module")
-def day(pipe):
-    return pipe.encode(prompt="a green tree on sand by day")
+def day(pipeline):
+    return pipeline.encode(prompt="a green tree on sand by day")
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +44,8 @@ def distance(first, second):
     return float(np.abs(np.asarray(first, dtype=float) - np.asarray(second, dtype=float)).mean())
 
 
-def test_image_to_image(pipe, night, day, image):
-    img2img = pipe.drawing_pipeline(FluxImg2ImgPipeline)
+def test_image_to_image(pipeline, night, day, image):
+    img2img = pipeline.drawing_pipeline(FluxImg2ImgPipeline)
 
     def draw(conditioning, strength):
         return img2img(**conditioning.embeds, image=image, strength=strength, generator=seed(), **SIZE).images[0]
@@ -60,29 +54,29 @@ def test_image_to_image(pipe, night, day, image):
     assert distance(draw(night, 1.0), draw(day, 1.0)) > 20
 
 
-def test_inpainting_changes_masked_pixels(pipe, night, image):
+def test_inpainting_changes_masked_pixels(pipeline, night, image):
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (0, 0, 64, 32))
-    inpaint = pipe.drawing_pipeline(FluxInpaintPipeline)
+    inpaint = pipeline.drawing_pipeline(FluxInpaintPipeline)
     out = inpaint(**night.embeds, image=image, mask_image=mask, strength=1.0, generator=seed(), **SIZE).images[0]
     upper, lower = (0, 0, 64, 28), (0, 36, 64, 64)
     assert distance(out.crop(upper), image.crop(upper)) > 3 * distance(out.crop(lower), image.crop(lower))
 
 
 @pytest.fixture(scope="module")
-def fill(pipe, tmp_path_factory):
+def fill(pipeline, tmp_path_factory):
     """A Fill pipeline with the miniature's transformer, not yet trained to use the image and mask."""
-    config = dict(pipe.transformer.config) | {"in_channels": 384, "out_channels": 64}
+    config = dict(pipeline.transformer.config) | {"in_channels": 384, "out_channels": 64}
     transformer = FluxTransformer2DModel.from_config(config)
-    weights = pipe.transformer.state_dict()
+    weights = pipeline.transformer.state_dict()
     embedder = 0.02 * torch.randn(192, 384, generator=seed())
     embedder[:, :64] = weights["x_embedder.weight"]
     transformer.load_state_dict(weights | {"x_embedder.weight": embedder})
     folder = tmp_path_factory.mktemp("fill")
     transformer.save_pretrained(folder / "transformer")
-    for part in (pipe.vae, pipe.scheduler):
-        part.save_pretrained(folder / ("vae" if part is pipe.vae else "scheduler"))
-    return pipe.drawing_pipeline(FluxFillPipeline, transformer=load_transformer(folder, torch.float32))
+    for part in (pipeline.vae, pipeline.scheduler):
+        part.save_pretrained(folder / ("vae" if part is pipeline.vae else "scheduler"))
+    return pipeline.drawing_pipeline(FluxFillPipeline, transformer=load_transformer(folder, torch.float32))
 
 
 def test_fill(fill, night, day, image):
@@ -113,16 +107,16 @@ def test_outpaint_canvas(image):
             outpaint_canvas(image, **margins)
 
 
-def test_a_controlnet_from_a_folder(pipe, night, image, tmp_path):
+def test_a_controlnet_from_a_folder(pipeline, night, image, tmp_path):
     controlnet = FluxControlNetModel.from_transformer(
-        pipe.transformer, num_layers=1, num_single_layers=1, attention_head_dim=48, num_attention_heads=4
+        pipeline.transformer, num_layers=1, num_single_layers=1, attention_head_dim=48, num_attention_heads=4
     )
     # The input and output layers of a new ControlNet are zero, so it would have no effect.
     for module in (controlnet.controlnet_x_embedder, *controlnet.controlnet_blocks):
         torch.nn.init.normal_(module.weight, std=0.05, generator=seed())
     controlnet.save_pretrained(tmp_path / "controlnet")
     loaded = load_controlnet(tmp_path / "controlnet", torch.float32)
-    steered = pipe.drawing_pipeline(FluxControlNetPipeline, controlnet=loaded)
+    steered = pipeline.drawing_pipeline(FluxControlNetPipeline, controlnet=loaded)
 
     def draw(scale, shown):
         options = {"control_image": shown, "controlnet_conditioning_scale": scale, "generator": seed()}

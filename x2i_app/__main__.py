@@ -1,4 +1,4 @@
-"""python -m x2i_app app | generate | batch | evaluate | train | plan; --help lists them."""
+"""`python -m x2i_app COMMAND`; --help lists the commands of `cli.py`."""
 
 import sys
 

@@ -1,17 +1,36 @@
 """The exceptions of X2I.
 
-Every message is one sentence for the user: what was given, what is allowed, what to do. Only the interfaces (the page,
-the command line, the HTTP endpoints) catch and show them.
+Every message is for the user, and short: what was given, what is allowed, what to do. Most are one sentence. Only the
+interfaces (the page, the command line, the HTTP endpoints) catch and show them.
 """
 
 import logging
+import re
 import traceback
 
 logger = logging.getLogger(__name__)
 
 
+# Besides control characters, those that change the direction of text, and the separators of lines and paragraphs.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def escape_controls(text: str) -> str:
+    """The text without characters that change a terminal, a log or a page: they are shown as escapes.
+
+    Tabs and line breaks stay.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 class X2IError(Exception):
-    """Base class: a failure that can be explained to the user in one sentence."""
+    """Base class: a failure that its message explains to the user, without control characters.
+
+    Names in files of strangers get into many sentences, so all of them are escaped here.
+    """
+
+    def __init__(self, *args: object):
+        super().__init__(*(escape_controls(each) if isinstance(each, str) else each for each in args))
 
 
 class InvalidRequestError(X2IError):
@@ -44,6 +63,10 @@ class GenerationCancelledError(X2IError):
 
 class EngineError(X2IError):
     """The engine cannot run jobs because its model did not load, or a job failed with an internal error."""
+
+
+class LoadingStoppedError(EngineError):
+    """The model was unloaded while it was being loaded."""
 
 
 class OutOfMemoryError(EngineError):

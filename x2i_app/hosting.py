@@ -1,10 +1,17 @@
-"""Support for hosting on a Hugging Face Space: set up before other libraries read their environment variables."""
+"""The places where the program runs: proxies, terminals, Spaces. Set up before libraries read their variables."""
 
+import io
 import os
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from urllib.request import getproxies
+
+from x2i_app.errors import InvalidRequestError
 
 _PERSISTENT = Path("/data")  # where a Space mounts storage that survives a restart, if it has any
+
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -15,6 +22,40 @@ def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
     For entry points only, before torch is imported: a library leaves the variables of its process alone.
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def use_proxies(environment: MutableMapping[str, str] = os.environ, system: Mapping[str, str] | None = None) -> None:
+    """Let downloads use the proxies of the environment or the system, and never what this machine asks itself.
+
+    Gradio asks the page whether it is up before it shows the address; a proxy cannot answer that. httpx reads the
+    proxies of Windows and macOS, but not their exceptions, and does not know GNOME's `socks://`.
+    system: proxies by their scheme; None asks the system. Raises InvalidRequestError for a proxy of an unknown kind.
+    """
+    proxies = dict(getproxies() if system is None else system)
+    excepted = proxies.pop("no", "")
+    if not any(proxies.get(scheme) for scheme in ("http", "https", "all")):
+        return
+    for scheme in ("http", "https", "all"):
+        if address := proxies.get(scheme):
+            kind, mark, rest = address.partition("://")
+            kind = {"socks": "socks5"}.get(kind.lower(), kind.lower())
+            if mark and kind not in ("http", "https", "socks5", "socks5h"):
+                raise InvalidRequestError(
+                    f"The variable {scheme}_proxy names a {kind} proxy; use http://, https:// or socks5://."
+                )
+            for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper()):
+                environment[name] = f"{kind}{mark}{rest}" if mark else address
+    names = [name.strip() for name in excepted.split(",") if name.strip()]
+    own = [name for name in _THIS_MACHINE if name not in names]
+    for name in ("no_proxy", "NO_PROXY"):
+        environment[name] = ",".join((*names, *own))
+
+
+def print_any_text() -> None:
+    """Let `print` write what the terminal's code page lacks as escapes, as \\u7ea2, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def use_persistent_storage(

@@ -33,12 +33,15 @@ class Limits:
     width: Range = Range(64, 2048, 16)
     height: Range = Range(64, 2048, 16)
     num_inference_steps: Range = Range(1, 100)
-    guidance_scale: Range = Range(0, 20)
+    guidance_scale: Range = Range(0, 50)
+    true_cfg_scale: Range = Range(1, 10)
     num_images_per_prompt: Range = Range(1, 8)
     seed: Range = Range(0, MAX_SEED)
     control_strength: Range = Range(0, 2)
     strength: Range = Range(0.05, 1)
     margin: Range = Range(0, 1024)
+    mask_grow: Range = Range(0, 127)
+    mask_feather: Range = Range(0, 127)
     lora_weight: Range = Range(-2, 2)
     loras: int = 4
     lora_rank: int = 512
@@ -69,6 +72,15 @@ def validate_integer(name: str, value: Any, allowed: Range) -> int:
     if not number.is_integer() or (allowed.step and number % allowed.step):
         raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a whole number, {allowed}.")
     return int(value)
+
+
+def snap_size(name: str, value: Any, allowed: Range) -> int:
+    """A width or height, changed to the nearest multiple of the step. Raises InvalidRequestError outside the range."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and allowed.low - allowed.step < value:
+        snapped = int((value + allowed.step / 2) // allowed.step * allowed.step) if value < 2 * allowed.high else value
+        if value == value // 1 and allowed.low <= snapped <= allowed.high:
+            return snapped
+    return validate_integer(name, value, allowed)
 
 
 _BRIEF = reprlib.Repr()

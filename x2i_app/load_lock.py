@@ -1,7 +1,7 @@
 """A lock that lets one thread at a time build or load a model.
 
 While transformers, diffusers and accelerate load weights, they change state that all threads share: how a module
-registers its parameters, how weights are initialised, the default dtype. A second thread would get modules without
+registers its parameters, how weights are initialized, the default dtype. A second thread would get modules without
 values, and two loads that overlap would each restore what the other one had changed.
 """
 

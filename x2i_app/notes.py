@@ -4,15 +4,55 @@ from typing import Any
 
 NOTHING_SAID = "The MLLM gave no answer, so the image follows the input directly."
 SILENT_VIDEO = "The video's sound is not used. To use it, add it as audio."
+INCOMPLETE = "The {modality} file is incomplete; its first {seconds} s are used."
 CUT_AUDIO = "The audio is {seconds} s long; this MLLM hears the first {heard} s."
 HEARD = "The model hears the audio directly, all {seconds} s of it."
 WRITTEN_DOWN = "{family} cannot hear, so Whisper transcribed the speech ({spoken}): {said}"
 
-UNKNOWN = (
-    "A part of the prompt is unknown to this model, or it cannot do it. It drew what it knows: {drawn}. It can draw "
-    "houses, trees, cars, boats, balloons, flowers, cats, fish, stars, balls, rockets and umbrellas, and it reads "
-    "English, Chinese, German, French, Japanese and Vietnamese."
+SIZE_SNAPPED = "{name} {asked} was changed to {used}, the nearest multiple of {step}."
+FROM_PROGRAM = "These settings are from {program}."
+FROM_PROGRAM_PARTLY = "These settings are from {program}. Not used here: {names}."
+SIZE_FITTED = "The size {asked} was changed to {used}, which is allowed here."
+NUMBER_FITTED = "{name} {asked} was changed to {used}, which is allowed here."
+NEGATIVE_LEFT_OUT = "The negative prompt is left out, as {flux} cannot follow one: {negative}"
+PROMPT_CUT = "The prompt was longer than {limit} bytes, so its end was left out: {left}"
+
+SCALED_DOWN = "An image of {width} x {height} pixels was scaled down to {new_width} x {new_height}."
+SETTINGS_TOO_LONG = "The settings are too long for a JPEG file. Save as PNG or WebP to keep all of them."
+
+CHOICES_FILLED = "The prompt with its choices filled in: {prompt}"
+WILDCARD_MISSING = "There is no list {name} in the wildcards folder, so the prompt says '{used}' there."
+LORA_TAGGED = "The prompt's LoRA {name} is used with weight {weight}."
+LORA_MISSING = "There is no LoRA '{name}' on this machine, so the prompt's tag for it is left out."
+LORA_TOO_MANY = "The prompt's LoRA {name} is left out; up to {limit} are allowed."
+TAG_LEFT_OUT = "{tag} is left out of the prompt, as it means nothing here."
+SIGNS_LEFT_OUT = "Weights and steps in the prompt have no effect here, so only their text is used: {signs}"
+LONG_PROMPT = "The prompt has {tokens} tokens. Models learn from up to {limit}, so its end may be ignored: {end}"
+
+
+def _with_known(sentence: str) -> str:
+    """The sentence, and what x2i-tiny knows."""
+    return (
+        f"{sentence} It can draw houses, trees, cars, boats, balloons, flowers, cats, fish, stars, balls, rockets and "
+        "umbrellas, and it reads English, Chinese, German, French, Japanese and Vietnamese."
+    )
+
+
+UNKNOWN = _with_known("A part of the prompt is unknown to this model, or it cannot do it. It drew this: {drawn}.")
+UNKNOWN_TERMS = _with_known("This model does not know {terms}. It drew this instead: {drawn}.")
+UNKNOWN_LANGUAGE = _with_known("The prompt seems to be {spoken}, which this model cannot read. It drew this: {drawn}.")
+UNKNOWN_MEDIA = _with_known("This model finds nothing that it knows in the input. It drew this: {drawn}.")
+
+LORA_USED = "LoRA {name}: used; layers of FLUX that it changes: {count}."
+LORA_TEXT_ENCODERS = "LoRA {name}: not used, as X2I has neither CLIP nor T5: their tensors ({count})."
+LORA_EMBEDDINGS = "LoRA {name}: not used, as X2I has neither CLIP nor T5: embeddings of new words ({count} tensors)."
+LORA_GUIDANCE = "LoRA {name}: not used, as this FLUX model has no guidance: its guidance layers ({count} tensors)."
+
+MASK_STRETCHED = (
+    "The mask ({mask}) has another shape than the image ({image}) and was stretched to it; if the wrong area has "
+    "changed, use a mask of the image's size."
 )
+FEW_STEPS = "Fast has no effect on fewer than {least} steps, and {steps} were run."
 
 
 class Note(str):

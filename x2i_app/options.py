@@ -30,6 +30,7 @@ _BOOLEANS = ("1", "true", "yes", "on", "0", "false", "no", "off")
 _SENTENCE = {int: "a whole number", float: "a number", bool: "1 or 0", str: "text", Path: "a path"}
 _SENTENCE |= {type(None): "none", Ellipsis: "...", ",": ", ", "|": " or "}
 _METAVARS = {
+    bool: "yes|no",
     int: "INT",
     float: "NUMBER",
     str: "TEXT",
@@ -56,10 +57,10 @@ def parse(
     flattened: `loop.steps` is --steps. RENAMED of `kind` has fields by their earlier names, which still work.
     Raises InvalidRequestError with one sentence for anything that is not allowed. --help exits with status 0.
     """
-    ahead = _flags(_read_variables(kind, environment))
+    ahead = _flags(kind, _read_variables(kind, environment))
     if "config" in get_type_hints(kind):
         file, _ = _parse(_ConfigFile, arguments, prog, add_help=False, return_unknown_args=True)
-        ahead += _flags(read_file(file.config) if file.config else {})
+        ahead += _flags(kind, read_file(file.config) if file.config else {})
     for old, new in getattr(kind, "RENAMED", {}).items():
         flag = re.compile(f"--{old.replace('_', '[-_]')}(?=$|=)")
         ahead, arguments = ([flag.sub(f"--{new}", each) for each in given] for given in (ahead, arguments))
@@ -218,12 +219,14 @@ def _read_variables(kind: type, environment: Mapping[str, str]) -> dict[str, Any
     return values
 
 
-def _flags(values: Mapping[str, Any]) -> list[str]:
-    """Values by the names of their fields, as the flags that say the same."""
-    found = []
+def _flags(kind: type, values: Mapping[str, Any]) -> list[str]:
+    """Values by the names of `kind`'s fields, as the flags that say the same."""
+    found, hints = [], get_type_hints(kind)
     for name, value in values.items():
         flag = name.replace("_", "-")
-        if isinstance(value, bool):
+        if isinstance(value, bool) and hints.get(name, bool) is not bool:  # it may also be none: no switch
+            found += [f"--{flag}", "yes" if value else "no"]
+        elif isinstance(value, bool):
             found.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             text = _as_text(value)

@@ -4,7 +4,9 @@ Layer counts, widths, kinds of fusion and file names are those of the release (a
 An encoder checks `num_layers` and `hidden_size` against the model that it loads, so that a wrong entry is noticed.
 """
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 from x2i_app.errors import UnknownPresetError
 from x2i_app.specs import (
@@ -23,6 +25,10 @@ from x2i_app.specs import (
 FAMILIES: dict[str, EncodingSpec] = {
     "qwen2.5-vl": EncodingSpec(modalities=("text", "image", "video"), padding="padded"),
     "qwen2.5-omni": EncodingSpec(modalities=MODALITIES, audio_rate=16_000),
+    # For the families with "compact" prompts below no AlignNet is released, so no weights depend on their padding.
+    "qwen3-vl": EncodingSpec(modalities=("text", "image", "video")),
+    "qwen3-omni": EncodingSpec(modalities=MODALITIES, audio_rate=16_000),
+    "internvl3": EncodingSpec(("text", "image", "video"), max_video_frames=8),
     # The reference's template has no "image input"; eight frames are the number in InternVL's own example.
     "internvl2.5": EncodingSpec(
         ("text", "image", "video"), template="short-instruction", padding="padded", max_video_frames=8
@@ -36,6 +42,8 @@ FAMILIES: dict[str, EncodingSpec] = {
         audio_rate=16_000,
     ),
 }
+
+_DEV_LICENSE = "FLUX.1 [dev] Non-Commercial License"
 
 FLUX_MODELS: dict[str, FluxSpec] = {
     spec.name: spec
@@ -68,9 +76,47 @@ FLUX_MODELS: dict[str, FluxSpec] = {
             num_inference_steps=28,
             guidance_scale=3.5,
             resolution=1024,
-            license="FLUX.1 [dev] Non-Commercial License",
+            license=_DEV_LICENSE,
             guidance_embeds=True,
             gated=True,
+            true_cfg=True,
+        ),
+        FluxSpec(  # a photographic variant of dev; its model card asks for this guidance
+            name="flux.1-krea-dev",
+            repo_id="black-forest-labs/FLUX.1-Krea-dev",
+            revision=None,  # no commit of it is known to this project
+            num_inference_steps=28,
+            guidance_scale=4.5,
+            resolution=1024,
+            license=_DEV_LICENSE,
+            guidance_embeds=True,
+            gated=True,
+            true_cfg=True,
+        ),
+        FluxSpec(  # edits an image by an instruction and keeps the rest of it
+            name="flux.1-kontext-dev",
+            repo_id="black-forest-labs/FLUX.1-Kontext-dev",
+            revision="af58063aa431f4d2bbc11ae46f57451d4416a170",
+            num_inference_steps=28,
+            guidance_scale=2.5,
+            resolution=1024,
+            license=_DEV_LICENSE,
+            guidance_embeds=True,
+            gated=True,
+            takes_reference=True,
+            true_cfg=True,
+        ),
+        FluxSpec(  # fills masked parts of an image
+            name="flux.1-fill-dev",
+            repo_id="black-forest-labs/FLUX.1-Fill-dev",
+            revision="358293da0354175698b67ec8299acf928313a78a",
+            num_inference_steps=50,
+            guidance_scale=30.0,
+            resolution=1024,
+            license=_DEV_LICENSE,
+            guidance_embeds=True,
+            gated=True,
+            needs_mask=True,
         ),
         FluxSpec(
             name="x2i-tiny",
@@ -86,7 +132,7 @@ FLUX_MODELS: dict[str, FluxSpec] = {
     )
 }
 
-# From the best to the thriftiest; "auto" tries those for a card in this order.
+# From the best quality to the least memory; "auto" tries those for a card in this order.
 MEMORY_PROFILES: dict[str, MemoryProfile] = {
     profile.name: profile
     for profile in (
@@ -135,7 +181,7 @@ _TINY = Preset(
     ),
     flux="x2i-tiny",
     about="A tiny demo model that runs on any CPU. It can only draw: houses, trees, cars, boats, balloons, flowers, "
-    "cats, fish, stars, balls, rockets and umbrellas, in ten colours and under five skies.",
+    "cats, fish, stars, balls, rockets and umbrellas, in ten colors and under five skies.",
     directory="x2i-tiny",
     light_control="light_control",
 )
@@ -248,6 +294,26 @@ def known_flux(source: object) -> FluxSpec | None:
     return next((spec for spec in FLUX_MODELS.values() if str(source) in (spec.name, spec.repo_id)), None)
 
 
+def similar_flux(guidance_embeds: bool, needs_mask: bool = False) -> FluxSpec:
+    """The FLUX.1 model whose settings suit one that the registry lacks. guidance_embeds: of its configuration."""
+    if needs_mask:
+        return FLUX_MODELS["flux.1-fill-dev"]
+    return FLUX_MODELS["flux.1-dev" if guidance_embeds else "flux.1-schnell"]  # only dev and its kin have them
+
+
+def is_kontext(flux: str | Path, told: bool | None = None) -> bool:
+    """Whether a FLUX model is a FLUX.1 Kontext; its weights have the names and shapes of FLUX.1-dev's.
+
+    flux: a name of the registry, a folder, a file or a hub id. told: what the user says, None if nothing: the registry
+    decides, then `model_index.json` of a folder in diffusers layout, then the name.
+    """
+    if told is not None:
+        return told
+    if spec := known_flux(flux):
+        return spec.takes_reference
+    return _pipeline_class(Path(flux)).startswith("FluxKontext") or "kontext" in Path(flux).name.lower()
+
+
 def get_family(name: str) -> EncodingSpec:
     """How an MLLM family is used. Raises UnknownPresetError, which lists the known names."""
     return _look_up(FAMILIES, name, "MLLM family")
@@ -265,3 +331,10 @@ def _look_up(registry, name, kind):
         raise UnknownPresetError(
             f"There is no {kind} called {str(name)[:80]!r}; choose one of {', '.join(registry)}."
         ) from None
+
+
+def _pipeline_class(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""

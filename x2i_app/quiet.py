@@ -1,4 +1,4 @@
-"""Keep the libraries silent while they load models: their progress bars and warnings are for the libraries' users."""
+"""Keep the libraries silent while they work for X2I: their progress bars and warnings are for their own users."""
 
 import importlib
 import logging
@@ -17,7 +17,7 @@ _restore = ExitStack()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block the libraries log errors only, draw no progress bar and warn of nothing.
+    """Within the block the libraries log errors only, show no progress bar and warn of nothing.
 
     These are settings of the process. The last block that ends restores what the first one found, in whatever order the
     threads leave theirs.

@@ -4,23 +4,35 @@
 which a Hugging Face Space sets, also say where the page listens. `x2i_app.options` reads all of them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import Range, show_value, validate_integer
+from x2i_app.output_names import check_template
 from x2i_app.presets import MEMORY_PROFILES, get_family, get_preset
 
 # The bundled miniature and the examples: inside the package where a wheel put them, in a checkout beside it.
 _PACKAGE = Path(__file__).resolve().parent
 ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
+FORMATS = ("png", "jpg", "webp")  # of image files, by their suffixes
 PROFILES = ("auto", *MEMORY_PROFILES)
 CUSTOM = "custom:"
 PARTS = ("flux", "mllm", "alignnet", "light_control")  # of a pipeline, each a file, a folder or a hub id
 _PASSWORD_LETTERS = 8
-_NUMBERS = {"port": Range(0, 65_535), "queue_size": Range(1, 10_000), "linger": Range(0, 86_400)}
+_KEY_LETTERS = 16  # it is sent with each request, so it must be too long to be guessed
+_NUMBERS = {
+    "port": Range(0, 65_535),
+    "queue_size": Range(1, 10_000),
+    "linger": Range(0, 86_400),
+    "job_seconds": Range(0, 86_400),
+    "keep_hours": Range(0, 8_760),
+}
+_JOB_SECONDS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +44,13 @@ class PlanSettings:
     preset: str = "x2i-tiny"
     """which X2I model to load: x2i-tiny, another preset, or custom:FAMILY for your own files"""
     flux: str | None = None
-    """FLUX.1 model: a name of the registry, a folder, a hub id or a .safetensors file"""
+    """FLUX.1 model: a name of the registry, a folder, a hub id, or a .safetensors or .gguf file"""
     mllm: str | None = None
-    """MLLM: a folder or a hub id instead of the preset's"""
+    """MLLM: a folder, a hub id or a repacked .pt file instead of the preset's"""
     light_control: str | None = None
     """LightControl: a file or a folder instead of the preset's"""
+    kontext: bool | None = None
+    """whether the FLUX model is a FLUX.1 Kontext, which keeps to a reference image; none: its name says so"""
     profile: Literal[PROFILES] = "auto"
     """how to use memory"""
 
@@ -54,13 +68,15 @@ class ModelSettings(PlanSettings):
     """What model to use, and how. Each option below is also a variable: X2I_PRESET for --preset."""
 
     alignnet: str | None = None
-    """AlignNet: a file instead of the preset's"""
+    """AlignNet: a file or a folder instead of the preset's"""
     models: str = "models"
     """folder with models by NAME or OWNER/NAME; it is searched before the hub is asked"""
     whisper: str = "base"
     """Whisper model for MLLMs that cannot read audio: a size, or a .pt file"""
     device: str | None = None
     """torch device, e.g. cuda, cuda:1, mps or cpu"""
+    keep_quantized: bool = True
+    """keep a large model's 4-bit weights on disk beside the hub's cache, for a faster next start"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +84,19 @@ class FileSettings(ModelSettings):
     """What model to use, and how to save. Each option below is also a variable: X2I_PRESET for --preset."""
 
     metadata: bool = True
-    """save prompt and settings in each PNG file"""
+    """save prompt and settings in each image file"""
+    image_format: Literal[FORMATS] = "png"
+    """file format of images; the page and the API can choose another"""
+    wildcards: str = "wildcards"
+    """folder with lists for __name__ in prompts: name.txt, one entry in each row"""
+    output_template: str | None = None
+    """names of image files, e.g. {date}-{seed}-{prompt}; also time, width, height, steps, preset, number, id"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_choice("image_format", self.image_format, FORMATS)
+        if self.output_template is not None:
+            check_template(self.output_template)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +121,20 @@ class Settings(FileSettings):
     """let everyone who has the share link in, without a login"""
     mcp: bool = False
     """let assistants generate images by the Model Context Protocol; needs the extra mcp"""
+    openai_api: bool = False
+    """answer at /v1 in the form of OpenAI's images API, for Open WebUI, LibreChat and scripts"""
+    openai_key: str | None = field(default=None, repr=False)
+    """key that clients of /v1 must send; safer as a variable than as a flag; not needed on this machine alone"""
     preview: bool = True
     """show a preview of the predicted image at each step"""
     linger: int = 300
     """seconds that a job continues after its page was closed or lost; 0 stops it at once"""
     queue_size: int = 64
     """jobs that may wait at once"""
+    job_seconds: int | None = None
+    """seconds that a job may take, 0 for no limit [default: none if the page is for this machine alone, else 600]"""
+    keep_hours: int = 24
+    """hours that the page keeps the images of a browser on disk; 0 keeps them only while the page is open"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -107,21 +143,38 @@ class Settings(FileSettings):
                 f"root_path is {show_value(self.root_path)}; it must begin with /, as /studio does."
             )
         object.__setattr__(self, "root_path", self.root_path.rstrip("/"))
+        object.__setattr__(self, "host", self.host.strip().removeprefix("[").removesuffix("]"))  # [::1], as in a URL
         _check_choice("switch", self.switch, ("auto", "yes", "no"))
         for name, allowed in _NUMBERS.items():
-            object.__setattr__(self, name, validate_integer(name, getattr(self, name), allowed))
+            if getattr(self, name) is not None or name != "job_seconds":
+                object.__setattr__(self, name, validate_integer(name, getattr(self, name), allowed))
         if self.login is not None:
             name, _, password = self.login.partition(":")
             if not name.strip() or len(password) < _PASSWORD_LETTERS:
                 raise InvalidRequestError(
-                    f"login must be name:password with {_PASSWORD_LETTERS} letters or more in the password; "
+                    f"login must be name:password with {_PASSWORD_LETTERS} characters or more in the password; "
                     "choose another."
                 )
+        if self.openai_key is not None and not re.fullmatch(rf"[!-~]{{{_KEY_LETTERS},}}", self.openai_key):
+            raise InvalidRequestError(
+                f"openai_key must be {_KEY_LETTERS} or more letters, digits and signs without spaces; choose another."
+            )
+        if self.openai_api and not self.openai_key and (self.login or not self.is_private):
+            raise InvalidRequestError(
+                "Everybody who can connect could use the OpenAI API; set X2I_OPENAI_KEY to a key that its clients must "
+                "send, or leave out --openai-api."
+            )
 
     @property
     def may_switch(self) -> bool:
         """Whether users of the page may change the model, which changes it for everyone."""
         return self.is_private if self.switch == "auto" else self.switch == "yes"
+
+    @property
+    def most_job_seconds(self) -> float:
+        """How long a job may take; infinite without a limit."""
+        default = 0 if self.is_private else _JOB_SECONDS
+        return (default if self.job_seconds is None else self.job_seconds) or inf
 
     @property
     def is_private(self) -> bool:

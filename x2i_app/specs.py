@@ -84,7 +84,9 @@ class FluxSpec:
     """A FLUX.1 model: its repository and the settings that suit it.
 
     resolution: default width and height in pixels. directory: the folder of `assets/` of a model that is bundled with
-    the app, which has no `repo_id`.
+    the app, which has no `repo_id`. takes_reference: whether it reads an image that the result keeps to (Kontext).
+    true_cfg: whether a negative prompt works; models that are distilled to few steps cannot follow two prompts.
+    needs_mask: whether it can only fill the masked part of an image (Fill).
     """
 
     name: str
@@ -97,6 +99,9 @@ class FluxSpec:
     guidance_embeds: bool
     gated: bool = False
     directory: str | None = None
+    takes_reference: bool = False
+    true_cfg: bool = False
+    needs_mask: bool = False
 
 
 @dataclass(frozen=True)

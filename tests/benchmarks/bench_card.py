@@ -23,13 +23,14 @@ from x2i_app.loading.memory import memory_use, tile_vae
 from x2i_app.loading.plan import GIB, TEXT_TOKENS, Planner
 from x2i_app.loading.quantization import held_bytes, quantize, scratch_bytes, stored_bytes
 from x2i_app.loading.sizes import LiveBytes, build_skeleton
-from x2i_app.serving.model_manager import quiet_libraries
+from x2i_app.quiet import quiet
 from x2i_app.specs import Precision
 
 RUNS = 5
 TOLERANCE = 0.05
 
 
+@quiet()
 def main() -> int:
     """Measure, and print a row for each case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -41,7 +42,6 @@ def main() -> int:
     if device.type == "cuda" and not torch.cuda.is_available():
         print("There is no CUDA card here, so nothing was measured; run this where there is one.")
         return 1
-    quiet_libraries()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}")
     parts = build_skeleton(options.preset)._replace(light_control=None)
@@ -109,7 +109,7 @@ class Bench:
         return planned <= free
 
     def _compare(self, what: str, run: Callable[[], object], module: nn.Module, planned: int) -> bool:
-        run()  # selects kernels, and initialises the state of 8-bit layers
+        run()  # selects kernels, and initializes the state of 8-bit layers
         peak = self._peak(run, module)
         seconds = []
         for _ in range(RUNS):

@@ -45,9 +45,9 @@ def come_and_go(app: App, first: int) -> bool:
     """A part of the sessions, one by one; whether each was told what was wrong."""
     told = True
     for number in range(first, SESSIONS, AT_ONCE):
-        body = {"data": job(1, width=100), "session_hash": f"session{number}"}
+        body = {"data": job(1, width=4000), "session_hash": f"session{number}"}
         event = ask(app.url, "POST", f"{CALL}/text", body).json()["event_id"]
-        told &= "width is 100" in ask(app.url, "GET", f"{CALL}/text/{event}").text
+        told &= "width is 4000" in ask(app.url, "GET", f"{CALL}/text/{event}").text
     return told
 
 

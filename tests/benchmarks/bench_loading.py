@@ -26,7 +26,7 @@ from x2i_app.loading.memory import apply_profile
 from x2i_app.loading.sources import Sources, find_sources
 from x2i_app.models import AlignNet
 from x2i_app.pipeline import X2IPipeline
-from x2i_app.serving.model_manager import quiet_libraries
+from x2i_app.quiet import quiet
 from x2i_app.settings import ASSETS
 
 MB = 2**20
@@ -40,9 +40,9 @@ MLLM = {
 FLUX = {"num_layers": 3, "num_single_layers": 6, "num_attention_heads": 8, "attention_head_dim": 128}
 
 
+@quiet()
 def main() -> None:
     """Measure, and print a row for each order."""
-    quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
         sources = make_models(Path(folder))
         mllm, flux = (sum(p.stat().st_size for p in path.glob("*.safetensors")) / MB for path in parts(sources))

@@ -5,6 +5,12 @@ from playwright.sync_api import Locator, Page, expect
 from x2i_app.ui.i18n import Text
 
 
+def wait_until_ready(page: Page) -> None:
+    """Wait until the page's script listens and what the browser has kept is back."""
+    page.locator("#generate-text").wait_for()
+    page.wait_for_function("window.x2iDraft && document.documentElement.classList.contains('listening')")
+
+
 def panel(page: Page, tab: str) -> Locator:
     """All of a tab."""
     return page.locator(f"[role=tabpanel]:has(#generate-{tab})")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser.actions import wait_until_ready
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 expect.set_options(timeout=60_000)  # the first job waits for the model
@@ -32,9 +33,12 @@ def find_chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests; each page has its own profile."""
+    """One browser for a file's tests; each page has its own profile.
+
+    Playwright runs an event loop in this thread until it ends, beside which no other test may run one.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
         yield browser
@@ -45,7 +49,9 @@ def browser() -> Iterator[Browser]:
 def page(request, browser, server) -> Iterator[Page]:
     """The app's page, wide and light or narrow and dark. It must not ask another host for anything."""
     width, height, scheme = (1280, 900, "light") if request.param == "wide-light" else (390, 844, "dark")
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+    )
     page = context.new_page()
     page.set_default_timeout(30_000)
     page.kind = request.param
@@ -53,7 +59,7 @@ def page(request, browser, server) -> Iterator[Page]:
     page.on("request", lambda r: strangers.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(server)
-    page.locator("#generate-text").wait_for()
+    wait_until_ready(page)
     yield page
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"{request.node.name}.png", full_page=True)

@@ -5,7 +5,7 @@ import re
 import zipfile
 
 import pytest
-from browser.actions import images, number_field, open_tab, panel, prompt_box, write
+from browser.actions import images, number_field, open_tab, panel, prompt_box, wait_until_ready, write
 from browser.conftest import ARTIFACTS
 from playwright.sync_api import expect
 
@@ -23,7 +23,7 @@ def session(browser, server):
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto(server)
-    page.locator("#generate-text").wait_for()
+    wait_until_ready(page)
     page.locator("#settings button").first.click()
     expect(seed(page)).to_have_value("")
     page.wait_for_timeout(500)
@@ -50,9 +50,12 @@ def seed(page):
 
 def test_seed(session):
     """The seed of the result is kept, or random again."""
+    expect(session.locator("#keep-seed")).to_be_hidden()  # there is no result yet
     first = generate(session, "a red house")
+    expect(session.locator("#new-seed")).to_be_disabled()
     session.locator("#keep-seed").click()
     expect(seed(session)).to_have_value(first)
+    expect(session.locator("#new-seed")).to_have_text(f"Random seed again (now {first})")
     assert generate(session, "a red house at night") == first
     session.locator("#new-seed").click()
     expect(seed(session)).to_have_value("")
@@ -60,12 +63,13 @@ def test_seed(session):
 
 
 def test_four_more(session):
-    """One click generates four more of the result's prompt, with other seeds."""
+    """One click generates four more of the result's prompt, with other seeds; what is typed stays."""
     first = generate(session, "a red house")
     prompt_box(session).fill("something else, not sent yet")
     session.locator("#more").click()
     expect(thumbnails(session)).to_have_count(5)
-    expect(prompt_box(session)).to_have_value("a red house")
+    expect(prompt_box(session)).to_have_value("something else, not sent yet")
+    expect(number_field(session, "Number of images")).to_have_value("1")
     seeds = re.findall(r"\d{3,}", session.locator("#progress").inner_text())
     assert len(seeds) == 4
     assert first not in seeds
@@ -79,6 +83,10 @@ def test_history(session, browser, server, tmp_path):
     thumbnails(session).nth(1).click()  # the newest is first
     expect(shown).not_to_have_attribute("src", boat)
     expect(session.locator("#progress")).to_have_text(f"Seed {first}, 128 x 128, 8 steps")
+    expect(session.locator("#answer textarea")).to_have_value(re.compile("red house"))
+    with session.expect_download() as download:
+        session.locator("#download").click()
+    assert "a red house" in read_recipe(download.value.path()).request.prompt
     session.locator("#reuse").click()
     expect(prompt_box(session)).to_have_value("a red house")
     expect(seed(session)).to_have_value(first)
@@ -94,13 +102,14 @@ def test_history(session, browser, server, tmp_path):
     other = browser.new_context()
     page = other.new_page()
     page.goto(server)
-    page.locator("#generate-text").wait_for()
+    wait_until_ready(page)
     assert thumbnails(page).count() == 0
     other.close()
 
 
 def test_use_as_input(page):
     """A result is compared with its original, and used as the input of another tab."""
+    generate(page, "a red house")
     tab = open_tab(page, "image_text")
     tab.locator("input[type=file]").first.set_input_files(str(BOAT))
     page.locator("#compare-original button").first.click()
@@ -128,8 +137,29 @@ def test_use_as_input(page):
         expect(panel(page, name).locator(f"img[src*='{file}']").first).to_be_visible()
     expect(page.locator("#input-preview-fusion")).to_contain_text("Image 1: 128 x 128")
     page.locator("#generate-fusion").click()
-    expect(thumbnails(page)).to_have_count(2)
+    expect(thumbnails(page)).to_have_count(3)
     expect(pair.first).to_be_visible()
+
+
+def test_second_of_several(session):
+    """Of several images, the one that is shown is compared with the original and used as input."""
+    tab = open_tab(session, "image_text")
+    tab.locator("input[type=file]").first.set_input_files(str(BOAT))
+    session.locator("#compare-original button").first.click()
+    write(number_field(session, "Number of images"), 2)
+    write(number_field(session, "Steps"), 3)
+    prompt_box(session, "image_text").fill("make it night")
+    session.locator("#generate-image_text").click()
+    expect(thumbnails(session)).to_have_count(2)
+    result = session.locator("#compare-original img").last
+    expect(result).to_have_attribute("src", re.compile(re.escape(server_path(images(session).first))))
+    second = server_path(images(session).nth(1))  # the open image is one more
+    images(session).nth(1).click()
+    expect(result).to_have_attribute("src", re.compile(re.escape(second)))
+    session.locator("#use-image_text").click()
+    expect(tab.locator("img[src*='/file=']").first).to_have_attribute("src", re.compile(re.escape(second)))
+    session.locator("#use-image").click()
+    expect(panel(session, "image").locator(f"img[src*='{second}']").first).to_be_visible()
 
 
 def server_path(image):
@@ -153,8 +183,9 @@ def test_restore(session, tmp_path):
     path.write_bytes(session.request.get(images(session).first.get_attribute("src")).body())
     assert read_recipe(path).values["steps"] == 3
 
+    session.evaluate("localStorage.clear()")  # as in another browser
     session.reload()
-    session.locator("#generate-text").wait_for()
+    wait_until_ready(session)
     session.locator("#restore button").first.click()
     session.locator("#restore input[type=file]").set_input_files(str(path))
     expect(session.locator("#restored")).to_contain_text("Add the same files again: 1 image(s).")
@@ -186,3 +217,47 @@ def test_size(session):
     expect(number_field(session, "Width")).to_have_value("96")
     session.locator("#match").click()
     expect(session.locator(".toast-body")).to_contain_text(Text("error.no_image_in_tab").en)
+
+
+def test_reload(session):
+    """After a reload, images, prompt and settings are there again; images are found by prompt, and deleted for good."""
+    generate(session, "a red house")
+    generate(session, "a green boat")
+    prompt_box(session).fill("a yellow car, not sent yet")
+    write(number_field(session, "Steps"), 3)
+    session.reload()
+    expect(thumbnails(session)).to_have_count(2)
+    expect(prompt_box(session)).to_have_value("a yellow car, not sent yet")
+    session.locator("#settings button").first.click()
+    expect(number_field(session, "Steps")).to_have_value("3")
+    expect(seed(session)).to_have_value("")
+    session.locator("#history-search textarea, #history-search input").first.fill("HOUSE")
+    expect(thumbnails(session)).to_have_count(1)
+    thumbnails(session).first.click()
+    expect(session.locator("#answer textarea")).to_have_value(re.compile("red house"))
+    session.locator("#delete").click()
+    session.locator("#history-search textarea, #history-search input").first.fill("")
+    expect(thumbnails(session)).to_have_count(1)
+    expect(images(session)).to_have_count(0)
+    session.once("dialog", lambda dialog: dialog.dismiss())
+    session.locator("#delete-all").click()
+    session.wait_for_timeout(500)
+    expect(thumbnails(session)).to_have_count(1)
+    session.once("dialog", lambda dialog: dialog.accept())
+    session.locator("#delete-all").click()
+    expect(thumbnails(session)).to_have_count(0)
+    session.reload()
+    wait_until_ready(session)
+    session.wait_for_timeout(1000)
+    expect(thumbnails(session)).to_have_count(0)
+
+
+def test_opt_out(session):
+    """A browser that wants nothing kept finds nothing again."""
+    generate(session, "a red house")
+    session.locator("#keep-images input").uncheck()
+    expect(session.locator("#history")).to_contain_text(Text("history.hint").en)
+    session.reload()
+    wait_until_ready(session)
+    expect(session.locator("#keep-images input")).not_to_be_checked()
+    expect(thumbnails(session)).to_have_count(0)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser.actions import panel
+from browser.actions import panel, wait_until_ready
 from playwright.sync_api import expect
 
 from x2i_app.settings import ASSETS
@@ -12,13 +12,40 @@ from x2i_app.ui.i18n import TEXTS, Text
 from x2i_app.ui.tabs import TABS
 
 ZH = TEXTS["zh"]
+# Names, units and keys; whatever else has Latin letters on a Chinese page is not translated.
+NAMES = re.compile(
+    r"X2I Studio|x2i-tiny|FLUX|LoRA|MLLM|AlignNet|VAE|LightControl|CPU|API|A1111|Forge|ComfyUI|InvokeAI|Fooocus|"
+    r"Hugging Face|Whisper|Apache-2.0|Ctrl|Enter|[GM]i?B|[.]?safetensors|JSONL?|CSV|(?<!\w)(?:cpu|mp4|png|wav|x)\b"
+)
+# (kind, text) of everything that is visible or read aloud, without examples, file names and what the model says.
+CRAWL = """() => {
+  const isShown = part => part.checkVisibility({visibilityProperty: true, opacityProperty: true})
+    && !part.closest("[id^=examples-], #facts, .chips, #result-images, #history-images");
+  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; node = walker.nextNode();) {
+    const part = node.parentElement;
+    if (!/STYLE|SCRIPT|TEXTAREA/.test(part.tagName) && isShown(part)) found.push(["text", node.data.trim()]);
+  }
+  for (const name of ["placeholder", "aria-label", "title", "aria-description", "aria-roledescription"]) {
+    for (const part of document.querySelectorAll(`[${name}]`)) {
+      if (isShown(part)) found.push([name, part.getAttribute(name)]);
+    }
+  }
+  return found;
+}"""
+
+
+def untranslated(page):
+    """(kind, text) of what is visible or read aloud and has words that are not Chinese."""
+    page.wait_for_timeout(500)
+    return [(kind, text) for kind, text in page.evaluate(CRAWL) if re.search("[A-Za-z]{2}", NAMES.sub("", text))]
 
 
 def open_page(browser, server, locale):
     context = browser.new_context(locale=locale, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto(server)
-    page.locator("#generate-text").wait_for()
+    wait_until_ready(page)
     return page
 
 
@@ -46,6 +73,49 @@ def test_chinese(chinese):
     expect(audio.locator("#input-preview-audio")).to_contain_text("模型会直接听")
     audio.locator("#generate-audio").click()
     expect(chinese.locator("#answer textarea")).to_have_value(re.compile("直接听了这段音频，全部"))
+
+    for name in (
+        "settings",
+        "prompt-help",
+        "style-previews",
+        "loras",
+        "batch",
+        "restore",
+        "model",
+        "memory",
+        "report-section",
+        "compare-original",
+        "compare-history",
+    ):
+        chinese.locator(f"#{name} button").first.click()
+    files = {
+        "image_text": "images",
+        "video": "videos",
+        "audio": None,
+        "fusion": "images",
+        "image": "images",
+        "text": None,
+    }
+    for tab, kind in files.items():
+        chinese.get_by_role("tab", name=ZH[f"tab.{tab}"], exact=True).first.click()
+        if tab == "image_text":
+            chinese.locator("#inpaint button").first.click()
+        if kind:
+            chooser = panel(chinese, tab).locator("input[type=file]").first
+            chooser.set_input_files(next((ASSETS / "examples" / kind).iterdir()))
+        for _ in range(100):  # while a file arrives, Gradio's own upload says so in English
+            if not untranslated(chinese):
+                break
+            chinese.wait_for_timeout(100)
+        assert untranslated(chinese) == [], tab
+    chinese.get_by_role("tab", name=ZH["tab.fusion"], exact=True).first.click()
+    document = {"name": "a.png", "mimeType": "image/png", "buffer": b"%PDF-1.4"}
+    panel(chinese, "fusion").locator("input[type=file]").first.set_input_files([document])
+    sentence = re.compile("'a.*png' 是 PDF 文档；请改用常见的图片、视频或音频文件")
+    expect(chinese.locator("#input-preview-fusion .unused")).to_have_text(sentence)
+    chinese.locator("#generate-fusion").click()
+    expect(chinese.get_by_test_id("toast-text")).to_have_text(sentence)
+    expect(chinese.locator("#progress .failed")).to_have_text(sentence)
 
 
 def test_chinese_panels(chinese):

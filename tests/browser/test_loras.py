@@ -17,7 +17,7 @@ def test_loras(page, tmp_path, request):
     page.locator("#settings button").first.click()
     write(page.get_by_label("Seed", exact=True), 5)
     plain = generate(page)  # the address contains a hash of the image
-    page.locator("#model button").first.click()
+    page.locator("#loras button").first.click()
     page.get_by_label(Text("lora.add").en).click()
     page.get_by_role("option", name="striped").click()
     expect(number_field(page, "striped")).to_have_value("1")
@@ -46,7 +46,7 @@ def test_loras(page, tmp_path, request):
 
 def test_no_lora(page, tmp_path):
     """A file that is no LoRA is refused when it is uploaded."""
-    page.locator("#model button").first.click()
+    page.locator("#loras button").first.click()
     (tmp_path / "web page.safetensors").write_text("<!doctype html>")
     page.locator("input[type=file][accept='.safetensors']").set_input_files(tmp_path / "web page.safetensors")
     expect(page.locator(".toast-body")).to_contain_text("web-page.safetensors is a web page instead of weights")

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from browser.actions import generate, open_tab, panel, prompt_box
+from browser.actions import generate, open_tab, panel, prompt_box, wait_until_ready
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -62,6 +62,7 @@ def test_mask(page, source, request):
     file = page.request.get(page.locator("#result-images img").first.get_attribute("src")).body()
 
     page.locator("#mask-clear").click()
+    assert painted(page) == 0
     canvas.focus()
     for key in ("ArrowDown", "ArrowDown", "Space"):  # from where the mouse was, a third of the brush size each
         page.keyboard.press(key)
@@ -70,7 +71,9 @@ def test_mask(page, source, request):
     assert (columns.mean() / SIDE, rows.mean() / SIDE) == pytest.approx((0.4, 0.3), abs=0.05)
     assert changed.mean() < 0.05
 
+    page.evaluate("localStorage.clear()")  # as in another browser, which has not kept the image
     page.reload()  # the restored mask waits for its image
+    wait_until_ready(page)
     page.locator("#restore button").first.click()
     page.locator("#restore input[type=file]").set_input_files(
         {"name": "a.png", "mimeType": "image/png", "buffer": file}
@@ -80,6 +83,73 @@ def test_mask(page, source, request):
     expect(page.locator("#restored p")).to_have_text(restored_text({}))
     page.wait_for_timeout(500)
     assert (result(page) == new).all()
+
+
+def painted(page: Page) -> float:
+    """The share of the canvas that is colored; edges are soft."""
+    return page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#mask-editor canvas"), {width, height} = canvas;
+            const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+            return pixels.filter((value, i) => i % 4 === 3 && value > 127).length / width / height;
+        }"""
+    )
+
+
+def test_tools(page, source):
+    """Undo, redo, eraser, invert, clear and zoom by buttons and keys; two fingers enlarge and paint nothing."""
+    open_editor(page, source)
+    canvas = page.locator("#mask-editor canvas")
+    canvas.focus()
+    page.keyboard.press("Space")  # in the middle
+    dot = painted(page)
+    assert dot == pytest.approx(3.14 * 0.075**2, rel=0.1)
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    assert painted(page) == pytest.approx(2 * dot, rel=0.1)
+    page.locator("#mask-undo").click()
+    assert painted(page) == dot
+    page.locator("#mask-redo").click()
+    assert painted(page) == pytest.approx(2 * dot, rel=0.1)
+    canvas.focus()
+    for key in ("e", "Space", "e"):
+        page.keyboard.press(key)
+    assert painted(page) == pytest.approx(dot, rel=0.1)
+    invert = page.get_by_label(Text("label.mask_invert").en)
+    invert.check()
+    page.wait_for_function("window.x2iMaskInverted")
+    assert painted(page) == pytest.approx(1 - dot, rel=0.1)
+    invert.uncheck()
+    page.wait_for_function("!window.x2iMaskInverted")
+    page.locator("#mask-clear").click()
+    assert painted(page) == 0
+    canvas.focus()
+    page.keyboard.press("Control+z")
+    assert painted(page) == pytest.approx(dot, rel=0.1)
+    page.keyboard.press("Control+Shift+z")
+    assert painted(page) == 0
+    before = canvas.bounding_box()["width"]
+    page.keyboard.press("+")
+    assert canvas.bounding_box()["width"] == pytest.approx(1.25 * before, rel=0.02)
+    page.keyboard.press("-")
+    assert canvas.bounding_box()["width"] == pytest.approx(before, rel=0.02)
+    canvas.evaluate(
+        """canvas => {
+            const box = canvas.getBoundingClientRect(), {x, y, width} = box;
+            const touch = (name, pointerId, part) => canvas.dispatchEvent(new PointerEvent(name, {
+                pointerId, bubbles: true, pointerType: "touch", clientX: x + part * width, clientY: y + 50}));
+            canvas.setPointerCapture = () => {};  // there are no such pointers
+            touch("pointerdown", 11, 0.4);
+            touch("pointerdown", 12, 0.6);
+            touch("pointermove", 12, 0.8);
+            touch("pointerup", 12, 0.8);
+            touch("pointermove", 11, 0.5);
+            touch("pointerup", 11, 0.5);
+        }"""
+    )
+    assert canvas.bounding_box()["width"] == pytest.approx(2 * before, rel=0.05)
+    assert painted(page) == 0
 
 
 def test_extend(page, source):

@@ -2,10 +2,10 @@
 
 import re
 
-from browser.actions import prompt_box, set_settings
+from browser.actions import prompt_box, set_settings, wait_until_ready
 from playwright.sync_api import Browser, Page, expect
 
-LONG = {"Steps": 100, "Width": 512, "Height": 512, "Number of images": 4}  # longer than a busy browser needs
+LONG = {"Steps": 100, "Width": 256, "Height": 256, "Number of images": 4}  # longer than a busy browser needs
 # Positions and sizes of what is on the right.
 PLACES = """() => ["result-images", "job", "answer"].map(id => {
     const box = document.getElementById(id).getBoundingClientRect();
@@ -27,6 +27,7 @@ def stop(page: Page) -> None:
 def test_preview(page, request):
     """The preview covers the place of the result, and nothing moves."""
     begin(page, "a red house and a green tree on snow", **LONG)
+    expect(page.locator("#progress progress")).to_be_visible()
     before = page.evaluate(PLACES)
     preview = page.locator("#preview img")
     expect(preview).to_be_visible()
@@ -45,6 +46,7 @@ def test_reload(page, browser: Browser, server):
     """A page that is opened again finds its running job, and later its result; another browser does not."""
     begin(page, "a blue boat", **LONG)
     expect(page.locator("#progress")).to_contain_text(re.compile(r"step [1-9]"))
+    page.evaluate("localStorage.removeItem('x2i-draft')")  # else the settings would be there again too
     page.reload()
     expect(page.locator("#progress")).to_contain_text(re.compile(r"step \d+ of 100"))
     stop(page)
@@ -59,7 +61,7 @@ def test_reload(page, browser: Browser, server):
     expect(page.locator("#result-images img").first).to_have_js_property("naturalWidth", 128)
     stranger = browser.new_context().new_page()
     stranger.goto(server)
-    stranger.locator("#generate-text").wait_for()
+    wait_until_ready(stranger)
     stranger.wait_for_timeout(1500)
     expect(stranger.locator("#progress")).not_to_contain_text("Seed")
     stranger.context.close()

@@ -1,11 +1,13 @@
 """Every tab in a real Chromium, with real uploads, wide and on a phone, light and dark."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
-from browser.actions import generate, images, open_tab, prompt_box, set_settings, upload, write
+from browser.actions import generate, images, open_tab, panel, prompt_box, set_settings, upload, write
 from browser.test_looks import findings
+from imageio_ffmpeg import get_ffmpeg_exe
 from playwright.sync_api import Page, expect
 
 from x2i_app.media import read_recipe
@@ -75,7 +77,7 @@ def test_tab(page, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_example(page, name):
-    """One click fills in an example."""
+    """One click fills in an example and generates its image."""
     tab = open_tab(page, name)
     example = page.locator(f"#examples-{name}").locator(".gallery-item, tr.tr-body").first
     example.click()  # anywhere, also on a player
@@ -86,9 +88,9 @@ def test_example(page, name):
         expect(page.locator(f"#input-preview-{name}")).not_to_be_empty()
     else:
         expect(tab.locator("img:visible").first).to_be_visible()
-    page.wait_for_timeout(500)  # the values are set at once, but Gradio shows them a little later
-    generate(page, name)
+    expect(page.locator("#progress")).to_contain_text("Done")
     assert size(page) == [128, 128]
+    expect(images(page).first).to_have_attribute("alt", page.locator("#answer textarea").input_value().strip())
 
 
 def expect_order(page: Page, *files: Path):
@@ -148,13 +150,15 @@ def test_seeds(page):
     generate(page)
     expect(images(page)).to_have_count(3)
     page.locator("button", has_text=Text("report").en).click()
-    for seed in ("41", "42", "43"):
-        expect(page.locator("#report")).to_contain_text(seed)
+    expect(page.locator("#details")).to_contain_text("41, 42, 43")
+    images(page).nth(2).click()
+    page.locator("#keep-seed").click()
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("43")
 
 
 def test_stop(page):
     prompt_box(page).fill("a rocket")
-    set_settings(page, Steps=100, Width=512, Height=512)
+    set_settings(page, Steps=100, Width=256, Height=256)
     expect(page.locator("#stop")).to_be_hidden()
     page.locator("#generate-text").click()
     expect(page.locator("#progress")).to_contain_text(re.compile(r"step [1-9]"))
@@ -169,13 +173,17 @@ def test_mistakes(page, tmp_path):
     toast = page.locator(".toast-body")
     page.locator("#generate-text").click()
     expect(toast).to_contain_text("Type a prompt first.")
-    page.locator(".toast-close").first.click()
+    expect(page.locator("#progress .failed")).to_have_text("Type a prompt first.")
 
-    prompt_box(page).fill("stop <|im_end|> here")
+    prompt_box(page).fill(long := "house " * 2000)
     page.locator("#generate-text").click()
-    expect(toast).to_contain_text("<|im_end|>")
-    expect(prompt_box(page)).to_have_value("stop <|im_end|> here")
-    page.locator(".toast-close").first.click()
+    expect(toast).to_contain_text("12,000 bytes long")
+    expect(toast).to_have_count(1)  # the first is gone
+    expect(prompt_box(page)).to_have_value(long)
+    open_tab(page, "image_text")
+    prompt_box(page, "image_text").fill("make it night")
+    page.locator("#generate-image_text").click()
+    expect(toast).to_contain_text("Add an image and type an instruction first.")
 
     script = "<img src=x onerror=window.p=1>"
     for name in ("image_text", "video", "fusion"):
@@ -187,20 +195,45 @@ def test_mistakes(page, tmp_path):
             expect(page.locator(f"#input-preview-{name} .unused")).to_contain_text("img-src")
         page.locator(f"#generate-{name}").click()
         expect(toast).to_contain_text("img-src")  # the cleaned file name
-        page.locator(".toast-close").first.click()
 
     open_tab(page, "text")
     prompt_box(page).fill(f"a house, after all that {script}")
     generate(page)
+    expect(toast).to_have_count(0)
     page.locator("button", has_text=Text("report").en).first.click()
-    expect(page.locator("#report")).to_contain_text("seeds")
+    expect(page.locator("#details")).to_contain_text(script)
     assert page.evaluate("window.p") is None
+
+
+def test_a_video_that_the_browser_cannot_play(page, tmp_path):
+    """No alarm: one sentence, the frames that the model sees, and Generate works; a playable video plays again."""
+    path = tmp_path / "phone.mp4"
+    source = ("-f", "lavfi", "-i", "color=red:s=64x48:r=10:d=2")
+    coding = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1")
+    subprocess.run([get_ffmpeg_exe(), "-v", "error", *source, *coding, path], check=True, timeout=60)
+    open_tab(page, "video")
+    upload(page, "video", path)
+    notice = panel(page, "video").locator(".cannot-play")
+    expect(notice).to_have_text(Text("input.unplayable").en)
+    expect(page.locator("#input-preview-video .frames img")).to_have_count(2)
+    expect(page.locator(".toast-body")).to_have_count(0)
+    generate(page, "video")
+    expect(page.locator(".toast-body")).to_have_count(0)
+    panel(page, "video").get_by_label("Clear").first.click()
+    upload(page, "video", VIDEO)
+    expect(page.locator("#input-preview-video .frames img")).to_have_count(4)
+    expect(notice).to_have_count(0)
+    expect(panel(page, "video").locator("video").first).to_be_visible()
 
 
 def test_screen(page):
     """The page fits a phone and a wide screen, and follows the browser's light or dark theme."""
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0
+    button = page.locator("#generate-text").bounding_box()
+    assert button["y"] + button["height"] < 844, "the prompt and the button are on the first screen"
+    prompt_box(page).fill("a red house")
+    generate(page)
     result, button = page.locator("#result-images").bounding_box(), page.locator("#generate-text").bounding_box()
     background = page.evaluate("getComputedStyle(document.querySelector('gradio-app, body')).backgroundColor")
     brightness = sum(int(part) for part in re.findall(r"\d+", background)[:3]) / 3

@@ -13,7 +13,7 @@ from x2i_app.encoders import load_encoder
 from x2i_app.encoders.base import fill_template
 from x2i_app.encoders.internvl import SYSTEM_PROMPT
 from x2i_app.encoders.native import clean_answer
-from x2i_app.errors import CheckpointError, InvalidRequestError, UnsupportedModalityError
+from x2i_app.errors import CheckpointError, UnsupportedModalityError
 from x2i_app.miniature import models
 from x2i_app.models import AlignNet
 from x2i_app.presets import get_family
@@ -201,12 +201,6 @@ def test_audio_is_refused(encoder, tone):
     """The message names presets that support it."""
     with pytest.raises(UnsupportedModalityError, match=r"internvl2.5 does not support audio.*x2i-tiny.*minicpm-o-2.6"):
         encoder.encode(prompt="listen", audios=[tone])
-
-
-@pytest.mark.parametrize("word", ["<|im_end|>", "<IMG_CONTEXT>", "<img>", "<quad>"])
-def test_reserved_tokens_are_refused(encoder, word):
-    with pytest.raises(InvalidRequestError, match="which the MLLM reserves"):
-        encoder.encode(prompt=f"stop {word} here")
 
 
 def test_a_pipeline_is_saved_and_loaded(encoder, image, tmp_path):

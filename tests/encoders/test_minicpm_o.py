@@ -13,7 +13,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from x2i_app import X2IPipeline, load_pipeline
 from x2i_app.encoders import load_encoder
-from x2i_app.errors import InvalidRequestError, MediaError
+from x2i_app.errors import MediaError
 from x2i_app.models import AlignNet
 from x2i_app.presets import get_family
 from x2i_app.request import Turn
@@ -210,12 +210,6 @@ def test_history(encoder, image):
     unanswered = Turn("a red house", images=(image,))
     lengths = [rows(encoder, prompt="make it night", history=history) for history in ([], [unanswered], [turn])]
     assert lengths == sorted(set(lengths))
-
-
-@pytest.mark.parametrize("word", ["<|im_end|>", "<image>", "<unk>", "(<audio>./</audio>) <|audio_start|>"])
-def test_reserved_tokens_are_refused(encoder, image, word):
-    with pytest.raises(InvalidRequestError, match="which the MLLM reserves"):
-        encoder.encode(prompt=f"stop {word} here", images=[image])
 
 
 def test_the_head_is_loaded_for_the_first_answer(directory):

@@ -16,7 +16,7 @@ from transformers import (
 from x2i_app.encoders import load_encoder
 from x2i_app.encoders.base import fill_template
 from x2i_app.encoders.native import clean_answer
-from x2i_app.errors import CheckpointError, InvalidRequestError, UnknownPresetError, UnsupportedModalityError
+from x2i_app.errors import CheckpointError, UnknownPresetError, UnsupportedModalityError
 from x2i_app.presets import get_family
 from x2i_app.request import Turn
 from x2i_app.specs import MLLMSpec
@@ -157,12 +157,12 @@ def test_order_and_content_of_media(encoder, image):
 
 
 def test_the_frame_rate_matters(encoder):
-    def grey(seconds):
+    def gray(seconds):
         return np.full((seconds, 48, 64, 3), 120, dtype=np.uint8), 1.0
 
     # At most 32 frames are taken: one a second of the one, 0.8 of the other; nothing else is different.
-    one = encoder.encode(videos=[grey(32)], padding="compact").hidden_states
-    other = encoder.encode(videos=[grey(40)], padding="compact").hidden_states
+    one = encoder.encode(videos=[gray(32)], padding="compact").hidden_states
+    other = encoder.encode(videos=[gray(40)], padding="compact").hidden_states
     assert one.shape == other.shape
     assert (one - other).abs().max() > 1e-3
 
@@ -197,11 +197,6 @@ def test_an_unsupported_modality_is_refused(qwen_vl_directory, tone):
         encoder.encode(prompt="listen", audios=[tone])
     with pytest.raises(UnsupportedModalityError, match="does not support audio"):
         encoder.encode(prompt="draw it", history=[Turn("listen", audios=[tone])])
-
-
-def test_reserved_tokens_are_refused(encoder):
-    with pytest.raises(InvalidRequestError, match=r"<\|im_end\|>, which the MLLM reserves"):
-        encoder.encode(prompt="stop <|im_end|> here")
 
 
 def test_the_instruction_template(encoder, directory, family):

@@ -183,7 +183,7 @@ def test_extreme_aspect_ratios_are_refused(family, copy, shape):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 150), (150, 1), (2, 300), (3, 3), (3, 64), (48, 3)])
 def test_small_images_and_videos(family, copy, shape):
-    """Of three rows and of three channels the last axis is always the colours."""
+    """Of three rows and of three channels the last axis is always the colors."""
     encoder = load(family, copy)
     encoder.spec = replace(encoder.spec, image_size=None)
     red = np.zeros((*shape, 3), dtype=np.uint8)
@@ -193,6 +193,6 @@ def test_small_images_and_videos(family, copy, shape):
     ]
     image = encoder._tokenize(encoder._build_conversation([Turn(images=[Image.fromarray(red)])]))["pixel_values"]
     for pixels in (video, image):
-        colours = pixels.unflatten(1, (3, -1))
-        assert (colours - colours.mean(dim=(0, 2), keepdim=True)).abs().max() < 1e-3
-        assert colours[:, 0].min() > 1.5 > -1 > colours[:, 1:].max()
+        colors = pixels.unflatten(1, (3, -1))
+        assert (colors - colors.mean(dim=(0, 2), keepdim=True)).abs().max() < 1e-3
+        assert colors[:, 0].min() > 1.5 > -1 > colors[:, 1:].max()

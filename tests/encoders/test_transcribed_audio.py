@@ -1,14 +1,17 @@
 """An MLLM that cannot hear reads what a real Whisper writes down, and the user is told."""
 
+import subprocess
+
 import numpy as np
 import pytest
 import torch
+from imageio_ffmpeg import get_ffmpeg_exe
 from media.tiny_whisper import ENGLISH, HISS, LOW, RATE, trained_checkpoint
 
 from x2i_app.encoders import load_encoder
 from x2i_app.errors import UnsupportedModalityError
 from x2i_app.media.transcription import Transcriber
-from x2i_app.notes import SILENT_VIDEO
+from x2i_app.notes import INCOMPLETE, SILENT_VIDEO
 from x2i_app.settings import ASSETS
 
 
@@ -54,3 +57,14 @@ def test_a_note_says_that_a_videos_audio_is_unused(encoder):
     assert talking.notes == (SILENT_VIDEO,)
     silent = encoder.encode(videos=[(np.zeros((3, 32, 32, 3), np.uint8), 1.0)])
     assert silent.notes == ()
+
+
+def test_a_note_says_that_a_file_is_incomplete(encoder, tmp_path):
+    """What is left of a video that was cut is used."""
+    source = ("-f", "lavfi", "-i", "testsrc=s=64x48:r=10:d=4")
+    subprocess.run([get_ffmpeg_exe(), "-v", "error", *source, tmp_path / "a.mkv"], check=True, timeout=60)
+    whole = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(whole[: len(whole) // 2])
+    (note,) = encoder.encode(videos=[tmp_path / "a.mkv"]).notes
+    assert note.template == INCOMPLETE
+    assert "The video file is incomplete; its first " in note

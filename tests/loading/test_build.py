@@ -8,12 +8,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import pytest
 import torch
 from torch import nn
 
 from x2i_app import load_pipeline
+from x2i_app.loading import build
 from x2i_app.loading.checkpoints import load_alignnet
 from x2i_app.loading.quantization import quantize
+from x2i_app.loading.sources import find_sources
 from x2i_app.quiet import quiet
 from x2i_app.settings import ASSETS
 
@@ -87,6 +90,13 @@ def test_silence(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("statement", ["from x2i_app import X2IPipeline", "from x2i_app.models import AlignNet"])
+def test_silent_imports(statement):
+    command = [sys.executable, "-c", statement]
+    done = subprocess.run(command, cwd=ASSETS.parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_silent_download(hub, monkeypatch, capfd):
     """A download draws a bar only for a caller who asks for it, even on a terminal; `report` hears of it."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -143,3 +153,35 @@ def test_quiet_keeps_critical():
         assert logger.level == logging.CRITICAL
     finally:
         logger.setLevel(level)
+
+
+def test_reading_is_told(monkeypatch):
+    """Who loads hears of the bytes of the weights, up to the last one, and can stop the loading in between."""
+    monkeypatch.setattr(build, "_SECONDS_BETWEEN_REPORTS", 0)
+    sources, told = find_sources("x2i-tiny"), []
+    build.build_pipeline(sources, "8gb", "cpu", watch=told.append)
+    actions = {reading.action: [] for reading in told}
+    assert list(actions) == ["Reading the MLLM", "Quantizing the MLLM", "Reading FLUX"]
+    for reading in told:
+        actions[reading.action].append(reading)
+    for action, readings in actions.items():
+        counts, total = [reading.done for reading in readings], readings[-1].total
+        assert counts == sorted(counts)
+        assert len(counts) > 50, action
+        assert 0.98 * total < counts[-1] <= total
+    for action, part in (("Reading the MLLM", "mllm/model"), ("Reading FLUX", "transformer/diffusion_pytorch_model")):
+        assert actions[action][0].total == (ASSETS / f"x2i-tiny/{part}.safetensors").stat().st_size
+    shown = str(build.Reading("Reading FLUX", 3 * 10**9, 24 * 10**9, 10))
+    assert shown == "Reading FLUX: 3.0 of 24.0 GB, about 70 s left"
+
+    for action in actions:
+        stopped = []
+
+        def stop(reading, action=action, stopped=stopped):
+            if reading.action == action:
+                stopped.append(reading)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            build.build_pipeline(sources, "8gb", "cpu", watch=stop)
+        assert len(stopped) == 1

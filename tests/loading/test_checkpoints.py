@@ -37,22 +37,26 @@ PICKLES = {
     "comfyui": lambda weights: {"config": {"in_channels": 3, "use_cnn": True}, "state_dict": weights},
     "deepspeed": lambda weights: {"module": prefixed("module.", weights), "optimizer": optimizer(weights), "step": 3},
     "trainer": lambda weights: {"epoch": 1, "model": weights, "optimizer": optimizer(weights)},
+    "pytorch": lambda weights: {"epoch": 1, "model_state_dict": weights, "optimizer_state_dict": optimizer(weights)},
+    "average": lambda weights: {"ema": weights, "decay": 0.99},
+    "part": lambda weights: prefixed("model.align_net.", weights),
     "two wrappers": lambda weights: {"model": {"state_dict": weights}},
 }
 FORMATS = {f"{name}.pt": save for name, save in PICKLES.items()} | {"plain.bin": PICKLES["plain"]}
+FORMATS["pickle.safetensors"] = PICKLES["plain"]  # under the other kind's name
 
 
 def write(path, module):
     """Save the module in the format that the path's name stands for."""
     if path.name in FORMATS:
         torch.save(FORMATS[path.name](module.state_dict()), path)
-    elif path.suffix:
+    elif path.suffix:  # also "safetensors.bin"
         save_file(module.state_dict(), path)
     else:
         module.save_pretrained(path)
 
 
-ALL_FORMATS = [*FORMATS, "weights.safetensors", "folder"]
+ALL_FORMATS = [*FORMATS, "weights.safetensors", "safetensors.bin", "folder"]
 
 
 @pytest.mark.parametrize("fusion", ["conv", "scale"])
@@ -186,7 +190,7 @@ def weights_without(key):
     ("weights", "message"),
     [
         (lambda: weights_without("mlp.fc.1.bias"), r"lacks mlp.fc.1.bias \(2,\)"),
-        (lambda: weights_without("mlp.projector.0.weight"), "lacks mlp.projector.0.weight .* not an AlignNet"),
+        (lambda: weights_without("mlp.projector.0.weight"), "lacks mlp.projector.0.weight, .* not an AlignNet"),
         (lambda: weights_with(mlp__extra=torch.zeros(1)), "has mlp.extra, which this model does not have"),
         (lambda: weights_with(conv__bias=torch.zeros(1, dtype=torch.int64)), "conv.bias is torch.int64"),
         (lambda: {1: torch.zeros(2), **make().state_dict()}, "has a weight with the key 1, which is no text"),
@@ -251,7 +255,7 @@ def test_light_control_formats(tmp_path, name):
         (lambda w: w.update({"1.extra": torch.zeros(1)}), "has 1.extra, which this model does not have"),
         (lambda w: w.update({"0.mid_convs.1.bias": torch.zeros(9)}), r"has the shape \(9,\), expected \(24,\)"),
         (lambda w: w.update({"2.embedding.0.bias": torch.full((6,), float("nan"))}), "not finite"),
-        (lambda w: w.pop("0.mid_convs.1.weight"), "lacks 0.mid_convs.1.weight .* this is no LightControl"),
+        (lambda w: w.pop("0.mid_convs.1.weight"), "lacks 0.mid_convs.1.weight, .* this is no LightControl"),
         (lambda w: w.update({"0.embedding.0.weight": torch.zeros(7, 3, 3, 3)}), "sizes that no LightControl has"),
     ],
 )

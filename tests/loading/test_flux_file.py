@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from x2i_app import load_pipeline
 from x2i_app.errors import CheckpointError
-from x2i_app.loading import flux_file
+from x2i_app.loading import flux_file, flux_names
 from x2i_app.loading.flux import load_flux, load_transformer
 from x2i_app.loading.sizes import build_skeleton
 from x2i_app.settings import ASSETS
@@ -21,8 +21,8 @@ def original_names(weights):
 
     It uses the table of the code in the other direction; `test_diffusers_converter` checks that table.
     """
-    modules = {ours: theirs for theirs, ours in flux_file._TOP.items()}
-    for theirs, (blocks, table) in flux_file._BLOCKS.items():
+    modules = {ours: theirs for theirs, ours in flux_names.TOP.items()}
+    for theirs, (blocks, table) in flux_names.BLOCKS.items():
         numbers = {key.split(".")[1] for key in weights if key.startswith(f"{blocks}.")}
         for module, names in table.items():
             for number in numbers:
@@ -110,12 +110,6 @@ def test_eight_bit(weights, save, change, error):
             assert 0 < (found[key] - value.float()).norm() / value.float().norm() < error
 
 
-def test_gguf():
-    for name in ("flux1-dev-Q4_K_S.gguf", "city96/FLUX.1-dev-gguf/flux1-dev-Q8_0.GGUF"):
-        with pytest.raises(CheckpointError, match=r"is a GGUF file, which cannot be read; use the same model as a"):
-            load_transformer(name, torch.float32)
-
-
 def test_diffusers_names(weights, save):
     transformer = load_transformer(save(weights), torch.float32, base="x2i-tiny")
     assert all(torch.equal(transformer.state_dict()[key], value.float()) for key, value in weights.items())
@@ -130,7 +124,9 @@ def test_diffusers_converter():
         flux = FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=True)
     thin = {key: torch.randn(value.shape[0], 2) for key, value in flux.state_dict().items()}
     original = original_names(thin)
-    ours = flux_file.to_diffusers(TINY, dict(original))
+    parts, shapes = flux_file.find_parts(TINY, {key: tuple(value.shape) for key, value in original.items()})
+    ours = {part.name: part.take(original[key]) for key, found in parts.items() for part in found}
+    assert shapes == {key: tuple(value.shape) for key, value in ours.items()}
     theirs = convert_flux_transformer_checkpoint_to_diffusers(dict(original))
     assert ours.keys() == theirs.keys() == thin.keys()
     assert all(torch.equal(ours[key], theirs[key]) and torch.equal(ours[key], thin[key]) for key in thin)
@@ -166,11 +162,11 @@ def drop(name):
         (drop("img_in.weight"), "has neither img_in nor x_embedder; this is no FLUX.1 transformer"),
         (
             lambda weights: weights.update({"double_blocks.0.img_mlp.0.lora": torch.ones(1)}),
-            "has double_blocks.0.img_mlp.0.lora, which no FLUX.1 transformer has; use a file",
+            "has double_blocks.0.img_mlp.0.lora, which no FLUX.1 transformer has; use the model in",
         ),
         (  # as bitsandbytes saves 4 bit, two numbers a byte
-            lambda weights: weights.update({"img_in.weight": torch.zeros(9, 1, dtype=torch.uint8)}),
-            r"quantized in a format that cannot be read \(img_in.weight is uint8\); use the model's file in 16",
+            lambda weights: weights.update({"img_in.weight": torch.zeros(192, 64, dtype=torch.uint8)}),
+            r"quantized in a form that cannot be read \(img_in.weight is uint8\); use the model in bf16, fp16, fp8",
         ),
         (
             lambda weights: weights.update(
@@ -233,11 +229,14 @@ def test_pipeline(weights, save):
 
 
 def test_fill(weights, save):
-    """A FLUX model that needs an image, such as Fill, is refused as a pipeline's own and can be loaded alone."""
-    weights["x_embedder.weight"] = torch.zeros(192, 384)  # as Fill's: latents, masked image and mask
+    """Fill can be the pipeline's own. A model that needs another image, such as Depth, can only be loaded alone."""
     weights["proj_out.weight"] = weights["proj_out.weight"].clone()
+    weights["x_embedder.weight"] = torch.zeros(192, 384)  # as Fill's: latents, masked image and mask
     path = save(original_names(weights))
-    with pytest.raises(CheckpointError, match=r"tuned.safetensors is a FLUX model that needs an image besides"):
+    assert load_pipeline("x2i-tiny", profile="cpu", flux=path).transformer.config.in_channels == 384
+    assert build_skeleton("x2i-tiny", flux=path).transformer.config.in_channels == 384
+    weights["x_embedder.weight"] = torch.zeros(192, 128)  # as Depth's: latents and an image
+    path = save(original_names(weights))
+    with pytest.raises(CheckpointError, match=r"tuned.safetensors is a FLUX model that needs another image besides"):
         load_pipeline("x2i-tiny", profile="cpu", flux=path)
     assert load_transformer(path, torch.float32, base="x2i-tiny").config.out_channels == 64
-    assert build_skeleton("x2i-tiny", flux=path).transformer.config.in_channels == 384

@@ -1,6 +1,5 @@
 """LoRAs in diffusers' and kohya's formats: applied with a weight, mixed, removed without a trace; bad files refused."""
 
-import json
 import pickle
 
 import numpy as np
@@ -14,8 +13,9 @@ from x2i_app import load_pipeline
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.limits import LIMITS
 from x2i_app.loading import use_loras
-from x2i_app.loading.lora import check_lora, read_lora
+from x2i_app.loading.lora import check_lora, find_lora, read_lora
 from x2i_app.miniature.striped import stripedness
+from x2i_app.notes import LORA_USED, Note
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
@@ -23,29 +23,6 @@ from x2i_app.settings import ASSETS, Settings
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 1}
 STRIPED = ASSETS / "examples/loras/striped.safetensors"
 LAYERS = ("transformer_blocks.0.attn.to_q", "transformer_blocks.1.ff.net.2", "single_transformer_blocks.3.proj_out")
-
-
-@pytest.fixture(scope="module")
-def pipeline():
-    return load_pipeline("x2i-tiny", profile="cpu")
-
-
-@pytest.fixture(scope="module")
-def conditioning(pipeline):
-    return pipeline.encode(prompt="a red house")
-
-
-@pytest.fixture
-def draw(pipeline, conditioning):
-    """A function that generates latents; the pipeline has no LoRA before and after the test."""
-
-    def latents():
-        generator = torch.Generator().manual_seed(0)
-        return pipeline(conditioning=conditioning, **SMALL, output_type="latent", generator=generator).images
-
-    use_loras(pipeline, [])
-    yield latents
-    use_loras(pipeline, [])
 
 
 def matrices(pipeline, seed, layers=LAYERS, rank=4):
@@ -95,7 +72,7 @@ def test_weight(pipeline, draw, tmp_path):
     torch.testing.assert_close(draw(), bare)
     use_loras(pipeline, [])
     assert torch.equal(draw(), bare)
-    assert not any("lora" in name for name, _ in pipeline.transformer.named_modules())
+    assert not any(module._forward_hooks for module in pipeline.transformer.modules())
 
 
 def test_mix(pipeline, draw, tmp_path):
@@ -112,7 +89,7 @@ def test_mix(pipeline, draw, tmp_path):
     use_loras(pipeline, [(files[0], 0.5), (files[1], 0.8)])
     torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
     use_loras(pipeline, [(files[1], 1)])
-    assert len(pipeline.transformer.peft_config) == 1
+    assert pipeline.lora_notes == (Note(LORA_USED, name="b.safetensors", count=2),)
     torch.testing.assert_close(draw(), single, atol=1e-4, rtol=1e-4)
 
 
@@ -125,7 +102,6 @@ def test_same_file_twice(pipeline, draw, tmp_path):
     for second in "ab":
         use_loras(pipeline, [(tmp_path / "a.safetensors", 0.3), (tmp_path / f"{second}.safetensors", 0.4)])
         torch.testing.assert_close(draw(), wanted, atol=1e-4, rtol=1e-4)
-        assert len(pipeline.transformer.peft_config) == 1
 
 
 def test_loaded_once(pipeline, draw, tmp_path):
@@ -133,9 +109,9 @@ def test_loaded_once(pipeline, draw, tmp_path):
     found = matrices(pipeline, 1)
     save_file(as_diffusers(found), tmp_path / "a.safetensors")
     use_loras(pipeline, [(tmp_path / "a.safetensors", 1)])
-    layer = pipeline.transformer.get_submodule(LAYERS[0]).lora_A
-    use_loras(pipeline, [(tmp_path / "a.safetensors", 0.5)])
-    assert pipeline.transformer.get_submodule(LAYERS[0]).lora_A is layer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr("x2i_app.loading.lora.read_lora")
+        use_loras(pipeline, [(tmp_path / "a.safetensors", 0.5)])
     latents = draw()
     torch.testing.assert_close(latents, expected(pipeline, draw, products(found, 0.5)), atol=1e-4, rtol=1e-4)
 
@@ -214,9 +190,9 @@ NAME = f"transformer.{LAYERS[0]}"
         ("a.safetensors", lambda path, _: path.write_bytes(b""), "is empty"),
         ("a.safetensors", lambda path, _: None, "There is no LoRA"),
         ("a.safetensors", lambda path, _: save_file({"weight": torch.ones(1)}, path), "has .*weight|holds nothing"),
-        ("a.safetensors", edited(lambda w: w.update({f"{NAME}.lora_A.weight": torch.ones(4, 7)})), r"shape \(4, 7\)"),
-        ("a.safetensors", edited(lambda w: w.update({f"{NAME}.lora_B.weight": torch.ones(9, 4)})), r"shape \(9, 4\)"),
-        ("a.safetensors", edited(lambda w: w.pop(f"{NAME}.lora_A.weight")), "fits no layer"),
+        ("a.safetensors", edited(lambda w: w.update({f"{NAME}.lora_A.weight": torch.ones(4, 7)})), r"shape \(192, 7\)"),
+        ("a.safetensors", edited(lambda w: w.update({f"{NAME}.lora_B.weight": torch.ones(9, 4)})), r"shape \(9, 192\)"),
+        ("a.safetensors", edited(lambda w: w.pop(f"{NAME}.lora_A.weight")), "lacks the other matrices"),
         (
             "a.safetensors",
             edited(lambda w: w.update({"transformer.x.lora_A.weight": torch.ones(2, 2)})),
@@ -250,7 +226,7 @@ NAME = f"transformer.{LAYERS[0]}"
             edited(lambda w: w.update({str(number): torch.ones(1) for number in range(4995)})),
             "has 5,001 tensors and 5,000 are allowed",
         ),
-        ("a.safetensors", edited(lambda w: w.update({f"{NAME}.dora_scale": torch.ones(4)})), "is a DoRA"),
+        ("a.safetensors", edited(lambda w: w.update({f"{NAME}.dora_scale": torch.ones(4)})), r"shape \(4,\)"),
         (
             "a.safetensors",
             lambda path, pipeline: save_file(
@@ -276,20 +252,7 @@ def test_bad_file(pipeline, draw, tmp_path, name, write, message):
 def test_largest_rank(pipeline, tmp_path):
     save_file(as_diffusers(matrices(pipeline, 1, LAYERS[:1], rank=LIMITS.lora_rank)), tmp_path / "a.safetensors")
     lora = read_lora(tmp_path / "a.safetensors", pipeline.transformer)
-    assert lora.state_dict[f"{LAYERS[0]}.lora_A.weight"].shape[0] == LIMITS.lora_rank
-
-
-def test_hostile_config(pipeline, tmp_path):
-    """peft never sees the file's own configuration."""
-    use_loras(pipeline, [])
-    hostile = {"transformer.lora_alpha": 4, "transformer.r": 4, "transformer.modules_to_save": ["proj_out"]}
-    file = tmp_path / "a.safetensors"
-    metadata = {"lora_adapter_metadata": json.dumps(hostile)}
-    save_file(as_diffusers(matrices(pipeline, 6)), file, metadata=metadata)
-    use_loras(pipeline, [(file, 1)])
-    (config,) = pipeline.transformer.peft_config.values()
-    assert config.modules_to_save is None
-    use_loras(pipeline, [])
+    assert lora.changes[LAYERS[0]][0].down.shape[0] == LIMITS.lora_rank
 
 
 def test_engine(pipeline, tmp_path):
@@ -381,3 +344,45 @@ def test_check_accepts(tmp_path):
     check_lora(STRIPED)
     save_file({str(n): torch.ones(1) for n in range(LIMITS.lora_tensors)}, tmp_path / "a.safetensors")
     check_lora(tmp_path / "a.safetensors")
+
+
+# ----- LoRAs of the hub ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["artist/style", "artist/style:pytorch_lora_weights.safetensors"])
+def test_hub(hub, pipeline, name):
+    """OWNER/NAME takes the file with a usual name, OWNER/NAME:FILE any other; the second time nothing is asked for."""
+    hub.add("artist/style", files={"pytorch_lora_weights.safetensors": STRIPED.read_bytes(), "README.md": b"# Style"})
+    use_loras(pipeline, [(name, 1)])
+    assert pipeline.lora_notes == (Note(LORA_USED, name="pytorch_lora_weights.safetensors", count=40),)
+    asked = len(hub.asked)
+    assert find_lora("artist/style").read_bytes() == STRIPED.read_bytes()
+    assert len(hub.asked) == asked
+    use_loras(pipeline, [])
+
+
+def test_hub_has_several(hub, tmp_path):
+    """Which one is the user's choice; a folder with the repository's name in the models folder is taken first."""
+    hub.add("artist/styles", files={f"{name}.safetensors": STRIPED.read_bytes() for name in ("ink", "oil")})
+    with pytest.raises(CheckpointError, match=r"artist/styles has 2 .*\(ink.safetensors, oil.safetensors\)"):
+        find_lora("artist/styles")
+    assert find_lora("artist/styles:ink.safetensors").name == "ink.safetensors"
+    (tmp_path / "models/styles").mkdir(parents=True)
+    (tmp_path / "models/styles/wash.safetensors").write_bytes(STRIPED.read_bytes())
+    assert find_lora("artist/styles", tmp_path / "models").name == "wash.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("artist/none", "has no such repository"),
+        ("artist/words", r"artist/words has 0 \.safetensors files"),
+        ("artist/words:a.safetensors", "artist/words has no a.safetensors"),
+        ("artist/words:../a.safetensors", r"no '\.\.' in it"),
+        ("loras/style.safetensors", r"There is no LoRA 'style\.safetensors'"),
+    ],
+)
+def test_hub_has_none(hub, name, message):
+    hub.add("artist/words", files={"README.md": b"# Words"})
+    with pytest.raises(CheckpointError, match=message):
+        find_lora(name)

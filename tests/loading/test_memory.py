@@ -1,32 +1,38 @@
 """What each memory profile does, on a CPU: quantized weights, tiles, parts that wait, and which profile is chosen."""
 
 import functools
+import sys
+from pathlib import Path
 
+import bitsandbytes as bnb
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, DiffusionPipeline
 from PIL import Image
 
 from x2i_app import load_pipeline
 from x2i_app.errors import InvalidRequestError
-from x2i_app.loading import build
+from x2i_app.loading import build, memory, report
 from x2i_app.loading.build import load_encoder_and_alignnet
 from x2i_app.loading.flux import load_flux
 from x2i_app.loading.memory import (
+    Placement,
     apply_profile,
     choose_computer_profile,
     choose_placement,
     memory_use,
     offload,
+    place_part,
     present_plan,
     tile_vae,
 )
 from x2i_app.loading.mllm_configs import FLUX_VAE
-from x2i_app.loading.plan import GIB, Planner
+from x2i_app.loading.plan import CONTEXT, GIB, Planner
 from x2i_app.loading.quantization import Linear4bit, Linear8bit
 from x2i_app.loading.sizes import build_skeleton
 from x2i_app.presets import MEMORY_PROFILES
+from x2i_app.settings import ASSETS
 
 CPU = torch.device("cpu")
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 2}
@@ -105,6 +111,81 @@ def test_offload(profile, how):
         assert pipeline._all_hooks
 
 
+def test_flux_moves_once():
+    """A job with several images brings FLUX to the device once, and takes it away at its end."""
+    pipeline = load()
+    offload(pipeline, "model", CPU)
+    conditioning = pipeline.encode(prompt="a red house")
+    expected = draw(pipeline, conditioning=conditioning)
+    freed, free = [], DiffusionPipeline.maybe_free_model_hooks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DiffusionPipeline, "maybe_free_model_hooks", lambda self: freed.append(self) or free(self))
+        draw(pipeline, conditioning=conditioning)
+        assert freed.count(pipeline) == 1
+        freed.clear()
+        with pipeline.kept_parts():
+            for _ in range(3):
+                assert np.array_equal(draw(pipeline, conditioning=conditioning), expected)
+            assert pipeline not in freed
+        assert freed.count(pipeline) == 1
+    assert not hasattr(pipeline.vae, "_hf_hook")  # decoding sends nothing away
+
+
+class FakeCards:
+    """A device module with two cards, of which the second is used."""
+
+    @staticmethod
+    def current_device():
+        return 1
+
+    @staticmethod
+    def mem_get_info(device):
+        return 7 * GIB, 8 * GIB
+
+    @staticmethod
+    def memory_reserved(device):
+        return 0
+
+
+def test_device_has_an_index(monkeypatch):
+    """Group offload compares devices with their index."""
+    monkeypatch.setattr(torch, "get_device_module", lambda device: FakeCards)
+    monkeypatch.setattr(build, "_try", lambda device: None)
+    assert build._device("cuda") == torch.device("cuda:1")
+    assert build._device("cuda:0") == torch.device("cuda:0")
+    assert build._device("cpu") == CPU
+
+
+def test_context_counts_once(monkeypatch):
+    """What is free on a card is asked once, and the context that asking makes is not counted twice."""
+    monkeypatch.setattr(torch, "get_device_module", lambda device: FakeCards)
+    budgets, planner = [], tiny_plans()
+
+    class Plans:
+        def choose(self, name, budget):
+            budgets.append(budget)
+            return planner.choose(name, budget)
+
+    choose_placement("auto", torch.device("cuda:1"), Plans)
+    assert budgets == [7 * GIB + CONTEXT]
+
+
+@pytest.mark.parametrize(("how", "moves"), [("none", ["cpu"]), ("model", ["cpu", "cpu"])])
+def test_four_bit_weights_stay(monkeypatch, how, moves):
+    """A 4-bit weight goes to the device to be quantized; it only comes back if its part is to wait elsewhere."""
+    layer, went = torch.nn.Sequential(torch.nn.Linear(64, 64)), []
+    move = bnb.nn.Params4bit.to
+
+    def moved(self, *args, **given):
+        went.append(str(args[0]))
+        return move(self, *args, **given)
+
+    monkeypatch.setattr(bnb.nn.Params4bit, "to", moved)
+    monkeypatch.setattr(layer, "to", lambda device: None)
+    place_part(layer, "nf4", Placement(MEMORY_PROFILES["8gb"], CPU, how))
+    assert went == moves
+
+
 @pytest.mark.parametrize("how", ["model", "group"])
 def test_offloaded_mllm(how):
     """The MLLM is brought to the device whole, before any part of it runs.
@@ -180,7 +261,7 @@ def test_computer_too_small():
 
 
 def test_device_without_quantization():
-    with pytest.raises(InvalidRequestError, match="'8gb', which needs a CUDA card or a CPU, and device is 'mps'"):
+    with pytest.raises(InvalidRequestError, match="needs a CUDA or XPU card, or a CPU, and device is 'mps'"):
         choose_placement("8gb", torch.device("mps"), tiny_plans)
     assert choose_placement("auto", torch.device("mps"), tiny_plans).profile.name == "full"
 
@@ -189,13 +270,13 @@ def test_loading_order(monkeypatch):
     """The MLLM is quantized before FLUX is read, which bounds the peak; bench_loading measures how much that saves."""
     encoders, kinds = [], []
 
-    def load_first(sources, dtype):
-        encoders.append(load_encoder_and_alignnet(sources, dtype))
+    def load_first(sources, dtype, fill):
+        encoders.append(load_encoder_and_alignnet(sources, dtype, fill))
         return encoders[0]
 
-    def load_second(source, dtype):
+    def load_second(source, dtype, **how):
         kinds.append(linear_kinds(encoders[0][0].model, but=("lm_head",)))
-        return load_flux(source, dtype)
+        return load_flux(source, dtype, **how)
 
     monkeypatch.setattr(build, "load_encoder_and_alignnet", load_first)
     monkeypatch.setattr(build, "load_flux", load_second)
@@ -209,6 +290,72 @@ def test_memory_use():
     assert memory_use(CPU).own - use.own > 0.9 * block.nbytes
     assert 0 < use.own < use.used < use.total
     assert use.free == use.total - use.used
+
+
+def test_container_limit(tmp_path, monkeypatch):
+    """In a container the smallest limit of its groups counts, of which pages of files are free."""
+    (tmp_path / "own").write_text("1:name=systemd:/old\n0::/pod/container\n")
+    limits = {"pod": "4294967296", "pod/container": str(2**62), ".": "max"}
+    for name, limit in limits.items():
+        folder = tmp_path / "cgroup" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("2147483648\n")
+        (folder / "memory.stat").write_text("anon 1\ninactive_file 536870912\nactive_file 536870912\n")
+    found = memory._container_limits(tmp_path / "own", tmp_path / "cgroup")
+    assert sorted(found) == [(GIB, 4 * GIB), (GIB, 2**62)]
+    assert memory._container_limits(tmp_path / "none", tmp_path / "cgroup") == []
+    before = memory_use(CPU)
+    monkeypatch.setattr(memory, "_container_limits", lambda: [(GIB, GIB + 1000)])
+    assert memory_use(CPU).free == 1000 < before.free
+
+
+def mapped_files():
+    return {row.split()[-1] for row in Path("/proc/self/maps").read_text().splitlines() if row.endswith(".safetensors")}
+
+
+def test_mapped(monkeypatch, drawn):
+    """On a CPU with fast bfloat16, "auto" leaves the weights of a large model in their files and casts none of them."""
+    monkeypatch.setattr(memory, "_LEAST_MAPPED", 1)
+    monkeypatch.setattr(memory, "has_fast_bfloat16", lambda: True)
+    pipeline = load("auto")
+    assert pipeline.placement.is_mapped
+    assert {pipeline.transformer.dtype, pipeline.mllm.dtype, pipeline.vae.dtype} == {torch.bfloat16}
+    if sys.platform == "linux":
+        tiny = ASSETS / "x2i-tiny"
+        wanted = {tiny / "transformer/diffusion_pytorch_model.safetensors", tiny / "mllm/model.safetensors"}
+        assert set(map(str, wanted)) <= mapped_files()
+    assert 0 < np.abs(draw(pipeline) - drawn).mean() < 12
+    plan = present_plan(pipeline, 128, 128)
+    weights = {part.name: part.bytes for part in plan.parts}
+    assert plan.mapped == weights["mllm"] + weights["transformer"] > plan.peaks["load"]
+    assert max(plan.peaks.values()) < plan.mapped
+    assert not load("8gb").placement.is_mapped
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_mapped"),
+    [
+        ({}, True),
+        ({"has_fast_bfloat16": lambda: False}, False),
+    ],
+    ids=["large", "no fast bfloat16"],
+)
+def test_mapped_plan(monkeypatch, changes, is_mapped):
+    """The plan makes the same choice: 16 bit from the files needs only what runs, 32 bit all of it."""
+    for name, value in ({"has_fast_bfloat16": lambda: True} | changes).items():
+        monkeypatch.setattr(memory, name, value)
+        if name == "has_fast_bfloat16":
+            monkeypatch.setattr(report, name, value)
+    (plan,) = report.plan_memory("qwen2.5-vl-3b", ["cpu"], width=512, height=512)
+    assert (plan.mapped > 0) == is_mapped
+    if is_mapped:
+        assert 28 * GIB < plan.mapped < 30 * GIB
+        assert plan.needed < 3 * GIB
+        assert "of weights stay in their files, mapped" in report.show_plan(plan)
+        assert "32 bit" not in report.show_plan(plan)
+    else:
+        assert plan.needed > 50 * GIB
 
 
 def test_auto_on_cpu():

@@ -2,11 +2,19 @@
 
 from types import SimpleNamespace
 
+import bitsandbytes as bnb
 import pytest
 import torch
 
 from x2i_app.encoders import load_encoder
-from x2i_app.loading.quantization import Linear4bit, Linear8bit, held_bytes, let_statistics_follow, quantize
+from x2i_app.loading.quantization import (
+    Linear4bit,
+    Linear8bit,
+    dense_weight,
+    held_bytes,
+    let_statistics_follow,
+    quantize,
+)
 
 CPU = torch.device("cpu")
 KINDS = {"nf4": Linear4bit, "int8": Linear8bit}
@@ -41,6 +49,38 @@ def test_row_width(width):
     assert 0.08 < (found - expected).norm() / (expected - layer[0].bias).norm() < 0.1  # what NF4 costs uniform numbers
     found.sum().backward()
     torch.testing.assert_close(given.grad[0], (found - layer[0].bias).sum(dim=1))  # the rows of the same weights
+
+
+@pytest.mark.parametrize("rows", [3420, 4304, 20, 33, 64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_number_of_rows(rows, dtype):
+    """Layers of any number of rows work, as in the vision towers of Qwen2.5-VL and MiniCPM-o; also after repacking."""
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(128, rows)).to(dtype)
+    quantize(layer, "nf4", CPU)
+    given = torch.randn(7, 128, dtype=dtype)
+    expected = given.float() @ dense_weight(layer[0]).T + layer[0].bias.float()
+    for _ in range(2):
+        error = layer(given).float() - expected
+        assert error.norm() < 0.01 * expected.norm()
+
+
+@pytest.mark.parametrize("shape", [(192, 768), (33, 77), (5, 64)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_same_bytes(shape, dtype):
+    """The faster way to NF4 on a CPU gives the bytes and scales of bitsandbytes' own, but where a value is halfway."""
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(*reversed(shape))).to(dtype)
+    original = layer[0].weight.data.clone()
+    quantize(layer, "nf4", CPU)
+    found = layer[0].weight
+    expected = bnb.nn.Params4bit(original, quant_type="nf4", compress_statistics=True).to(CPU)
+    assert found.shape == expected.shape
+    assert (found.data == expected.data).float().mean() > 0.995
+    for name in ("shape", "dtype", "blocksize", "quant_type", "nested"):
+        assert getattr(found.quant_state, name) == getattr(expected.quant_state, name)
+    assert (found.quant_state.absmax.int() - expected.quant_state.absmax.int()).abs().max() <= 1
+    torch.testing.assert_close(found.quant_state.offset, expected.quant_state.offset)
 
 
 def test_state_dict():

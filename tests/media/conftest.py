@@ -33,7 +33,7 @@ def ffmpeg():
 
 @pytest.fixture(scope="session")
 def video(ffmpeg):
-    """Write a grey video whose frame i has the level levels[i]; `more` are ffmpeg's output options."""
+    """Write a gray video whose frame i has the level levels[i]; `more` are ffmpeg's output options."""
 
     def write(path, levels, fps=10, size=(64, 48), codec="mpeg4", more=()):
         data = b"".join(bytes([level]) * (size[0] * size[1]) for level in levels)

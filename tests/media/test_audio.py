@@ -167,16 +167,15 @@ def test_long_audio_in_a_video_is_refused(tmp_path, ffmpeg, refused):
 
 
 @pytest.mark.parametrize("frames", [0, 1_000, 10**9, 2**36 - 1])
-def test_a_flac_header_with_a_wrong_length(tmp_path, refused, frames):
+def test_a_flac_header_with_a_wrong_length(tmp_path, frames):
     soundfile.write(tmp_path / "a.flac", tone(rate=16_000), 16_000)
     lie = bytearray((tmp_path / "a.flac").read_bytes())
     lie[21] = lie[21] & 0xF0 | frames >> 32  # 36 bits: the number of samples
     lie[22:26] = struct.pack(">I", frames & 0xFFFFFFFF)
     (tmp_path / "a.flac").write_bytes(lie)
-    if frames == 1_000:
-        assert len(load_audio(tmp_path / "a.flac").samples) == 1_000
-    else:
-        refused(load_audio, tmp_path / "a.flac", contains="'a.flac'")
+    clip = load_audio(tmp_path / "a.flac")
+    assert len(clip.samples) == (1_000 if frames == 1_000 else 16_000)
+    assert clip.is_incomplete == (frames > 16_000)
 
 
 def test_decoding_limits(tmp_path, refused):
@@ -213,9 +212,9 @@ def test_cut_files(samples, tmp_path, refused, name):
     (tmp_path / name).write_bytes(whole[:30])
     refused(load_audio, tmp_path / name, contains=f"'{name}'")
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-    if name not in ("tone.mp3", "tone.wav"):
+    if name in ("tone.ogg", "tone.m4a"):  # of this short OGG file, only the header is left
         refused(load_audio, tmp_path / name, contains=f"'{name}'")
-    else:  # these formats do not mark their end, so the rest is read
+    else:
         assert load_audio(tmp_path / name).duration == pytest.approx(1, abs=0.7)
 
 

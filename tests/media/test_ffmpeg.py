@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from x2i_app.media import CAPS, load_audio, load_video
 from x2i_app.media.ffmpeg import remux
@@ -73,8 +74,9 @@ def test_metadata_cannot_imitate_the_log(samples, tmp_path, ffmpeg):
         assert video.frames == 20
 
 
-def test_an_audio_file_is_not_remuxed(samples, refused):
-    refused(lambda: remux(samples / "tone.wav", "audio").__enter__(), contains="a WAV file")
+def test_an_image_is_not_remuxed(tmp_path, refused):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    refused(lambda: remux(tmp_path / "a.png", "audio").__enter__(), contains="a PNG file")
 
 
 def test_a_hanging_ffmpeg_is_killed(samples, tmp_path, fake_ffmpeg, refused):

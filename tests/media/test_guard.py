@@ -1,6 +1,8 @@
 """The kind of a file is detected from its content; other kinds are refused in one sentence."""
 
 import os
+import re
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from x2i_app.media import CAPS, load_audio, load_image, load_video
-from x2i_app.media.guard import sniff
+from x2i_app.media.guard import KINDS, sniff
 
 HEAVY = ("torch", "gradio", "moviepy", "soundfile", "soxr", "imageio_ffmpeg")
 
@@ -31,7 +34,7 @@ STRANGERS = {
     "FITS": b"SIMPLE  =                    T" + b" " * 50,
     "PDF": b"%PDF-1.7\n",
     "ZIP": b"PK\x03\x04" + bytes(40),
-    "HEIC": b"\x00\x00\x00\x18ftypheic" + bytes(40),
+    "HEIF": b"\x00\x00\x00\x18ftypmif1" + bytes(40),
     "a text file": "BM means nothing, 你好\n".encode(),
     "unknown kind": bytes(range(256)),
 }
@@ -83,6 +86,21 @@ def test_mp3_with_and_without_tags(tmp_path, samples):
     assert load_audio(tmp_path / "tagged").duration == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.parametrize("header", ["ff fb 90 00", "ff f3 90 00", "ff e3 90 00"])
+def test_headers_of_mp3_frames(tmp_path, refused, header):
+    """MPEG 1, 2 and 2.5; other sync bits, the reserved version, other layers, bit rates and sampling rates are none."""
+    path, good = tmp_path / "a", bytes.fromhex(header)
+    path.write_bytes(good)
+    assert sniff(path).name == "MP3"
+    for at, bits in ((0, 0x01), (1, 0x80), (1, 0x02), (1, 0x06), (2, 0xF0), (2, 0x0C)):
+        other = bytearray(good)
+        other[at] = other[at] & ~bits if at < 2 else other[at] | bits
+        path.write_bytes(other)
+        refused(sniff, path)
+    path.write_bytes(bytes((0xFF, 0xEB, *good[2:])))  # the reserved version
+    refused(sniff, path)
+
+
 def test_the_wrong_modality_is_refused(tmp_path, samples, refused):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     refused(load_video, tmp_path / "a.png", contains=["'a.png' is a PNG image", "MP4"])
@@ -128,12 +146,26 @@ def test_file_size_limit(tmp_path, refused):
         refused(load_image, source, replace(CAPS, file_bytes=size - 1), contains=f"{size} bytes")
 
 
-@pytest.mark.parametrize("brand", ["avif", "avis", "heic", "heix", "hevc", "heim", "mif1", "msf1"])
-def test_heif_brands(tmp_path, refused, brand):
-    """HEIF files have the same signature as MP4; only their brand differs."""
-    (tmp_path / "a.mp4").write_bytes(b"\x00\x00\x00\x18ftyp" + brand.encode() + bytes(40))
+@pytest.mark.parametrize(
+    ("brands", "kind"),
+    [
+        *((brand, "HEIC") for brand in ("heic", "heix", "hevc", "heim", "mif1heic", "msf1hevc", "mif1miafheic")),
+        *((brand, "AVIF") for brand in ("avif", "avis", "mif1avif", "mif1mif1miafavif")),
+        *((brand, None) for brand in ("mif1", "msf1jpeg")),
+    ],
+)
+def test_heif_brands(tmp_path, refused, brands, kind):
+    """HEIF files have the same signature as MP4; only their brands differ: the major one, and the compatible ones."""
+    brands = brands[:4].encode() + bytes(4) + brands[4:].encode()
+    content = struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands + bytes(40)
+    (tmp_path / "a.mp4").write_bytes(content)
+    if kind:
+        assert sniff(tmp_path / "a.mp4", "image").name == kind
+        refused(load_image, tmp_path / "a.mp4", contains="damaged")
     for load in LOADERS.values():
-        refused(load, tmp_path / "a.mp4", contains="a HEIC or AVIF image")
+        what = f"is a{'n' if kind == 'AVIF' else ''} {kind} image" if kind else "neither HEIC nor AVIF"
+        if load is not load_image or not kind:
+            refused(load, tmp_path / "a.mp4", contains=what)
 
 
 @pytest.mark.parametrize("load", LOADERS.values())
@@ -144,10 +176,20 @@ def test_other_values_are_refused(refused, load, value):
 
 def test_default_caps():
     assert (CAPS.image_pixels, CAPS.image_side) == (25_000_000, 8192)
+    assert (CAPS.streamed_pixels, CAPS.whole_pixels, CAPS.source_side) == (150_000_000, 50_000_000, 65_500)
     assert (CAPS.video_seconds, CAPS.video_frames, CAPS.video_side) == (60, 32, 4096)
     assert (CAPS.audio_seconds, CAPS.file_bytes) == (600, 110_000_000)
     assert (CAPS.child_bytes, CAPS.child_seconds) == (2 * 2**30, 30)
     assert replace(CAPS, image_side=9).image_side == 9
+
+
+def test_security_names_every_decoder():
+    """SECURITY.md lists what may open a stranger's file, no more and no less."""
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    listed = re.search(r"ffmpeg may use these demuxers, one a file: (.+?)\. Demuxers", text, re.DOTALL)[1]
+    assert set(re.findall(r"`(\w+)`", listed)) == {kind.demuxer for kind in KINDS.values() if kind.demuxer}
+    first = re.search(r"libsndfile tries (.+?) first", text)[1]
+    assert set(re.findall(r"[A-Z]\w+", first)) == {kind.name for kind in KINDS.values() if kind.in_libsndfile}
 
 
 def test_importing_media_is_cheap():

@@ -25,7 +25,7 @@ from x2i_app.miniature.sentences import describe
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training.data import Broken, read_images
 
-STEPS = 30
+STEPS = 15
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,8 @@ def test_losses_fall(built, stage):
     rows = [json.loads(row) for row in (built[0] / stage / "history.jsonl").read_text().splitlines()]
     terms = [name for name in rows[0] if name not in ("step", "learning_rate", "seconds_per_step")]
     totals = [sum(row[name] for name in terms) for row in rows]
-    assert totals[-1] < 0.97 * totals[0]
+    third = len(totals) // 3  # a single batch may be easy or hard
+    assert sum(totals[-third:]) < 0.97 * sum(totals[:third])
     assert (built[0] / stage / "loss.png").is_file()
 
 
@@ -150,7 +151,7 @@ def test_latents_and_psnr(built):
     vae = build.Builder(built[0], replace(build.RECIPE.shortened(STEPS))).vae()
     images = image_pool(built[0] / "images", 250, split="train").images
     latents = encode_images(vae, images)
-    assert latents.shape == (250, 16, 16, 16)
+    assert latents.shape == (250, 8, 16, 16)
     assert latents.mean().item() == pytest.approx(0, abs=0.02)
     assert latents.std().item() == pytest.approx(1, abs=0.02)
     drawn = vae.decode(vae.encode(to_tensor(images[:1])).latent_dist.mean).sample.clamp(-1, 1)

@@ -72,7 +72,7 @@ def test_everyday_answers_say_what_is_meant(kind):
     for dialogue in dialogues:
         for exchange in dialogue:
             assert parse_answer(exchange.answer).scene == exchange.wanted
-    assert len(EVERYDAY) == 6
+    assert len(EVERYDAY) == 7
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *EVERYDAY], ids=lambda kind: kind.__name__)

@@ -9,10 +9,10 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 
 from x2i_app.encoders import load_encoder
-from x2i_app.miniature import mllm
+from x2i_app.miniature import conversations, mllm
 from x2i_app.miniature.audio_pool import RATE, SECONDS, audio_pool, hear
-from x2i_app.miniature.batches import ConversationBatches, EverydayBatches, collate
-from x2i_app.miniature.conversations import SHOWN, TOLD, Shown, Source, typed
+from x2i_app.miniature.batches import ConversationBatches, EverydayBatches, collate, shoot
+from x2i_app.miniature.conversations import SHOWN, TOLD, Exchange, Shown, Source, typed
 from x2i_app.miniature.mllm import Learner, train_mllm
 from x2i_app.miniature.models import build_mllm
 from x2i_app.miniature.reading import reading
@@ -129,12 +129,43 @@ def test_everyday_batches(encoder, audios):
     """Text in every step, screenshots and media in some; no batch of text is padded much."""
     data = EverydayBatches(encoder.processor, SPEC, audios, 6, 4, 0, 3, seed=1)
     assert [len(data[step]) for step in range(6)] == [3, 1, 1, 3, 1, 1]
-    assert ["plain" in data[step][0] for step in range(6)] == [True, True, False, True, True, False]
+    assert ["plain" in data[step][0] for step in range(6)] == [True, False, False, True, False, False]
     assert [len(batch["input_ids"]) for batch in data[3]] == [6, 1, 4]
     assert torch.equal(data[4][0]["input_ids"], data[4][0]["input_ids"])
     texts = [data[step][0] for step in range(12)]
     assert len({tuple(row.tolist()) for batch in texts for row in batch["input_ids"]}) > 60
     assert sum(batch["attention_mask"].sum() for batch in texts) > 0.8 * sum(b["input_ids"].numel() for b in texts)
+
+
+def test_media_of_devices(encoder, audios):
+    """A share of the media is as devices deliver them; what is asked and answered stays."""
+    data = [EverydayBatches(encoder.processor, SPEC, audios, 2, 6, 0, 1, devices=share) for share in (0.0, 1.0)]
+    changed = set()
+    for kind in (conversations.image, conversations.video, conversations.audio):
+        rng = random.Random(3)
+        dialogues = [kind(data[0]._source, rng) for _ in range(4)]
+        for seed in range(6):
+            made, delivered = (each._batch(dialogues, random.Random(seed)) for each in data)
+            changed |= {name for name in made if name != "plain" and not _equal(made, delivered, name)}
+            answers = [batch["input_ids"][batch["answer_mask"]] for batch in (made, delivered)]
+            assert torch.equal(*answers)
+    assert changed >= {"pixel_values", "pixel_values_videos", "video_second_per_grid", "input_features"}
+
+
+def _equal(one, other, name):
+    return one[name].shape == other[name].shape and torch.equal(one[name], other[name])
+
+
+def test_long_and_short_videos_are_sampled_as_the_encoder_does(encoder):
+    """20 seconds at 2 frames/s: 8 frames, 2.5 s apart, of which two make a step in time."""
+    frames = np.zeros((40, 96, 96, 3), np.uint8)
+    read = encoder._tokenize(encoder._build_conversation([Turn("", videos=[(frames, 2)])]))
+    shown = Shown("video", Source().scene(random.Random(1)), 3, 0.0)
+    dialogue = (Exchange("", (shown,), "on grass by day", None),)
+    shot = shoot(shown, 8, SPEC, random.Random(2), 0.0, 0.4)
+    trained = collate(encoder.processor, SPEC, [dialogue], [], [shot], [], 0.4)
+    assert torch.equal(trained["video_grid_thw"], torch.as_tensor(read["video_grid_thw"]))
+    torch.testing.assert_close(trained["video_second_per_grid"], torch.as_tensor(read["video_second_per_grid"]))
 
 
 def test_media_go_from_the_basic_conversations_to_all(encoder, audios):
@@ -174,7 +205,7 @@ def test_every_conversation_has_its_last_answer_asked_for_plainly(encoder, audio
         ):
             answer = decode(asked[mask])
             assert decode(ids[answers]).endswith(answer)
-            assert decode(asked).startswith(f"<|im_start|>user\n{answer}\n<|im_start|>assistant\n{answer}")
+            assert decode(asked).startswith(f"<|im_start|>user\n {answer}\n<|im_start|>assistant\n{answer}")
 
 
 def test_the_eyes_learn_to_read_before_the_rest_learns_anything(encoder, audios, tmp_path):

@@ -33,10 +33,36 @@ def ids(text: str) -> list[int]:
     ],
 )
 def test_what_makes_no_difference(text):
-    assert ids(f"user\n{text}") == ids("user\na red house on snow at night")
+    assert ids(f"user\n {text}") == ids("user\n a red house on snow at night")
+
+
+def test_a_word_has_the_same_tokens_wherever_it_stands():
+    """At the start of a prompt, alone or with media, behind a sign or on another row."""
+    processor = Qwen2_5OmniProcessor.from_pretrained(PROCESSOR)
+    house = ids(" house")
+    assert len(house) == 1
+
+    def asked(text: str, *media: str) -> list[int]:
+        content = [*({"type": kind} for kind in media), {"type": "text", "text": text}]
+        return ids(processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False))
+
+    for texts in (["house", "House", " house", "\n house\n"], ["tree house", "tree\nhouse", "tree\n\n house"]):
+        assert len({tuple(asked(text)) for text in texts}) == 1
+        assert set(house) < set(asked(texts[0]))
+    assert asked("house", "image")[-3:-2] == house
+    for sign in ',.:;+/(#"':
+        assert house[0] in ids(f"tree{sign}house"), sign
+
+
+def test_an_answer_begins_without_a_space():
+    processor = Qwen2_5OmniProcessor.from_pretrained(PROCESSOR)
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "a large red house"}]}
+    assert processor.apply_chat_template([answer], tokenize=False).startswith("<|im_start|>assistant\na large")
+    assert TOKENIZER.decode(ids("<|im_start|>assistant\na large")).endswith("assistant\na large")
 
 
 def test_quotes_apostrophes_and_accents():
+    assert normalize("a\n\nb\n") == "a b"
     assert ids("it’s “night” – l‘arbre") == ids("it's \"night\" - l'arbre")
     assert ids(unicodedata.normalize("NFD", "Cái CÂY, grün, été")) == ids("cái cây, grün, été")
 
@@ -44,8 +70,7 @@ def test_quotes_apostrophes_and_accents():
 def test_what_makes_a_difference():
     assert ids("a red house") != ids("a rad house")
     assert ids("là") != ids("la")
-    assert normalize("house\nnight") == "house\nnight"
-    assert normalize("“A”\u200b B ") == '"a" b'
+    assert normalize("“A”\u200b B ") == '" a" b'
 
 
 def test_answers_come_back_to_the_letter():

@@ -10,6 +10,7 @@ from PIL import Image
 
 from x2i_app.errors import InvalidRequestError, X2IError
 from x2i_app.miniature.brush import PAINTS
+from x2i_app.miniature.draw import thing_boxes
 from x2i_app.miniature.world import (
     COLOURS,
     GROUNDS,
@@ -146,6 +147,21 @@ def test_places():
         paint = (np.abs(image - PAINTS["purple"]).max(-1) < 40) & (np.abs(image - empty).max(-1) > 25)
         columns = np.nonzero(paint)[1] / 128
         assert abs(columns.mean() - {"left": 0.18, "middle": 0.5, "right": 0.82}[place]) < 0.06
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_box_tells_where_a_thing_is(kind):
+    """Most of what a thing's color changes is in its box, and it fills most of the box's width and height."""
+    red, blue = (Scene("day", "grass", (Thing(kind, colour, "right", "small"),)) for colour in ("red", "blue"))
+    for time in (0.0, 1.5):
+        images = [np.asarray(draw_scene(scene, 128, time, seed=3), int) for scene in (red, blue)]
+        rows, columns = np.nonzero(np.abs(images[0] - images[1]).max(-1) > 25)
+        ((left, top, right, bottom),) = thing_boxes(red, time, seed=3)
+        inside = (columns >= 128 * left - 4) & (columns <= 128 * right + 4)
+        inside &= (rows >= 128 * top - 4) & (rows <= 128 * bottom + 4)
+        assert inside.mean() > 0.95
+        assert np.ptp(columns) > 0.6 * 128 * (right - left)
+        assert np.ptp(rows) > 0.4 * 128 * (bottom - top)
 
 
 def test_a_size_out_of_range_is_refused():

@@ -33,7 +33,7 @@ def merge_by_convolution(states: torch.Tensor, weight: torch.Tensor, bias: torch
     return merged
 
 
-def randomised(**config) -> AlignNet:
+def randomized(**config) -> AlignNet:
     torch.manual_seed(0)
     align_net = AlignNet(**config)
     for parameter in align_net.parameters():
@@ -43,7 +43,7 @@ def randomised(**config) -> AlignNet:
 
 @pytest.mark.parametrize("fusion", ["conv", "scale"])
 def test_output_equals_the_formula(fusion):
-    align_net = randomised(num_states=3, hidden_size=6, fusion=fusion, joint_dim=4, pooled_dim=2)
+    align_net = randomized(num_states=3, hidden_size=6, fusion=fusion, joint_dim=4, pooled_dim=2)
     states = torch.randn(2, 3, 5, 6)
     weights = align_net.state_dict()
     if fusion == "conv":
@@ -61,7 +61,7 @@ def test_output_equals_the_formula(fusion):
 
 
 def test_scale_fusion_is_a_mean():
-    align_net = randomised(num_states=4, hidden_size=6, fusion="scale", joint_dim=4, pooled_dim=2)
+    align_net = randomized(num_states=4, hidden_size=6, fusion="scale", joint_dim=4, pooled_dim=2)
     torch.nn.init.ones_(align_net.cha_scale)
     states = torch.randn(1, 4, 3, 6)
     mean = states.mean(1, keepdim=True).expand(-1, 4, -1, -1)
@@ -70,7 +70,7 @@ def test_scale_fusion_is_a_mean():
 
 @pytest.mark.parametrize("fusion", ["conv", "scale"])
 def test_save_and_load(tmp_path, fusion):
-    align_net = randomised(num_states=3, hidden_size=6, fusion=fusion, kernel_size=3, joint_dim=4, pooled_dim=2)
+    align_net = randomized(num_states=3, hidden_size=6, fusion=fusion, kernel_size=3, joint_dim=4, pooled_dim=2)
     align_net.save_pretrained(tmp_path)
     loaded = AlignNet.from_pretrained(tmp_path)
     states = torch.randn(1, 3, 7, 6)
@@ -81,7 +81,7 @@ def test_save_and_load(tmp_path, fusion):
 
 @pytest.mark.parametrize("shape", [(1, 4, 5, 6), (1, 3, 5, 7), (3, 5, 6)])
 def test_other_shapes_are_refused(shape):
-    align_net = randomised(num_states=3, hidden_size=6, joint_dim=4, pooled_dim=2)
+    align_net = randomized(num_states=3, hidden_size=6, joint_dim=4, pooled_dim=2)
     with pytest.raises(ValueError, match=r"expected \(B, 3, S, 6\)") as error:
         align_net(torch.zeros(shape))
     assert str(tuple(shape)) in str(error.value)

@@ -18,7 +18,7 @@ SMALL = {"num_blocks": 2, "dim": 32, "widths": (8, 8, 16), "time_embed_dim": 8}
 SIZE = 64  # pixels
 
 
-def randomised(**changes) -> LightControl:
+def randomized(**changes) -> LightControl:
     torch.manual_seed(0)
     light_control = LightControl(**SMALL | changes).eval()
     for parameter in light_control.parameters():
@@ -110,7 +110,7 @@ def by_hand(weights: dict[str, torch.Tensor], image: torch.Tensor, timestep: tor
 
 
 def test_output_equals_the_formula():
-    light_control = randomised()
+    light_control = randomized()
     image, timestep = torch.rand(2, 3, 48, 32) * 2 - 1, torch.tensor([900.0, 20.0])
     residuals = light_control(image, timestep)
     assert [tuple(one.shape) for one in residuals] == [(2, 6, 32)] * 2
@@ -132,7 +132,7 @@ def test_an_untrained_light_control_has_no_effect():
 
 def test_residuals_and_removal_of_the_hook():
     """Residuals are added after their blocks, and the hook is removed even if the block raises."""
-    light_control, transformer = randomised(), build_transformer()
+    light_control, transformer = randomized(), build_transformer()
     bare = call(transformer)
     pixels = torch.from_numpy(np.array(image())).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_residuals_and_removal_of_the_hook():
 
 
 def test_stems_are_computed_once():
-    light_control, transformer = randomised(), build_transformer()
+    light_control, transformer = randomized(), build_transformer()
     calls = []
     for net in light_control.nets:
         net.embedding.register_forward_hook(lambda *_: calls.append("stem"))
@@ -160,7 +160,7 @@ def test_stems_are_computed_once():
 
 
 def test_start_and_end():
-    light_control, transformer = randomised(), build_transformer()
+    light_control, transformer = randomized(), build_transformer()
     schedule = scheduler(4)
     sigmas = (schedule.timesteps / 1000).tolist()
     bare = [call(transformer, sigma) for sigma in sigmas]
@@ -186,13 +186,13 @@ def test_a_controlnet_still_has_its_effect(samples, repeat):
     expected = call(transformer, **more)
     with controlled(transformer, scheduler(), fresh, image()):
         torch.testing.assert_close(call(transformer, **more), expected)
-    with controlled(transformer, scheduler(), randomised(), image()):
+    with controlled(transformer, scheduler(), randomized(), image()):
         assert not torch.allclose(call(transformer, **more), expected)
 
 
 def test_tokens_of_a_reference_image_are_unchanged():
     """FLUX.1 Kontext appends them; their first position id is 1."""
-    light_control, transformer = randomised(), build_transformer()
+    light_control, transformer = randomized(), build_transformer()
     samples = []
     ids = torch.zeros(20, 3)
     ids[:16, 1], ids[:16, 2] = torch.arange(16) // 4, torch.arange(16) % 4
@@ -210,4 +210,4 @@ def test_tokens_of_a_reference_image_are_unchanged():
 @pytest.mark.parametrize("shape", [(1, 3, 40, 64), (1, 4, 32, 32), (3, 32, 32), (1, 3, 0, 16)])
 def test_sides_must_be_multiples_of_16(shape):
     with pytest.raises(ValueError, match="multiples of 16"):
-        randomised()(torch.zeros(shape), torch.tensor([1.0]))
+        randomized()(torch.zeros(shape), torch.tensor([1.0]))

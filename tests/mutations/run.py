@@ -2,6 +2,7 @@
 
     python tests/mutations/run.py --area media --jobs 2
     python tests/mutations/run.py --only "jobs.py" --only "*guard*"
+    python tests/mutations/run.py --sample 20 --seed 1
 
 Run by hand: pytest does not collect this file. Each `tests/mutations/<area>.yaml` is a list of mutations:
 
@@ -15,11 +16,17 @@ A mutation is `noticed` if its tests fail with it and pass without it.
 """
 
 import argparse
+import compileall
+import contextlib
 import fnmatch
+import multiprocessing
 import os
+import py_compile
 import queue
+import random
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,12 +36,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NOTICED, UNNOTICED, NOT_APPLICABLE, BROKEN = "noticed", "NOT NOTICED", "does not apply", "TESTS BROKEN"
 _FAILED, _INTERRUPTED = 1, 2  # pytest's exit statuses for failed tests, and for tests that cannot be imported
+
+# A server imports these once, in about 10 s, and forks a process for each run of the tests. It must not import
+# what is mutated.
+_PRELOADED = [
+    *("torch", "gradio", "gradio_client", "pandas", "peft", "bitsandbytes", "accelerate", "mcp.server", "tyro"),
+    *("diffusers.pipelines.auto_pipeline", "diffusers.pipelines.flux", "transformers.models.auto.modeling_auto"),
+    *("transformers.models.clip.modeling_clip", "transformers.models.t5.modeling_t5"),
+    *("transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "hypothesis", "xdist.plugin", "_pytest.assertion.rewrite"),
+]
+_SERVER = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,9 @@ def copy_repository(target: Path) -> Path:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
+    # Mistakes are noticed by content, not by time: a file may change twice in a second.
+    checked = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(target / "x2i_app", quiet=1, invalidation_mode=checked)
     # Some tests ask git which files there are.
     for arguments in (["init", "-q"], ["add", "-A"]):
         subprocess.run(["git", *arguments], cwd=target, check=True)
@@ -89,25 +110,29 @@ def copy_repository(target: Path) -> Path:
 
 def run_tests(copy: Path, tests: str, limit: float) -> tuple[int | None, str]:
     """Run pytest in the copy; its exit status, None if it took longer than `limit` seconds, and its output."""
-    plain = ["-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-n", "0", "--durations=0"]
-    command = [sys.executable, "-m", "pytest", *plain, *shlex.split(tests)]
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    process = subprocess.Popen(
-        command,
-        cwd=copy,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        output, _ = process.communicate()
-        return None, output
-    return process.returncode, output
+    with tempfile.NamedTemporaryFile("r", suffix=".log") as output:
+        process = _SERVER.Process(target=_run_pytest, args=(copy, shlex.split(tests), output.name))
+        process.start()
+        process.join(limit)
+        status = process.exitcode
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with all that the tests started and left behind
+        process.join()
+        return status, output.read()
+
+
+def _run_pytest(copy: Path, tests: list[str], output: str) -> None:
+    """In a process that the server forked: become `python -m pytest` in the copy, writing to the file `output`."""
+    os.setsid()
+    os.chdir(copy)
+    log = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    sys.path[0] = str(copy)
+    options = ["-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-n", "0", "--durations=0"]
+    status = pytest.main([*options, *tests])
+    sys.stdout.flush()
+    os._exit(status)  # without waiting for the threads that a mistake may have left running
 
 
 class Runner:
@@ -166,6 +191,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--area", action="append", help="only this file of mutations, without .yaml; may be repeated")
     parser.add_argument("--only", action="append", help="only mutations with this glob or text; may be repeated")
+    parser.add_argument("--sample", type=int, help="only so many of them, chosen at random")
+    parser.add_argument("--seed", type=int, default=0, help="which ones `--sample` chooses (0)")
     parser.add_argument("--jobs", type=int, default=1, help="how many mutations to try at a time (1)")
     parser.add_argument(
         "--limit", type=float, default=600, help="seconds that the tests of one mutation may take (600)"
@@ -176,6 +203,12 @@ def main() -> int:
     mutations = [m for m in mutations if not options.only or matches(m, options.only)]
     if not mutations:
         raise SystemExit("No mutation fits --area and --only.")
+    if options.sample is not None:
+        mutations = random.Random(options.seed).sample(mutations, min(options.sample, len(mutations)))
+
+    defaults = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}  # the libraries read them when they are imported
+    os.environ.update(defaults | os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
+    _SERVER.set_forkserver_preload(_PRELOADED)
 
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         copies = [copy_repository(Path(folder) / str(number)) for number in range(options.jobs)]

@@ -39,9 +39,9 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, bits: int = 8, colour: int = 2, *chunks: bytes, data: bytes = b"") -> bytes:
+def png(width: int, height: int, bits: int = 8, color: int = 2, *chunks: bytes, data: bytes = b"") -> bytes:
     """A PNG with this header and any data."""
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
     body = b"".join(chunks) + _chunk(b"IDAT", zlib.compress(data)) + _chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + body
 
@@ -61,14 +61,14 @@ def _images() -> Iterator[Hostile]:
     yield Hostile("PNG of 177 MP in a bit each", "image_text", "a.png", png(13_300, 13_300, 1, 0, data=bytes(10**6)))
     yield Hostile("PNG of 16 bits and nothing", "image", "a.png", png(100, 100, 16, 6))
     yield Hostile("PNG of 3 bits", "image", "a.png", png(10, 10, 3, 0, data=bytes(100)))
-    yield Hostile("PNG of colour type 9", "image", "a.png", png(10, 10, 8, 9, data=bytes(400)))
+    yield Hostile("PNG of color type 9", "image", "a.png", png(10, 10, 8, 9, data=bytes(400)))
     yield Hostile("PNG with a text bomb", "image", "a.png", png(2, 2, 8, 2, text, data=bytes(14)))
     yield Hostile("PNG with a profile bomb", "image", "a.png", png(2, 2, 8, 2, profile, data=bytes(14)))
     yield Hostile("PNG that unpacks to more", "image", "a.png", png(2, 2, data=bytes(50_000_000)))
     yield Hostile("PNG without a palette", "image", "a.png", png(4, 4, 8, 3, data=bytes(20)))
-    grey = Image.effect_noise((60, 40), 80)
+    gray = Image.effect_noise((60, 40), 80)
     for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
-        whole = _save(grey.convert("RGB"), form)
+        whole = _save(gray.convert("RGB"), form)
         name = f"a.{form.lower()}"
         for part in (4, 12, 40, len(whole) // 2):
             yield Hostile(f"{form} cut after {part} bytes", "image", name, whole[:part])
@@ -83,8 +83,8 @@ def _images() -> Iterator[Hostile]:
         yield Hostile("GIF of 5,000 frames", endpoint, "a.gif", many)
     exif = Image.Exif()
     exif[0x0112] = 99
-    yield Hostile("JPEG of an unknown orientation", "image", "a.jpg", _save(grey, "JPEG", exif=exif))
-    yield Hostile("JPEG with broken EXIF", "image", "a.jpg", _save(grey, "JPEG", exif=b"Exif\x00\x00" + b"\xff" * 64))
+    yield Hostile("JPEG of an unknown orientation", "image", "a.jpg", _save(gray, "JPEG", exif=exif))
+    yield Hostile("JPEG with broken EXIF", "image", "a.jpg", _save(gray, "JPEG", exif=b"Exif\x00\x00" + b"\xff" * 64))
     yield Hostile("JPEG of 65,000 pixels a side", "image", "a.jpg", _jpeg_of(65_000))
     circle = b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", 1) + bytes(12) + struct.pack("<I", 8)
     yield Hostile("TIFF whose directory links to itself", "image", "a.tif", circle)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
+from x2i_app.media.isolation import isolate_decoding
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
 from x2i_app.ui.http.limits import HttpLimits
@@ -32,9 +33,11 @@ def local_app(limits: HttpLimits, **settings) -> Iterator[LocalApp]:
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, GRADIO_TEMP_DIR=folder):
         engine = Engine(Settings(port=0, **settings))
         page = build_page(engine)
+        was_isolated = isolate_decoding()  # as in `serve`
         url, _ = launch(page, engine, limits)
         try:
             yield LocalApp(url.rstrip("/"), page, engine, Path(folder))
         finally:
             page.close(verbose=False)
             engine.close()
+            isolate_decoding(was_isolated)

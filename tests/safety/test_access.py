@@ -87,7 +87,7 @@ def test_t8_routes():
 
 def test_t7_routes_without_a_login():
     """Only the page itself, which shows the login, and the login."""
-    assert not any(needs_login("GET", path) for path in ("/", "/config", "/assets/a.js", "/login"))
+    assert not any(needs_login("GET", path) for path in ("/", "/assets/a.js", "/login"))
     assert not needs_login("POST", "/login")
     closed = [
         ("POST", "/"),

@@ -13,6 +13,7 @@ from safety.client import (
     NO_INPAINTING,
     SETTINGS,
     UPLOAD,
+    as_file,
     ask,
     begin_post,
     call,
@@ -25,6 +26,9 @@ from safety.full_disk import full_disk
 pytestmark = pytest.mark.usefixtures("unharmed")
 
 JOB = {"data": ["a house", *SETTINGS]}
+
+
+BOAT = Path(__file__).resolve().parents[2] / "assets/examples/images/boat-at-sunset.png"
 
 
 def resident(app) -> float:
@@ -184,9 +188,10 @@ def test_t10_a_malformed_number_is_refused(server, place, value):
 
 @pytest.mark.parametrize("value", [[], "", {}, False, "16", 1.5, -1, 5000])
 def test_t10_a_malformed_margin_is_refused_by_name(server, value):
+    image = as_file(upload(server, ("a.png", BOAT.read_bytes())).json()[0])
     for place, side in enumerate(("left", "top", "right", "bottom"), 2):
         inpainting = [*NO_INPAINTING[:place], value, *NO_INPAINTING[place + 1 :]]
-        result = call(server, "image_text", [None, "make it night", 1, None, *inpainting, *SETTINGS])
+        result = call(server, "image_text", [image, "make it night", 1, None, *inpainting, *SETTINGS])
         assert result.startswith("error")
         assert f"outpaint ({side}) is " in result
         assert "must be" in result
@@ -236,3 +241,10 @@ def test_r10_an_upload_on_a_full_disk_leaves_no_file(app, size):
     )
     assert set(folder.rglob("*")) == before
     assert upload(app.url, ("large.png", b"x" * size)).status == 200
+
+
+def test_a_call_of_an_earlier_version(server):
+    """The values that came later may be missing at the end; any other number is refused."""
+    assert call(server, "text", ["a house", *SETTINGS]).startswith("complete")
+    for data in (["a house", *SETTINGS[:-1]], ["a house", *SETTINGS, *[None] * 20]):
+        assert call(server, "text", data).startswith("refused 400")

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 
 SECRET = "a red house that no other user may know of"
 # They generate images or load a model; other tests attack them.
-LONG = {"text", "image", "image_text", "video", "audio", "fusion", "switch", "unload"}
+LONG = {"text", "image", "image_text", "video", "audio", "fusion", "more", "switch", "unload"}
+LONG |= {"delete", "delete_all", "load_kept"}  # they replace what the session has
 
 
 def run(server: str, function: dict, data: list, event=None, **session: str) -> Answer:
@@ -41,9 +42,10 @@ def owned(server, functions) -> list[str]:
     ]
     events = ask(server, "GET", f"{CALL}/text/{event}").text
     job = re.findall(r'"([0-9a-f]{32})"', events)[-1]
-    kept = run(server, by_name["add_result"], [None, job], session_hash="owner").json()["data"]
+    kept = run(server, by_name["add_result"], [None, job, "", False, None], session_hash="owner").json()["data"]
     image = kept[2][0]["image"]["path"]
-    picked = run(server, by_name["select_item"], [None, None], {"index": 0, "value": None}, session_hash="owner").text
+    first = {"index": 0, "value": None}
+    picked = run(server, by_name["select_item"], [None, None, "", False], first, session_hash="owner").text
     assert Path(image).is_file()
     assert all(value in picked for value in (SECRET, job))
     return [SECRET, job, Path(image).parent.name]
@@ -59,10 +61,10 @@ def test_t1_only_the_owner_gets_their_data(server, functions, owned):
         if function["api_name"] in ("select_item", "reuse", "generate_more", "download_all")
     ]
     for results in (
-        everything(server, functions, session_hash="neighbour"),
+        everything(server, functions, session_hash="neighbor"),
         everything(server, functions),
         everything(server, keep, session_hash="OWNER"),
-        *(everything(server, keep, value, session_hash="neighbour") for value in forged),
+        *(everything(server, keep, value, session_hash="neighbor") for value in forged),
     ):
         assert [secret for secret in owned if secret in results] == []
 
@@ -72,7 +74,7 @@ def test_t1_a_job_is_found_only_by_its_whole_id(server, functions, owned):
     for guess in (job[:-1], job.upper(), f"{job} ", f" {job}", "*", "", "%", [job], {"id": job}, True, 0, None):
         for function in functions:
             if function["api_name"] in ("resume", "status", "cancel"):
-                result = run(server, function, [guess], session_hash="neighbour").text
+                result = run(server, function, [guess], session_hash="neighbor").text
                 assert SECRET not in result
                 assert '"phase"' not in result
                 assert "Done" not in result

@@ -1,5 +1,6 @@
 """T2, T3, T7, R6, R7 and R10 of SECURITY.md: each limit of a request at its exact value, with small limits."""
 
+import itertools
 import time
 from urllib.parse import urlencode
 
@@ -7,6 +8,7 @@ import pytest
 from safety.client import END, FILE, MULTIPART, UPLOAD, ask, begin_post, read_status, upload
 from safety.local_app import local_app
 
+from x2i_app.ui.http import middleware
 from x2i_app.ui.http.access import LoginBackoff
 from x2i_app.ui.http.limits import HttpLimits
 
@@ -44,13 +46,12 @@ def chunk(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("size", "status"), [(2000, 200), (2001, 413)])
-def test_t3_json_up_to_the_limit(app, size, status):
+def test_t3_json_up_to_the_limit(app, monkeypatch, size, status):
+    monkeypatch.setattr(middleware, "_DRAIN_SECONDS", 600)  # longer than the client below waits
     assert ask(app.url, "POST", STATUS, padded(size)).status == status
-    start = time.monotonic()
     with begin_post(app.url, STATUS, None) as connection:
         connection.sendall(chunk(padded(size)[:1000]) + chunk(padded(size)[1000:]) + chunk(b""))
-        assert read_status(connection) == status
-    assert time.monotonic() - start < 9  # the app does not wait for more of a body that is whole
+        assert read_status(connection) == status  # the app does not wait for more of a body that is whole
 
 
 @pytest.mark.parametrize("length", ["5", "-5", "x", "²", "5, 5"])
@@ -87,8 +88,8 @@ def test_t3_a_path_up_to_the_limit(app, length, status):
 def trickle(connection, body: bytes) -> int:
     """Send a body one byte after the other until the response comes; its status."""
     connection.settimeout(0.05)
-    deadline = time.monotonic() + 15
-    for byte in body:
+    deadline = time.monotonic() + 60
+    for byte in itertools.cycle(body):
         assert time.monotonic() < deadline, "There is no time limit."
         try:
             connection.sendall(bytes([byte]))
@@ -97,7 +98,6 @@ def trickle(connection, body: bytes) -> int:
             continue  # no response yet
         except BrokenPipeError:
             return 0
-    raise AssertionError("The body was too short for this test.")
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,16 @@ def trickle(connection, body: bytes) -> int:
 )
 def test_t3_a_slow_body_is_ended(impatient, path, content_type, head):
     """The limit is for the whole body: it ends one that goes on arriving, byte by byte."""
+    start = time.monotonic()
     with begin_post(impatient.url, path, 1500, content_type) as connection:
         connection.sendall(head)
-        start = time.monotonic()
         assert trickle(connection, b"x" * 400) == 408
         assert time.monotonic() - start > 0.3
 
 
 def test_t3_uploads_at_once_up_to_the_limit(app):
     """One more is refused, and those that end, whole or cut, make room."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     for ending in (END, b"", END):
         running = [begin_post(app.url, UPLOAD, len(FILE) + len(END), MULTIPART) for _ in range(2)]
         refused = ask(app.url, "POST", UPLOAD, whole(500), {"Content-Type": MULTIPART})
@@ -229,7 +229,7 @@ def test_t7_a_large_body_is_not_read_without_a_login(locked):
 def test_t7_a_cookie_of_another_value_is_no_login(locked, method):
     answer = ask(locked.url, "POST", LOGIN, form(PASSWORD), FORM)
     cookie = answer.headers["set-cookie"].partition(";")[0]
-    path, body = ("/gradio_api/info", None) if method == "GET" else (STATUS, {"data": [""]})
+    path, body = ("/gradio_api/openapi.json", None) if method == "GET" else (STATUS, {"data": [""]})
     assert ask(locked.url, method, path, body, {"Cookie": cookie}).status == 200
     for wrong in (cookie[:-1], f"{cookie}x", cookie.replace("access-token", "token"), "access-token=", ""):
         assert ask(locked.url, method, path, body, {"Cookie": wrong}).status == 401, wrong

@@ -91,7 +91,7 @@ def test_t7_a_share_link_needs_a_login_or_a_flag():
 
 @pytest.mark.parametrize("login", ["ann", "ann:", ":a long password", "ann:short"])
 def test_t7_a_short_password_is_refused(login):
-    with pytest.raises(InvalidRequestError, match="login must be name:password with 8 letters or more") as raised:
+    with pytest.raises(InvalidRequestError, match="login must be name:password with 8 characters or more") as raised:
         Settings(login=login)
     assert "short" not in str(raised.value)
     assert "a long" not in repr(Settings(login="ann:a long password"))

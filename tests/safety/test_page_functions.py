@@ -90,12 +90,11 @@ def test_t11_an_updated_page_checks_its_inputs_too(server, functions):
     Image.new("L", (8, 8)).save(file, "PPM")  # a format that the app does not accept
     image = as_file(upload(server, ("a.png", file.getvalue())).json()[0])
     by_name = {function["api_name"]: function for function in functions}
-    assert run(server, by_name["load_example_2"], [0]).status == 200
+    assert run(server, by_name["load_example_3"], [0]).status == 200
     succeeded, output = join(server, by_name["image_text"], [image, "a house", 1, None, *NO_INPAINTING, *SETTINGS])
     assert not succeeded
     assert "is of an unknown kind" in output
-    text = [None, "a house", 1, None, *NO_INPAINTING, "64", *SETTINGS[1:]]
-    succeeded, output = join(server, by_name["image_text"], text)
+    succeeded, output = join(server, by_name["text"], ["a house", "64", *SETTINGS[1:]])
     assert not succeeded
     assert "width is &#x27;64&#x27;" in output  # the string is not converted to a number
     assert run(server, by_name["add_known"], [None, None]).status == 200  # an update that changes nothing
@@ -109,7 +108,7 @@ def generate_in(server: str, functions: list[dict], session: str, prompt: str, c
     by_name = {function["api_name"]: function for function in functions}
     events = generate(server, [prompt, *SETTINGS[:5], count, *SETTINGS[6:]])
     job = re.findall(r'"([0-9a-f]{32})"', events)[-1]
-    kept = run(server, by_name["add_result"], [None, job], session_hash=session)
+    kept = run(server, by_name["add_result"], [None, job, "", False, None], session_hash=session)
     assert len(kept.json()["data"][2]) == count
 
 
@@ -124,17 +123,17 @@ def test_t9_an_error_contains_no_html_of_a_user(server):
     events = generate(server, ["a house", *SETTINGS[:-1], [{"file": "<img src=x>", "weight": 1}]])
     assert "There is no LoRA" in events
     assert "&lt;img src=x&gt;" in events
-    assert "<" not in events
+    assert "<img" not in events
 
 
 def test_r10_the_zip_file_is_written_once(server, functions):
     """However often the button is pressed. Each session gets only its own images."""
     pack = next(function for function in functions if function["api_name"] == "download_all")
     generate_in(server, functions, "packer", "a red house", 2)
-    generate_in(server, functions, "neighbour", "a green boat", 1)
+    generate_in(server, functions, "neighbor", "a green boat", 1)
     pressed = in_parallel(lambda _: run(server, pack, [None], session_hash="packer"), range(100))
     files = {answer.json()["data"][0]["path"] for answer in pressed}
-    other = run(server, pack, [None], session_hash="neighbour").json()["data"][0]["path"]
+    other = run(server, pack, [None], session_hash="neighbor").json()["data"][0]["path"]
     assert len(files) == 1
     with zipfile.ZipFile(files.pop()) as archive:
         assert archive.testzip() is None
@@ -153,6 +152,6 @@ def test_r10_an_image_that_cannot_be_written(app, functions):
     assert "event: error" in events
     assert "cannot be written" in events
     job = re.findall(r'"([0-9a-f]{32})"', events)[-1]
-    succeeded, output = join(app.url, find, [job])
+    succeeded, output = join(app.url, find, [job, ""])
     assert succeeded
     assert "Done" in output

@@ -52,9 +52,9 @@ def test_r13_many_sessions_do_not_fill_the_memory(app, fuzz_rounds):
     resident = psutil.Process(app.process.pid).memory_info
 
     def refused(number: int) -> bool:
-        body = {"data": ["a cat", *settings(1, side=100)], "session_hash": f"user{number}"}
+        body = {"data": ["a cat", *settings(1, side=4000)], "session_hash": f"user{number}"}
         event = ask(app.url, "POST", f"{CALL}/text", body).json()["event_id"]
-        return number % 2 == 1 or "width is 100" in ask(app.url, "GET", f"{CALL}/text/{event}").text
+        return number % 2 == 1 or "width is 4000" in ask(app.url, "GET", f"{CALL}/text/{event}").text
 
     assert all(map(refused, range(20)))
     before = resident().rss
@@ -94,13 +94,13 @@ def test_r3_a_newcomer_waits_for_two_of_nineteen_jobs(server):
     done, refused, before_newcomer = [], [], []
 
     def watch():
-        for succeeded, output in completions(server, "neighbour"):
+        for succeeded, output in completions(server, "neighbor"):
             (done if succeeded else refused).append(output)
 
     watching = threading.Thread(target=watch)
     with long_job(server):  # so that all of them wait before the first one starts
         for seed in range(19):
-            join(server, function, "neighbour", seed)
+            join(server, function, "neighbor", seed)
         watching.start()
         join(server, function, "newcomer", 77)
     for succeeded, _ in completions(server, "newcomer"):

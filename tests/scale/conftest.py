@@ -14,7 +14,7 @@ from tests.ui.test_endpoints import SETTINGS
 
 REPLICA = "ServeReplica"
 ENDLESS = {"steps": 100, "count": 8, "width": 512, "height": 512}  # many minutes
-SECONDS = 300  # timeout of every step, for a busy machine
+SECONDS = 550  # timeout of every step, for a busy machine
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,13 +57,13 @@ def health(app: App) -> tuple[int, str, str]:
     return answer.status, answer.json()["state"], answer.json()["detail"]
 
 
-def new_client(app: App, folder: Path) -> Client:
+def new_client(app: App, folder: Path, login: tuple[str, str] | None = None) -> Client:
     """A client with a session of its own, which downloads images into the folder."""
-    return Client(app.url, verbose=False, download_files=folder, httpx_kwargs={"timeout": SECONDS})
+    return Client(app.url, verbose=False, download_files=folder, httpx_kwargs={"timeout": SECONDS}, auth=login)
 
 
-def submit(app: App, seed: int, folder: Path, **settings):
+def submit(app: App, seed: int, folder: Path, login: tuple[str, str] | None = None, **settings):
     """A job of a new client."""
-    client = new_client(app, folder)
+    client = new_client(app, folder, login)
     given = {"prompt": f"{seed} stars", **SETTINGS, "height": 64, "seed": seed} | settings
     return client.submit(**given, api_name="/text")

@@ -4,9 +4,12 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -14,6 +17,13 @@ import pytest
 from tests.conftest import free_port, run_app
 from tests.scale.conftest import ENDLESS, REPLICA, SECONDS, health, new_client, ray_processes, submit, wait_until
 from x2i_app.cli import main
+
+
+class Head(NamedTuple):
+    """The first node of a cluster: the port and the process that `ray start` is."""
+
+    port: int
+    pid: int
 
 
 def answers(port: int) -> bool:
@@ -29,7 +39,7 @@ def token():
 
 @pytest.fixture(scope="module")
 def cluster(token):
-    """The port of a cluster on this machine, started with `ray start --head`."""
+    """A cluster on this machine, started with `ray start --head`."""
     port = free_port()
     # In a folder of its own, apart from any other cluster here. Paths of sockets in it must be short.
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
@@ -42,32 +52,62 @@ def cluster(token):
         try:
             wait_until(lambda: answers(port) or process.poll() is not None, "the cluster answers", pause=0.2)
             assert process.poll() is None, log.read_text()
-            yield port
+            yield Head(port, process.pid)
         finally:
             for part in [*psutil.Process(process.pid).children(recursive=True), process]:
                 part.kill()
             process.wait(SECONDS)
 
 
+def holds(process: psutil.Process, secret: str) -> bool:
+    """Whether a secret is in the memory of a process."""
+    maps = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{process.pid}/mem").open("rb", buffering=0) as memory:
+        for row in maps:
+            start, end = (int(address, 16) for address in row.split()[0].split("-"))
+            if row.split()[1].startswith("rw"):
+                memory.seek(start)
+                with suppress(OSError):  # a part that the process has reserved, and not yet used
+                    if secret.encode() in memory.read(end - start):
+                        return True
+    return False
+
+
+@pytest.mark.timeout(1800)  # two replicas are loaded one after the other, on a machine that other tests use too
 def test_autoscaling(cluster, token, tmp_path):
-    with run_app(tmp_path, "--ray", f"127.0.0.1:{cluster}", "--replicas", "1:2", **token) as app:
+    """The number of replicas follows the number of jobs. No process of the cluster learns the page's password."""
+    login = ("owner", secrets.token_hex(16))
+    flags = ("--ray", f"127.0.0.1:{cluster.port}", "--replicas", "1:2")
+    with run_app(tmp_path, *flags, X2I_LOGIN=":".join(login), **token) as app:
         wait_until(lambda: health(app) == (200, "ready", "Replicas running: 1."), "one is there")
-        endless = [submit(app, seed, tmp_path, **ENDLESS) for seed in (1, 2)]
+        endless = [submit(app, seed, tmp_path, login, **ENDLESS) for seed in (1, 2)]
         wait_until(lambda: health(app) == (200, "ready", "Replicas running: 2."), "there are two")
         wait_until(lambda: all(job.outputs() and 'max="800"' in job.outputs()[-1][1] for job in endless), "both draw")
         assert len(ray_processes(REPLICA)) == 2
         for job in endless:
-            new_client(app, tmp_path).predict(job.outputs()[-1][4], api_name="/cancel")
-        for seed, job in [(seed, submit(app, seed, tmp_path)) for seed in (10, 20)]:
+            new_client(app, tmp_path, login).predict(job.outputs()[-1][4], api_name="/cancel")
+        for seed, job in [(seed, submit(app, seed, tmp_path, login)) for seed in (10, 20)]:
             assert job.result(SECONDS)[3]["seeds"] == [seed]
+        others = psutil.Process(cluster.pid).children(recursive=True)
+        assert len(ray_processes(REPLICA)) == 2
+        assert not [process.name() for process in others if holds(process, login[1])]
+        assert holds(psutil.Process(app.process.pid), login[1])
         app.process.terminate()
         assert app.process.wait(SECONDS) == 143
     wait_until(lambda: not ray_processes(REPLICA), "the replicas are gone")
-    assert answers(cluster)
+    assert answers(cluster.port)
 
 
 def test_wrong_token(cluster, monkeypatch, capsys):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    assert main(["app", "--ray", f"127.0.0.1:{cluster}"]) == 1
+    assert main(["app", "--ray", f"127.0.0.1:{cluster.port}"]) == 1
     assert "If it asks for a token, set RAY_AUTH_MODE=token" in capsys.readouterr().err
+
+
+def test_login_as_a_flag(monkeypatch, capsys):
+    """Ray shows the command line of each program to all users of a cluster."""
+    command = ["app", "--ray", "127.0.0.1:1", "--login", "owner:a secret password"]
+    monkeypatch.setattr(sys, "argv", ["x2i", *command])
+    assert main(command) == 2
+    assert "set X2I_LOGIN instead" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import html
 import importlib.util
 import pickle
 import re
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.ui.test_endpoints import INPUTS, SETTINGS
 from x2i_app.cli import main
 from x2i_app.errors import GenerationCancelledError, OutOfMemoryError
 from x2i_app.media import read_recipe
+from x2i_app.media.budget import InputLimits
 from x2i_app.media.hashing import path_hash
 from x2i_app.request import GenerationRequest
 from x2i_app.scale.replica import Replica
@@ -36,12 +38,21 @@ LONG = {"steps": 40, "count": 2}  # about a second at the smallest size
 
 @pytest.fixture(scope="module")
 def cluster_app(tmp_path_factory):
-    """The app with two replicas. It ends when it is asked to, and has opened no connection to the internet."""
-    with run_app(tmp_path_factory.mktemp("app"), "--ray", "--replicas", "2", watch=True) as app:
+    """The app with two replicas. It is killed at the end, leaves no file, and has opened no outside connection."""
+    folder, temporary = tmp_path_factory.mktemp("app"), tmp_path_factory.mktemp("temporary")
+    before = cluster_folders()
+    with run_app(folder, "--ray", "--replicas", "2", watch=True, TMPDIR=str(temporary), GRADIO_TEMP_DIR="") as app:
         yield app
-        app.process.terminate()
-        assert app.process.wait(SECONDS) == 143
+        assert len(cluster_folders() - before) == 1
+        app.process.send_signal(signal.SIGKILL)
+        wait_until(lambda: not ray_processes() and not list(temporary.iterdir()), "all has ended", pause=0.5)
+        wait_until(lambda: cluster_folders() == before, "the files of the cluster are gone")
         assert app.contacts.read_text() == ""
+
+
+def cluster_folders() -> set[Path]:
+    """The folders of local clusters: their sockets need short paths, which the tests' own folders do not have."""
+    return set(Path("/tmp").glob("x2i-ray-*"))
 
 
 @pytest.fixture
@@ -98,8 +109,8 @@ def test_endpoints(cluster_app, tmp_path):
 
 def test_bad_input(cluster_app, tmp_path):
     client = new_client(cluster_app, tmp_path)
-    with pytest.raises(AppError, match="width is 100; it must be"):
-        client.predict(**INPUTS["text"], **SETTINGS | {"width": 100}, api_name="/text")
+    with pytest.raises(AppError, match="1000; it must be 1 to 100"):
+        client.predict(**INPUTS["text"], **SETTINGS | {"steps": 1000}, api_name="/text")
     cut = tmp_path / "cut.png"
     cut.write_bytes(DRAWING.read_bytes()[:-500])
     with pytest.raises(AppError) as raised:
@@ -181,6 +192,21 @@ def test_disconnected_caller(replica, monkeypatch):
     with pytest.raises(GenerationCancelledError):
         jobs[0].wait(SECONDS)
     assert len(steps) <= before + 1
+
+
+def test_t25_all_files_of_a_job_have_one_budget(replica, tmp_path):
+    """As in a job that this machine draws; a job without strangers' limits has none."""
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    images = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    request = GenerationRequest(prompt="a boat", images=images, width=64, height=64, num_inference_steps=1)
+
+    async def end(*limits):
+        return [event async for event in replica.draw(pack(request), False, *limits)][-1]
+
+    refused = run(end(InputLimits(pixels=64 * 64)))
+    assert "All files of the request together have more than" in str(refused.error)
+    assert run(end()).progress.phase is Phase.DONE
 
 
 def test_error_of_replica(replica, monkeypatch):

@@ -1,14 +1,22 @@
 """The engine with x2i-tiny: results, cancelling, remembered encodings, failures."""
 
+import json
 import threading
-import time
 
 import pytest
 import torch
 from PIL import Image
 
-from x2i_app.errors import CheckpointError, EngineError, GenerationCancelledError, MediaError, QueueFullError
+from x2i_app.errors import (
+    CheckpointError,
+    EngineError,
+    GenerationCancelledError,
+    InvalidRequestError,
+    MediaError,
+    QueueFullError,
+)
 from x2i_app.limits import MAX_SEED
+from x2i_app.media import describe
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Phase
@@ -57,6 +65,39 @@ def test_random_seed(engine):
     assert drawn[0].seeds != drawn[1].seeds
     again = engine.submit(GenerationRequest(prompt="a cat", seed=drawn[0].seeds[0], **SMALL)).wait(PATIENCE)
     assert again.images[0].tobytes() == drawn[0].images[0].tobytes()
+
+
+def test_prompt_of_another_program(engine, tmp_path):
+    """Its signs go, its choices follow the seed, its LoRA is used; the metadata have the prompt that was read."""
+    asked = GenerationRequest(prompt="a {red|red} (house:1.2) <lora:striped:0.5><lora:gone>", **SMALL | {"width": 70})
+    result = engine.submit(asked).wait(PATIENCE)
+    plain = GenerationRequest(prompt="a red house", loras=result.request.loras, seed=result.seeds[0], **SMALL)
+    again = engine.submit(plain).wait(PATIENCE)
+    assert (result.request.prompt, result.request.lora_weights) == ("a red house", {"striped.safetensors": 0.5})
+    assert again.images[0].tobytes() == result.images[0].tobytes()
+    notes = " ".join(result.notes)
+    for part in ("width 70 was changed to 64", "choices filled in: a red house", "(house:1.2)", "no LoRA 'gone'"):
+        assert part in notes
+        assert part not in " ".join(again.notes)
+    for text in describe(result, engine.settings):
+        assert json.loads(text["x2i"])["prompt"] == "a red house"
+
+
+def test_nothing_left_of_a_prompt(engine):
+    job = engine.submit(GenerationRequest(prompt="<lora:gone:1>", **SMALL))
+    with pytest.raises(InvalidRequestError, match="The request is empty"):
+        job.wait(PATIENCE)
+
+
+def test_long_prompt(engine):
+    """What is beyond the length that models are trained with is named."""
+    prompt = "a red house and a green tree, " * 150 + "the very end"
+    notes = engine.submit(GenerationRequest(prompt=prompt, **SMALL)).wait(PATIENCE).notes
+    (note,) = [note for note in notes if "tokens. Models learn from up to 512" in note]
+    assert "a green tree" in note
+    assert not any(
+        "tokens" in note for note in engine.submit(GenerationRequest(prompt="a tree", **SMALL)).wait(PATIENCE).notes
+    )
 
 
 def test_encodings_are_remembered(engine, encodings, tmp_path):
@@ -132,13 +173,15 @@ def test_cancel_while_answering(engine, worker):
 
 def test_values_are_encoded_each_time(engine, encodings):
     image = Image.new("P", (32, 32))
-    for colour in ((255, 0, 0), (0, 0, 255)):
-        image.putpalette(colour)
+    for color in ((255, 0, 0), (0, 0, 255)):
+        image.putpalette(color)
         engine.submit(GenerationRequest(images=(image.copy(),), **SMALL)).wait(PATIENCE)
     assert len(encodings) == 2
 
 
 def test_results_are_forgotten(engine, monkeypatch):
+    monkeypatch.setattr("x2i_app.serving.jobs._REMEMBERED_BYTES", 0)
+    engine.get("any")  # the jobs of other tests are forgotten
     monkeypatch.setattr("x2i_app.serving.jobs._REMEMBERED_BYTES", 2 * 64 * 64 * 3)
     jobs = []
     for seed in range(5):
@@ -214,11 +257,19 @@ def test_get(engine):
     assert engine.get("no such id") is None
 
 
-def test_jobs_per_session(engine):
-    request = GenerationRequest(prompt="many", **SMALL | {"num_inference_steps": 50})
+def test_jobs_per_session(engine, worker, monkeypatch):
+    request = GenerationRequest(prompt="many", **SMALL)
+    engine.submit(request).wait(PATIENCE)
+    began, go_on, decode = threading.Event(), threading.Event(), worker.pipeline.vae.decode
+
+    def hold(*args, **kwargs):
+        began.set()
+        assert go_on.wait(PATIENCE)
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(worker.pipeline.vae, "decode", hold)
     jobs = [engine.submit(request, "greedy")]
-    while engine.status.waiting:
-        time.sleep(0.01)
+    assert began.wait(PATIENCE)
     jobs += [engine.submit(request, "greedy") for _ in range(3)]
     with pytest.raises(QueueFullError, match="3 are allowed"):
         engine.submit(request, "greedy")
@@ -226,6 +277,7 @@ def test_jobs_per_session(engine):
     assert other.progress.place <= 2
     for job in jobs:
         engine.cancel(job)
+    go_on.set()
     assert other.wait(PATIENCE).images
 
 
@@ -252,10 +304,10 @@ def test_close():
             break
     engine.close()
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("x2i-engine")]
-    with pytest.raises(GenerationCancelledError):
-        running.wait(1)
-    with pytest.raises(EngineError, match="shutting down"):
-        waiting.wait(1)
+    for job in (running, waiting):
+        with pytest.raises(EngineError, match="shutting down"):
+            job.wait(1)
+    assert running.partial is None, "its image was not finished"
     with pytest.raises(EngineError, match="shutting down"):
         engine.submit(GenerationRequest(prompt="late", **SMALL))
 

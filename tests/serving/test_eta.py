@@ -32,8 +32,13 @@ def test_median_of_recent_jobs():
     request = GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=4, num_images_per_prompt=2)
     eta, whole = EtaEstimator(), Work.of(request)
     assert whole == (1, 64 * 64 * 8, 64 * 64 * 2)
+    for more, calls in (({"negative_prompt": "y"}, 2), ({"reference": "z", "negative_prompt": "y"}, 4)):
+        assert Work.of(request.with_values(**more)) == (1, calls * 64 * 64 * 8, 64 * 64 * 2)
     assert eta.seconds(whole) is None
-    for seconds in (1, 100, 1):  # one of them waited for the disk
+    for seconds in (100, 1):  # the first job warms up
+        eta.learn(whole, {"encode": seconds, "denoise": 8 * seconds, "decode": 2 * seconds})
+    assert eta.seconds(whole) == pytest.approx(11)
+    for seconds in (200, 1, 1):  # one of them waited for the disk
         eta.learn(whole, {"encode": seconds, "denoise": 8 * seconds, "decode": 2 * seconds})
     assert eta.seconds(whole) == pytest.approx(11)
     assert eta.seconds(Work.of(request, image=1, step=3)) == pytest.approx(5 + 2)

@@ -9,6 +9,7 @@ from PIL import Image
 from x2i_app import load_pipeline
 from x2i_app.serving.preview import LatentProjection, Previewer, predictions
 
+FLUX_SCALING = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
 SIZE = {"width": 128, "height": 96, "num_inference_steps": 6}
 
 
@@ -66,7 +67,7 @@ def test_previews_of_x2i_tiny(pipeline, conditioning):
 def test_vae_of_flux():
     shape = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 8, "latent_channels": 16}
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    vae = AutoencoderKL(**shape, **blocks, scaling_factor=0.3611, shift_factor=0.1159)
+    vae = AutoencoderKL(**shape, **blocks, **FLUX_SCALING)
     projection = LatentProjection.of(vae, ())  # no images: nothing is fitted
     # Channel 7 of one latent pixel, alone: minus .0236, .0185 and .0259 over the bias, in [-1, 1].
     latents = torch.zeros(16, 2, 3)
@@ -75,3 +76,19 @@ def test_vae_of_flux():
     assert image.size == (3, 2)
     assert image.getpixel((0, 0)) == (123, 118, 117)
     assert image.getpixel((2, 1)) == (93, 95, 84)
+
+
+def test_another_default_dtype(pipeline):
+    """A thread that loads a model in 16 bit changes it for a while; previews and their maps stay the same."""
+    latents = torch.linspace(-2, 2, 16 * 6).view(16, 2, 3)
+    flux = AutoencoderKL(block_out_channels=(8,), norm_num_groups=8, latent_channels=16, **FLUX_SCALING)
+    maps = [Previewer(pipeline.vae).projection, LatentProjection.of(flux, ())]
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        others = [Previewer(pipeline.vae).projection, LatentProjection.of(flux, ())]
+        assert others[1](latents) == maps[1](latents)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(maps, others, strict=True):
+        assert torch.equal(one.weight, other.weight)
+        assert torch.equal(one.bias, other.bias)

@@ -12,15 +12,17 @@ SMALL = {"width": 64, "height": 64, "num_inference_steps": 2}
 PATIENCE = 300  # seconds; the first job waits for the model
 
 
-def test_phases(engine, monkeypatch):
+def recording(monkeypatch, moment):
+    """A list that grows by `moment(job)` whenever a job reports its progress, and when it is finished."""
     reports = []
-    report = Job.report
+    report, finish = Job.report, Job.finish
+    monkeypatch.setattr(Job, "report", lambda job, *a, **k: report(job, *a, **k) or reports.append(moment(job)))
+    monkeypatch.setattr(Job, "finish", lambda job, result: finish(job, result) or reports.append(moment(job)))
+    return reports
 
-    def record(job, phase, **details):
-        report(job, phase, **details)
-        reports.append(job.progress)
 
-    monkeypatch.setattr(Job, "report", record)
+def test_phases(engine, monkeypatch):
+    reports = recording(monkeypatch, lambda job: job.progress)
     engine.submit(GenerationRequest(prompt="phases", num_images_per_prompt=2, **SMALL)).wait(PATIENCE)
     told = [(moment.phase, moment.image, moment.step) for moment in reports]
     drawn = [
@@ -35,16 +37,10 @@ def test_phases(engine, monkeypatch):
 
 
 def test_partial_results_and_previews(engine, monkeypatch):
-    reports = []
-    report = Job.report
+    def moment(job):
+        return job.progress.phase, len(job.partial.images) if job.partial else 0, job.preview and job.preview.size
 
-    def record(job, phase, **details):
-        report(job, phase, **details)
-        reports.append(
-            (job.progress.phase, len(job.partial.images) if job.partial else 0, job.preview and job.preview.size)
-        )
-
-    monkeypatch.setattr(Job, "report", record)
+    reports = recording(monkeypatch, moment)
     request = GenerationRequest(prompt="one by one", num_images_per_prompt=2, seed=4, **SMALL)
     result = engine.submit(request, preview=True).wait(PATIENCE)
     drawn = [

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 
-from x2i_app.errors import CheckpointError, EngineError, UnknownPresetError
+from x2i_app.errors import CheckpointError, EngineError, LoadingStoppedError, UnknownPresetError
 from x2i_app.loading import build
+from x2i_app.loading.lora_changes import Change
 from x2i_app.models import AlignNet
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
@@ -120,15 +120,17 @@ def test_no_leaks(engine, worker, parts):
     assert [reference() for reference in gone[:-5]] == [None] * (5 * 6 + 4 * 5)
 
 
+def changes() -> dict[int, weakref.ref]:
+    """The parts of LoRAs that are in memory."""
+    return {id(each): weakref.ref(each) for each in gc.get_objects() if isinstance(each, Change)}
+
+
 def test_lora_and_light_control_are_removed(engine, worker, tmp_path):
     switch(engine, preset="x2i-tiny")
-    plain = draw(engine)
+    plain, before = draw(engine), changes()
     styled = draw(engine, loras=((str(STRIPED), 1.0),))
-    transformer = worker.pipeline.transformer
-    loras = [layer for layer in transformer.modules() if isinstance(layer, BaseTunerLayer)]
-    old = [weakref.ref(each) for layer in loras for each in (layer, *layer.lora_A.values(), *layer.lora_B.values())]
-    assert len(old) > 100
-    loras = transformer = None
+    old = [reference for name, reference in changes().items() if name not in before]
+    assert len(old) > 30
     assert draw(engine) == plain != styled
     gc.collect()
     assert {reference() for reference in old} == {None}
@@ -198,6 +200,7 @@ def test_switch_from_failed_load():
     switch(engine, preset="x2i-tiny")
     assert draw(engine)
     engine.close()
+    assert gc.get_freeze_count() == 0, "libraries would report their objects as leaked at the end of the process"
 
 
 def test_unload(engine, worker):
@@ -212,16 +215,100 @@ def test_unload(engine, worker):
     assert gc.get_freeze_count() > 100_000, "the collector does not go through all that is loaded again and again"
 
 
-def test_unload_waits_for_the_running_job(engine):
-    job = engine.submit(GenerationRequest(prompt="a red house", **SMALL | {"num_inference_steps": 30}))
-    began = threading.Event()
-    threading.Thread(target=lambda: [began.set() for progress in job.watch() if progress.step]).start()
+def test_unload_waits_for_the_running_job(engine, worker, monkeypatch):
+    engine.submit(GenerationRequest(prompt="loads the model", **SMALL)).wait(PATIENCE)
+    began, go_on, decode = threading.Event(), threading.Event(), worker.pipeline.vae.decode
+
+    def hold(*args, **kwargs):
+        began.set()
+        assert go_on.wait(PATIENCE)
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(worker.pipeline.vae, "decode", hold)
+    job = engine.submit(GenerationRequest(prompt="a red house", **SMALL))
     assert began.wait(PATIENCE)
     unloaded = engine.unload()
     assert not unloaded.done()
+    go_on.set()
     assert len(job.wait(PATIENCE).images) == 1
     unloaded.result(PATIENCE)
     assert engine.status.state == "unloaded"
+
+
+@pytest.fixture
+def pause(worker, monkeypatch):
+    """A function that makes loading wait at a report; gives (it has begun, let it go on)."""
+    monkeypatch.setattr(build, "_SECONDS_BETWEEN_REPORTS", 0)
+    began, go_on, report = threading.Event(), threading.Event(), worker.report
+
+    def pause_at(action):
+        def reported(state, detail):
+            if detail.startswith(action) and not began.is_set():
+                began.set()
+                assert go_on.wait(PATIENCE)
+            report(state, detail)
+
+        monkeypatch.setattr(worker, "report", reported)
+        return began, go_on
+
+    yield pause_at
+    go_on.set()
+
+
+@pytest.mark.parametrize("action", ["Reading the MLLM", "Reading FLUX"])
+def test_unload_stops_loading(engine, worker, pause, action):
+    """The job that needs the model fails with a sentence; the next one loads it again."""
+    engine.unload().result(PATIENCE)
+    began, go_on = pause(action)
+    job = engine.submit(GenerationRequest(prompt="a red house", **SMALL))
+    assert began.wait(PATIENCE)
+    unloaded = engine.unload()
+    go_on.set()
+    unloaded.result(PATIENCE)
+    with pytest.raises(LoadingStoppedError, match="was unloaded while it was being loaded; start the job again"):
+        job.wait(PATIENCE)
+    assert (engine.status.state, engine.status.detail, worker.is_loaded) == ("unloaded", "", False)
+    assert draw(engine)
+
+
+def test_unload_stops_a_change(engine, worker, pause):
+    """Neither the new model nor the old one takes the memory; the settings are those of the old one."""
+    old = engine.settings
+    began, go_on = pause("Reading FLUX")
+    changed = engine.switch(engine.settings_for(preset="x2i-tiny"))
+    assert began.wait(PATIENCE)
+    unloaded = engine.unload()
+    go_on.set()
+    unloaded.result(PATIENCE)
+    with pytest.raises(LoadingStoppedError):
+        changed.result(PATIENCE)
+    assert (engine.status.state, worker.is_loaded, engine.settings) == ("unloaded", False, old)
+    assert draw(engine)
+
+
+def test_close_stops_loading(parts, monkeypatch):
+    """After Ctrl+C, not one more weight is read."""
+    monkeypatch.setattr(build, "_SECONDS_BETWEEN_REPORTS", 0)
+    worker = LocalWorker(Settings(preset=CUSTOM, profile="cpu", **parts))
+    engine, reports, closing = Engine(worker.settings, worker), [], []
+    job, report = engine.submit(GenerationRequest(prompt="a red house", **SMALL)), worker.report
+
+    def reported(state, detail):
+        reports.append(detail)
+        if detail.startswith("Reading the MLLM"):
+            closing.append(threading.Thread(target=engine.close))
+            closing[-1].start()
+            with pytest.raises(EngineError, match="shutting down"):  # the engine is closing
+                job.wait(PATIENCE)
+        report(state, detail)
+
+    worker.report = reported
+    engine.start()
+    with pytest.raises(EngineError):
+        job.wait(PATIENCE)
+    closing[0].join(PATIENCE)  # which waits for the thread that loads
+    assert sum(detail.startswith("Reading") for detail in reports) == 1
+    assert not worker.is_loaded
 
 
 def test_failed_job_keeps_no_model(engine, worker, monkeypatch):

@@ -1,8 +1,11 @@
-"""A tiny pipeline and its teacher, for every test of distillation."""
+"""A tiny pipeline, its teacher and a whole tiny FLUX model."""
+
+from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState
-from training.tiny import build_pipeline, save_teacher
+from diffusers import FlowMatchEulerDiscreteScheduler
+from training.tiny import build_pipeline, build_transformer, build_vae, save_teacher
 
 from x2i_app.training import TeacherText
 
@@ -21,3 +24,13 @@ def pipeline(qwen_vl_directory):
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     return TeacherText.load(save_teacher(tmp_path_factory.mktemp("flux")))
+
+
+@pytest.fixture(scope="session")
+def flux_directory(tmp_path_factory) -> Path:
+    """A whole tiny FLUX.1 model in diffusers layout, text encoders included."""
+    directory = save_teacher(tmp_path_factory.mktemp("flux"))
+    build_transformer().save_pretrained(directory / "transformer")
+    build_vae().save_pretrained(directory / "vae")
+    FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).save_pretrained(directory / "scheduler")
+    return directory

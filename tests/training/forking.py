@@ -73,7 +73,7 @@ def quiet(model, batch):
 
 
 def record_gradients(model, data, directory, options, compute_loss=quiet) -> list[torch.Tensor]:
-    """Of every parameter, when the optimiser is about to use them."""
+    """Of every parameter, when the optimizer is about to use them."""
     found = []
 
     def look(optimizer, args, kwargs):

@@ -13,10 +13,10 @@ import pytest
 import torch
 import yaml
 from conftest import free_port
-from diffusers import FlowMatchEulerDiscreteScheduler
+from encoders.new_families_factory import save_qwen3_vl
 from PIL import Image
 from safetensors.torch import load_file
-from training.tiny import CAPTIONS, build_transformer, build_vae, save_teacher
+from training.tiny import CAPTIONS
 
 from x2i_app.cli import main
 from x2i_app.loading import load_pipeline
@@ -50,16 +50,6 @@ def train(*arguments: str | Path) -> int:
     return main(["train", *map(str, arguments)])
 
 
-@pytest.fixture(scope="session")
-def flux_directory(tmp_path_factory) -> Path:
-    """A whole tiny FLUX.1 model in diffusers layout, text encoders included."""
-    directory = save_teacher(tmp_path_factory.mktemp("flux"))
-    build_transformer().save_pretrained(directory / "transformer")
-    build_vae().save_pretrained(directory / "vae")
-    FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).save_pretrained(directory / "scheduler")
-    return directory
-
-
 @pytest.fixture
 def config(tmp_path, qwen_vl_directory, flux_directory) -> Path:
     captions = tmp_path / "captions.jsonl"
@@ -89,6 +79,19 @@ def test_distill_own_models(tmp_path, config, qwen_vl_directory, flux_directory,
     assert train("distill", "--config", run / "settings.yaml") == 0
     for name, value in load_file(run / "align_net" / WEIGHTS_NAME).items():
         assert torch.equal(value, trained[name])
+
+
+def test_distill_a_new_family(tmp_path):
+    """An AlignNet for a Qwen3-VL from x2i-tiny's teacher, as docs/TRAINING.md does it, draws."""
+    captions, mllm = tmp_path / "captions.txt", save_qwen3_vl(tmp_path / "mllm")
+    captions.write_text("".join(f"a {color} house with <|image_pad|> and </s>\n" for color in ("red", "green", "blue")))
+    job = ("distill", "--captions", captions, "--mllm", mllm, "--output", tmp_path / "run", "--resolution", 64)
+    few = ("--steps", 1, "--max-sequence-length", 32, "--workers", 0, "--no-gradient-checkpointing")
+    assert train(*job, *few) == 0
+    given = {"mllm": mllm, "flux": "x2i-tiny", "alignnet": tmp_path / "run/align_net"}
+    pipeline = load_pipeline("custom:qwen3-vl", "cpu", **given)
+    assert pipeline.align_net.config.num_states == 5
+    assert pipeline(prompt="a red house", width=64, height=64, num_inference_steps=1).images[0].size == (64, 64)
 
 
 def test_captions(tmp_path, capsys):

@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from x2i_app.errors import InvalidRequestError, TrainingError
 from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint
 from x2i_app.training.loop import LoopOptions, train
 from x2i_app.training.optimizers import build_optimizers
+from x2i_app.training.reports import describe_run
 
 CHECKPOINT = Path(__file__).parents[1] / "fixtures" / "training_checkpoint" / "step-00000007"
 
@@ -74,7 +76,7 @@ def test_losses_fall(tmp_path, optimizer):
     assert Image.open(tmp_path / "loss.png").size[0] >= 600
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon", "prodigy"])
 def test_resumed_run(tmp_path, optimizer):
     """An interrupted run ends with the same bits as an uninterrupted one."""
     options = replace(OPTIONS, optimizer=optimizer)
@@ -84,7 +86,7 @@ def test_resumed_run(tmp_path, optimizer):
     parts = run(tmp_path / "parts", options)
     assert equal(whole, parts)
     first, second = (newest_checkpoint(tmp_path / name)[1] for name in ("whole", "parts"))
-    assert len(tensors(first)) > 3 * len(tensors(first["model"]))  # weights, averages, and the optimiser's states
+    assert len(tensors(first)) > 3 * len(tensors(first["model"]))  # weights, averages, and the optimizer's states
     assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(second), strict=True))
 
 
@@ -337,6 +339,50 @@ def test_learning_rate(warmup_steps, step, share):
     assert options.learning_rate_at(step) == pytest.approx(2e-3 * share)
 
 
+def test_cosine():
+    """Half of a cosine from the peak to 0."""
+    options = LoopOptions(steps=4, learning_rate=1.0, warmup_steps=0, decay_share=1.0, decay="cosine")
+    assert [options.learning_rate_at(step) for step in range(4)] == pytest.approx(
+        [1, 0.853553, 0.5, 0.146447], abs=1e-5
+    )
+
+
+def test_report_at_the_start(tmp_path, capsys):
+    """What a step takes, how many epochs the steps are, and for how long."""
+    run(tmp_path, replace(OPTIONS, accumulate=2))
+    report = next(row for row in capsys.readouterr().err.splitlines() if "samples/s, about" in row)
+    assert "sines: batch_size 16 x accumulate 2 x 1 device = 32 samples a step; 60 steps = 1,920 samples;" in report
+    data = SimpleNamespace(batch_size=8, mean_batch_size=4.5, count=90)
+    told = describe_run("AlignNet", data, replace(OPTIONS, steps=100), 2, 9, speed=0.5, start=40)
+    assert told == (
+        "AlignNet: batch_size 8 (4.5 on average, as a batch holds captions of one length) x accumulate 1 x 2 devices "
+        "= 9 samples a step; 100 steps, 40 of them done before = 900 samples = 10 epochs of 90; 0.5 samples/s, about "
+        "18 min left"
+    )
+
+
+def test_full_disk_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(TrainingError, match=r"checkpoints and a new one need about .* has 0.0 GB free"):
+        run(tmp_path)
+    assert not list(tmp_path.glob("step-*"))
+
+
+def test_what_an_evaluation_returns(tmp_path):
+    """Numbers are in the history and the plot, images in TensorBoard."""
+    shown = {"held_out": 0.5, "samples": Image.new("RGB", (8, 8), "red")}
+    run(tmp_path, replace(OPTIONS, evaluate_every=30, tensorboard=True), evaluate=lambda *_: shown)
+    assert [record["step"] for record in history(tmp_path) if "held_out" in record] == [29, 59]
+    events = EventAccumulator(str(tmp_path / "logs" / "sines")).Reload()
+    assert events.Tags()["images"] == ["samples"]
+    assert [event.value for event in events.Scalars("held_out")] == [0.5, 0.5]
+
+
+def test_trackers_must_be_installed():
+    with pytest.raises(InvalidRequestError, match=r"trackers has 'aim', which is not installed; .*tensorboard"):
+        LoopOptions(steps=1, trackers=("aim",))
+
+
 def test_learning_rate_of_the_optimizer(tmp_path):
     """Every step has the rate of its number, in all groups of parameters."""
     rates = []
@@ -364,7 +410,7 @@ def test_manifest(tmp_path):
 
 
 def test_checkpoint_of_an_earlier_version(tmp_path):
-    """A run that was begun by the version of November 2026 continues: same step, weights, averages and optimisers."""
+    """A run that was begun by the version of November 2026 continues: same step, weights, averages and optimizers."""
     shutil.copytree(CHECKPOINT, tmp_path / "step-00000007")
     options = replace(OPTIONS, optimizer="muon")
     resumed, whole = run(tmp_path, options), run(tmp_path / "whole", options)

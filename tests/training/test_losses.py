@@ -71,7 +71,7 @@ def test_equal_outputs_cost_nothing():
     same = attention_kl(teacher, student)
     assert abs(same.item()) < 1e-6
     assert gradient(same, student).abs().max() < 1e-6
-    scaled = attention_kl(teacher, 3 * student + 2)  # what normalisation takes away does not count
+    scaled = attention_kl(teacher, 3 * student + 2)  # what normalization takes away does not count
     assert abs(scaled.item()) < 1e-5
     other = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
     assert attention_kl(teacher, other) > 0.01
@@ -135,7 +135,7 @@ def test_flow_matching(shifting):
     """Its inputs lie between latents and noise; the target is the velocity from one to the other."""
     transformer = build_transformer(guidance=True)
     config = {"use_dynamic_shifting": shifting, "shift": 3.0}
-    flow_matching = FlowMatching(transformer, config, lean=0.5, guidance_scale=2.0)
+    flow_matching = FlowMatching(transformer, config, noise_bias=0.5, guidance_scale=2.0)
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     calls = []
     handle = transformer.register_forward_hook(
@@ -155,6 +155,22 @@ def test_flow_matching(shifting):
     assert given["guidance"].tolist() == [2.0] * 3
     assert given["img_ids"].shape == (16, 3)
     torch.testing.assert_close(found, (velocity - (noise - tokens)).square().mean())
+
+
+def test_flow_matching_weighs_places():
+    """With weights at one place, the loss is the mean error there; weights that are all alike change nothing."""
+    transformer, latents = build_transformer(), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    def found(weights):
+        torch.manual_seed(0)
+        return FlowMatching(transformer, {})(latents, torch.zeros(2, 5, JOINT), torch.zeros(2, POOLED), weights=weights)
+
+    whole = torch.ones(2, 1, 8, 8)
+    left, right = whole.clone(), whole.clone()
+    left[..., 4:], right[..., :4] = 0, 0
+    torch.testing.assert_close(found(3 * whole), found(None))
+    assert not torch.isclose(found(left), found(right))
+    torch.testing.assert_close((found(left) + found(right)) / 2, found(None))
 
 
 def test_residuals_reach_the_transformer():

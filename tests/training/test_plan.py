@@ -73,3 +73,24 @@ def test_the_command_prints_it(capsys):
     plans = json.loads(capsys.readouterr().out)
     assert [plan["precision"] for plan in plans] == ["full", "nf4"]
     assert all(plan["needed"] > plan["weights"] + plan["work"] for plan in plans)
+
+
+def test_plan_of_a_lora_and_a_light_control(capsys, monkeypatch):
+    """Quantized weights, smaller images and a smaller optimizer need less; nothing is loaded, and no data is read."""
+    monkeypatch.setattr("x2i_app.training.plan.GIB", 2**10)  # x2i-tiny has kilobytes
+    job = ("--plan", "--data", "none", "--output", "none")
+
+    def needed(*more):
+        assert main(["train", *more, *job]) == 0
+        rows = [row.split("|")[1:-1] for row in capsys.readouterr().out.splitlines()[2:]]
+        return {(row[0].strip(), row[1].strip().partition(" ")[0]): float(row[6]) for row in rows}
+
+    plans = needed("lora")
+    assert sorted({side for _, side in plans}, key=int) == ["64", "96", "128"]
+    assert plans["4 bit", "128"] < plans["8 bit", "128"] < plans["16 bit", "128"]
+    assert plans["16 bit", "64"] < plans["16 bit", "128"]
+    smaller = needed(
+        "lora", "--optimizer", "adamw8bit", "--learning-rate", "1e-4", "--rank", "4", "--resolution", "128"
+    )
+    assert smaller["16 bit", "128"] < plans["16 bit", "128"]
+    assert needed("light-control", "--batch-size", "8")["16 bit", "128"] > needed("light-control")["16 bit", "128"]

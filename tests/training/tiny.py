@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from factories import randomise
+from factories import randomize
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 from x2i_app.encoders import load_encoder
@@ -14,9 +14,9 @@ from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import get_family
 from x2i_app.training import DistillOptions, LoopOptions
 from x2i_app.training.batches import CaptionBatches
-from x2i_app.training.distill import check_teacher, distill
+from x2i_app.training.distill import distill
 from x2i_app.training.encoding import encode_states, encode_teacher
-from x2i_app.training.frozen import FluxParts
+from x2i_app.training.frozen import FluxParts, check_teacher
 
 JOINT, POOLED = 24, 16
 OPTIONS = DistillOptions(batch_size=4, resolution=64, max_sequence_length=12, num_inference_steps=3)
@@ -48,7 +48,7 @@ def build_transformer(guidance: bool = False, layers: int = 2, single_layers: in
         guidance_embeds=guidance,
         axes_dims_rope=(4, 6, 6),
     ).eval()
-    randomise(transformer)
+    randomize(transformer)
     return transformer
 
 
@@ -115,7 +115,7 @@ def save_teacher(directory: Path, pooled: int = POOLED) -> Path:
         T5Config(vocab_size=len(t5_tokens), d_model=JOINT, d_kv=8, d_ff=32, num_layers=1, num_heads=2, pad_token_id=0)
     )
     for model, name in ((clip, "text_encoder"), (t5, "text_encoder_2")):
-        randomise(model)
+        randomize(model)
         model.save_pretrained(directory / name)
     clip_tokens.save_pretrained(directory / "tokenizer")
     t5_tokens.save_pretrained(directory / "tokenizer_2")

@@ -15,6 +15,7 @@ from x2i_app.ui.tabs import TABS
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "API.md"
 SECTIONS = re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 LANGUAGES = ("python", "bash")
+HELPERS = ("status and cancel", "Assistants (MCP)", "OpenAI's images API")
 
 
 def test_the_document_is_up_to_date():
@@ -23,8 +24,8 @@ def test_the_document_is_up_to_date():
 
 
 def test_every_tab_has_an_example_in_both_languages():
-    assert [name for name, _ in SECTIONS] == [*(tab.name for tab in TABS), "status and cancel", "Assistants (MCP)"]
-    assert all(f"```{language}\n" in text for _, text in SECTIONS[:-1] for language in LANGUAGES)
+    assert [name for name, _ in SECTIONS] == [*(tab.name for tab in TABS), *HELPERS]
+    assert all(f"```{language}\n" in text for name, text in SECTIONS if name != HELPERS[1] for language in LANGUAGES)
 
 
 @pytest.mark.parametrize(

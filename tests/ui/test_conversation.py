@@ -1,9 +1,11 @@
 """The conversation of the tab Image + Text: as JSON, as HTML, and restored from an image that was made in it."""
 
 import gradio as gr
+from PIL import Image
 
 from x2i_app.request import GenerationRequest, GenerationResult, Turn
 from x2i_app.ui.conversation import choose_result, show, undo_turn
+from x2i_app.ui.history import HistoryItem
 from x2i_app.ui.restore import values_of
 from x2i_app.ui.tabs import IMAGE_TEXT
 from x2i_app.ui.turns import as_file, as_json, extend, read_json
@@ -54,12 +56,20 @@ def test_hint():
     assert show(ENGLISH, False, []) == ""
 
 
-def test_undo():
-    history, image, prompt = undo_turn(as_json(TURNS[:1]))
+def test_undo(tmp_path):
+    """The last turn goes, and so does its result: the result before it is shown again, with its own facts."""
+    history, image, prompt, *shown = undo_turn(ENGLISH, as_json(TURNS[:1]), [])
     assert (history, image, prompt) == ([], "boat.png", "make it night")
-    history, image, prompt = undo_turn(as_json(TURNS))
-    assert (read_json(history), image, prompt) == (TURNS[:1], None, "add a fish")
-    assert undo_turn([]) == (gr.skip(),) * 3
+    assert shown == [[], "", "", None, "", ""]
+    path = tmp_path / "night.png"
+    Image.new("RGB", (128, 128)).save(path)
+    turns = [(TURNS[0][0], str(path)), TURNS[1]]
+    made = GenerationRequest("make it night", seed=5, width=128, height=128, num_inference_steps=4)
+    items = [HistoryItem(str(path), made, {}, "job", "a boat at night", report={"seeds": [5]})]
+    history, image, prompt, *shown = undo_turn(ENGLISH, as_json(turns), items)
+    assert (read_json(history), image, prompt) == (turns[:1], None, "add a fish")
+    assert shown == [[str(path)], "<p>Seed 5, 128 x 128, 4 steps</p>", "a boat at night", {"seeds": [5]}, "job", ""]
+    assert undo_turn(ENGLISH, [], []) == (gr.skip(),) * 9
 
 
 def test_choose_result():

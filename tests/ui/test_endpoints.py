@@ -14,8 +14,10 @@ from safety.client import call
 from x2i_app import notes
 from x2i_app.media import read_recipe
 from x2i_app.media.hashing import path_hash
+from x2i_app.request import LATER_SETTINGS
 from x2i_app.settings import ASSETS
 from x2i_app.ui.i18n import TEXTS
+from x2i_app.ui.mask_editor import MASK_OPTIONS
 
 EXAMPLES = ASSETS / "examples"
 IMAGE = handle_file(EXAMPLES / "images/boat-at-sunset.png")
@@ -59,6 +61,45 @@ def test_an_endpoint_returns_a_png_and_its_settings(client, endpoint):
         assert note in answer
         with Image.open(images[0]["image"]) as image:
             assert note in json.loads(image.info["x2i"])["notes"]
+
+
+@pytest.mark.parametrize(("form", "name"), [("webp", "WEBP"), ("jpg", "JPEG")])
+def test_file_format(client, form, name):
+    """The image comes in the format that was asked for, with its settings; its name has the seed and the prompt."""
+    values = SETTINGS | {"format": form, "width": 70, "seed": -1}
+    images, _, answer, report, *_ = client.predict(prompt="a (red:1.2) house", **values, api_name="/text")
+    with Image.open(images[0]["image"]) as image:
+        assert (image.format, image.size) == (name, (64, 96))
+    recipe = read_recipe(images[0]["image"])
+    assert (recipe.request.prompt, [recipe.request.seed]) == ("a red house", report["seeds"])
+    assert Path(images[0]["image"]).name.endswith(f"-{report['seeds'][0]}-a-red-house.{form}")
+    for note in ("width 70 was changed to 64, the nearest multiple of 16.", "only their text is used: (red:1.2)"):
+        assert note in answer
+        assert any(note in each for each in report["notes"])
+
+
+def test_unknown_file_format(client):
+    with pytest.raises(AppError) as refused:
+        client.predict(prompt="a house", **SETTINGS, format="gif", api_name="/text")
+    assert html.unescape(str(refused.value)) == "format is 'gif'; choose one of png, jpg, webp."
+
+
+def test_settings_of_earlier_versions(server):
+    """A program that sends its values by position, without the file format, which came later."""
+    values = ["a red house", *SETTINGS.values()]
+    assert call(server, "text", values).startswith("complete")
+    assert "8 values came and" in call(server, "text", values[:-1])
+
+
+def test_what_the_model_cannot_read_is_named(client):
+    images, _, answer, report, *_ = client.predict(
+        prompt="una casa roja en la nieve de noche", **SETTINGS, api_name="/text"
+    )
+    (note,) = report["notes"]
+    assert note.startswith("The prompt seems to be Spanish, which this model cannot read. It drew this: ")
+    assert note in answer
+    with Image.open(images[0]["image"]) as image:
+        assert note in json.loads(image.info["x2i"])["notes"]
 
 
 def test_a_conversation_keeps_to_its_last_image(client):
@@ -106,7 +147,8 @@ def test_the_endpoints_and_their_parameters_are_named(client):
     assert set(described) == {f"/{name}" for name in (*INPUTS, "status", "cancel")}
     for name, given in INPUTS.items():
         names = [parameter["parameter_name"] for parameter in described[f"/{name}"]["parameters"]]
-        assert names == [*given, *SETTINGS]
+        later = (*MASK_OPTIONS, "reference", "edit") if name == "image_text" else ()
+        assert names == [*given, *SETTINGS, "format", *later, *LATER_SETTINGS]  # calls by position stay valid
 
 
 def test_the_settings_have_defaults(client):
@@ -131,7 +173,7 @@ def test_cancel_stops_a_running_job_by_its_id(client):
 
 
 def wait_for_job(running) -> str:
-    for _ in range(600):
+    for _ in range(3000):
         if running.outputs():
             return running.outputs()[-1][4]
         time.sleep(0.05)
@@ -141,9 +183,9 @@ def wait_for_job(running) -> str:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"width": 100}, "width is 100; it must be a whole number, 64 to 2048 in steps of 16"),
+        ({"width": 4000}, "width is 4000; it must be 64 to 2048 in steps of 16"),
         ({"steps": 2.5}, "num_inference_steps is 2.5; it must be a whole number"),
-        ({"seed": -1}, "seed is -1; it must be"),
+        ({"seed": -2}, "seed is -2; it must be"),
         ({"count": 99}, "num_images_per_prompt is 99; it must be 1 to 8"),
         ({"seed": True}, "seed is True; it must be a number"),
         ({"seed": 2.5}, "seed is 2.5; it must be a whole number"),
@@ -187,7 +229,7 @@ def test_null_settings_take_the_defaults(server):
 
 
 def test_an_animation_counts_as_a_video(client, tmp_path):
-    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "green", "blue")]
+    frames = [Image.new("RGB", (32, 32), color) for color in ("red", "green", "blue")]
     frames[0].save(tmp_path / "animation.gif", save_all=True, append_images=frames[1:], duration=500)
     frames[0].save(tmp_path / "still.gif")
     results = []

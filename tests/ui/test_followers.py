@@ -77,8 +77,8 @@ async def collect(updates):
     return collected, None
 
 
-def result_of(job, count, colour="red"):
-    images = tuple(Image.new("RGB", (64, 64), colour) for _ in range(count))
+def result_of(job, count, color="red"):
+    images = tuple(Image.new("RGB", (64, 64), color) for _ in range(count))
     return GenerationResult(images, tuple(range(7, 7 + count)), job.request, "a red house", (), {"encode": 1.25})
 
 
@@ -213,7 +213,10 @@ class TestFollowing:
     def test_failure(self, followers, running):
         updates, error = self.follow(followers, running, [lambda: running.fail(EngineError("The engine broke."))])
         assert str(error) == "The engine broke."
-        assert (updates[-1]["progress"], updates[-1]["preview"]) == ("<p>Failed</p>", "")
+        assert (updates[-1]["progress"], updates[-1]["preview"]) == (
+            '<p class="failed">The engine broke.</p>',
+            "",
+        )
 
     def test_cancelled(self, followers, running):
         """It is no error; a running job says at once that it will stop."""

@@ -18,8 +18,8 @@ from x2i_app.errors import EngineError
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import Settings
 from x2i_app.ui import history
-from x2i_app.ui.history import MAX_ITEMS, HistoryItem, MetadataOptOut, add_job, existing, zip_images
-from x2i_app.ui.history_panel import HistoryPanel
+from x2i_app.ui.history import MAX_ITEMS, HistoryItem, MetadataOptOut, add_job, existing, with_room, zip_images
+from x2i_app.ui.history_panel import HistoryPanel, matching
 from x2i_app.ui.http import disk_space
 from x2i_app.ui.i18n import PageError
 from x2i_app.ui.image_files import ImageFiles
@@ -50,7 +50,8 @@ def files(engine):
 
 def item(path, seed=1):
     request = GenerationRequest("a house", seed=seed)
-    return HistoryItem(str(path), request, {"x2i": json.dumps({"seed": seed})}, "job", "x2i-tiny")
+    report = {"seeds": [seed], "prompt": "a house"}
+    return HistoryItem(str(path), request, {"x2i": json.dumps({"seed": seed})}, "job", "a large house", report=report)
 
 
 def items_in(folder, count):
@@ -117,6 +118,16 @@ class TestAddJob:
         assert len(items) == MAX_ITEMS
         assert [each.request.seed for each in items[:3]] == [7, 8, 0]
         assert items[-1].request.seed == MAX_ITEMS - 3
+
+    def test_favorites_stay(self):
+        """Whatever is marked goes after all that is not, and then the oldest first."""
+        many = [replace(item(f"{number}.png", number), is_favorite=number % 2 == 1) for number in range(MAX_ITEMS + 2)]
+        assert [each.request.seed for each in with_room(many)] == [
+            number for number in range(MAX_ITEMS + 2) if number not in (MAX_ITEMS - 2, MAX_ITEMS)
+        ]
+        marked = [replace(each, is_favorite=True) for each in many]
+        assert with_room(marked) == marked[:MAX_ITEMS]
+        assert with_room(many[:3]) == many[:3]
 
     def test_opted_out(self, engine, job):
         """Neither the file nor the item has the settings."""
@@ -227,18 +238,32 @@ class TestPanel:
         request = gr.Request(headers={})
 
         def click(index, selected):
-            return select(request, items, selected, gr.SelectData(None, {"index": index, "value": None}))
+            return select(request, items, selected, "", False, gr.SelectData(None, {"index": index, "value": None}))
 
-        selected, images, report, pair, job, caption = click(1, [])
-        assert (selected, images, pair, job) == ([1], [items[1].path], gr.skip(), "job")
+        selected, pair, images, caption, answer, report, job, preview = click(1, [])
+        assert (selected, images, pair, job, preview) == ([1], [items[1].path], gr.skip(), "job", "")
+        assert answer == "a large house"
         assert (report["seeds"], report["prompt"]) == ([1], "a house")
         assert caption.startswith("<p>Seed 1, ")
         assert click(2, [1])[0] == [1, 2]
-        assert click(2, [1])[3] == (items[1].path, items[2].path)
+        assert click(2, [1])[1] == (items[1].path, items[2].path)
         assert click(1, [1, 2])[0] == [2, 1]
         assert click(0, [1, 2])[0] == [2, 0]
         for wrong in (-1, 3, "0", True, None):
-            assert click(wrong, []) == [gr.skip()] * 6
+            assert click(wrong, []) == [gr.skip()] * 8
+
+    def test_mark(self, engine, tmp_path):
+        """The selected image gets a star and can be shown alone, also with a search; a second click takes it away."""
+        mark, items = self.function(engine, "mark"), items_in(tmp_path / "images", 3)
+        items, thumbnails = mark(items, [1], "", False, None)
+        assert [caption for _, caption in thumbnails] == ["0", "\u2605 1", "2"]
+        assert matching(items, "house", True) == matching(items, "", True) == [1]
+        assert matching(items, "boat", True) == []
+        _, thumbnails = mark(items, [0], "", True, None)
+        assert [caption for _, caption in thumbnails] == ["\u2605 0", "\u2605 1"]
+        items, thumbnails = mark(items, [1], "", True, None)
+        assert thumbnails == []
+        assert not any(each.is_favorite for each in items)
 
     def test_download_nothing(self, engine):
         with pytest.raises(PageError, match="There is no image yet"):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from x2i_app.errors import InvalidRequestError
+from x2i_app.media import read_recipe
 from x2i_app.request import GenerationRequest, GenerationResult
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job
@@ -30,7 +32,7 @@ def files():
 
 
 def job_of(count):
-    """A job that has finished `count` images of different colours."""
+    """A job that has finished `count` images of different colors."""
     request = GenerationRequest("a house", width=64, height=64).with_defaults(Engine(Settings()).flux, seed=7)
     job = Job(request, "session")
     add_images(job, count)
@@ -58,6 +60,30 @@ def test_deleted_file(files):
     Path(before[1].path).unlink()
     assert files.of(job) == before
     assert Path(before[1].path).is_file()
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("webp", ".webp"), ("JPEG", ".jpg"), (None, ".png"), ("", ".png")])
+def test_format(files, form, suffix):
+    """Each image is written in the format that was chosen, under a name that says what it is, with its settings."""
+    job = job_of(2)
+    files.set_format(job, form)
+    paths = [Path(file.path) for file in files.of(job)]
+    assert [path.suffix for path in paths] == [suffix, suffix]
+    assert [path.stem[10:] for path in paths] == ["-7-a-house", "-8-a-house"]
+    assert [read_recipe(path).values["seed"] for path in paths] == [7, 8]
+
+
+@pytest.mark.parametrize("form", ["gif", 5, True, ["png"], "../png"])
+def test_unknown_format(files, form):
+    with pytest.raises(InvalidRequestError, match="choose one of png, jpg, webp"):
+        files.set_format(job_of(1), form)
+
+
+def test_names_without_metadata(files):
+    """A session that wants no settings in its files has no words of the prompt in their names either."""
+    files._opt_out.set("session", True)
+    (file,) = files.of(job_of(1))
+    assert "house" not in Path(file.path).name
 
 
 def test_written_once(files, monkeypatch):

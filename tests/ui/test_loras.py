@@ -1,8 +1,11 @@
 """The LoRAs that the page lists, and the request for those that are chosen."""
 
+import json
 import shutil
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS
@@ -10,7 +13,7 @@ from x2i_app.media import Recipe
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import ASSETS, Settings
 from x2i_app.ui.i18n import PageError
-from x2i_app.ui.loras import LoraChoices, add_known, known_loras, lora_choices, lora_files, lora_pairs
+from x2i_app.ui.loras import LoraChoices, add_known, known_loras, lora_choices, lora_files, lora_pairs, triggers_html
 
 STRIPED = ASSETS / "examples/loras/striped.safetensors"
 
@@ -57,3 +60,29 @@ def test_files_of_a_recipe(settings, tmp_path):
     recipe = Recipe(GenerationRequest(prompt="x", loras=((str(own), 1.0),)))
     assert lora_files(recipe, chosen, settings) == [str(own), str(STRIPED), str(tmp_path / "loras/mine.safetensors")]
     assert lora_files(Recipe(GenerationRequest(prompt="x")), chosen, settings) == []
+
+
+TAGS = {"10_cat": {"<b>sks</b> cat": 20, "sofa": 9, "grass": 11}, "5_dog": {"grass": 9, "bad\x00word": "many"}}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, []),
+        ({"modelspec.trigger_phrase": "sks cat, ink wash"}, ["sks cat", "ink wash"]),
+        ({"ss_tag_frequency": json.dumps(TAGS)}, ["&lt;b&gt;sks&lt;/b&gt; cat", "grass"]),
+        ({"modelspec.trigger_phrase": "sks cat", "ss_tag_frequency": json.dumps(TAGS)}, ["sks cat"]),
+        ({"modelspec.trigger_phrase": "x" * 1000, "ss_tag_frequency": "{"}, []),
+        ({"ss_tag_frequency": "[" * 100_000}, []),
+        ({"ss_tag_frequency": json.dumps({"a": {"b": -1, "c": 10**300}, "d": 5})}, []),
+    ],
+)
+def test_triggers(settings, tmp_path, metadata, expected):
+    """The words of the file's metadata are buttons; whatever else the metadata has, there are none."""
+    save_file({"a": np.zeros(1, np.float32)}, tmp_path / "loras/mine.safetensors", metadata)
+    chosen = LoraChoices.model_validate([{"file": "mine"}, {"file": {"path": str(tmp_path / "gone.safetensors")}}])
+    shown = triggers_html(chosen, settings, "en")
+    buttons = [f'<button type="button" data-word="{word}">{word}</button>' for word in expected]
+    assert [button for button in buttons if button not in shown] == []
+    assert shown.count("<button") == len(expected)
+    assert ("mine was trained with:" in shown) is bool(expected)

@@ -20,6 +20,7 @@ from safety.client import ask, upload
 from safety.local_app import local_app
 
 from x2i_app.errors import InvalidRequestError
+from x2i_app.media.isolation import isolate_decoding
 from x2i_app.settings import ASSETS, Settings
 from x2i_app.ui.http.limits import HTTP_LIMITS
 from x2i_app.ui.server import serve
@@ -110,7 +111,7 @@ def test_files_are_uploads_generated_images_or_data_urls(server):
 
 
 WRONG = [
-    ("text", {"prompt": "a", "width": 100}, "width is 100; it must be a whole number, 64 to 2048 in steps of 16"),
+    ("text", {"prompt": "a", "width": 4000}, "width is 4000; it must be 64 to 2048 in steps of 16"),
     ("text", {"prompt": "a", "wide": 1}, "text has no parameter 'wide'; it takes prompt, width"),
     ("text", {}, "Type a prompt first."),
     ("text", {"prompt": "a", "loras": [{"file": "nobody"}]}, "There is no LoRA 'nobody' here"),
@@ -179,8 +180,10 @@ def test_a_malformed_call_is_refused(server, body):
 def test_without_the_package_an_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mcp", None)
     monkeypatch.delitem(sys.modules, "x2i_app.ui.http.mcp_server", raising=False)
+    was_isolated = isolate_decoding(False)
     with pytest.raises(InvalidRequestError, match="--mcp needs the package mcp, which is not installed; install it"):
         serve(Settings(mcp=True))
+    assert not isolate_decoding(was_isolated)  # as before
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from x2i_app.ui.layout import build_page
 from x2i_app.ui.memory_panel import memory_handler
 from x2i_app.ui.model_panel import needs_handler
 
+_PEAKS = ("Peak while the model works", "Memory")
+
 
 def test_plan_and_use():
     engine = Engine(Settings(profile="8gb", device="cpu"))
@@ -24,8 +26,9 @@ def test_plan_and_use():
     shown = show()
     assert "Profile 8gb, estimated for 128 x 128:" in shown
     assert re.search(r"<td>FLUX</td><td>5\.2 M</td><td>\d\.\d MiB</td>", shown)
-    assert len(re.findall("<tr>", shown)) == 5 + 3  # parts and phases
-    assert re.search(r"<td>Peak memory: encode</td><td></td><td>[\d.]+ [GM]iB</td>", shown)
+    assert len(re.findall("<tr>", shown)) == 1 + 5 + 1 + 3  # parts and phases, each below a row of headings
+    assert re.search(r"<td>Encode: read the input</td><td>[\d.]+ [GM]iB</td>", shown)
+    assert re.findall('<th scope="col">(.*?)</th>', shown) == ["Part", "Parameters", "Memory", *_PEAKS]
     used, total = (int(re.search(rf'{name}="(\d+)"', shown).group(1)) for name in ("value", "max"))
     assert total == psutil.virtual_memory().total
     assert 0 < used < total
@@ -47,6 +50,6 @@ def test_needs():
     """A chosen model says what it needs before it is loaded, if models may be changed at all."""
     needs = needs_handler(Engine(Settings()))
     shown = needs(gr.Request(headers={}), "qwen2.5-vl-3b", "", "8gb")
-    assert "qwen2.5-vl-3b, profile 8gb: about 31.5 GB of files and 7.1 GiB of GPU memory." in shown
+    assert "qwen2.5-vl-3b, profile 8gb: about 31.5 GB of files and 7.2 GiB of GPU memory." in shown
     with pytest.raises(PageError, match="cannot be changed from the browser"):
         needs_handler(Engine(Settings(switch="no")))(gr.Request(headers={}), "qwen2.5-vl-3b", "", "8gb")

@@ -1,11 +1,10 @@
 """A tab that the loaded model cannot serve says so, and its button loads a model that can."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import gradio as gr
 import pytest
+from conftest import run_async
 
 from x2i_app.presets import PRESETS
 from x2i_app.serving.engine import Engine
@@ -83,8 +82,7 @@ def test_load_button(reader):
     async def press():
         return [update async for update in click.fn(gr.Request(headers={}))]
 
-    with ThreadPoolExecutor(1) as pool:  # Playwright's event loop runs in the tests' thread
-        updates = pool.submit(lambda: asyncio.run(press())).result()
+    updates = run_async(press())
     assert updates[-1][0].open
     assert "x2i-tiny" in updates[-1][1]
     assert engine.settings.preset == "x2i-tiny"

@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 from tests.safety.client import NO_INPAINTING, as_file, ask, upload
 from x2i_app.media import audio, read_recipe, video
 from x2i_app.media.hashing import path_hash
+from x2i_app.media.isolation import isolate_decoding
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
@@ -28,6 +29,7 @@ SETTINGS = [64, 96, 2, 3.5, 9, 4, False, []]  # width, height, steps, guidance, 
 
 @pytest.fixture(scope="module")
 def page():
+    was_isolated = isolate_decoding(False)  # what is counted runs in this process
     engine = Engine(Settings(profile="cpu", port=0))
     page = build_page(engine)
     page.app_url = launch(page, engine)[0].rstrip("/")
@@ -37,6 +39,7 @@ def page():
     yield page
     page.close(verbose=False)
     engine.close()
+    isolate_decoding(was_isolated)
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def counts(monkeypatch):
         PngImagePlugin.PngImageFile, "load_prepare", lambda image: ("decode", Path(getattr(image.fp, "name", "")).name)
     )
     count(video, "remux", lambda path, *_: ("decode", Path(path).name))
-    count(audio, "_from_audio_file", lambda path, *_: ("decode", Path(path).name))
+    count(audio, "_read_samples", lambda path, *_: ("decode", Path(path).name))
     count(hashlib, "file_digest", lambda file, *_: ("hash", Path(file.name).name))
     count(GenerationRequest, "__post_init__", lambda _: "validate")
     write = Image.SAVE["PNG"]
@@ -112,7 +115,7 @@ def test_nothing_is_done_twice(page, counts, tmp_path, name, writes):
     counts.clear()
     tab = "image_text" if name == "inpaint" else name
     images, _, _, report, job, _ = click(page, session, tab, [*values, *SETTINGS])
-    _, _, strip, *_ = click(page, session, "add_result", [None, job])
+    _, _, strip, *_ = click(page, session, "add_result", [None, job, "", False, None])
     expected = {(what, file): 1 for what in ("decode", "hash") for file in files}
     assert {key: count for key, count in counts.items() if key[-1] in files} == expected
     assert (counts["validate"], counts["write PNG"]) == (1, writes)

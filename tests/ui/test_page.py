@@ -1,6 +1,7 @@
 """Page, the subclass of Gradio's blocks; and how often the followers of a job hear of it."""
 
 import asyncio
+import inspect
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -136,9 +137,12 @@ def test_errors_become_sentences(error, sentence):
 def test_nearly_full_disk(page, monkeypatch):
     """It is refused before the job: more must stay free than the disk has."""
     generate = endpoint(page, "text").fn
+    _, *names = inspect.signature(generate).parameters
+    given = {"prompt": "a house", "width": 64, "height": 64, "steps": 1}
 
     async def call() -> None:
-        await anext(generate(gr.Request(headers={}), "a house", 64, 64, 1, None, 7, 1, False, []))
+        async for _ in generate(gr.Request(headers={}), *map(given.get, names)):
+            pass
 
     monkeypatch.setattr(disk_space, "SPARE_BYTES", 2**62)
     with pytest.raises(EngineError, match="The disk is nearly full; try again later"):

@@ -1,18 +1,31 @@
 """The actions on a result and the sizes of the settings, as functions."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
 import gradio as gr
 import pytest
+from conftest import run_async
 from PIL import Image
 
-from x2i_app.request import GenerationRequest, Turn
+from x2i_app.errors import X2IError
+from x2i_app.media import read_recipe, save_image
+from x2i_app.media.metadata import describe
+from x2i_app.request import GenerationRequest, GenerationResult, Turn
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
+from x2i_app.ui.enlarge import enlarge
 from x2i_app.ui.history import HistoryItem
-from x2i_app.ui.i18n import PageError, Text
+from x2i_app.ui.i18n import PageError
 from x2i_app.ui.layout import build_page
-from x2i_app.ui.result_actions import _pair, _request_of, original_image, with_image
+from x2i_app.ui.progress import OUTPUTS
+from x2i_app.ui.result_actions import _pair, _request_of, converted, original_image, show_seed, with_image
 from x2i_app.ui.result_panel import selected_path
 from x2i_app.ui.settings_panel import SHAPES, size_of_shape
+
+ENGLISH = gr.Request(headers={})
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +35,13 @@ def page():
 
 def function(page, name):
     return next(fn.fn for fn in page.fns.values() if fn.name == name)
+
+
+async def first(updates):
+    """The first of a handler's updates; it is closed then."""
+    update = await anext(updates)
+    await updates.aclose()
+    return update
 
 
 def test_selected_path():
@@ -60,33 +80,58 @@ def test_pair(tmp_path):
     assert (shown.size, path) == ((32, 64), str(result))
 
 
+def test_converted(tmp_path):
+    """Another format keeps the settings; the same one is the file itself."""
+    texts = {"x2i": '{"prompt": "a house"}'}
+    save_image(Image.new("RGB", (8, 8), "red"), tmp_path / "a.png", texts)
+    path = str(tmp_path / "a.png")
+    items = [HistoryItem(path, GenerationRequest("a house"), texts, "job")]
+    assert converted(path, "png", items) == path
+    for form in ("jpg", "webp"):
+        made = converted(path, form, items)
+        assert made == str(tmp_path / f"a.{form}")
+        with Image.open(made) as image:
+            assert image.format == {"jpg": "JPEG", "webp": "WEBP"}[form]
+        assert b"a house" in Path(made).read_bytes().replace(b"\0", b"")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.jpg", "a.png", "a.webp"]
+
+
 def test_request_of(page):
     """A job that the engine has forgotten is still in the session's history."""
     engine = Engine(Settings())
     job = engine.submit(GenerationRequest("new"))
-    items = [HistoryItem("a.png", GenerationRequest("old"), {}, "old-job", "x2i-tiny")]
+    items = [HistoryItem("a.png", GenerationRequest("old"), {}, "old-job")]
     assert _request_of(engine, job.id, items).prompt == "new"
     assert _request_of(engine, "old-job", items).prompt == "old"
     assert _request_of(engine, "unknown", items) is _request_of(engine, ["old-job"], items) is None
 
 
 def test_no_result(page):
-    for name, arguments in (("use", (0, None, None)), ("generate_more", ([], [])), ("reuse", ([], []))):
+    for name, arguments in (("use", (None, None)), ("reuse", ([], []))):
         with pytest.raises(PageError, match="There is no image yet"):
             function(page, name)(*arguments)
+    more = function(page, "generate_more")(ENGLISH, [], [])
+    with pytest.raises(PageError, match="There is no image yet"):
+        run_async(first(more))
 
 
-def test_generate_more(page, tmp_path):
-    """The selected item's prompt and settings, with four images and a random seed."""
+def test_more(tmp_path):
+    """Four images of the selected item's request, with a random seed; nothing on the page changes."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    request = GenerationRequest("a house", width=64, seed=5)
-    item = HistoryItem(str(tmp_path / "a.png"), request, {}, "job", "x2i-tiny")
-    fn = next(fn for fn in page.fns.values() if fn.name == "generate_more")
-    values = dict(zip(fn.outputs, fn.fn([item], []), strict=True))
-    labelled = {output: value for output, value in values.items() if isinstance(getattr(output, "label", None), Text)}
-    by_label = {output.label.en: value for output, value in labelled.items()}
-    assert (by_label["Number of images"], by_label["Seed"], by_label["Width"]) == (4, None, 64)
-    assert by_label["Prompt"] == "a house"
+    engine = Engine(Settings())  # not started: the job waits
+    made = GenerationRequest("a house", width=64, seed=5)
+    page = build_page(engine)
+    more = function(page, "generate_more")(ENGLISH, [HistoryItem(str(tmp_path / "a.png"), made, {}, "job")], [])
+
+    job = engine.get(run_async(first(more))[OUTPUTS.index("job")])
+    assert job.request == replace(made, seed=None, num_images_per_prompt=4)
+
+
+def test_show_seed():
+    """The button says which seed is kept, and there is nothing to click while it is random."""
+    assert vars(show_seed(ENGLISH, 7))["value"] == "Random seed again (now 7)"
+    assert show_seed(ENGLISH, 7).interactive
+    assert not show_seed(ENGLISH, None).interactive
 
 
 class TestSizes:
@@ -136,3 +181,59 @@ def test_metadata_switch(page):
     for value, expected in ((True, True), (False, False), (None, True)):
         set_metadata(request, value)
         assert opt_out.settings(Settings(), "s").metadata is expected
+
+
+class TestEnlarge:
+    @pytest.fixture
+    def item(self, tmp_path, monkeypatch):
+        """An image of the session, with its settings inside."""
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+        request = GenerationRequest("a house", width=64, height=64, num_inference_steps=1, guidance_scale=3.5, seed=5)
+        result = GenerationResult((Image.new("RGB", (64, 64), "red"),), (5,), request)
+        texts = describe(result, Settings())[0]
+        save_image(result.images[0], tmp_path / "a.png", texts)
+        return HistoryItem(str(tmp_path / "a.png"), request, texts, "job", report=result.report(), is_favorite=True)
+
+    def test_lanczos(self, item, tmp_path):
+        """Without an upscaler it is resampled. The file keeps its settings, if it has some."""
+        engine = Engine(Settings(models=str(tmp_path)))
+        large = enlarge(engine, item, 4)
+        with Image.open(large.path) as image:
+            assert (image.size, image.getpixel((100, 100))) == ((256, 256), (255, 0, 0))
+            assert json.loads(image.info["x2i"])["upscale"] == {"scale": 4, "upscaler": "lanczos"}
+        assert (large.size, large.report["width"], large.report["height"]) == ((256, 256), 256, 256)
+        assert read_recipe(large.path).request.prompt == "a house"
+        assert (large.request, large.is_favorite) == (item.request, False)
+        with Image.open(enlarge(engine, replace(item, texts={}), 2).path) as image:
+            assert (image.size, image.info) == ((128, 128), {})
+
+    def test_between_jobs(self, item, tmp_path):
+        """An upscaler of the owner's runs in the thread that draws; what it cannot read is one sentence."""
+        (tmp_path / "upscalers").mkdir()
+        (tmp_path / "upscalers/broken.safetensors").write_bytes(b"no weights")
+        engine = Engine(Settings(models=str(tmp_path)))  # which has no thread: the test is its thread
+        with ThreadPoolExecutor(1) as pool:
+            started = pool.submit(enlarge, engine, item, 2)
+            engine._queue.take()()
+            with pytest.raises(X2IError, match=r"broken\.safetensors"):
+                started.result(60)
+
+    def test_on_the_page(self, page, item, tmp_path):
+        """It becomes the shown image and the newest of the session, and the original stays."""
+        handler = next(fn.fn for fn in page.fns.values() if fn.name == "enlarge_shown")
+
+        async def last():
+            return [update async for update in handler(ENGLISH, [(item.path, None)], [item], "", False, None)][-1]
+
+        items, _, thumbnails, _, *shown = run_async(last())
+        assert [each.size for each in items] == [(128, 128), (64, 64)]
+        assert len(thumbnails) == 2
+        shown = dict(zip(OUTPUTS, shown, strict=True))
+        assert shown["images"] == [items[0].path]
+        assert "128 x 128" in shown["progress"]
+
+        async def without():
+            return [update async for update in handler(ENGLISH, [], [item], "", False, None)]
+
+        with pytest.raises(PageError, match="There is no image yet"):
+            run_async(without())

@@ -10,10 +10,10 @@ from x2i_app.media import Recipe
 from x2i_app.request import SETTINGS, GenerationRequest, Turn
 from x2i_app.settings import ASSETS
 from x2i_app.ui.i18n import TEXTS, PageError
-from x2i_app.ui.mask_editor import INPAINT, MARGINS, inpaint_fields, inpaint_values
+from x2i_app.ui.mask_editor import INPAINT, MARGINS, MASK_OPTIONS, inpaint_fields, inpaint_values, mask_values
 from x2i_app.ui.restore import files_in, restored_text, tab_of, values_of
 from x2i_app.ui.tabs import AUDIO, FUSION, IMAGE, IMAGE_TEXT, TABS, TEXT, VIDEO, check_input
-from x2i_app.ui.turns import as_file
+from x2i_app.ui.turns import as_file, as_json
 
 EXAMPLES = ASSETS / "examples"
 BOAT = str(EXAMPLES / "images/boat-at-sunset.png")
@@ -56,7 +56,7 @@ class TestFill:
         """The content says what a file is, not its name."""
         renamed = tmp_path / "video.png"
         renamed.write_bytes(Path(ROCKET).read_bytes())
-        frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]
+        frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green")]
         animation = tmp_path / "animation.gif"
         frames[0].save(animation, save_all=True, append_images=frames[1:], duration=500)
         fields = FUSION.fill({"text": "all", "files": [str(renamed), BOAT, RAIN, str(animation)]})
@@ -112,6 +112,27 @@ class TestInpaint:
         assert list(values) == list(INPAINT)
         assert values == {"mask": None, "strength": 0.5, "left": 1, "top": 2, "right": 3, "bottom": 4}
         assert inpaint_values(GenerationRequest("x"))["strength"] == 1
+
+    def test_mask_options(self):
+        """They wait for a mask or margins; "only masked" that is off leaves the choice open."""
+        options = (True, 3, 5, True)
+        assert inpaint_fields(*NO_INPAINTING, *options) == inpaint_fields(*NO_INPAINTING)
+        fields = inpaint_fields("m.png", 1, 0, 0, 0, 0, *options)
+        assert [fields[name] for name in MASK_OPTIONS] == [True, 3, 5, True]
+        assert "only_masked" not in inpaint_fields("m.png", 1, 0, 0, 0, 0, False, 0, None, False)
+        request = GenerationRequest("x", images=[BOAT], **fields)
+        assert mask_values(request) == dict(zip(MASK_OPTIONS, options, strict=True))
+
+    def test_edit(self):
+        """With "Edit this image", the image is the reference; without one, the last result; a given one always."""
+        history = as_json([(Turn("a"), "last.png")])
+        given = (*NO_INPAINTING, False, 0, None, False)
+        assert IMAGE_TEXT.fill("a.png", "on", 0, None, *given, None, True)["reference"] == "a.png"
+        fields = IMAGE_TEXT.fill(None, "on", 0, history, *given, None, True)
+        assert (fields["reference"], fields.get("source_image")) == ("last.png", None)
+        assert IMAGE_TEXT.fill("a.png", "on", 0, None, *given, "b.png", False)["reference"] == "b.png"
+        assert "reference" not in IMAGE_TEXT.fill("a.png", "on", 0, history, *given, None, False)
+        assert "reference" not in IMAGE_TEXT.fill(None, "on", 0, None, *given, None, True)
         assert MARGINS == ("left", "top", "right", "bottom")
 
 

@@ -1,9 +1,16 @@
 """The progress of uploads, which the page shows while it sends a file."""
 
+import asyncio
+import io
+import time
+
 import pytest
+from conftest import run_async
 from safety.client import END, MULTIPART, UPLOAD, ask, begin_post, connect, read_status, upload, watch_upload
 from safety.local_app import local_app
+from starlette.datastructures import UploadFile
 
+from x2i_app.ui.http import uploads
 from x2i_app.ui.http.limits import HttpLimits
 
 HEAD = b'--B\r\nContent-Disposition: form-data; name="files"; filename="video \xe5\xa4\x9c.bin"\r\n\r\n'
@@ -88,3 +95,24 @@ def test_the_events_are_a_stream(impatient_url):
     headers = ask(impatient_url, "GET", f"{UPLOAD}_progress?upload_id=x").headers
     assert headers["content-type"].startswith("text/event-stream")
     assert headers["cache-control"] == "no-cache"
+
+
+class SlowFile(io.BytesIO):
+    """Its content takes longer to be stored than the upload may last."""
+
+    def read(self, *size):
+        time.sleep(0.2)
+        return super().read(*size)
+
+
+def test_t26_a_deadline_while_a_file_is_stored(tmp_path):
+    """The file, which the thread stores to its end, does not stay."""
+    file = UploadFile(SlowFile(b"x" * 100), filename="a.png")
+
+    async def upload():
+        async with asyncio.timeout(0.05):
+            await uploads._store_to_the_end([file], tmp_path / "uploads", 0)
+
+    with pytest.raises(TimeoutError):
+        run_async(upload())
+    assert list((tmp_path / "uploads").rglob("*")) == []

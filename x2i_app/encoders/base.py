@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -10,14 +11,31 @@ import numpy as np
 import torch
 from PIL import Image
 
+from x2i_app.encoders.vocabulary import Vocabulary
 from x2i_app.errors import InvalidRequestError, UnsupportedModalityError
-from x2i_app.media import VideoClip, load_audio, load_image, load_video
-from x2i_app.media.images import fit_size
+from x2i_app.media import AudioClip, VideoClip, load_audio, load_image, load_video
+from x2i_app.media.images import fit_size, scaled_note
 from x2i_app.media.transcription import Transcriber
-from x2i_app.notes import CUT_AUDIO, HEARD, NOTHING_SAID, SILENT_VIDEO, UNKNOWN, WRITTEN_DOWN, Note
+from x2i_app.notes import (
+    CUT_AUDIO,
+    HEARD,
+    INCOMPLETE,
+    LONG_PROMPT,
+    NOTHING_SAID,
+    SILENT_VIDEO,
+    UNKNOWN,
+    UNKNOWN_LANGUAGE,
+    UNKNOWN_MEDIA,
+    UNKNOWN_TERMS,
+    WRITTEN_DOWN,
+    Note,
+)
 from x2i_app.presets import presets_that_take
 from x2i_app.request import NOTHING, Turn, as_turn, validate_text
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding, Template
+
+_LONGEST_END = 200  # characters of a long prompt's end that a note quotes
+_NAMED_TERMS = 6  # of the unknown words of a prompt
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,8 @@ class MLLMEncoder(ABC):
     """
 
     family: ClassVar[str]
+    # How `model_type` in config.json begins; None: as the family's name, with underscores.
+    model_type: ClassVar[str | None] = None
 
     def __init__(self, model: torch.nn.Module, processor: Any, spec: EncodingSpec):
         self.model = model
@@ -117,7 +137,9 @@ class MLLMEncoder(ABC):
         tokens as the reference does, "compact" returns real tokens only; None uses the spec's. Answers are never
         padded. reason: generate an answer first and return its states; the spec can also ask for this.
 
-        Raises UnsupportedModalityError, MediaError, or InvalidRequestError for text with tokens reserved by the MLLM.
+        Text that spells a token reserved by the MLLM, such as <|im_end|>, is read as text.
+
+        Raises UnsupportedModalityError or MediaError, and InvalidRequestError if there is nothing to encode.
         """
         return self.encode_batch([[*history, Turn(prompt, images, videos, audios)]], padding, reason)[0]
 
@@ -137,19 +159,49 @@ class MLLMEncoder(ABC):
                 f"padding is {padding!r} and reason is {reason!r}; padding must be padded, compact or None, "
                 "and reason true or false."
             )
-        conversations = [self._prepare(list(map(as_turn, turns))) for turns in turns_lists]
+        turns_lists = [list(map(as_turn, turns)) for turns in turns_lists]
+        conversations = list(map(self._prepare, turns_lists))
         encoded = self._encode(conversations, padding, reason)
         return [
-            replace(states, notes=(*conversation.notes, *states.notes, *self._unknown_notes(states.answer)))
-            for conversation, states in zip(conversations, encoded, strict=True)
+            replace(states, notes=(*conversation.notes, *states.notes, *self._unknown_notes(turns, states.answer)))
+            for conversation, turns, states in zip(conversations, turns_lists, encoded, strict=True)
         ]
 
-    def _unknown_notes(self, answer: str | None) -> tuple[str, ...]:
-        """A note if the MLLM marks its answer as partly unknown."""
-        mark = self.spec.unknown_mark
-        if not mark or not answer or not answer.endswith(mark):
+    def _length_notes(self, prompt: str) -> tuple[str, ...]:
+        """A note if a prompt has more tokens than X2I's models were trained with, and what is beyond them."""
+        limit = self.spec.pad_length
+        if len(prompt.encode()) <= limit:  # a token has at least one byte
             return ()
-        return (Note(UNKNOWN, drawn=answer.removesuffix(mark)),)
+        tokenizer = self.processor.tokenizer
+        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if len(ids) <= limit:
+            return ()
+        end = " ".join(tokenizer.decode(ids[limit:]).split())
+        shown = end if len(end) <= _LONGEST_END else f"{end[:_LONGEST_END]}..."
+        return (Note(LONG_PROMPT, tokens=len(ids), limit=limit, end=shown),)
+
+    def _unknown_notes(self, turns: Sequence[Turn], answer: str | None) -> tuple[str, ...]:
+        """A note on what of the last prompt the MLLM does not know: if it marks its answer, or should have done so."""
+        mark = self.spec.unknown_mark
+        if not mark or not answer:
+            return ()
+        prompt, drawn = turns[-1].prompt, answer.removesuffix(mark)
+        vocabulary = self._vocabulary
+        language = vocabulary.foreign_language(prompt)
+        if language:
+            return (Note(UNKNOWN_LANGUAGE, spoken=language, drawn=drawn),)
+        if not answer.endswith(mark) and vocabulary.knows_any(prompt) and not vocabulary.has_strange(prompt):
+            return ()
+        terms = vocabulary.unknown_terms(prompt)
+        if terms:
+            named = ", ".join(f"“{term}”" for term in terms[:_NAMED_TERMS])
+            return (Note(UNKNOWN_TERMS, terms=named + ", …" * (len(terms) > _NAMED_TERMS), drawn=drawn),)
+        return (Note(UNKNOWN if prompt else UNKNOWN_MEDIA, drawn=drawn),)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        """That of the tokenizer's config; without one every word counts as known."""
+        return Vocabulary.from_dict(self.processor.tokenizer.init_kwargs.get("vocabulary"))
 
     def _prepare(self, turns: Sequence[Turn]) -> Conversation:
         if not any(turn.modalities for turn in turns):
@@ -195,6 +247,7 @@ class MLLMEncoder(ABC):
             content = []
             for source in turn.images:
                 conversation.images.append(self._load_image(source))
+                conversation.notes += filter(None, [scaled_note(source)])
                 content.append({"type": "image"})
             for source in turn.videos:
                 clip = self._load_video(source)
@@ -202,6 +255,8 @@ class MLLMEncoder(ABC):
                 content.append({"type": "video"})
                 if clip.has_audio:
                     conversation.notes.append(Note(SILENT_VIDEO))
+                if clip.is_incomplete:
+                    conversation.notes.append(Note(INCOMPLETE, modality="video", seconds=f"{clip.duration:.1f}"))
             texts = [turn.prompt]
             for source in turn.audios:
                 if self.spec.audio_rate:
@@ -210,6 +265,8 @@ class MLLMEncoder(ABC):
                 else:
                     texts.append(self._transcribe(source, conversation))
             prompt = "\n".join(filter(None, texts))
+            if turn is turns[-1]:
+                conversation.notes += self._length_notes(prompt)
             if text := fill_template(self.spec.template, prompt, has_image=bool(turn.images)):
                 content.append({"type": "text", "text": text})
             conversation.messages.append({"role": "user", "content": content})
@@ -225,7 +282,7 @@ class MLLMEncoder(ABC):
 
     def _load_audio(self, source: Any, conversation: Conversation) -> np.ndarray:
         rate = self.spec.audio_rate
-        samples = load_audio(source, rate).samples
+        samples = _read_audio(source, rate, conversation).samples
         used = samples[: self._max_samples]
         if len(used) < len(samples):
             seconds = {"seconds": f"{len(samples) / rate:.0f}", "heard": f"{len(used) / rate:.0f}"}
@@ -236,7 +293,7 @@ class MLLMEncoder(ABC):
 
     def _transcribe(self, source: Any, conversation: Conversation) -> str:
         """The text spoken in an audio file, for an MLLM without audio input."""
-        transcript = self.transcriber.transcribe(source)
+        transcript = self.transcriber.transcribe(_read_audio(source, 16_000, conversation))
         if not transcript.text:
             raise UnsupportedModalityError(
                 f"No speech was found in the audio, and {self.family} can only use the text that is spoken; "
@@ -256,6 +313,13 @@ class MLLMEncoder(ABC):
         return load_video(
             source, fps=spec.video_fps, max_frames=spec.max_video_frames, max_pixels=spec.max_video_pixels
         )
+
+
+def _read_audio(source: Any, rate: int, conversation: Conversation) -> AudioClip:
+    clip = load_audio(source, rate)
+    if clip.is_incomplete:
+        conversation.notes.append(Note(INCOMPLETE, modality="audio", seconds=f"{clip.duration:.1f}"))
+    return clip
 
 
 def fill_template(template: Template, prompt: str, has_image: bool) -> str:

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from x2i_app.encoders.base import Conversation, HiddenStates
-from x2i_app.encoders.internvl_checkpoint import HEAD_KEY, load_model, load_processor, read_config
+from x2i_app.encoders.internvl_checkpoint import HEAD_KEY, check_model, load_model, load_processor, read_config
 from x2i_app.encoders.native import NativeEncoder
 from x2i_app.specs import Padding
 
@@ -50,6 +50,7 @@ class InternVLEncoder(NativeEncoder):
     base_class = InternVLModel
     answering_class = InternVLForConditionalGeneration
     processor_class = InternVLProcessor
+    chat_template = CHAT_TEMPLATE
     # OpenGVLab's key, and the key in a saved pipeline.
     head_keys = (HEAD_KEY, "lm_head.weight")
     # Answers end with the end of a turn, whatever the file, which comes from the underlying Qwen2, says.
@@ -59,6 +60,10 @@ class InternVLEncoder(NativeEncoder):
     _load_model = staticmethod(load_model)
 
     @classmethod
+    def check_weights(cls, directory: Path) -> None:
+        check_model(directory, cls._read_config(directory))
+
+    @classmethod
     def _load_processor(cls, directory: Path, config: InternVLConfig) -> InternVLProcessor:
         return load_processor(directory, config, CHAT_TEMPLATE)
 
@@ -66,7 +71,7 @@ class InternVLEncoder(NativeEncoder):
         return super()._tokenize(self._as_tiles(conversation))
 
     def _as_tiles(self, conversation: Conversation) -> Conversation:
-        """The conversation with every image and every video frame as a labelled tile.
+        """The conversation with every image and every video frame as a labeled tile.
 
         The labels are InternVL's own: "Image-1: " counts the images of the whole conversation if there are several,
         "Frame1: " counts the frames of a video.
@@ -79,14 +84,14 @@ class InternVLEncoder(NativeEncoder):
             for part in message["content"]:
                 if part["type"] == "image":
                     count += 1
-                    labelled = {f"Image-{count}: " if len(conversation.images) > 1 else "": next(images)}
+                    labeled = {f"Image-{count}: " if len(conversation.images) > 1 else "": next(images)}
                 elif part["type"] == "video":
-                    labelled = {f"Frame{i}: ": Image.fromarray(f) for i, f in enumerate(next(videos).frames, start=1)}
+                    labeled = {f"Frame{i}: ": Image.fromarray(f) for i, f in enumerate(next(videos).frames, start=1)}
                 else:
                     content.append(part)
                     continue
-                content += [{"type": "image", "label": label} for label in labelled]
-                tiled.images += [self._resize(image) for image in labelled.values()]
+                content += [{"type": "image", "label": label} for label in labeled]
+                tiled.images += [self._resize(image) for image in labeled.values()]
             tiled.messages.append(message | {"content": content})
         return tiled
 

@@ -40,7 +40,7 @@ _IMAGE_TOKENS = {
 _TEMPLATE = "internvl2_5"
 _TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
-# Mean and standard deviation of ImageNet's colours, with which the vision tower was trained.
+# Mean and standard deviation of ImageNet's colors, with which the vision tower was trained.
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 # transformers' name, OpenGVLab's name, and the default in OpenGVLab's code.
@@ -162,10 +162,7 @@ def load_model(directory: Path, config: InternVLConfig, dtype: torch.dtype | str
 
     Raises CheckpointError, naming a key, if the files and the configuration disagree on any weight or shape.
     """
-    with init_empty_weights():
-        model = InternVLModel(config)
-    found = _find_weights(directory)
-    _check_weights(directory, model, {key: shape for key, (_, shape) in found.items()})
+    model, found = check_model(directory, config)
     targets: dict[str, list[tuple[str, int | None]]] = {}
     for name in model.state_dict():
         key, third = original_key(name)
@@ -181,6 +178,17 @@ def load_model(directory: Path, config: InternVLConfig, dtype: torch.dtype | str
                     state[name] = tensor if third is None else tensor.chunk(3)[third].clone()
     model.load_state_dict(state, assign=True)
     return model
+
+
+def check_model(
+    directory: Path, config: InternVLConfig
+) -> tuple[InternVLModel, dict[str, tuple[Path, tuple[int, ...]]]]:
+    """The model without weights, and file and shape of every weight, which fit it. Raises CheckpointError."""
+    with init_empty_weights():
+        model = InternVLModel(config)
+    found = _find_weights(directory)
+    _check_weights(directory, model, {key: shape for key, (_, shape) in found.items()})
+    return model, found
 
 
 def _find_weights(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:

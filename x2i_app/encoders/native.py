@@ -1,9 +1,11 @@
 """Prefill and answers for families whose model and processor are classes like those of transformers."""
 
 import json
+import logging
 import unicodedata
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,11 +15,14 @@ from transformers import BatchFeature, GenerationConfig, PreTrainedConfig, PreTr
 
 from x2i_app.encoders.base import Conversation, HiddenStates, MLLMEncoder
 from x2i_app.encoders.grouping import run_in_groups
-from x2i_app.encoders.weights import LOADING_ERRORS, load_strictly, read_head, short_message
-from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.encoders.reserved import hide, may_be_reserved, reading_hidden_text
+from x2i_app.encoders.weights import LOADING_ERRORS, load_strictly, read_head, short_message, without_values
+from x2i_app.errors import CheckpointError
 from x2i_app.load_lock import one_at_a_time
 from x2i_app.request import Turn
 from x2i_app.specs import EncodingSpec, MLLMSpec, Padding
+
+logger = logging.getLogger(__name__)
 
 # Position id of every padding token in the reference's transformers (4.49), on all three rotary axes.
 _PAD_POSITION = 1
@@ -40,6 +45,10 @@ class NativeEncoder(MLLMEncoder):
     head_keys: ClassVar[tuple[str, ...]] = ("lm_head.weight",)
     # Prefixes of further weights that a checkpoint may contain; they are not loaded.
     left_out: ClassVar[tuple[str, ...]] = ()
+    # Keys of newer files that transformers does not know for the model without its head.
+    key_mapping: ClassVar[dict[str, str] | None] = None
+    # The family's own template, for folders that lack one; None if a folder must have it.
+    chat_template: ClassVar[str | None] = None
     # Fields of generation_config.json that are used. Sampling options are not: answers are generated greedily.
     generation_fields: ClassVar[tuple[str, ...]] = ("bos_token_id", "eos_token_id", "pad_token_id", *_ANSWER_FIELDS)
 
@@ -54,6 +63,7 @@ class NativeEncoder(MLLMEncoder):
         *,
         expected: MLLMSpec | None = None,
         dtype: torch.dtype | str = "auto",
+        fill: Callable[[PreTrainedModel], bool] | None = None,
     ) -> "NativeEncoder":
         directory = Path(directory)
         config = cls._read_config(directory)
@@ -65,14 +75,27 @@ class NativeEncoder(MLLMEncoder):
                 f"expected {expected.num_layers} of width {expected.hidden_size}, so choose the matching preset."
             )
         processor = cls._load_processor(directory, config)
-        model = cls._load_model(directory, config, dtype)
+        model = cls._empty_model(config, dtype) if fill else None
+        if model is None or not fill(model):
+            model = cls._load_model(directory, config, dtype)
         return cls(model.eval().requires_grad_(False), processor, spec)
+
+    @classmethod
+    def check_weights(cls, directory: Path) -> None:
+        """Compare the names and shapes of a folder's weights with its configuration; no values are read.
+
+        Raises CheckpointError. A folder that is quantized is checked when it is loaded.
+        """
+        config = cls._read_config(directory)
+        if getattr(config, "quantization_config", None) is None:
+            with without_values():
+                cls._load_model(directory, config, "auto")
 
     @classmethod
     def _read_config(cls, directory: Path) -> PreTrainedConfig:
         try:
             model_type = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type", "")
-            if not model_type.startswith(cls.family.replace("-", "_").replace(".", "_")):
+            if not model_type.startswith(cls.model_type or cls.family.replace("-", "_").replace(".", "_")):
                 raise CheckpointError(f"{directory.name} contains a model of type {model_type!r}, not {cls.family}.")
             return cls.base_class.config_class.from_pretrained(directory, local_files_only=True)
         except LOADING_ERRORS as error:
@@ -85,19 +108,28 @@ class NativeEncoder(MLLMEncoder):
     def _load_processor(cls, directory: Path, config: PreTrainedConfig) -> ProcessorMixin:
         try:
             # The processor loads its parts by the class names in the folder, so remote code must be off for them too.
-            return cls.processor_class.from_pretrained(
+            processor = cls.processor_class.from_pretrained(
                 processor_directory(directory), local_files_only=True, trust_remote_code=False
             )
         except LOADING_ERRORS as error:
             raise CheckpointError(
                 f"{directory.name} has no readable {cls.family} processor: {short_message(error)}"
             ) from error
+        if not (processor.chat_template or processor.tokenizer.chat_template):
+            logger.info("%s has no chat template; the one of %s is used.", directory.name, cls.family)
+            processor.chat_template = cls.chat_template
+        return processor
+
+    @classmethod
+    def _empty_model(cls, config: PreTrainedConfig, dtype: torch.dtype | str) -> PreTrainedModel:
+        """The model with buffers, but without weights: those are on the meta device."""
+        with init_empty_weights(include_buffers=False):
+            return cls.base_class._from_config(config, dtype=dtype)
 
     @classmethod
     def _load_model(cls, directory: Path, config: PreTrainedConfig, dtype: torch.dtype | str) -> PreTrainedModel:
-        return load_strictly(
-            cls.base_class, directory, cls.family, config, dtype, left_out=(*cls.head_keys, *cls.left_out)
-        )
+        left_out = (*cls.head_keys, *cls.left_out)
+        return load_strictly(cls.base_class, directory, cls.family, config, dtype, left_out, cls.key_mapping)
 
     @property
     def num_states(self) -> int:
@@ -121,20 +153,18 @@ class NativeEncoder(MLLMEncoder):
         """(3, B, S): temporal, height and width position of every token."""
 
     def _tokenize(self, conversation: Conversation) -> BatchFeature:
-        self._check_reserved_tokens(conversation)
-        text = self.processor.apply_chat_template(conversation.messages, tokenize=False, add_generation_prompt=True)
-        inputs = self.processor(text=[text], return_tensors="pt", **self._media_inputs(conversation))
+        messages, reading = conversation.messages, nullcontext()
+        texts = [part["text"] for m in messages for part in m["content"] if part["type"] == "text"]
+        if may_be_reserved(texts, self.processor.tokenizer):
+            messages, reading = _with_hidden_text(messages), reading_hidden_text(self.processor)
+        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        with reading:
+            inputs = self.processor(text=[text], return_tensors="pt", **self._media_inputs(conversation))
         return inputs.to(self.model.device)
 
     def count_tokens(self, turns: Sequence[Turn]) -> int:
         """Number of tokens of a conversation, without running the model. Errors as in `encode`."""
         return self._tokenize(self._prepare(turns))["input_ids"].shape[1]
-
-    def _check_reserved_tokens(self, conversation: Conversation) -> None:
-        texts = [part["text"] for m in conversation.messages for part in m["content"] if part["type"] == "text"]
-        for token in self.processor.tokenizer.get_added_vocab():
-            if any(token in text for text in texts):
-                raise InvalidRequestError(f"The text contains {token}, which the MLLM reserves for itself; remove it.")
 
     def _prefill(self, conversations: Sequence[Conversation], padding: Padding) -> list[HiddenStates]:
         inputs = map(self._tokenize, conversations)
@@ -202,7 +232,9 @@ class NativeEncoder(MLLMEncoder):
 
         answer: at least one row for each token of answer_ids except the last.
         """
-        text = clean_answer(self.processor.tokenizer.decode(answer_ids, skip_special_tokens=True))
+        tokenizer = self.processor.tokenizer
+        reserved = tokenizer.added_tokens_decoder  # not only those that transformers calls special
+        text = clean_answer(tokenizer.decode([token for token in answer_ids if token not in reserved]))
         return self._select_states(
             *(
                 HiddenStates(states, torch.ones(1, states.shape[2], dtype=torch.bool, device=states.device), text)
@@ -244,6 +276,14 @@ class NativeEncoder(MLLMEncoder):
                 ) from error
         if config.eos_token_id is None:
             config.eos_token_id = self.processor.tokenizer.eos_token_id
+
+
+def _with_hidden_text(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        message | {"content": [part | {"text": hide(part["text"])} if "text" in part else part for part in content]}
+        for message in messages
+        for content in [message["content"]]
+    ]
 
 
 def clean_answer(text: str) -> str:

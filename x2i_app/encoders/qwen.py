@@ -26,6 +26,25 @@ from x2i_app.media import VideoClip
 _MAX_ASPECT_RATIO = 200  # longer side / shorter side; Qwen's processors refuse more
 
 
+# ChatML with Qwen's default system prompt, as the released models have it; the tokens of media differ.
+CHAT_TEMPLATE = """{%- for message in messages -%}
+{%- if loop.first and message.role != 'system' -%}<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string -%}{{ message.content }}{%- else -%}
+{%- for part in message.content -%}
+{%- if part.type == 'image' -%}IMAGE
+{%- elif part.type == 'video' -%}VIDEO
+{%- elif part.type == 'audio' -%}<|audio_bos|><|AUDIO|><|audio_eos|>
+{%- else -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}
+{%- endif -%}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant
+{% endif -%}"""
+
+
 class QwenEncoder(NativeEncoder):
     """What Qwen2.5-VL and Qwen2.5-Omni share: the limit on aspect ratios, and how images and videos are passed."""
 
@@ -57,6 +76,10 @@ class QwenVLEncoder(QwenEncoder):
     base_class = Qwen2_5_VLModel
     answering_class = Qwen2_5_VLForConditionalGeneration
     processor_class = Qwen2_5_VLProcessor
+    key_mapping = {r"^model\.visual\.": "visual."}  # noqa: RUF012 (a constant)
+    chat_template = CHAT_TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace(
+        "VIDEO", "<|vision_start|><|video_pad|><|vision_end|>"
+    )
 
     def _media_inputs(self, conversation: Conversation) -> dict[str, Any]:
         inputs = super()._media_inputs(conversation)
@@ -85,6 +108,9 @@ class QwenOmniEncoder(QwenEncoder):
     processor_class = Qwen2_5OmniProcessor
     head_keys = ("thinker.lm_head.weight", "lm_head.weight")
     left_out = ("talker.", "token2wav.")
+    chat_template = CHAT_TEMPLATE.replace("IMAGE", "<|vision_bos|><|IMAGE|><|vision_eos|>").replace(
+        "VIDEO", "<|vision_bos|><|VIDEO|><|vision_eos|>"
+    )
 
     @property
     def _max_samples(self) -> int:
@@ -103,7 +129,8 @@ class QwenOmniEncoder(QwenEncoder):
         if conversation.videos:
             # The processor accepts one frame rate for all videos; here each video has its own.
             frames = self.processor.video_processor.temporal_patch_size
-            inputs["video_second_per_grid"] = torch.tensor([frames / clip.fps for clip in conversation.videos])
+            seconds = [frames / clip.fps for clip in conversation.videos]
+            inputs["video_second_per_grid"] = torch.tensor(seconds, dtype=torch.float32)
         return inputs
 
     def _position_ids(self, inputs: BatchFeature) -> torch.Tensor:

@@ -6,6 +6,7 @@ error names the file and the key.
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from x2i_app.errors import CheckpointError
 from x2i_app.load_lock import one_at_a_time
-from x2i_app.loading.files import check_file
+from x2i_app.loading.files import SAFETENSORS, check_file
 from x2i_app.models import AlignNet, LightControl
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"  # the file that diffusers' save_pretrained writes
@@ -56,7 +57,7 @@ def read_alignnet_config(path: Path) -> dict[str, Any]:
 def _alignnet_config(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     def shape(key, ndim):
         if key not in weights or weights[key].ndim != ndim:
-            raise CheckpointError(f"{path.name} lacks {key} or it is misshapen; this is not an AlignNet.")
+            raise CheckpointError(f"{path.name} lacks {key}, or its shape is wrong; this is not an AlignNet.")
         return weights[key].shape
 
     joint_dim, hidden_size = shape("mlp.projector.0.weight", 2)
@@ -99,7 +100,7 @@ _TOKEN_WIDTH, _TIME_WIDTH = "0.mid_convs.1.weight", "0.time_embedding.linear_1.w
 def _light_control_config(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     for key in (*_STEM_WIDTHS, _TOKEN_WIDTH, _TIME_WIDTH):
         if key not in weights or weights[key].ndim != (2 if key == _TIME_WIDTH else 4):
-            raise CheckpointError(f"{path.name} lacks {key} or it is misshapen; this is no LightControl.")
+            raise CheckpointError(f"{path.name} lacks {key}, or its shape is wrong; this is no LightControl.")
     blocks = {int(first) for first in (key.split(".")[0] for key in weights) if first.isdecimal()}
     return {
         "num_blocks": len(blocks),
@@ -125,14 +126,19 @@ def _fill(path: Path, module, weights: dict[str, torch.Tensor], dtype: torch.dty
 
 _ZIP = b"PK\x03\x04"
 # Under these keys training frameworks and ComfyUI's nodes wrap the weights: {"config": ..., "state_dict": {...}}.
-_WRAPPERS = ("state_dict", "module", "model")
+_WRAPPERS = ("state_dict", "model_state_dict", "module", "model", "ema", "align_net", "alignnet", "proj")
+_WRAPPERS += ("params_ema", "params")  # of upscalers
 _MAX_WRAPPERS = 3  # around one another; a pickle may also wrap itself
-# DistributedDataParallel and torch.compile put these in front of every key, in either order.
-_PREFIXES = ("module.", "_orig_mod.")
+# DistributedDataParallel and torch.compile put the first two in front of every key, in either order; the others are
+# names of the module in a larger one.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "align_net.", "alignnet.", "proj.")
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """As `read_state_dict`, without the prefixes `module.` and `_orig_mod.`."""
+    """As `read_state_dict`, without prefixes such as `module.` and `_orig_mod.`.
+
+    Raises CheckpointError also if two keys differ only in these prefixes.
+    """
     weights: dict[str, torch.Tensor] = {}
     for key, value in read_state_dict(path).items():
         name = key
@@ -147,15 +153,17 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """Named tensors of a .safetensors, .bin or .pt file; nothing in it is executed.
 
-    A dictionary that holds the weights under "state_dict", "module" or "model" is opened. Raises CheckpointError.
+    The content decides which kind it is, whatever its name. A dictionary that holds the weights under "state_dict",
+    "module" or another of the usual keys is opened. Raises CheckpointError.
     """
     check_file(path)
-    _check_archive(path)
+    check_archive(path)
     try:
-        if path.suffix.lower() == ".safetensors":
+        if _is_safetensors(path):
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by its name, torch.load would read some pickles as safetensors
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is cut or damaged ({error}); download it again.") from error
     except Exception as error:  # torch.load raises anything, from EOFError to UnpicklingError
@@ -175,8 +183,17 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return content
 
 
-def _check_archive(path: Path) -> None:
-    """PyTorch stores each tensor once and uncompressed; other archives could expand to more than the memory."""
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" or (path.suffix.lower() in SAFETENSORS and not head.startswith(_ZIP))
+
+
+def check_archive(path: Path) -> None:
+    """Raise CheckpointError for an archive that could expand to more than the memory, or is cut.
+
+    PyTorch stores each tensor once and uncompressed.
+    """
     with path.open("rb") as file:
         if file.read(len(_ZIP)) != _ZIP:  # torch.load tells archives from the older format in the same way
             return
@@ -210,24 +227,25 @@ def _check_bytes(path: Path, state_dict: dict[str, torch.Tensor]) -> None:
 
 def check_state_dict(path: Path, state_dict: dict[str, torch.Tensor], module: torch.nn.Module) -> None:
     """Check every name, shape and number against a module. Raises CheckpointError about the first fault."""
-    check_names_and_shapes(path, state_dict, module)
+    check_shapes(path, {key: tuple(value.shape) for key, value in state_dict.items()}, module)
     for key, value in state_dict.items():
         if not value.is_floating_point():
             raise CheckpointError(f"{path.name}: {key} is {value.dtype}, expected floating point numbers.")
         _check_numbers(path, key, value)
 
 
-def check_names_and_shapes(path: Path, state_dict: dict[str, torch.Tensor], module: torch.nn.Module) -> None:
+def check_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]], module: torch.nn.Module) -> None:
     """Check names and shapes against a module. Raises CheckpointError about the first difference."""
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    for key in expected.keys() - state_dict.keys():
+    for key in expected.keys() - shapes.keys():
         raise CheckpointError(f"{path.name} lacks {key} {expected[key]}; use a file made for this model.")
-    for key in state_dict.keys() - expected.keys():
+    for key in shapes.keys() - expected.keys():
         raise CheckpointError(f"{path.name} has {key}, which this model does not have; use a file made for it.")
     for key, shape in expected.items():
-        got = tuple(state_dict[key].shape)
-        if got != shape:
-            raise CheckpointError(f"{path.name}: {key} has the shape {got}, expected {shape}; use the matching file.")
+        if shapes[key] != shape:
+            raise CheckpointError(
+                f"{path.name}: {key} has the shape {shapes[key]}, expected {shape}; use the matching file."
+            )
 
 
 def _check_numbers(path: Path, key: str, value: torch.Tensor) -> None:

@@ -1,21 +1,38 @@
 """Checks of weights files and model folders that cost nothing, before any of them is opened."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from x2i_app.errors import CheckpointError
 
-SUFFIXES = (".safetensors", ".bin", ".pt")
+SAFETENSORS = (".safetensors", ".sft")
+GGUF = ".gguf"
+SUFFIXES = (*SAFETENSORS, ".bin", ".pt", ".pth")
 _MAX_LAYERS = 1000  # released models have up to 57
+_MAX_HEADER = 8 * 2**20  # bytes of a safetensors header: of the largest models and of LoRAs with long notes up to 2 MB
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a name ends as a safetensors file does, in any letter case."""
+    return str(path).lower().endswith(SAFETENSORS)
+
+
+def is_weight_file(path: str | Path) -> bool:
+    """Whether a name ends as a file of a whole FLUX model does, in any letter case."""
+    return str(path).lower().endswith((*SAFETENSORS, GGUF))
 
 
 def check_file(path: Path) -> None:
-    """Raises CheckpointError for a file that does not exist or is no weights file: empty, a Git LFS pointer, HTML."""
+    """Raises CheckpointError for a file that does not exist or is no weights file: empty, a Git LFS pointer, HTML.
+
+    Also for a safetensors file whose header would list hundreds of thousands of tensors.
+    """
     if not path.is_file():
         raise CheckpointError(f"There is no file {str(path)!r}; check the path.")
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in (*SUFFIXES, GGUF):
         raise CheckpointError(f"{path.name} is no weights file; {', '.join(SUFFIXES)} can be read.")
     with path.open("rb") as file:
         head = file.read(64)
@@ -25,18 +42,26 @@ def check_file(path: Path) -> None:
         raise CheckpointError(f"{path.name} is only a Git LFS pointer to the weights; fetch it with `git lfs pull`.")
     if head.lstrip()[:1] == b"<":
         raise CheckpointError(f"{path.name} is a web page instead of weights; download the file itself.")
+    header = int.from_bytes(head[:8], "little")
+    if path.suffix.lower() in SAFETENSORS and _MAX_HEADER < header < path.stat().st_size:
+        raise CheckpointError(
+            f"{path.name} has a header of {header:,} bytes and {_MAX_HEADER:,} are allowed; use the original file."
+        )
 
 
-def check_folder(directory: Path) -> None:
+def check_folder(directory: Path, parts: Sequence[str] | None = None) -> None:
     """Check a model's folder and its subfolders: config.json, shards and the header of every safetensors file.
 
+    parts: names of the subfolders that are used; None is all, and the folder itself. What else a downloaded folder has,
+    such as Git LFS pointers to text encoders that X2I never loads, does not matter.
     Raises CheckpointError for a file that is missing, cut or no weights file, and for more layers than any model has.
     """
-    for path in [*directory.glob("config.json"), *directory.glob("*/config.json")]:
-        check_config(path)
-    for path in missing_shards(directory):
-        raise CheckpointError(f"{path.name} is missing from {directory.name}; download the complete model.")
-    for path in sorted(directory.glob("*.safetensors")) + sorted(directory.glob("*/*.safetensors")):
+    folders = [directory, *directory.glob("*/")] if parts is None else [directory / name for name in parts]
+    for folder in folders:
+        check_config(folder / "config.json")
+        for path in missing_shards(folder):
+            raise CheckpointError(f"{path.name} is missing from {directory.name}; download the complete model.")
+    for path in sorted(path for folder in folders for path in folder.glob("*") if is_safetensors(path)):
         check_file(path)
         try:
             with safe_open(path, framework="pt"):

@@ -1,7 +1,8 @@
 """FLUX.1 models: a folder in diffusers layout, or one file with the transformer and a base model for the rest."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,16 @@ from safetensors import SafetensorError
 
 from x2i_app.errors import CheckpointError
 from x2i_app.load_lock import one_at_a_time
-from x2i_app.loading.files import check_folder
-from x2i_app.loading.flux_file import load_transformer_file
-from x2i_app.loading.hub import Found, Report, find_directory, find_file
+from x2i_app.loading.files import check_config, check_folder, is_safetensors, is_weight_file
+from x2i_app.loading.flux_file import check_transformer_weights, load_transformer_weights
+from x2i_app.loading.hub import Found, Report, find_directory, find_file, path_exists
+from x2i_app.loading.kept_weights import KeptWeights
 from x2i_app.presets import FLUX_MODELS
 from x2i_app.settings import ASSETS
+from x2i_app.specs import Precision
 
 # The parts that X2I uses; not T5 (9 GiB), CLIP and the single-file copies of the weights.
+_PARTS = ("scheduler", "transformer", "vae")
 _FILES = ["scheduler/*", "transformer/*", "vae/*"]
 _BASE_FILES = ["scheduler/*", "transformer/config.json", "vae/*"]
 _CONTROLNET_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
@@ -58,19 +62,19 @@ def find_flux(
 ) -> FluxSource:
     """Find a FLUX model, and download it if needed.
 
-    source: a name of the registry, a folder in diffusers layout or a hub id of one; a .safetensors file, or a file on
-    the hub such as owner/name/file.safetensors. base: the registry's name of the model that a file is a fine-tune of.
-    models, report: as in `hub.find_directory`.
+    source: a name of the registry, a folder in diffusers layout or a hub id of one; a .safetensors, .sft or .gguf file,
+    or a file on the hub such as owner/name/file.gguf. base: the registry's name of the model that a file is a fine-tune
+    of. models, report: as in `hub.find_directory`.
     Raises CheckpointError.
     """
-    if str(source).lower().endswith(".gguf"):
+    if not is_weight_file(source) and path_exists(source, Path.is_file):
         raise CheckpointError(
-            f"{Path(source).name} is a GGUF file, which cannot be read; use the same model as a .safetensors file in "
-            "16 or 8 bit: the memory profiles 16gb, 12gb and 8gb quantize it to 4 bit while it loads."
+            f"{Path(source).name} is no FLUX model that can be read; "
+            "use a .safetensors, .sft or .gguf file, or a folder in diffusers layout."
         )
-    if str(source) in FLUX_MODELS or not str(source).endswith(".safetensors"):
+    if str(source) in FLUX_MODELS or not is_weight_file(source):
         found = _find_folder(str(source), _FILES, models, report)
-        check_folder(found.path)
+        check_folder(found.path, _PARTS)
         return FluxSource(found, found.path)
     found = find_file(source, models, report)
     return FluxSource(found, _find_folder(base, _BASE_FILES, models, report).path)
@@ -86,18 +90,40 @@ def _find_folder(source: str, files: list[str], models: str | Path | None, repor
 
 
 @one_at_a_time
-def load_flux(source: str | Path | FluxSource, dtype: torch.dtype, base: str = BASE) -> FluxModel:
+def load_flux(
+    source: str | Path | FluxSource,
+    dtype: torch.dtype,
+    base: str = BASE,
+    precision: Precision = "full",
+    device: torch.device | None = None,
+    stays: bool = False,
+    watch: Callable[[int], None] | None = None,
+    kept: KeptWeights | None = None,
+) -> FluxModel:
     """Load transformer, VAE and scheduler of a FLUX.1 model on the CPU.
 
-    source, base: as in `find_flux`, or what it returned. Raises CheckpointError.
+    source, base: as in `find_flux`, or what it returned. precision, device, stays: of the transformer, whose layers are
+    quantized one by one while they are read, as in `quantization.quantize`. watch: called with the bytes of each of its
+    weights; what it raises stops loading. kept: as in `load_transformer_weights`. Raises CheckpointError.
     """
     source = source if isinstance(source, FluxSource) else find_flux(source, base)
     scheduler = _load_scheduler(source.base)
-    transformer = _load_transformer(source, dtype)
+    transformer = _load_transformer(source, dtype, precision, device, stays, watch, kept)
     base_config = _load_config(FluxTransformer2DModel, source.base, "transformer")
     if transformer.config.guidance_embeds and not base_config.get("guidance_embeds"):  # a fine-tune of dev in a file
         scheduler = FlowMatchEulerDiscreteScheduler(**_DEV_SCHEDULE)
     return transformer, _load_part(AutoencoderKL, source.base, "vae", dtype), scheduler
+
+
+@one_at_a_time
+def check_flux(source: FluxSource) -> tuple[FluxTransformer2DModel, AutoencoderKL]:
+    """The transformer on the meta device, after names and shapes in its files were compared with its sizes; the VAE.
+
+    Only headers are read, and the VAE, which is small. Raises CheckpointError.
+    """
+    _load_scheduler(source.base)
+    vae = _load_part(AutoencoderKL, source.base, "vae", torch.float32)
+    return check_transformer_weights(*_transformer_files(source)), vae
 
 
 @one_at_a_time
@@ -120,10 +146,42 @@ def load_controlnet(source: str | Path, dtype: torch.dtype) -> FluxControlNetMod
     return _load_part(FluxControlNetModel, directory, None, dtype)
 
 
-def _load_transformer(source: FluxSource, dtype: torch.dtype) -> FluxTransformer2DModel:
+def _load_transformer(
+    source: FluxSource,
+    dtype: torch.dtype,
+    precision: Precision = "full",
+    device: torch.device | None = None,
+    stays: bool = False,
+    watch: Callable[[int], None] | None = None,
+    kept: KeptWeights | None = None,
+) -> FluxTransformer2DModel:
+    path, config, files = _transformer_files(source)
+    return load_transformer_weights(path, config, dtype, precision, device, stays, files, watch, kept)
+
+
+def _transformer_files(source: FluxSource) -> tuple[Path, dict[str, Any], list[Path]]:
+    """A file or a folder, its base's configuration, and the files of the folder that are the transformer."""
+    config = _load_config(FluxTransformer2DModel, source.base, "transformer")
+    files = []
     if source.file is None:
-        return _load_part(FluxTransformer2DModel, source.base, "transformer", dtype)
-    return load_transformer_file(source.file, _load_config(FluxTransformer2DModel, source.base, "transformer"), dtype)
+        folder = source.base / "transformer"
+        files = sorted(path for path in folder.glob("*") if is_safetensors(path))
+        check_config(folder / "config.json")
+        if not files:
+            raise CheckpointError(
+                f"The transformer of {source.base.name} has no .safetensors file; download the complete model."
+            )
+        if len(files) > 1:  # a folder may have the weights in 16 bit beside those in 32 bit
+            files = _files_of_index(folder, files)
+    return source.file or source.base, config, files
+
+
+def _files_of_index(folder: Path, files: list[Path]) -> list[Path]:
+    """The files that together are one model: those that an index names, else the one of the usual name."""
+    for index in sorted(folder.glob("*.safetensors.index.json"), key=lambda path: len(path.name)):
+        return sorted({folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    usual = [path for path in files if path.name == "diffusion_pytorch_model.safetensors"]
+    return usual or files
 
 
 def _load_part(cls: type[ModelMixin], directory: Path, subfolder: str | None, dtype: torch.dtype) -> ModelMixin:

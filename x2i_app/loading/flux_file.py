@@ -1,96 +1,150 @@
-"""A FLUX.1 transformer in one safetensors file, under Black Forest Labs' names, as most fine-tunes are, or diffusers'.
+"""A FLUX.1 transformer from its weights' files, under Black Forest Labs' names, as most fine-tunes are, or diffusers'.
 
-diffusers' own converter is not used: it takes the width 3072 for granted, and it copies the 7 GB of weights that are
-split, where slices here stay mapped from the file. Its `from_single_file` also downloads a configuration; here every
-size but the three axes of a head is read from the weights. The tests compare the names with those of the converter.
+diffusers' own converter and loaders are not used: they take the width 3072 for granted, hold all weights in 16 bit
+before the first one is quantized, and copy the 7 GB of weights that are split, where slices here stay mapped from the
+file. Every size but the three axes of a head is read from the weights. The tests compare the names with those of the
+converter.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import FluxTransformer2DModel
-from safetensors import SafetensorError, safe_open
+from diffusers.quantizers.gguf.utils import GGUFParameter
+from torch import nn
 
 from x2i_app.errors import CheckpointError
-from x2i_app.loading.checkpoints import check_names_and_shapes
-from x2i_app.loading.files import check_file
+from x2i_app.loading.checkpoints import check_shapes
+from x2i_app.loading.flux_names import BLOCKS, SWAPPED, TOP
+from x2i_app.loading.kept_weights import KeptWeights
+from x2i_app.loading.quantization import is_quantizable, quantize_layer, use_gguf_layer
+from x2i_app.loading.weight_files import READABLE, WeightFiles, expanded, open_weights, rows_of
+from x2i_app.specs import Precision
 
-_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
+# Weights of which every FLUX.1 transformer has one, by Black Forest Labs' name and by diffusers'.
+_MARK = ("img_in.weight", "x_embedder.weight")
 # Other parts of all-in-one files: the VAE comes from the base model, T5 and CLIP are not needed.
-_OTHER_PARTS = ("text_encoders.", "vae.", "first_stage_model.", "conditioner.", "cond_stage_model.")
-
-# Keys beside a scaled 8-bit weight: its scale, for which ComfyUI has had two names, and hints for 8-bit kernels.
-_SCALES = (".scale_weight", ".weight_scale")
-_KERNEL_HINTS = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
-_EIGHT_BIT = (torch.float8_e4m3fn, torch.float8_e5m2)
-
-_QKV = ("to_q", "to_k", "to_v")
-_ADDED_QKV = ("add_q_proj", "add_k_proj", "add_v_proj")
-# Black Forest Labs' module -> diffusers' modules: several where one matrix holds what diffusers has in several.
-_TOP = {
-    "img_in": ("x_embedder",),
-    "txt_in": ("context_embedder",),
-    "final_layer.linear": ("proj_out",),
-    "final_layer.adaLN_modulation.1": ("norm_out.linear",),
-} | {
-    f"{theirs}.{layer}": (f"time_text_embed.{ours}.linear_{number}",)
-    for theirs, ours in (
-        ("time_in", "timestep_embedder"),
-        ("vector_in", "text_embedder"),
-        ("guidance_in", "guidance_embedder"),
-    )
-    for layer, number in (("in_layer", 1), ("out_layer", 2))
-}
-_DOUBLE = {
-    "img_mod.lin": ("norm1.linear",),
-    "txt_mod.lin": ("norm1_context.linear",),
-    "img_attn.qkv": tuple(f"attn.{name}" for name in _QKV),
-    "txt_attn.qkv": tuple(f"attn.{name}" for name in _ADDED_QKV),
-    "img_attn.norm.query_norm": ("attn.norm_q",),
-    "img_attn.norm.key_norm": ("attn.norm_k",),
-    "txt_attn.norm.query_norm": ("attn.norm_added_q",),
-    "txt_attn.norm.key_norm": ("attn.norm_added_k",),
-    "img_attn.proj": ("attn.to_out.0",),
-    "txt_attn.proj": ("attn.to_add_out",),
-    "img_mlp.0": ("ff.net.0.proj",),
-    "img_mlp.2": ("ff.net.2",),
-    "txt_mlp.0": ("ff_context.net.0.proj",),
-    "txt_mlp.2": ("ff_context.net.2",),
-}
-_SINGLE = {
-    "modulation.lin": ("norm.linear",),
-    "linear1": (*(f"attn.{name}" for name in _QKV), "proj_mlp"),
-    "linear2": ("proj_out",),
-    "norm.query_norm": ("attn.norm_q",),
-    "norm.key_norm": ("attn.norm_k",),
-}
-_BLOCKS = {"double_blocks": ("transformer_blocks", _DOUBLE), "single_blocks": ("single_transformer_blocks", _SINGLE)}
+_OTHER_PARTS = ("text_encoders.", "vae.", "first_stage_model.", "conditioner.", "cond_stage_model.", "model_ema.")
 
 
-def load_transformer_file(path: Path, base_config: dict[str, Any], dtype: torch.dtype) -> FluxTransformer2DModel:
-    """Load the transformer on the CPU, in evaluation mode.
+class Part(NamedTuple):
+    """Where a transformer's weight is: rows of a weight in the file. is_swapped: its halves are in the other order."""
 
-    base_config: the configuration of the model that it is a fine-tune of; sizes read from the file override it.
-    Raises CheckpointError: another architecture, a missing or unknown weight, quantized numbers.
+    name: str
+    rows: slice
+    is_swapped: bool = False
+
+    def take(self, value: torch.Tensor) -> torch.Tensor:
+        """The weight, from the file's. A slice of the same storage, unless it is swapped."""
+        if self.is_swapped:
+            shift, scale = value.chunk(2)
+            return torch.cat([scale, shift])
+        return value if self.rows == slice(None) else value[self.rows]
+
+
+def load_transformer_weights(
+    path: Path,
+    config: Mapping[str, Any],
+    dtype: torch.dtype,
+    precision: Precision = "full",
+    device: torch.device | None = None,
+    stays: bool = False,
+    files: Sequence[Path] = (),
+    watch: Callable[[int], None] | None = None,
+    kept: KeptWeights | None = None,
+) -> FluxTransformer2DModel:
+    """Load the transformer on the CPU, in evaluation mode, one weight at a time.
+
+    path: a file, or the folder of `files`. config: the configuration of the model that a file is a fine-tune of, whose
+    sizes the file's override; or of the folder. dtype: of what is not quantized. precision, device, stays: as in
+    `quantize`; weights in GGUF's form stay as they are. watch: called with the bytes of each weight; what it raises
+    stops loading. kept: where weights in NF4 are kept for the next time.
+    Raises CheckpointError: another architecture, a missing or unknown weight, a form that cannot be read, NaN.
     """
-    state_dict = to_diffusers(path, _read(path, dtype))
-    with torch.device("meta"):
-        transformer = build_transformer(path, base_config, _sizes(path, state_dict))
-    check_names_and_shapes(path, state_dict, transformer)
-    transformer.load_state_dict(state_dict, strict=True, assign=True)
+    device = device or torch.device("cpu")
+    with open_weights(path, files, _MARK, _OTHER_PARTS) as weights:
+        parts, transformer = _match(weights, path, config, files)
+        # Layers in GGUF's form are not quantized.
+        kept = None if any(stored.quantization for stored in weights.weights.values()) else kept
+        if kept and kept.fill(transformer):
+            return transformer.requires_grad_(False).eval()
+        for name, stored in weights.weights.items():
+            value = weights.read(name)
+            for part in parts[name]:
+                _set_weight(weights, transformer, part, value, dtype, precision, device, stays)
+            if watch:
+                watch(value.nbytes)
+            del value, stored
+    if kept:
+        kept.keep(transformer)
     return transformer.requires_grad_(False).eval()
 
 
-def read_sizes(path: Path) -> dict[str, Any]:
-    """The part of a transformer's configuration that a file tells, from its header alone. Errors as for loading."""
-    with _opened(path) as file:
-        shapes = {name: file.get_slice(key).get_shape() for key, name in _names(file)}
-    weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    return _sizes(path, to_diffusers(path, weights))
+def check_transformer_weights(path: Path, config: Mapping[str, Any], files: Sequence[Path]) -> FluxTransformer2DModel:
+    """The transformer on the meta device, whose names and shapes are those of the files; only headers are read.
+
+    The arguments and errors are as for loading.
+    """
+    with open_weights(path, files, _MARK, _OTHER_PARTS) as weights:
+        return _match(weights, path, config, files)[1]
+
+
+def _match(
+    weights: WeightFiles, path: Path, config: Mapping[str, Any], files: Sequence[Path]
+) -> tuple[dict[str, list[Part]], FluxTransformer2DModel]:
+    """The parts of each weight in the files, and the transformer on the meta device that they fit."""
+    parts, shapes = _find_parts(weights)
+    with torch.device("meta"):
+        transformer = build_transformer(path, config, {} if files else _sizes(path, shapes))
+    check_shapes(path, shapes, transformer)
+    return parts, transformer
+
+
+def _set_weight(
+    weights: WeightFiles,
+    transformer: FluxTransformer2DModel,
+    part: Part,
+    value: torch.Tensor,
+    dtype: torch.dtype,
+    precision: Precision,
+    device: torch.device,
+    stays: bool = False,
+) -> None:
+    """Put a weight into its module, quantized if the module's weight is to be."""
+    module_name, _, kind = part.name.rpartition(".")
+    parent_name, _, child = module_name.rpartition(".")
+    parent = transformer.get_submodule(parent_name)
+    module, value = getattr(parent, child), rows_of(value, part.take)
+    is_matrix = kind == "weight" and is_quantizable(module, child)
+    if isinstance(value, GGUFParameter) and is_matrix:
+        use_gguf_layer(parent, child, value, dtype)
+        return
+    value = expanded(value)
+    if value.dtype != dtype or (is_matrix and precision != "full"):
+        weights.check_finite(part.name, value, is_converted=True)
+    setattr(module, kind, nn.Parameter(value.to(dtype), requires_grad=False))
+    if is_matrix and precision != "full":
+        quantize_layer(parent, child, precision, device, stays)
+
+
+def build_skeleton_of_file(path: Path, config: Mapping[str, Any], dtype: torch.dtype) -> FluxTransformer2DModel:
+    """The transformer of a file on the meta device, from the file's header alone, with the layers that it would have.
+
+    The arguments and errors are as for loading.
+    """
+    with open_weights(path, (), _MARK, _OTHER_PARTS) as weights, torch.device("meta"):
+        parts, transformer = _match(weights, path, config, ())
+        for name, stored in weights.weights.items():
+            if stored.quantization is not None:
+                value = weights.read(name).as_tensor().to("meta")
+                value = GGUFParameter(value, quant_type=stored.quantization)
+                for part in parts[name]:
+                    if part.name.endswith(".weight") and value.ndim == 2:
+                        _set_weight(weights, transformer, part, value, dtype, "full", torch.device("meta"))
+    return transformer
 
 
 def build_transformer(path: Path, base_config: Mapping[str, Any], sizes: Mapping[str, Any]) -> FluxTransformer2DModel:
@@ -106,107 +160,71 @@ def build_transformer(path: Path, base_config: Mapping[str, Any], sizes: Mapping
     return transformer
 
 
-def to_diffusers(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename the weights, which are taken out of `state_dict`, as diffusers does. path: for error messages.
+# ----- Names ---------------------------------------------------------------------------------------------------------
 
-    Weights that are split become slices of the same storage. Raises CheckpointError for an unknown name.
-    """
-    if "x_embedder.weight" in state_dict:
-        return state_dict
-    if "img_in.weight" not in state_dict:
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _find_parts(weights: WeightFiles) -> tuple[dict[str, list[Part]], Shapes]:
+    """The transformer's weights in each of the file's, and their shapes by diffusers' names."""
+    return find_parts(weights.path, {name: stored.shape for name, stored in weights.weights.items()})
+
+
+def find_parts(path: Path, shapes: Shapes) -> tuple[dict[str, list[Part]], Shapes]:
+    """shapes: of the file's weights, by Black Forest Labs' names or diffusers'. Raises CheckpointError."""
+    if "x_embedder.weight" in shapes:
+        return {name: [Part(name, slice(None))] for name in shapes}, dict(shapes)
+    if "img_in.weight" not in shapes or not shapes["img_in.weight"]:
         raise CheckpointError(f"{path.name} has neither img_in nor x_embedder; this is no FLUX.1 transformer.")
-    width = state_dict["img_in.weight"].shape[0]
-    converted = {}
-    for key in list(state_dict):
-        names, value = _diffusers_names(path, key), state_dict.pop(key)
-        if key.startswith("final_layer.adaLN_modulation."):
-            shift, scale = value.chunk(2)  # diffusers has them in the other order
-            value = torch.cat([scale, shift])
-        converted |= zip(names, _split(path, key, value, width, len(names)), strict=True)
-    return converted
+    width = shapes["img_in.weight"][0]
+    parts: dict[str, list[Part]] = {}
+    found: Shapes = {}
+    for key, shape in shapes.items():
+        names = _diffusers_names(path, key)
+        if len(names) == 1:
+            parts[key] = [Part(names[0], slice(None), key.startswith(f"{SWAPPED}."))]
+            found[names[0]] = shape
+            continue
+        parts[key], start = [], 0
+        for name, size in zip(names, _split(path, key, shape, width, len(names)), strict=True):
+            parts[key].append(Part(name, slice(start, start + size)))
+            found[name] = (size, *shape[1:])
+            start += size
+    return parts, found
 
 
 def _diffusers_names(path: Path, key: str) -> list[str]:
     module, _, kind = key.rpartition(".")
-    parts = module.split(".", 2)
-    prefix, names = "", _TOP
-    if parts[0] in _BLOCKS and len(parts) == 3:
-        blocks, names = _BLOCKS[parts[0]]
-        prefix, module = f"{blocks}.{parts[1]}.", parts[2]
+    sections = module.split(".", 2)
+    prefix, names = "", TOP
+    if sections[0] in BLOCKS and len(sections) == 3:
+        blocks, names = BLOCKS[sections[0]]
+        prefix, module = f"{blocks}.{sections[1]}.", sections[2]
     if module not in names or kind not in ("weight", "bias", "scale"):
-        raise CheckpointError(
-            f"{path.name} has {key}, which no FLUX.1 transformer has; use a file whose weights are floating point "
-            "numbers of 32, 16 or 8 bit."
-        )
+        raise CheckpointError(f"{path.name} has {key}, which no FLUX.1 transformer has; {READABLE}.")
     kind = "weight" if kind == "scale" else kind  # of RMSNorm
     return [f"{prefix}{name}.{kind}" for name in names[module]]
 
 
-def _split(path: Path, key: str, value: torch.Tensor, width: int, count: int) -> tuple[torch.Tensor, ...]:
-    if count == 1:
-        return (value,)
-    rest = value.shape[0] - 3 * width
+def _split(path: Path, key: str, shape: tuple[int, ...], width: int, count: int) -> list[int]:
+    rows = shape[0] if shape else 0
+    rest = rows - 3 * width
     sizes = [width] * 3 + [rest] * (count - 3)
-    if sum(sizes) != value.shape[0] or rest < 0:
-        raise CheckpointError(f"{path.name}: {key} has {value.shape[0]} rows; expected 3 times {width} or more.")
-    return value.split(sizes)
+    if sum(sizes) != rows or rest < 0:
+        raise CheckpointError(f"{path.name}: {key} has {rows} rows; expected 3 times {width} or more.")
+    return sizes
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[safe_open]:
-    check_file(path)
-    if path.suffix.lower() != ".safetensors":
-        raise CheckpointError(f"{path.name} is no .safetensors file; use the FLUX model in that format.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise CheckpointError(f"{path.name} is cut or damaged ({error}); download it again.") from error
-
-
-def _names(file: safe_open) -> list[tuple[str, str]]:
-    """(key, name) of each weight of the transformer; the name lacks the prefix that all keys share."""
-    keys = [key for key in file.keys() if not key.startswith(_OTHER_PARTS)]  # noqa: SIM118 (not a dict)
-    keys = [key for key in keys if not key.endswith((*_SCALES, *_KERNEL_HINTS))]
-    prefix = next((p for p in _PREFIXES if keys and all(key.startswith(p) for key in keys)), "")
-    return [(key, key.removeprefix(prefix)) for key in keys]
-
-
-def _read(path: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    with _opened(path) as file:
-        keys = list(file.keys())
-        scales = {f"{key.rpartition('.')[0]}.weight": file.get_tensor(key) for key in keys if key.endswith(_SCALES)}
-        return {
-            name: _dequantized(path, key, file.get_tensor(key), scales.get(key)).to(dtype) for key, name in _names(file)
-        }
-
-
-def _dequantized(path: Path, key: str, value: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
-    """The weight times its scale, which is one number for all of it or one for each row."""
-    if not value.is_floating_point() or (scale is not None and value.dtype not in _EIGHT_BIT):
-        raise CheckpointError(
-            f"{path.name} is quantized in a format that cannot be read ({key} is {str(value.dtype).split('.')[1]}); "
-            "use the model's file in 16-bit or 8-bit floating point, which the memory profiles quantize to 4 bit."
-        )
-    if scale is None:
-        return value
-    if scale.numel() not in (1, *value.shape[:1]) or not scale.is_floating_point():
-        raise CheckpointError(
-            f"{path.name}: the scale of {key} has the shape {tuple(scale.shape)}; expected one number for each row."
-        )
-    return value.float() * scale.float().reshape(-1, *[1] * (value.ndim - 1))
-
-
-def _sizes(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, Any]:
+def _sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
     """The sizes of a configuration, read from the weights' names and shapes."""
 
     def count(blocks: str) -> int:
-        return len({found[1] for key in state_dict if (found := re.match(rf"{blocks}\.(\d+)\.", key))})
+        return len({found[1] for key in shapes if (found := re.match(rf"{blocks}\.(\d+)\.", key))})
 
     def shape(key: str, ndim: int) -> tuple[int, ...]:
-        if key not in state_dict or state_dict[key].ndim != ndim:
-            raise CheckpointError(f"{path.name} lacks {key} or it is misshapen; this is no FLUX.1 transformer.")
-        return tuple(state_dict[key].shape)
+        if key not in shapes or len(shapes[key]) != ndim:
+            raise CheckpointError(f"{path.name} lacks {key}, or its shape is wrong; this is no FLUX.1 transformer.")
+        return shapes[key]
 
     width, channels = shape("x_embedder.weight", 2)
     (head,) = shape("transformer_blocks.0.attn.norm_q.weight", 1)
@@ -220,5 +238,5 @@ def _sizes(path: Path, state_dict: dict[str, torch.Tensor]) -> dict[str, Any]:
         "num_attention_heads": width // max(1, head),
         "joint_attention_dim": shape("context_embedder.weight", 2)[1],
         "pooled_projection_dim": shape("time_text_embed.text_embedder.linear_1.weight", 2)[1],
-        "guidance_embeds": "time_text_embed.guidance_embedder.linear_1.weight" in state_dict,
+        "guidance_embeds": "time_text_embed.guidance_embedder.linear_1.weight" in shapes,
     }

@@ -42,7 +42,7 @@ from x2i_app.loading.files import missing_shards
 
 MODELS = "models"  # the default of X2I_MODELS
 
-_SPARE_BYTES = 2**30  # stay free on the disk
+SPARE_BYTES = 2**30  # stay free on the disk
 _PARALLEL_FILES = 4  # one connection alone seldom fills the bandwidth
 _SHA256_LENGTH = 64  # characters of a large file's ETag, which is its SHA-256; a small file's is a shorter Git id
 _LOCAL = "or give a local folder or file"
@@ -58,14 +58,18 @@ class Found:
 
 @dataclass(frozen=True)
 class Download:
-    """Progress of a download. done, total: bytes, without the files that were in the cache before."""
+    """Progress of a download. done, total: bytes, without the files that were in the cache before.
+
+    what: the action, "Downloading" or "Unpacking".
+    """
 
     repo_id: str
     done: int
     total: int
+    what: str = "Downloading"
 
     def __str__(self):
-        return f"Downloading {self.repo_id}: {_size(self.done)} of {_size(self.total)}"
+        return f"{self.what} {self.repo_id}: {show_size(self.done)} of {show_size(self.total)}"
 
 
 Report = Callable[[Download], None]
@@ -101,7 +105,10 @@ def find_directory(
 
 
 def find_file(source: str | Path, models: str | Path | None = None, report: Report | None = None) -> Found:
-    """Find a file: a local file or folder, else owner/name/path, a file of a hub repository. The rest as above."""
+    """Find a file: a local file or folder, else owner/name/path, a file of a hub repository.
+
+    models, report, errors: as in `find_directory`.
+    """
     # A local path that does not exist is returned too: the code that reads it says what it looked for.
     if path_exists(source, Path.exists) or Path(source).is_absolute() or str(source).count("/") < 2:
         return Found(Path(source), "local path")
@@ -202,7 +209,7 @@ def download_snapshot(repo_id: str, revision: str | None, patterns: list[str], r
         total = sum(file.file_size or 0 for file in planned if file.will_download)
         present = sum(file.present for file in large)
         _check_space(repo_id, total - present)
-        with _progress(repo_id, total, report) as add:
+        with show_progress(repo_id, total, report) as add:
             add(present)
             _download_large(large, add)
             return Path(snapshot_download(repo_id, **files, tqdm_class=_silent_bar(add)))
@@ -211,16 +218,18 @@ def download_snapshot(repo_id: str, revision: str | None, patterns: list[str], r
 def _check_space(repo_id: str, needed: int) -> None:
     folder = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists())).free
-    if needed + _SPARE_BYTES > free:
+    if needed + SPARE_BYTES > free:
         raise CheckpointError(
-            f"{repo_id} is {_size(needed)} to download, and the disk of the hub's cache has {_size(free)} free; "
-            "make room, or set HF_HOME to a folder on another disk."
+            f"{repo_id} is {show_size(needed)} to download, and the disk of the hub's cache has {show_size(free)} "
+            "free; make room, or set HF_HOME to a folder on another disk."
         )
 
 
 @contextmanager
-def _progress(repo_id: str, total: int, report: Report | None) -> Iterator[Callable[[int], None]]:
-    """Yields a function that counts bytes, from any thread, and shows the sum."""
+def show_progress(
+    repo_id: str, total: int, report: Report | None, what: str = "Downloading"
+) -> Iterator[Callable[[int], None]]:
+    """Yields a function that counts bytes, from any thread, and shows the sum. what: as in `Download`."""
     hidden = report is not None or not sys.stderr.isatty()
     with tqdm(total=total, unit="B", unit_scale=True, desc=repo_id, disable=hidden) as bar:
         lock, done = threading.Lock(), 0
@@ -231,7 +240,7 @@ def _progress(repo_id: str, total: int, report: Report | None) -> Iterator[Calla
                 done += count
                 bar.update(count)
                 if report and count > 0:
-                    report(Download(repo_id, min(done, total), total))
+                    report(Download(repo_id, min(done, total), total, what))
 
         yield add
 
@@ -292,7 +301,8 @@ def _reason(error: BaseException, repo_id: str, revision: str | None) -> str:
     return f"the connection failed ({type(causes[-1]).__name__}); check it and try again, {_LOCAL}"
 
 
-def _size(count: int) -> str:
+def show_size(count: int) -> str:
+    """Bytes as people write them, such as 1.2 GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 

@@ -1,9 +1,13 @@
-"""How much memory there is, what each memory profile does to a pipeline, and what to do when memory runs out."""
+"""How much memory there is, what each memory profile does to a pipeline, and what to do when memory runs out.
+
+`choose_placement` chooses the profile of a model that is loaded; `plan.py` computes what each profile needs.
+"""
 
 import gc
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -13,7 +17,7 @@ from torch import nn
 
 from x2i_app.errors import InvalidRequestError, OutOfMemoryError, forget_frames
 from x2i_app.limits import LIMITS
-from x2i_app.loading.plan import COMPUTER_PROFILES, GIB, MemoryPlan, Planner, card_bytes
+from x2i_app.loading.plan import COMPUTER_PROFILES, CONTEXT, GIB, MemoryPlan, Planner, card_bytes
 from x2i_app.loading.quantization import let_statistics_follow, quantize
 from x2i_app.loading.sizes import Parts, skeleton_of
 from x2i_app.pipeline import X2IPipeline
@@ -22,7 +26,7 @@ from x2i_app.request import GenerationRequest
 from x2i_app.specs import MemoryProfile, Offload, Precision
 
 # Devices that report their free memory and that bitsandbytes computes on.
-_CARDS = ("cuda", "xpu")
+CARDS = ("cuda", "xpu")
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,42 @@ class MemoryUse:
 
 def memory_use(device: torch.device) -> MemoryUse:
     """How much of a device's memory is in use; of the computer's memory for a device that has none of its own."""
-    if device.type in _CARDS:
+    if device.type in CARDS:
         backend = torch.get_device_module(device)
         free, total = backend.mem_get_info(device)
         return MemoryUse(total - free, backend.memory_reserved(device), total)
     memory = psutil.virtual_memory()
-    return MemoryUse(memory.total - memory.available, psutil.Process().memory_info().rss, memory.total)
+    own = psutil.Process().memory_info().rss
+    use = MemoryUse(memory.total - memory.available, own, memory.total)
+    limited = [MemoryUse(used, own, limit) for used, limit in _container_limits() if limit < memory.total]
+    return min((use, *limited), key=lambda each: each.free)
+
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def _container_limits(own: Path = Path("/proc/self/cgroup"), root: Path = _CGROUPS) -> list[tuple[int, int]]:
+    """(used, limit) in bytes of each control group (cgroup v2) that this process is in; a container is one.
+
+    Pages of files count as free, as they are given up when memory is short. Empty where there are no such groups.
+    """
+    found = []
+    try:
+        (path,) = [
+            row.removeprefix("0::/") for row in own.read_text(encoding="utf-8").splitlines() if row.startswith("0::/")
+        ]
+    except (OSError, ValueError):
+        return []
+    for folder in (root / path, *(root / path).parents):
+        try:
+            limit = (folder / "memory.max").read_text(encoding="utf-8").strip()
+            used = int((folder / "memory.current").read_text(encoding="utf-8"))
+            pages = dict(row.split() for row in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
+            if limit != "max":
+                found.append((used - int(pages["inactive_file"]) - int(pages["active_file"]), int(limit)))
+        except (OSError, ValueError, KeyError):
+            continue  # the root has no limit, and above it there are no groups
+    return found
 
 
 def best_device() -> str:
@@ -61,11 +95,34 @@ def best_device() -> str:
 
 @dataclass(frozen=True)
 class Placement:
-    """How a pipeline uses memory: its profile, its device, and where its parts wait."""
+    """How a pipeline uses memory: its profile, its device, and where its parts wait.
+
+    is_mapped: whether the weights of the MLLM and FLUX stay in their files, mapped.
+    """
 
     profile: MemoryProfile
     device: torch.device
     offload: Offload
+    is_mapped: bool = False
+
+
+# Smaller models are loaded whole, in 32 bit: that is the same on every CPU, and fast.
+_LEAST_MAPPED = 2 * GIB
+
+
+def maps_weights(profile: str, count: int) -> bool:
+    """Whether a computer without a card keeps 16-bit weights in their files, mapped, and computes in 16 bit.
+
+    profile: as in `load_pipeline`. count: bytes of the weights of the MLLM and FLUX.
+    """
+    return profile in ("auto", "cpu") and count >= _LEAST_MAPPED and has_fast_bfloat16()
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies matrices in bfloat16 (AVX512-BF16, AMX, or an Arm with BF16)."""
+    is_known = getattr(torch.backends, "mkldnn", None) is not None and torch.backends.mkldnn.is_available()
+    capabilities = torch.cpu.get_capabilities()
+    return is_known and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
 _LARGEST_EXPANSION = 4  # of a file in memory: 8-bit numbers become 32-bit numbers
@@ -85,9 +142,9 @@ def choose_computer_profile(name: str, planner: Callable[[], Planner], file_byte
     profile = plans.loadable(name, free)
     if profile:
         return profile.name
-    thriftiest = MEMORY_PROFILES[COMPUTER_PROFILES[-1] if name == "auto" else name]
+    smallest = MEMORY_PROFILES[COMPUTER_PROFILES[-1] if name == "auto" else name]
     raise InvalidRequestError(
-        f"profile is {name!r}, for which loading takes {plans.loading(thriftiest) / GIB:.1f} GiB of the computer's "
+        f"profile is {name!r}, for which loading takes {plans.loading(smallest) / GIB:.1f} GiB of the computer's "
         f"memory, and {free / GIB:.1f} are free; {plans.advise_computer(name, free)}."
     )
 
@@ -101,15 +158,17 @@ def choose_placement(
     Without one nothing needs to wait, so only weights and tiles change. free: bytes on the card; None asks it.
     Raises InvalidRequestError if a card has too little memory for `name`.
     """
-    if device.type not in _CARDS:
+    if device.type not in CARDS:
         whole = "cpu" if device.type == "cpu" else "full"
         profile = MEMORY_PROFILES[whole if name == "auto" else name]
         if device.type != "cpu" and (profile.mllm, profile.transformer) != ("full", "full"):
             raise InvalidRequestError(
-                f"profile is {name!r}, which needs a CUDA card or a CPU, and device is {str(device)!r}; choose full."
+                f"profile is {name!r}, which needs a CUDA or XPU card, or a CPU, and device is {str(device)!r}; choose "
+                "full."
             )
         return Placement(profile, device, "none")
-    free = memory_use(device).free if free is None else free
+    # To ask a card makes the context of this process, which is then missing from what is free and is in the plan too.
+    free = memory_use(device).free + CONTEXT if free is None else free
     plans = planner()
     plan = plans.choose(name, _budget(name, free))
     if not plan.fits and name != "auto":
@@ -145,10 +204,13 @@ def place(pipeline: X2IPipeline, placement: Placement) -> None:
     pipeline.placement = placement
 
 
-def place_part(module: nn.Module, precision: Precision, placement: Placement) -> None:
-    """Quantise a part's weights, and move it to its device if it is to stay there."""
-    quantize(module, precision, placement.device)
-    if placement.offload == "none":
+def place_part(
+    module: nn.Module, precision: Precision, placement: Placement, watch: Callable[[int], None] | None = None
+) -> None:
+    """Quantize a part's weights, and move it to its device if it is to stay there. watch: as in `quantize`."""
+    stays = placement.offload == "none"
+    quantize(module, precision, placement.device, stays, watch)
+    if stays:
         module.to(placement.device)
 
 
@@ -179,7 +241,7 @@ def offload(pipeline: X2IPipeline, how: Offload, device: torch.device) -> None:
             onload_device=device,
             offload_type="block_level",
             num_blocks_per_group=1,
-            use_stream=device.type in _CARDS,  # copies the next block while this one runs
+            use_stream=device.type in CARDS,  # copies the next block while this one runs
         )
         let_statistics_follow(pipeline.transformer)
 
@@ -189,7 +251,7 @@ def offload(pipeline: X2IPipeline, how: Offload, device: torch.device) -> None:
 
 def plan_of(pipeline: X2IPipeline, width: int = 1024, height: int = 1024) -> Planner:
     """Plans for the parts of a pipeline, whatever was done to them."""
-    return Planner(skeleton_of(parts_of(pipeline)), width, height)
+    return Planner(skeleton_of(parts_of(pipeline)), width, height, int(pipeline.config.takes_reference))
 
 
 def parts_of(pipeline: X2IPipeline) -> Parts:
@@ -202,7 +264,10 @@ def present_plan(pipeline: X2IPipeline, width: int, height: int) -> MemoryPlan:
     known = _PLANS.setdefault(pipeline, {})
     if (width, height) not in known:
         placement = pipeline.placement
-        known[width, height] = plan_of(pipeline, width, height).plan(placement.profile, placement.offload)
+        planner = plan_of(pipeline, width, height)
+        known[width, height] = (
+            planner.choose_mapped(None) if placement.is_mapped else planner.plan(placement.profile, placement.offload)
+        )
     return known[width, height]
 
 
@@ -251,8 +316,8 @@ def explain(pipeline: X2IPipeline, request: GenerationRequest, phase: str) -> Ou
         ways.append(_less_input(request))
     elif size := _smaller_size(plan, request, phase, use.free + use.own):
         ways.append(f"{size[0]} x {size[1]}")
-    if thriftier := _next_profile(planner, plan):
-        ways.append(f"the profile {thriftier.name} ({thriftier.about})")
+    if smaller := _next_profile(planner, plan):
+        ways.append(f"the profile {smaller.name} ({smaller.about})")
     ways = ways or ["closing other programs"]
     return OutOfMemoryError(
         f"The memory of {placement.device} is too small to {_ACTIONS[phase]} at {request.width} x {request.height} "

@@ -18,6 +18,7 @@ GIB = 2**30
 TEXT_TOKENS = 512  # the most that FLUX.1 reads
 # Memory that CUDA takes beside tensors: its context, kernels, workspaces, and fragments of its allocator.
 OVERHEAD = round(0.8 * GIB)
+CONTEXT = round(0.3 * GIB)  # of that, the least that a context takes; a guess until it is measured on a card
 # The profiles that "auto" tries without a card, the best first.
 COMPUTER_PROFILES = ("cpu", "8gb")
 # A card has a little less than its name says, and the desktop uses it too.
@@ -41,7 +42,8 @@ class MemoryPlan:
     profile: a name of MEMORY_PROFILES. offload: where parts wait. parts: the components. peaks: the most bytes of
     weights and tensors in each phase: encode, denoise, decode, and, without a card, load. overhead: bytes that are
     added to each peak. waiting: bytes of weights that wait in the computer's memory. available: free bytes, None if
-    unknown. advice: what to do if it does not fit. where: whose memory is planned.
+    unknown. advice: what to do if it does not fit. where: whose memory is planned. mapped: bytes of weights that stay
+    in their files, mapped, and need no free memory; they are not in the peaks.
     """
 
     profile: str
@@ -55,6 +57,7 @@ class MemoryPlan:
     overhead: int = OVERHEAD
     advice: str = ""
     where: Literal["card", "computer"] = "card"
+    mapped: int = 0
 
     @property
     def needed(self) -> int:
@@ -77,18 +80,21 @@ def card_bytes(profile: MemoryProfile) -> int | None:
 
 
 class Planner:
-    """Makes plans for one set of parts on the meta device; results are kept for the next profile."""
+    """Makes plans for one set of parts on the meta device; results are kept for the next profile.
 
-    def __init__(self, parts: Parts, width: int = 1024, height: int = 1024):
-        self.parts = parts
+    references: images of the same size that FLUX reads beside the one that it draws.
+    """
+
+    def __init__(self, parts: Parts, width: int = 1024, height: int = 1024, references: int = 0):
+        self.parts, self.references = parts, references
         self.width, self.height = width, height
         self._found: dict[Any, int] = {}
 
     def choose(self, name: str, available: int | None) -> MemoryPlan:
         """The first plan of a profile that fits, else the one that needs least.
 
-        name: of MEMORY_PROFILES; "auto" tries the profiles from the best to the thriftiest, each with its first
-        offload. available: free bytes on the card; None takes the first plan.
+        name: of MEMORY_PROFILES; "auto" tries the profiles in their order, each with its first offload.
+        available: free bytes on the card; None takes the first plan.
         """
         if name == "auto":
             cards = [profile for profile in MEMORY_PROFILES.values() if profile.name != "cpu"]
@@ -135,16 +141,24 @@ class Planner:
         return next((profile for profile in profiles if self.loading(profile) <= free), None)
 
     def choose_for_computer(self, name: str, free: int) -> MemoryPlan:
-        """The plan of the profile that a computer without a card can load, else of the thriftiest that was tried."""
+        """The plan of the profile that a computer without a card can load, else of the smallest that was tried."""
         profile = self.loadable(name, free) or MEMORY_PROFILES[COMPUTER_PROFILES[-1] if name == "auto" else name]
         plan = self.plan(profile, "none", free)
         return replace(plan, where="computer", peaks={"load": self.loading(profile)} | plan.peaks)
 
+    def choose_mapped(self, free: int | None) -> MemoryPlan:
+        """The plan of a computer without a card that maps the weights of the MLLM and FLUX from their files."""
+        plan = self.plan(MEMORY_PROFILES["cpu"], "none", free)
+        mapped = sum(part.bytes for part in plan.parts if part.name in ("mllm", "transformer"))
+        small = sum(part.bytes for part in plan.parts) - mapped
+        peaks = {"load": small} | {phase: peak - mapped for phase, peak in plan.peaks.items()}
+        return replace(plan, where="computer", peaks=peaks, mapped=mapped)
+
     def advise_computer(self, name: str, free: int | None) -> str:
         """What to do if the computer's memory is too small for a profile, as the second half of a sentence."""
-        thrifty = self.loading(MEMORY_PROFILES[COMPUTER_PROFILES[-1]])
-        is_smaller = name not in ("auto", COMPUTER_PROFILES[-1]) and (free is None or thrifty <= free)
-        other = f"take the profile {COMPUTER_PROFILES[-1]}, which needs {thrifty / GIB:.1f}, " if is_smaller else ""
+        least = self.loading(MEMORY_PROFILES[COMPUTER_PROFILES[-1]])
+        is_smaller = name not in ("auto", COMPUTER_PROFILES[-1]) and (free is None or least <= free)
+        other = f"take the profile {COMPUTER_PROFILES[-1]}, which needs {least / GIB:.1f}, " if is_smaller else ""
         return f"{other}close other programs, or take a preset with a smaller MLLM"
 
     def plan(self, profile: MemoryProfile, offload: Offload, available: int | None = None) -> MemoryPlan:
@@ -184,7 +198,9 @@ class Planner:
         }
         held = dict.fromkeys(work, self._always(sizes, offload))
         if offload == "model":
-            held = {name: count + sizes[name] for name, count in held.items()}
+            # FLUX stays for the next image while the VAE decodes this one.
+            running = {"vae": sizes["transformer"]}
+            held = {name: count + running.get(name, sizes[name]) for name, count in held.items()}
         elif offload == "group":
             held["mllm"] += sizes["mllm"]
             held["transformer"] += self._two_blocks(profile.transformer)
@@ -198,7 +214,7 @@ class Planner:
     @staticmethod
     def _always(sizes: dict[str, int], offload: Offload) -> int:
         """Bytes of the parts that always stay on the card."""
-        small = {"none": sizes, "model": ("light_control",), "group": ("align_net", "vae", "light_control")}
+        small = {"none": sizes, "model": ("vae", "light_control"), "group": ("align_net", "vae", "light_control")}
         return sum(sizes.get(name, 0) for name in small[offload])
 
     def _stored(self, name: str, precision: Precision) -> int:
@@ -244,7 +260,7 @@ class Planner:
 
     def _denoising(self) -> int:
         flux, side = self.parts.transformer, 2 * self._shrink
-        tokens = (self.height // side) * (self.width // side)
+        tokens = (1 + self.references) * (self.height // side) * (self.width // side)
 
         def step():
             stems, residuals = self._controlling()

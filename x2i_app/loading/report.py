@@ -8,10 +8,10 @@ import torch
 
 from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
 from x2i_app.loading.flux import BASE
-from x2i_app.loading.memory import best_device, memory_use
+from x2i_app.loading.memory import best_device, has_fast_bfloat16, maps_weights, memory_use
 from x2i_app.loading.plan import GIB, MemoryPlan, Planner, card_bytes
 from x2i_app.loading.sizes import build_skeleton
-from x2i_app.presets import FLUX_MODELS, MEMORY_PROFILES, get_preset, known_flux
+from x2i_app.presets import FLUX_MODELS, MEMORY_PROFILES, get_preset, is_kontext, known_flux
 from x2i_app.settings import CUSTOM
 from x2i_app.specs import Offload
 
@@ -30,6 +30,7 @@ def plan_memory(
     mllm: str | Path | None = None,
     flux: str | Path | None = None,
     light_control: str | Path | None = None,
+    kontext: bool | None = None,
     width: int | None = None,
     height: int | None = None,
     gib: float | None = None,
@@ -46,19 +47,39 @@ def plan_memory(
     resolution = _resolution(preset, flux)
     width = validate_integer("width", resolution if width is None else width, LIMITS.width)
     height = validate_integer("height", resolution if height is None else height, LIMITS.height)
+    name = flux or (None if preset.startswith(CUSTOM) else get_preset(preset).flux)
+    references = int(bool(name) and is_kontext(name, kontext))
     planners: dict[torch.dtype, Planner] = {}
     plans = []
     is_single = len(profiles) == 1
+
+    def planner(dtype: torch.dtype) -> Planner:
+        if dtype not in planners:
+            skeleton = build_skeleton(preset, mllm, flux, dtype, light_control)
+            planners[dtype] = Planner(skeleton, width, height, references)
+        return planners[dtype]
+
     for name in profiles:
         # `load_pipeline` makes the same choice without a card.
         on_computer = is_single and (name == "cpu" or (name == "auto" and gib is None and best_device() == "cpu"))
+        free = round(gib * GIB) if gib is not None else _usual_memory(name, is_single, on_computer)
+        if on_computer and _is_large(preset) and has_fast_bfloat16():
+            plan = planner(torch.bfloat16).choose_mapped(free)
+            if maps_weights(name, plan.mapped):
+                plans.append(
+                    plan if plan.fits else replace(plan, advice="choose a smaller image, or close other programs")
+                )
+                continue
         dtype = torch.float32 if on_computer or name == "cpu" else torch.bfloat16
-        if dtype not in planners:
-            planners[dtype] = Planner(build_skeleton(preset, mllm, flux, dtype, light_control), width, height)
-        choose = planners[dtype].choose_for_computer if on_computer else planners[dtype].choose
-        plan = choose(name, round(gib * GIB) if gib is not None else _usual_memory(name, is_single, on_computer))
-        plans.append(plan if plan.fits else replace(plan, advice=planners[dtype].advise(plan)))
+        choose = planner(dtype).choose_for_computer if on_computer else planner(dtype).choose
+        plan = choose(name, free)
+        plans.append(plan if plan.fits else replace(plan, advice=planner(dtype).advise(plan)))
     return plans
+
+
+def _is_large(preset: str) -> bool:
+    """Whether a model may be so large that its weights are mapped; the bundled one is not."""
+    return preset.startswith(CUSTOM) or get_preset(preset).directory is None
 
 
 def _resolution(preset: str, flux: str | Path | None) -> int:
@@ -85,7 +106,14 @@ def show_plan(plan: MemoryPlan) -> str:
     phases = [(phase, size(peak + plan.overhead)) for phase, peak in plan.peaks.items()]
     if plan.waiting:
         phases.append(("waits in the computer's memory", size(plan.waiting)))
-    where = "all parts in the computer's memory" if plan.where == "computer" else OFFLOADS[plan.offload]
+    mapped = f"{size(plan.mapped)} {unit} of weights stay in their files, mapped; the rest is in the computer's memory"
+    where = (
+        mapped
+        if plan.mapped
+        else "all parts in the computer's memory"
+        if plan.where == "computer"
+        else OFFLOADS[plan.offload]
+    )
     return "\n\n".join(
         (
             _verdict(plan),
@@ -118,11 +146,11 @@ def show_plans(plans: Sequence[MemoryPlan]) -> str:
 def _verdict(plan: MemoryPlan) -> str:
     needed = f"{plan.needed / GIB:.2f} GiB"
     if plan.available is None:
-        return f"Needs {needed}; how much is free is not known."
-    there = f"{plan.available / GIB:.2f} GiB are there"
+        return f"Needs {needed}; the free memory is not known."
+    there = f"{plan.available / GIB:.2f} GiB are available"
     if plan.fits:
         return f"Fits: needs {needed}, and {there}."
-    return f"Does not fit: needs {needed}, and {there}. First: {plan.advice}."
+    return f"Does not fit: needs {needed}, and {there}. Advice: {plan.advice}."
 
 
 def _choice(plans: Sequence[MemoryPlan]) -> str:
@@ -132,11 +160,14 @@ def _choice(plans: Sequence[MemoryPlan]) -> str:
     if len({plan.available for plan in known}) == 1:
         there = f"{known[0].available / GIB:.2f} GiB"
         if not fitting:
-            return f"Nothing fits into {there}. First: {known[-1].advice}."
+            return f"No profile fits {there}. Advice: {known[-1].advice}."
         best = fitting[0]
-        return f"Into {there} fits {best.profile} as the best, which needs {best.needed / GIB:.2f} GiB."
+        return f"The best profile for {there} is {best.profile}, which needs {best.needed / GIB:.2f} GiB."
     names = ", ".join(plan.profile for plan in fitting) or "none"
-    return f"On a card of its name fits: {names}. The profile auto takes the best that fits what is free."
+    return (
+        f"Each profile is for a GPU of the size in its name; these fit: {names}. The profile auto takes the best one "
+        "that fits the free memory."
+    )
 
 
 def _unit(plans: Sequence[MemoryPlan]) -> tuple[Callable[[int], str], str]:
@@ -149,7 +180,8 @@ def _unit(plans: Sequence[MemoryPlan]) -> tuple[Callable[[int], str], str]:
 
 def precision(name: str, plan: MemoryPlan) -> str:
     """The number of bits of a part's weights."""
-    return "32 bit" if name == "full" and plan.where == "computer" else PRECISIONS[name]
+    is_whole = name == "full" and plan.where == "computer" and not plan.mapped
+    return "32 bit" if is_whole else PRECISIONS[name]
 
 
 def fits(plan: MemoryPlan) -> str:

@@ -17,11 +17,12 @@ from x2i_app.encoders import encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.load_lock import one_at_a_time
 from x2i_app.loading.checkpoints import load_light_control
-from x2i_app.loading.files import check_config
+from x2i_app.loading.files import check_config, is_weight_file
 from x2i_app.loading.flux import BASE, FluxSource
-from x2i_app.loading.flux_file import build_transformer, read_sizes
+from x2i_app.loading.flux_file import build_skeleton_of_file, build_transformer
 from x2i_app.loading.hub import path_exists
 from x2i_app.loading.mllm_configs import FLUX_VAE, released_config
+from x2i_app.loading.quantization import copy_gguf_layers
 from x2i_app.models import AlignNet, LightControl
 from x2i_app.presets import get_family, get_preset, known_flux
 from x2i_app.settings import ASSETS, CUSTOM
@@ -67,7 +68,7 @@ def build_skeleton(
         raise InvalidRequestError(f"{preset} came without {'mllm' if flux else 'flux'}; give the folders of both.")
     with torch.device("meta"):
         model = _build_mllm(preset, spec, mllm)
-        transformer, vae = _build_flux(flux, spec)
+        transformer, vae = _build_flux(flux, spec, dtype)
         text = model.config.get_text_config()
         align_net = AlignNet(
             num_states=text.num_hidden_layers + 1,
@@ -86,6 +87,7 @@ def skeleton_of(parts: Parts) -> Parts:
     with torch.device("meta"):
         twins = {name: type(part).from_config(part.config) for name, part in parts.present.items() if name != "mllm"}
         twins["mllm"] = type(parts.mllm)(parts.mllm.config)
+        copy_gguf_layers(parts.transformer, twins["transformer"])
     return Parts(**{name: _cast(twin, getattr(parts, name).dtype) for name, twin in twins.items()})
 
 
@@ -102,12 +104,14 @@ def _build_mllm(preset: str, spec: Preset | None, mllm: str | Path | None) -> nn
     return (cls.answering_class if needs_head else cls.base_class)(config)
 
 
-def _build_flux(flux: str | Path | FluxSource, preset: Preset | None) -> tuple[FluxTransformer2DModel, AutoencoderKL]:
+def _build_flux(
+    flux: str | Path | FluxSource, preset: Preset | None, dtype: torch.dtype
+) -> tuple[FluxTransformer2DModel, AutoencoderKL]:
     """preset: whose FLUX model a single file is assumed to be a fine-tune of."""
     known, file, folder = known_flux(flux), None, None
     if isinstance(flux, FluxSource):
         file, folder = flux.file, flux.base
-    elif str(flux).endswith(".safetensors") and path_exists(flux, Path.is_file):
+    elif is_weight_file(flux) and path_exists(flux, Path.is_file):
         file, known = Path(flux), known_flux(preset.flux if preset else BASE)
     if folder is None and known:
         folder = ASSETS / known.directory if known.directory else None
@@ -115,10 +119,15 @@ def _build_flux(flux: str | Path | FluxSource, preset: Preset | None) -> tuple[F
         folder = _folder(flux, "flux")
     if folder is None:
         config, vae_config = {"guidance_embeds": known.guidance_embeds}, FLUX_VAE
+        if known.needs_mask:
+            config |= {"in_channels": 384, "out_channels": 64}
     else:
         config = _read_config(FluxTransformer2DModel, folder, "transformer")
         vae_config = _read_config(AutoencoderKL, folder, "vae")
-    transformer = build_transformer(file or folder or Path(known.name), config, read_sizes(file) if file else {})
+    if file:
+        transformer = build_skeleton_of_file(file, config, dtype)
+    else:
+        transformer = build_transformer(folder or Path(known.name), config, {})
     try:
         return transformer, AutoencoderKL.from_config(vae_config)
     except (ValueError, TypeError) as error:

@@ -8,14 +8,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from huggingface_hub import constants
 
+from x2i_app.encoders import check_quantization
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.limits import show_value
 from x2i_app.loading.checkpoints import read_alignnet_config
-from x2i_app.loading.files import SUFFIXES, check_folder
+from x2i_app.loading.files import GGUF, SUFFIXES, check_folder
 from x2i_app.loading.flux import BASE, FluxSource, find_flux
 from x2i_app.loading.hub import (
     Found,
@@ -28,19 +30,24 @@ from x2i_app.loading.hub import (
     models_folder,
     repository_folders,
 )
+from x2i_app.loading.repacked import SUFFIXES as REPACKED
+from x2i_app.loading.repacked import one_file, unpack
 from x2i_app.models import AlignNet
-from x2i_app.presets import FAMILIES, PRESETS, get_family, get_preset
+from x2i_app.presets import FAMILIES, PRESETS, get_family, get_preset, is_kontext, known_flux
 from x2i_app.settings import ASSETS, CUSTOM
-from x2i_app.specs import Preset
+from x2i_app.specs import FluxSpec, Preset
 
 logger = logging.getLogger(__name__)
 
+Part = Literal["mllm", "flux", "alignnet", "light_control"]
 MLLM_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
 @dataclass(frozen=True)
 class Sources:
     """The files of a pipeline, all on this machine. light_control: None without one.
+
+    takes_reference, true_cfg: as in FluxSpec; None is not known. flux_spec: None if the registry lacks the FLUX model.
 
     descriptions: for each part its path, who chose it ("flag", "environment" or the preset) and the place it was in.
     """
@@ -51,6 +58,9 @@ class Sources:
     alignnet: Path
     descriptions: dict[str, str]
     light_control: Path | None
+    takes_reference: bool = False
+    true_cfg: bool | None = None
+    flux_spec: FluxSpec | None = None
 
 
 def find_sources(
@@ -60,6 +70,7 @@ def find_sources(
     alignnet: str | Path | None = None,
     light_control: str | Path | None = None,
     *,
+    kontext: bool | None = None,
     models: str | Path | None = None,
     report: Report | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -68,9 +79,9 @@ def find_sources(
 
     The parts are as in `load_pipeline`. None or "" takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and X2I_LIGHT_CONTROL, which
     apply to the preset in X2I_PRESET if that is set, and never to a bundled preset; then what the preset names. The
-    preset's LightControl is used only with the preset's own FLUX model, which it is trained for. models, report: as in
-    `hub.find_directory`.
-    Raises X2IError's kinds: an unknown name, a part that cannot be found or downloaded, or that is damaged.
+    preset's LightControl is used only with the preset's own FLUX model, which it is trained for. kontext: as in
+    `load_pipeline`. models, report: as in `hub.find_directory`.
+    Raises an X2IError: an unknown name, a part that cannot be found or downloaded, or that is damaged.
     """
     given = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
     if not isinstance(preset, str):
@@ -98,7 +109,30 @@ def find_sources(
         descriptions[name] = f"{found.path} ({chooser}, {found.place})"
         logger.info("%s: %s", name, descriptions[name])
     control = parts["light_control"].path if "light_control" in parts else None
-    return Sources(preset, parts["mllm"].path, parts["flux"], parts["alignnet"].path, descriptions, control)
+    flux_source = chosen["flux"][0] if "flux" in chosen else spec.flux
+    known = known_flux(flux_source)
+    return Sources(
+        preset,
+        parts["mllm"].path,
+        parts["flux"],
+        parts["alignnet"].path,
+        descriptions,
+        control,
+        is_kontext(flux_source, kontext) or (kontext is None and is_kontext(parts["flux"].found.path)),
+        known.true_cfg if known else None,
+        known,
+    )
+
+
+def find_part(preset: str, part: Part, models: str | Path | None = None, report: Report | None = None) -> Path:
+    """One part of a preset, from this machine or downloaded; other arguments and errors as in `find_sources`."""
+    spec = get_preset(preset)
+    if part == "light_control" and not spec.light_control:
+        having = ", ".join(name for name, other in PRESETS.items() if other.light_control)
+        raise CheckpointError(f"{preset} has no LightControl; train one, or choose one of {having}.")
+    finders = {"alignnet": _find_alignnet, "mllm": _find_mllm, "flux": _find_flux, "light_control": _find_light_control}
+    found = finders[part](spec, None, models, report)
+    return (found.found if part == "flux" else found).path
 
 
 def _check_custom(preset: str, missing: list[str]) -> None:
@@ -113,8 +147,13 @@ def _find_mllm(spec: Preset | None, given, models, report) -> Found:
     if given is None and spec.directory:
         return Found(ASSETS / spec.directory / "mllm", "bundled")
     source, revision = (given, None) if given else (spec.mllm.repo_id, spec.mllm.revision)
+    if given and (file := Path(given).expanduser()).suffix.lower() in REPACKED and file.is_file():
+        return Found(unpack(file, report), f"unpacked from {file}")
+    if str(source).lower().endswith((GGUF, *SUFFIXES)):
+        raise one_file(Path(source))
     found = find_directory(source, revision, MLLM_FILES, models, report)
-    check_folder(found.path)
+    check_folder(found.path, (".",))
+    check_quantization(found.path)
     return found
 
 

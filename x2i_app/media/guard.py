@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from x2i_app import request
 from x2i_app.errors import MediaError
+from x2i_app.media.audio_frames import find_audio_frames
 
 MediaModality = Literal["image", "video", "audio"]
 
@@ -22,7 +23,9 @@ MediaModality = Literal["image", "video", "audio"]
 class MediaCaps:
     """Limits for media. Sides and areas are in pixels, sizes in bytes, durations in seconds; all are inclusive.
 
-    image_pixels, image_side: area and longer side of an image. video_side: longer side of a video.
+    image_pixels, image_side: area and longer side of an image; a larger one is scaled down to them while it is read.
+    streamed_pixels, whole_pixels, source_side: the same of a file, beyond which it is refused: of one that is decoded
+    in parts (JPEG, PNG), of any other, and of both. video_side: longer side of a video.
     video_frames: frames that are sampled. frame_pixels: area of a sampled frame; larger frames are scaled down to it.
     file_bytes: size of a file. child_bytes, child_seconds, child_file_bytes: address space, wall time and written
     bytes of a decoder process.
@@ -30,6 +33,9 @@ class MediaCaps:
 
     image_pixels: int = 25_000_000
     image_side: int = 8192
+    streamed_pixels: int = 150_000_000
+    whole_pixels: int = 50_000_000
+    source_side: int = 65_500
     video_seconds: float = 60
     video_frames: int = 32
     video_side: int = 4096
@@ -46,11 +52,17 @@ CAPS = MediaCaps()
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: its usual name, its modality, and the only ffmpeg demuxer that may open it, if any."""
+    """A kind of file: its usual name, its modality, and the only ffmpeg demuxer that may open it, if any.
+
+    in_libsndfile: libsndfile reads most files of this kind, so it is tried before ffmpeg.
+    has_index: a cut file of this kind has lost what says where its parts are. Other kinds can be read up to the cut.
+    """
 
     name: str
     modality: MediaModality
     demuxer: str | None = None
+    in_libsndfile: bool = False
+    has_index: bool = False
 
 
 KINDS: dict[str, Kind] = {
@@ -62,35 +74,60 @@ KINDS: dict[str, Kind] = {
         Kind("GIF", "image"),
         Kind("BMP", "image"),
         Kind("TIFF", "image"),
-        Kind("MP4", "video", "mov"),
+        Kind("HEIC", "image"),
+        Kind("AVIF", "image"),
+        Kind("MP4", "video", "mov", has_index=True),
         Kind("WebM", "video", "matroska"),
-        Kind("AVI", "video", "avi"),
-        Kind("WAV", "audio"),
-        Kind("FLAC", "audio"),
-        Kind("OGG", "audio"),
-        Kind("MP3", "audio"),
-        Kind("M4A", "audio", "mov"),
+        Kind("AVI", "video", "avi", has_index=True),
+        Kind("WMV", "video", "asf"),
+        Kind("FLV", "video", "flv"),
+        Kind("MPEG", "video", "mpeg"),
+        Kind("TS", "video", "mpegts"),
+        Kind("OGV", "video", "ogg"),
+        Kind("MXF", "video", "mxf"),
+        Kind("WAV", "audio", "wav", in_libsndfile=True),
+        Kind("FLAC", "audio", "flac", in_libsndfile=True),
+        Kind("OGG", "audio", "ogg", in_libsndfile=True),
+        Kind("MP3", "audio", "mp3", in_libsndfile=True),
+        Kind("AIFF", "audio", "aiff", in_libsndfile=True),
+        Kind("CAF", "audio", "caf", in_libsndfile=True),
+        Kind("AU", "audio", "au", in_libsndfile=True),
+        Kind("W64", "audio", "w64", in_libsndfile=True),
+        Kind("M4A", "audio", "mov", has_index=True),
+        Kind("AAC", "audio", "aac"),
+        Kind("AMR", "audio", "amr"),
+        Kind("WMA", "audio", "asf"),
+        Kind("AC-3", "audio", "ac3"),
+        Kind("E-AC-3", "audio", "eac3"),
+        Kind("DTS", "audio", "dts"),
+        Kind("WavPack", "audio", "wv"),
     )
 }
 
 _ALLOWED: dict[MediaModality | None, str] = {
-    "image": "a PNG, JPEG, WebP, GIF, BMP or TIFF image",
-    "video": "an MP4, MOV, WebM, MKV or AVI video, or an animated GIF or WebP",
-    "audio": "a WAV, FLAC, OGG, MP3 or M4A audio file, or a video with audio",
+    "image": "a PNG, JPEG, WebP, HEIC, AVIF, GIF, BMP or TIFF image",
+    "video": "an MP4, MOV, WebM, MKV, AVI, WMV, FLV, MPEG or TS video, or an animated GIF or WebP",
+    "audio": "a WAV, FLAC, OGG, MP3, M4A, AAC, AIFF, CAF, AMR, WMA or AC-3 audio file, or a video with audio",
     None: "a common image, video or audio file, such as PNG, MP4 or WAV",
 }
 
-# The kinds that each modality is read from. A GIF or WebP can be an animation, and a video can have audio.
+# The kinds that each modality is read from. A GIF or WebP can be an animation, and a video can have audio. The head of
+# a WMV file can be too long to show that it has video.
 _READ_FROM: dict[MediaModality, frozenset[str]] = {
     "image": frozenset(k.name for k in KINDS.values() if k.modality == "image"),
-    "video": frozenset(k.name for k in KINDS.values() if k.modality == "video") | {"GIF", "WebP"},
+    "video": frozenset(k.name for k in KINDS.values() if k.modality == "video") | {"GIF", "WebP", "WMA"},
     "audio": frozenset(k.name for k in KINDS.values() if k.modality in ("audio", "video")),
 }
 
 _HEAD_BYTES = 4096
 _DIB_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # possible header sizes of a BMP, to tell it from text that starts "BM"
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip")
-_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+_STILL_BRANDS = (b"mif1", b"msf1", b"miaf")  # of both; the compatible brands, which follow, say which it is
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # GUIDs of an ASF file and of its video streams
+_MXF = bytes.fromhex("060e2b34020501010d010201")  # key of a partition
+_ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 _DURATION_TOLERANCE = 0.5  # seconds; containers round up the duration of a clip that was cut to exactly the limit
 
 
@@ -169,7 +206,11 @@ def _read_head(path, caps):
     _check_bytes(name, status.st_size, caps)
     try:
         with Path(os.fsdecode(path)).open("rb") as file:
-            return file.read(_HEAD_BYTES)
+            head = file.read(_HEAD_BYTES)
+            if head.startswith(b"ID3") and len(head) > 10:  # tags, which can be long, before MP3, AAC or FLAC
+                file.seek(10 + sum((byte & 127) << 7 * place for place, byte in enumerate(reversed(head[6:10]))))
+                return head[:10] + file.read(_HEAD_BYTES)
+            return head
     except OSError as error:
         raise MediaError(f"{name} cannot be opened ({error.strerror}); check its permissions.") from None
 
@@ -199,7 +240,16 @@ def _image_name(head):
         return "TIFF"
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _DIB_HEADERS:
         return "BMP"
-    return None
+    return _heif_name(head) if head[4:8] == b"ftyp" else None
+
+
+def _heif_name(head):
+    brands = [head[8:12]]
+    if brands[0] in _STILL_BRANDS:
+        size = int.from_bytes(head[:4], "big")
+        brands += [head[start : start + 4] for start in range(16, min(size, 256), 4)]
+    found = ("AVIF" if brand in _AVIF_BRANDS else "HEIC" for brand in brands if brand in _AVIF_BRANDS + _HEIC_BRANDS)
+    return next(found, None)
 
 
 def _video_name(head):
@@ -211,19 +261,44 @@ def _video_name(head):
         return "WebM"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "AVI"
+    if head.startswith(_ASF):
+        return "WMV" if _ASF_VIDEO in head else "WMA"
+    if head.startswith(b"FLV\x01"):
+        return "FLV"
+    if head.startswith(_MXF):
+        return "MXF"
+    if head.startswith(b"\x00\x00\x01\xba"):
+        return "MPEG"
+    if any(head[start : start + 3 * size : size] == b"GGG" for start, size in ((0, 188), (4, 192))):
+        return "TS"  # packets of 188 bytes, from camcorders 192, each with a sync byte
+    if head.startswith(b"OggS") and b"\x80theora" in head[:256]:
+        return "OGV"
     return None
+
+
+_AUDIO_SIGNATURES = {
+    b"fLaC": "FLAC",
+    b"OggS": "OGG",
+    b"caff": "CAF",
+    b".snd": "AU",
+    b"#!AMR": "AMR",
+    b"riff.\x91": "W64",
+    b"wvpk": "WavPack",
+    b"\x7f\xfe\x80\x01": "DTS",
+}
 
 
 def _audio_name(head):
     if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         return "WAV"
-    if head.startswith(b"fLaC"):
-        return "FLAC"
-    if head.startswith(b"OggS"):
-        return "OGG"
-    if head.startswith(b"ID3") or _is_mp3_frame(head):
-        return "MP3"
-    return None
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    for signature, name in _AUDIO_SIGNATURES.items():
+        if head.startswith(signature):
+            return name
+    if head.startswith(b"ID3"):
+        return _audio_name(head[10:]) or "MP3"
+    return find_audio_frames(head) or ("MP3" if _is_mp3_frame(head) else None)
 
 
 def _is_mp3_frame(head):
@@ -248,7 +323,7 @@ _REFUSED = (
     (rb"\ASIMPLE  =", "a FITS image"),
     (rb"\A%PDF", "a PDF document"),
     (rb"\APK\x03\x04", "a ZIP archive"),
-    (rb"\A....ftyp", "a HEIC or AVIF image"),
+    (rb"\A....ftyp", "a HEIF image that is neither HEIC nor AVIF"),
     (rb"\A[^\x00-\x08\x0e-\x1f]+\Z", "a text file"),
 )
 
@@ -261,4 +336,4 @@ def _describe(head):
 
 
 def _with_article(name):
-    return f"{'an' if name[0] in 'AMO' else 'a'} {name}"
+    return f"{'an' if name[0] in 'AEMO' or name == 'FLV' else 'a'} {name}"

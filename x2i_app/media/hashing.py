@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from x2i_app.errors import MediaError
+from x2i_app.media.budget import current_budget
 from x2i_app.media.guard import is_path, show_name, sniff
 from x2i_app.request import GenerationRequest
 
@@ -15,6 +16,7 @@ from x2i_app.request import GenerationRequest
 def file_hash(path: str | os.PathLike) -> str:
     """SHA-256 of a media file's bytes, in hexadecimal. Raises MediaError if `sniff` refuses the file."""
     sniff(path)
+    current_budget().charge("file_bytes", Path(os.fsdecode(path)).stat().st_size)
     return path_hash(path).removeprefix("sha256:")
 
 
@@ -35,7 +37,7 @@ def hash_inputs(request: GenerationRequest) -> dict[str, str]:
     turns = (*request.history, request)
     media = [source for turn in turns for source in (*turn.images, *turn.videos, *turn.audios)]
     hashes: dict[str, str] = {}
-    for source in (*media, request.source_image, request.mask):
+    for source in (*media, request.source_image, request.mask, request.reference):
         if is_path(source) and os.fsdecode(source) not in hashes:
             hashes[os.fsdecode(source)] = file_hash(source)
     for file, _ in request.loras:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +9,11 @@ from typing import Any, Self
 
 from PIL import Image
 
-from x2i_app.media.guard import is_path
 from x2i_app.media.hashing import conversation_hash, hash_inputs
-from x2i_app.media.images import load_image, load_mask
-from x2i_app.media.inpaint_source import InpaintSource, drawing_size, extend_source
-from x2i_app.request import GenerationRequest, InputRecord, Turn
+from x2i_app.media.images import load_image, load_mask, scaled_note
+from x2i_app.media.inpaint_source import InpaintSource, drawing_size, extend_source, note_shape
+from x2i_app.notes import FEW_STEPS, Note
+from x2i_app.request import FAST_STEPS, GenerationRequest, InputRecord, Turn, is_same_file
 from x2i_app.specs import FluxSpec
 
 MAX_MASK = 64 * 1024  # characters of base64; a mask drawn by hand has a few thousand
@@ -24,20 +23,27 @@ MAX_MASK = 64 * 1024  # characters of base64; a mask drawn by hand has a few tho
 class Prepared:
     """A request with every setting filled in, and what was read from its files.
 
+    request: width and height are None if the result has the size of an edited image. drawn: the same request with the
+        width and height at which FLUX draws it.
     hashes: SHA-256 in hexadecimal of each file, by its path.
     source: RGB, the image that LightControl follows or that is edited; None if the request does neither.
+    reference: RGB, the image that FLUX.1 Kontext keeps to, the same object as `source` if it is the same file.
     mask: L, 255 where it is painted, as large as its file; None without one.
     inpaint_source: the source and the mask with the area added by outpainting; None if no image is edited.
+    notes: sentences about the request and its files that the user should read.
 
-    Only the source has more than one reader. The encoder decodes the other media itself, in the sizes of its MLLM, and
-    only if the conversation has not been encoded before.
+    Only these images have more than one reader. The encoder decodes the other media itself, in the sizes of its MLLM,
+    and only if the conversation has not been encoded before.
     """
 
     request: GenerationRequest
+    drawn: GenerationRequest
     hashes: Mapping[str, str]
     source: Image.Image | None = None
+    reference: Image.Image | None = None
     mask: Image.Image | None = None
     inpaint_source: InpaintSource | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, request: GenerationRequest, flux: FluxSpec, seed: int) -> Self:
@@ -45,14 +51,39 @@ class Prepared:
 
         Raises MediaError for a file that cannot be used, InvalidRequestError for a mask with nothing to paint.
         """
-        hashes = hash_inputs(request)
+        hashes, keeps_size = hash_inputs(request), request.keeps_size
         source = load_image(request.source) if request.paints or request.control_strength else None
+        reference = source if is_same_file(request.reference, request.source) else None
+        if reference is None and request.reference is not None:
+            reference = load_image(request.reference)
         mask = None if request.mask is None else load_mask(request.mask)
-        inpaint = extend_source(source, mask, request.outpaint) if request.paints else None
-        if inpaint and None in (request.width, request.height):
-            width, height = drawing_size(*inpaint.image.size, flux.resolution)
-            request = request.with_values(width=request.width or width, height=request.height or height)
-        return cls(request.with_defaults(flux, seed), hashes, source, mask, inpaint)
+        inpaint, size = None, None
+        if request.paints:
+            inpaint = extend_source(
+                source,
+                mask,
+                request.outpaint,
+                invert=request.mask_invert,
+                grow=request.mask_grow,
+                feather=request.mask_feather,
+            )
+            if keeps_size:
+                inpaint = inpaint.with_area(flux.resolution, request.only_masked)
+                size = inpaint.area.size
+            else:
+                size = drawing_size(*inpaint.image.size, flux.resolution)
+        elif reference:
+            size = drawing_size(*reference.size, flux.resolution)
+        if size:
+            request = request.with_values(width=request.width or size[0], height=request.height or size[1])
+        drawn = request.with_defaults(flux, seed)
+        own = drawn.with_values(width=None, height=None) if keeps_size else drawn
+        # Of the images that the MLLM reads, the encoder says whether they were scaled down.
+        notes = [note_shape(mask, source) if mask else "", scaled_note(request.source) if source else ""]
+        if request.fast and drawn.steps_run < FAST_STEPS:
+            notes.append(Note(FEW_STEPS, least=FAST_STEPS, steps=drawn.steps_run))
+        notes = (*request.notes, *filter(None, notes))
+        return cls(own, drawn, hashes, source, reference, mask, inpaint, notes)
 
     @property
     def control_image(self) -> Image.Image | None:
@@ -63,9 +94,9 @@ class Prepared:
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """The conversation, the current turn last; the source is decoded already, other media are as they came."""
+        """The conversation, the current turn last; source and reference are decoded, other media are as they came."""
         turns = (*self.request.history, self.request.turn)
-        if self.source is None:
+        if self.source is None and self.reference is None:
             return turns
         return tuple(turn.with_images(map(self._read, turn.images)) for turn in turns)
 
@@ -80,9 +111,8 @@ class Prepared:
         return InputRecord(self.hashes, None if self.mask is None else mask_as_text(self.mask))
 
     def _read(self, image: Any) -> Any:
-        source = self.request.source
-        is_same_file = is_path(image) and is_path(source) and os.fsdecode(image) == os.fsdecode(source)
-        return self.source if image is source or is_same_file else image
+        read = ((self.request.source, self.source), (self.request.reference, self.reference))
+        return next((known for given, known in read if known and is_same_file(image, given)), image)
 
 
 def mask_as_text(mask: Image.Image) -> str | None:

@@ -18,9 +18,11 @@ import numpy as np
 from PIL import Image
 
 from x2i_app.errors import MediaError
+from x2i_app.media.budget import current_budget
 from x2i_app.media.ffmpeg import CleanStream, can_tone_map, decode, remux
 from x2i_app.media.guard import CAPS, MediaCaps, check_duration, check_size, is_path, show_name, show_value, sniff
 from x2i_app.media.images import fit_size, load_image, open_image, to_rgb
+from x2i_app.media.isolation import in_child, reading
 
 _LOSSLESS_FPS = 10  # of the video that moviepy reads; a whole number, so that frame times are exact
 _DEFAULT_FRAME_SECONDS = 0.1  # of an animation's frame without a duration, as in browsers
@@ -35,12 +37,14 @@ class VideoClip:
 
     frames: (T, H, W, 3) uint8, RGB. fps: frame rate of these frames, in frames/s. duration: of the whole video, in
     seconds. has_audio: whether the file also has audio, which is not included here.
+    is_incomplete: the file was cut, and the frames are from what is left of it.
     """
 
     frames: np.ndarray
     fps: float
     duration: float
     has_audio: bool = False
+    is_incomplete: bool = False
 
 
 def load_video(
@@ -48,26 +52,33 @@ def load_video(
 ) -> VideoClip:
     """Sample the frames of a video at 0, 1/fps, 2/fps ... seconds; HDR videos (HLG, PQ) are converted to SDR.
 
-    source: the path of an MP4, MOV, WebM, MKV or AVI file, or of a GIF or WebP animation; a pair (frames, frames/s),
+    source: the path of a video (guard.KINDS), or of a GIF or WebP animation; a pair (frames, frames/s),
     where frames is an array (T, H, W, 3) of uint8 or a list of images as in `load_image`; or a VideoClip.
-    fps: frames to sample per second, up to 240. If that gives more than `max_frames` (or caps.video_frames) frames,
-    that many are spread evenly over the video; if it gives one of several, two are sampled. `fps` of the result is
-    the actual rate.
+    fps: frames to sample per second, above 0 and up to 240. If that gives more than `max_frames` (or
+    caps.video_frames) frames, that many are spread evenly over the video; if it gives a single frame of a video that
+    has several, two are sampled. `fps` of the result is the actual rate.
     max_pixels: largest area of a frame, None for caps.frame_pixels; larger frames are scaled down, none is enlarged.
 
     Raises MediaError for anything else, for damaged files, and for videos longer or larger than the limits.
     """
     plan = _Plan.checked(fps, max_frames, max_pixels, caps)
     if is_path(source):
-        if sniff(source, "video", caps).modality == "image":
-            return _from_animation(source, plan)
-        with remux(source, "video", caps) as stream:
-            return _from_stream(stream, plan)
+        with reading():
+            clip = _from_file(source, plan)
+        current_budget().charge("video_seconds", clip.duration)
+        return clip
     if isinstance(source, VideoClip):
         return _from_frames(source.frames, source.fps, source.duration, plan)
     if isinstance(source, (list, tuple)) and len(source) == 2:
         return _from_frames(source[0], source[1], None, plan)
     raise MediaError(f"The video is {show_value(source)}; it must be a file or a pair (frames, frames per second).")
+
+
+def _from_file(path: str | os.PathLike, plan: "_Plan") -> VideoClip:
+    if sniff(path, "video", plan.caps).modality == "image":
+        return VideoClip(*_read_animation(path, plan))
+    with remux(path, "video", plan.caps) as stream:
+        return _from_stream(stream, plan)
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,7 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     rate = Fraction(max(fps, 0.001)).limit_denominator(100_000)  # at least 0.001, so that it does not become 0/1
     filters = (
         # Half a millisecond early, because Matroska rounds times to milliseconds.
-        "settb=1/100000,setpts=PTS-50",
+        f"settb=1/100000,setpts=PTS-{50 + round(stream.skipped * 100_000)}",
         f"fps={rate.numerator}/{rate.denominator}:round=up:start_time=0",  # the frame visible at each time
         "tpad=stop=-1:stop_mode=clone",  # repeats the last frame until the end
         f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int",
@@ -130,14 +141,14 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     coding = ["-c:v", "ffv1", "-pix_fmt", "bgr0", "-f", "matroska"]
     video, written = decode(
         stream,
-        ["-map", "0:v:0", "-vf", ",".join(filters), "-frames:v", str(count), *coding],
+        ["-map", "0:V:0", "-vf", ",".join(filters), "-frames:v", str(count), *coding],
         "frames.mkv",
         caps,
         max_pixels=caps.video_side**2,
     )
     if written != count:
         raise MediaError(f"{stream.name} has frames that cannot be decoded; it may be damaged, so convert it to MP4.")
-    return VideoClip(_read_video(video, count, stream.name), fps, duration, stream.has_audio)
+    return VideoClip(_read_video(video, count, stream.name), fps, duration, stream.has_audio, stream.is_incomplete)
 
 
 def _tone_mapping(transfer):
@@ -169,8 +180,12 @@ def _read_video(path, count, name):
         raise MediaError(f"{name} cannot be read by moviepy; convert it to MP4.") from error
 
 
-def _from_animation(path: str | os.PathLike, plan: _Plan) -> VideoClip:
-    """Sample a GIF or WebP. Pillow has to decode every frame in order, so the time is limited here."""
+@in_child
+def _read_animation(path: str | os.PathLike, plan: _Plan) -> tuple[np.ndarray, float, float]:
+    """Frames (T, H, W, 3), frames/s and duration of a GIF or WebP.
+
+    Pillow has to decode every frame in order, so the time is limited here.
+    """
     deadline = time.monotonic() + plan.caps.child_seconds
     name = show_name(path)
     with open_image(path, plan.caps) as image:
@@ -183,7 +198,7 @@ def _from_animation(path: str | os.PathLike, plan: _Plan) -> VideoClip:
             _check_deadline(deadline, name, plan.caps)
             image.seek(int(index))
             images.append(np.asarray(plan.resized(to_rgb(image))))
-    return VideoClip(np.stack(images), fps, float(ends[-1]))
+    return np.stack(images), float(fps), float(ends[-1])
 
 
 def _frame_ends(image, name, deadline, caps):

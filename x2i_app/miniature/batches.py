@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 from transformers import Qwen2_5OmniProcessor
 
 from x2i_app.encoders.qwen import frame_options
-from x2i_app.miniature.audio_pool import AudioPool
+from x2i_app.miniature.audio import audio
+from x2i_app.miniature.audio_pool import RATE, SECONDS, AudioPool, hear
 from x2i_app.miniature.conversations import (
     BASICS,
     EVERYDAY_SHOWN,
@@ -26,13 +27,17 @@ from x2i_app.miniature.conversations import (
     draw,
     typed,
 )
+from x2i_app.miniature.devices import random_recording, random_view
 from x2i_app.miniature.draw import draw_scene
+from x2i_app.miniature.foreign_media import foreign_audio, foreign_image
 from x2i_app.miniature.reading import reading
 from x2i_app.miniature.screenshot import screenshot
 from x2i_app.specs import EncodingSpec
 
 _GROUP = 6  # steps
 _VIDEO_FRAMES = (4, 4, 4, 4, 4, 2, 3, 5, 6, 8)  # at 1 frame/s
+_DEVICE_DURATIONS = (4.0, 4.0, 1.0, 1.0, 1.5, 2.0, 3.0, 6.0, 8.0, 12.0, 20.0, 30.0)  # seconds of videos of devices
+_DEVICE_SECONDS = (2.0, 10.0)  # of audio
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class ConversationBatches(Dataset):
     of text and in the one with other media; the batch of screenshots has a quarter of the latter.
     reading_steps: number of first steps, in which the vision encoder learns to read: one batch of three times
     `media_size` screenshots. basic_steps: number of following steps, at least 1, over which the batch with other media
-    changes from BASICS to all kinds.
+    changes from BASICS to all kinds. devices: share of media that are as devices deliver them (`devices.py`).
     """
 
     processor: Qwen2_5OmniProcessor
@@ -54,6 +59,7 @@ class ConversationBatches(Dataset):
     reading_steps: int
     basic_steps: int
     seed: int = 0
+    devices: float = 0.0
     _heard: dict[Shown, int] = field(init=False, repr=False)
     _source: Source = field(init=False, repr=False)
 
@@ -88,14 +94,29 @@ class ConversationBatches(Dataset):
         return self._batch(dialogues, rng) | {n: torch.stack([found[n] for found in written]) for n in written[0]}
 
     def _batch(self, dialogues: list[Dialogue], rng: random.Random) -> dict[str, torch.Tensor]:
-        frames = rng.choice(_VIDEO_FRAMES)
+        frames, rate = rng.choice(_VIDEO_FRAMES), 1.0
+        if rng.random() < self.devices:
+            duration = rng.choice(_DEVICE_DURATIONS)
+            frames = max(2, min(round(duration), self.spec.max_video_frames))  # as `load_video` samples it
+            rate = min(frames / duration, 2.0)
         shown = [medium for dialogue in dialogues for exchange in dialogue for medium in exchange.shown]
-        images = [render(medium, self.spec.image_size, rng) for medium in shown if MODALITIES[medium.kind] == "image"]
-        videos = [shoot(medium, frames, self.spec, rng) for medium in shown if medium.kind == "video"]
-        features = [self.audios.features[self._heard[medium]] for medium in shown if medium.kind == "audio"]
-        batch = collate(self.processor, self.spec, dialogues, images, videos, features)
+        size, share = self.spec.image_size, self.devices
+        images = [render(medium, size, rng, share) for medium in shown if MODALITIES[medium.kind] == "image"]
+        videos = [shoot(medium, frames, self.spec, rng, share, rate) for medium in shown if medium.kind == "video"]
+        features = [self._features(medium, rng) for medium in shown if MODALITIES[medium.kind] == "audio"]
+        batch = collate(self.processor, self.spec, dialogues, images, videos, features, rate)
         plainly = [(Exchange(dialogue[-1].answer, (), dialogue[-1].answer, None),) for dialogue in dialogues]
         return batch | {"plain": collate(self.processor, self.spec, plainly, [], [], [])}
+
+    def _features(self, medium, rng):
+        """Those of the pool, or of new audio."""
+        extractor = self.processor.feature_extractor
+        if medium.kind == "foreign audio":
+            return hear(extractor, foreign_audio(rng.uniform(1, 2 * SECONDS), RATE, medium.seed))
+        if rng.random() >= self.devices:
+            return self.audios.features[self._heard[medium]]
+        samples = audio(medium.scene, rng.uniform(*_DEVICE_SECONDS), RATE, medium.seed)
+        return hear(extractor, random_recording(samples, RATE, rng))
 
 
 @dataclass(frozen=True)
@@ -103,17 +124,17 @@ class EverydayBatches(ConversationBatches):
     """The batches of a step in the stage of everyday wording: one of text, with conversations of similar length.
 
     Every `basic_steps`-th step has two more, of screenshots and with other media, as in `ConversationBatches`. They
-    have `plain`, and so has the batch of text in these steps and in the ones that follow them.
+    have `plain`, and so has the batch of text in every third step.
     """
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
         rng = random.Random(f"everyday {self.seed} {step}")
         batches = [self._told(step)]
+        if step % 3:
+            del batches[0]["plain"]
         if step % self.basic_steps == 0:
             batches.append(self._screenshots(max(1, self.media_size // 4), rng))
             batches.append(self._alike(EVERYDAY_SHOWN, self.media_size, rng))
-        elif step % self.basic_steps != 1:
-            del batches[0]["plain"]
         return batches
 
     def _told(self, step):
@@ -134,11 +155,12 @@ def collate(
     images: list[Image.Image],
     videos: list[np.ndarray],
     features: list[np.ndarray],
+    video_rate: float = 1.0,
 ) -> dict[str, torch.Tensor]:
     """Arguments of the MLLM's forward pass, padded on the right, and `answer_mask` (B, S): True for answer tokens.
 
-    images, videos (T, H, W, 3) at 1 frame/s, features (mel bins, frames): the media in order of appearance. The result
-    equals the processor's own, but the features of audio are not computed again.
+    images, videos (T, H, W, 3), features (mel bins, frames): the media in order of appearance. video_rate: in frames/s.
+    The result equals the processor's own, but the features of audio are not computed again.
     """
     inputs, counts = {}, {"image": [], "video": [], "audio": []}
     merged = processor.image_processor.merge_size**2
@@ -149,9 +171,8 @@ def collate(
         options = frame_options(processor.video_processor, spec.max_video_pixels)
         inputs |= processor.video_processor(videos=videos, return_tensors="pt", **options)
         counts["video"] = (inputs["video_grid_thw"].prod(-1) // merged).tolist()
-        inputs["video_second_per_grid"] = torch.full(
-            (len(videos),), float(processor.video_processor.temporal_patch_size)
-        )
+        seconds = processor.video_processor.temporal_patch_size / video_rate
+        inputs["video_second_per_grid"] = torch.full((len(videos),), seconds)
     if features:
         length = max(feature.shape[1] for feature in features)
         padded = np.stack([np.pad(f, ((0, 0), (0, length - f.shape[1]))) for f in features])
@@ -206,22 +227,34 @@ def _answer_mask(row, tokenizer):
     return mask
 
 
-def render(medium: Shown, size: tuple[int, int], rng: random.Random) -> Image.Image:
-    """Render a drawing or a screenshot, at its size or larger; drawings are sometimes blurred a little."""
+def render(medium: Shown, size: tuple[int, int], rng: random.Random, devices: float = 0.0) -> Image.Image:
+    """Render what is an image to an MLLM, at its size or larger; drawings are sometimes blurred a little.
+
+    devices: share of drawings that are as devices deliver them.
+    """
     drawn = size[0] * rng.choice((1, 1, 1, 2))
     if medium.kind == "screenshot":
         image = screenshot(medium.text, drawn, medium.seed)
+    elif medium.kind == "foreign image":
+        image = foreign_image(size[0], medium.seed)
     else:
         image = draw_scene(medium.scene, drawn, medium.time, medium.seed)
-    image = image.resize(size) if drawn != size[0] else image
-    if medium.kind == "image" and rng.random() < 0.3:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9)))
-    return image
+        if rng.random() < devices:
+            image = random_view(rng)(image)
+        elif rng.random() < 0.3:
+            image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9) * drawn / size[0]))
+    return image if image.size == size else image.resize(size)
 
 
-def shoot(medium: Shown, frames: int, spec: EncodingSpec, rng: random.Random) -> np.ndarray:
-    """`frames` frames (T, H, W, 3) of a video, at 1 frame/s."""
+def shoot(
+    medium: Shown, frames: int, spec: EncodingSpec, rng: random.Random, devices: float = 0.0, rate: float = 1.0
+) -> np.ndarray:
+    """`frames` frames (T, H, W, 3) of a video, `rate` a second. devices: as in `render`; some are slow or fast then."""
     side = int(spec.max_video_pixels**0.5)
-    drawn = side * rng.choice((1, 1, 2))
-    images = [draw_scene(medium.scene, drawn, medium.time + second, medium.seed) for second in range(frames)]
-    return np.stack([np.asarray(p.resize((side, side)) if drawn != side else p) for p in images])
+    drawn, pace, view = side * rng.choice((1, 1, 2)), 1.0, None
+    if rng.random() < devices:
+        pace, view = rng.choice((1.0, rng.uniform(0.2, 3))), random_view(rng)
+    moments = [medium.time + pace * index / rate for index in range(frames)]
+    images = [draw_scene(medium.scene, drawn, moment, medium.seed) for moment in moments]
+    images = map(view, images) if view else images
+    return np.stack([np.asarray(image.resize((side, side))) for image in images])

@@ -37,9 +37,9 @@ from x2i_app.miniature.batches import ConversationBatches, EverydayBatches
 from x2i_app.miniature.control import add_to_bundle, make_light_control
 from x2i_app.miniature.destination import claim, deliver, find_destination
 from x2i_app.miniature.mllm import teach_everyday, train_mllm
-from x2i_app.miniature.pool import ImagePool, edit_pools, image_pool
+from x2i_app.miniature.pool import ImagePool, edit_pools, image_pool, pool_image
 from x2i_app.miniature.recipe import RECIPE, Recipe
-from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher
+from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher, where_things_are
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import PRESETS
 from x2i_app.training import LoopOptions
@@ -96,7 +96,7 @@ class Builder:
             audios = audio_pool(self.work / "audio", self.recipe.audios, processor.feature_extractor, seed=self.seed)
             options = self.recipe.everyday
             sizes = (options.told, options.shown, 0, options.every)
-            data = EverydayBatches(processor, PRESET.encoding, audios, *sizes, seed=self.seed)
+            data = EverydayBatches(processor, PRESET.encoding, audios, *sizes, seed=self.seed, devices=options.devices)
             teach_everyday(mllm, data, self.work / "everyday", self._options(options.loop))
             mllm.save_pretrained(directory)
             processor.save_pretrained(directory)
@@ -117,7 +117,9 @@ class Builder:
             transformer = self._fresh(models.build_transformer)
             teacher = Teacher(transformer, clip, t5, dict(models.build_scheduler().config))
             latents = self._latents(vae, pool, self.work / "teacher" / "latents.pt")
-            data = CaptionedLatents(pool.scenes, latents, clip_tokenizer, t5_tokenizer, self.recipe.captions, self.seed)
+            things = self._things(latents.shape[-1])
+            images = (pool.scenes, latents, things)
+            data = CaptionedLatents(*images, clip_tokenizer, t5_tokenizer, self.recipe.captions, self.seed)
             train_teacher(teacher, data, self.work / "teacher", self._options(self.recipe.teacher))
             for name, part in (("transformer", transformer), ("text_encoder", clip), ("text_encoder_2", t5)):
                 part.save_pretrained(directory / name)
@@ -132,9 +134,11 @@ class Builder:
         """
 
         def make(directory: Path) -> None:
-            vae, teacher, (mllm, processor) = self.vae(), self.teacher(), self.everyday()
+            teacher, (mllm, processor) = self.teacher(), self.everyday()
+            learned = FluxTransformer2DModel.from_pretrained(teacher / "transformer")
+            transformer, vae = models.with_flux_channels(learned, self.vae())
             pipeline = X2IPipeline(
-                transformer=FluxTransformer2DModel.from_pretrained(teacher / "transformer"),
+                transformer=transformer,
                 vae=vae,
                 scheduler=models.build_scheduler(),
                 align_net=self._fresh(models.build_align_net),
@@ -205,6 +209,11 @@ class Builder:
 
     def _images(self) -> ImagePool:
         return image_pool(self.work / "images", self.recipe.scenes, split="train", seed=self.seed)
+
+    def _things(self, size: int) -> torch.Tensor:
+        """Bool (N, size, size): where things are in the images of the pool."""
+        recipes = (pool_image(index, "train", self.seed) for index in range(self.recipe.scenes))
+        return torch.stack([where_things_are(*recipe, size) for recipe in recipes])
 
     def _latents(self, vae: AutoencoderKL, pool: ImagePool, path: Path) -> torch.Tensor:
         if not path.is_file():

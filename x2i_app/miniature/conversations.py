@@ -28,14 +28,22 @@ from x2i_app.specs import Modality
 CODES = tuple(LANGUAGES)
 
 # What each kind of medium is to an MLLM.
-MODALITIES: dict[str, Modality] = {"image": "image", "screenshot": "image", "video": "video", "audio": "audio"}
+MODALITIES: dict[str, Modality] = {
+    "image": "image",
+    "screenshot": "image",
+    "foreign image": "image",
+    "video": "video",
+    "audio": "audio",
+    "foreign audio": "audio",
+}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A medium as a recipe. kind: "image", "video", "audio" or "screenshot". seed, time: as `draw_scene` takes them.
+    """A medium as a recipe. kind: a key of MODALITIES. seed, time: as `draw_scene` takes them.
 
-    scene: what it shows; None for a screenshot, which shows `text`.
+    scene: what it shows; None for a screenshot, which shows `text`, and for what shows nothing of the world.
+    device: a key of the evaluation's DEVICES: how it is delivered; empty as it is made.
     """
 
     kind: str
@@ -43,6 +51,7 @@ class Shown:
     seed: int = 0
     time: float = 0.0
     text: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,6 +237,12 @@ def everyday_audio(source: Source, rng: random.Random) -> Dialogue:
     return _changed((), Meaning.of(imagined(sounding(heard.scene))), rng, 1, (heard,))
 
 
+def foreign(source: Source, rng: random.Random) -> Dialogue:
+    """An image or audio that shows nothing of the world."""
+    shown = Shown(rng.choice(("foreign image", "foreign image", "foreign audio")), seed=rng.randrange(1 << 30))
+    return (_meant("", (shown,), Meaning(is_partial=True)),)
+
+
 Kinds = dict[Callable[..., Dialogue], float]  # with how often each is trained
 
 # What needs no medium is short, and comes in every step.
@@ -252,13 +267,17 @@ SHOWN: Kinds = {
 
 
 # The stage of everyday wording. The earlier kinds stay in it, so that the MLLM does not forget them.
-EVERYDAY_TOLD: Kinds = {everyday: 7.0, everyday_talk: 3.5, description: 0.4, description_and_change: 0.2, talk: 0.1}
+EVERYDAY_TOLD: Kinds = {everyday: 7.0, everyday_talk: 3.0, description: 0.6, description_and_change: 0.2, talk: 0.15}
 EVERYDAY_SHOWN: Kinds = {
     everyday_instruction: 6.0,
     everyday_dialogue: 3.0,
     everyday_video: 1.5,
     everyday_audio: 1.0,
+    foreign: 1.5,
     **{kind: weight / 2 for kind, weight in SHOWN.items()},
+    image: 4.0,
+    video: 2.0,
+    audio: 2.0,
 }
 
 

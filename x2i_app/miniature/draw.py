@@ -36,8 +36,7 @@ def draw_scene(scene: Scene, size: int = 256, time: float = 0.0, seed: int = 0) 
     image = backdrop(scene.sky, scene.ground, full).copy()
     paint_sky(image, scene.sky, seed, time)
     paint_ground(image, scene.sky, scene.ground, seed, time)
-    rng = random.Random(f"things {seed}")
-    variations = {place: (rng.random(), rng.random(), rng.random()) for place in PLACES}
+    variations = _variations(seed)
     for thing in scene.things:
         _paint_thing(image, scene, thing, variations[thing.place], time)
     if scene.ground == "sea":
@@ -46,17 +45,43 @@ def draw_scene(scene: Scene, size: int = 256, time: float = 0.0, seed: int = 0) 
     return image.reduce(OVERSAMPLING)
 
 
+def thing_boxes(scene: Scene, time: float = 0.0, seed: int = 0) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of each thing in the image that `draw_scene` draws with these arguments.
+
+    In image heights, and without what is around the thing: its shadow, puddle or islet.
+    """
+    boxes, variations = [], _variations(seed)
+    for thing in scene.things:
+        shape, variation = SHAPES[thing.kind], variations[thing.place]
+        dx, dy, _, _ = _movement(thing.kind, time % LOOP, variation[0])
+        x, bottom, height = _standing(thing, variation)
+        half = height * shape.aspect / 2
+        boxes.append((x + dx - half, bottom + dy - height, x + dx + half, bottom + dy))
+    return boxes
+
+
+def _variations(seed):
+    """Three random numbers for each place, which vary the thing there."""
+    rng = random.Random(f"things {seed}")
+    return {place: (rng.random(), rng.random(), rng.random()) for place in PLACES}
+
+
+def _standing(thing, variation):
+    """The middle (x), the lower edge and the height of a thing that does not move, in image heights."""
+    shape = SHAPES[thing.kind]
+    height = shape.height * (SMALL if thing.size == "small" else 1.0)
+    jitter = 0.02 * (variation[1] - 0.5)
+    on_ground = BASELINE - (0.03 if thing.size == "small" else 0.0) + jitter
+    bottom = 0.31 + jitter + height / 2 if shape.flies else on_ground
+    return CENTRES[thing.place] + 0.012 * (variation[0] - 0.5), bottom, height
+
+
 def _paint_thing(image, scene, thing, variation, time):
     shape = SHAPES[thing.kind]
     size = image.height
     dx, dy, tilt, phase = _movement(thing.kind, time, variation[0])
-    height = shape.height * (SMALL if thing.size == "small" else 1.0)
-    x = CENTRES[thing.place] + 0.012 * (variation[0] - 0.5)
-    jitter = 0.02 * (variation[1] - 0.5)
-    if shape.flies:
-        bottom = 0.31 + jitter + height / 2
-    else:
-        bottom = BASELINE - (0.03 if thing.size == "small" else 0.0) + jitter
+    x, bottom, height = _standing(thing, variation)
+    if not shape.flies:
         _paint_footing(image, scene, thing, x, bottom, height)
     sprite = _sprite(thing.kind, thing.colour, round(height * size), phase, scene.sky == "night")
     if variation[2] < 0.5 and thing.kind != "house":

@@ -49,28 +49,37 @@ DRAWINGS = {
 VIDEOS = {"house-and-tree-on-snow": _SNOW_AT_NIGHT, "rocket-at-night": _ROCKET}
 AUDIOS = {"house-and-tree-on-snow": _SNOW_AT_NIGHT, "car-and-cat": _STREET, "rain-at-sea": _ONLY_RAIN_AT_SEA}
 
+# Each shows another scene; the page shows those of its own language first.
 PROMPTS = (
     ("en", "a red house and a green tree on snow at night"),
+    ("en", "a small orange cat and a large blue umbrella on the street in the rain"),
+    ("en", "a white rocket and a yellow star on sand at night"),
+    ("en", "a red boat and a small yellow fish on the sea at sunset"),
+    ("en", "a purple balloon and a pink flower on grass by day"),
+    ("en", "a yellow car on the street in falling snow"),
     ("zh", "夜晚的雪地上，有一座红色的房子和一棵绿色的树"),
-    ("de", "ein rotes Haus und ein grüner Baum auf Schnee bei Nacht"),
-    ("fr", "une maison rouge et un arbre vert sur la neige, la nuit"),
-    ("ja", "夜の雪の上に赤い家と緑の木があります"),
-    ("vi", "một ngôi nhà màu đỏ và một cái cây màu xanh lá trên tuyết vào ban đêm"),
-    ("en", "a small orange cat on the left and a large blue umbrella in the middle, on the street in the rain"),
+    ("zh", "雨中的街道上，左边有一只橙色的小猫，右边有一把蓝色的大雨伞"),
+    ("zh", "请画：夜里的沙滩上，中间有一枚白色的大火箭"),
+    ("zh", "日落时的海上，有一艘红色的船和一条黄色的小鱼"),
+    ("zh", "白天的草地上，有一个紫色的热气球和一朵粉色的花"),
+    ("zh", "下雪的街道上，有一辆黄色的汽车"),
     ("de", "Bei Sonnenuntergang auf dem Meer sieht man ein rotes Boot."),
     ("fr", "Dessine une grande montgolfière violette au milieu, sur l'herbe, en plein jour."),
     ("ja", "雪の降る道の上、左に小さな黒い猫、右に大きな黄色い車"),
-    ("zh", "请画：夜里的沙滩上，中间有一枚白色的大火箭"),
     ("vi", "Tuyết đang rơi, có một quả bóng nhỏ màu đỏ và một ngôi sao lớn màu vàng trên cỏ."),
 )
+_PAGE_LANGUAGES = ("en", "zh")
+_EDITS_OF_THE_PAGE = (
+    ("house-and-tree-on-snow", Edit("sky", "day")),
+    ("cat-and-umbrella", Edit("add", addition=Thing("ball", "red", "right", "small"))),
+    ("balloon-over-meadow", Edit("colour", "red", Thing("car", "yellow", "right"))),
+    ("boat-at-sunset", Edit("remove", target=Thing("fish", "yellow", "right", "small"))),
+)
 EDITS = (
-    ("house-and-tree-on-snow", "en", Edit("sky", "day")),
+    *((name, language, edit) for language in _PAGE_LANGUAGES for name, edit in _EDITS_OF_THE_PAGE),
     ("house-and-tree-on-snow", "de", Edit("colour", "blue", Thing("tree", "green", "right"))),
-    ("cat-and-umbrella", "en", Edit("add", addition=Thing("ball", "red", "right", "small"))),
-    ("cat-and-umbrella", "zh", Edit("sky", "night")),
-    ("boat-at-sunset", "fr", Edit("remove", target=Thing("fish", "yellow", "right", "small"))),
     ("boat-at-sunset", "ja", Edit("sky", "rain")),
-    ("balloon-over-meadow", "en", Edit("colour", "red", Thing("car", "yellow", "right"))),
+    ("cat-and-umbrella", "fr", Edit("sky", "night")),
     ("balloon-over-meadow", "vi", Edit("ground", "snow")),
 )
 _README = """# Examples
@@ -166,37 +175,39 @@ def _fusion():
     meadow_at_sea = replace(_MEADOW, sky=rain.sky, ground=rain.ground)
     paint = Edit("colour", "red", Thing("car", "yellow", "right"))
     star = Edit("add", addition=Thing("star", "yellow", "middle"))
-    house = imagined(sounding(_SNOW_AT_NIGHT))
-    return [
-        {
-            "prompt": "",
-            "images": ["images/balloon-over-meadow.png"],
-            "videos": [],
-            "audios": ["audios/rain-at-sea.wav"],
-            "expected": describe(meadow_at_sea),
-        },
-        {
-            "prompt": star.instruction(),
-            "images": [],
-            "videos": ["videos/house-and-tree-on-snow.mp4"],
-            "audios": [],
-            "expected": describe(star.apply(_SNOW_AT_NIGHT)),
-        },
-        {
-            "prompt": paint.instruction(),
-            "images": ["images/balloon-over-meadow.png"],
-            "videos": [],
-            "audios": ["audios/rain-at-sea.wav"],
-            "expected": describe(paint.apply(meadow_at_sea)),
-        },
-        {
-            "prompt": "make it snow",
-            "images": [],
-            "videos": [],
-            "audios": ["audios/house-and-tree-on-snow.wav"],
-            "expected": describe(replace(house, sky="snowfall")),
-        },
-    ]
+    snow = Edit("sky", "snowfall")
+    meadow, rain_at_sea = "images/balloon-over-meadow.png", "audios/rain-at-sea.wav"
+    mixes = [_mix(describe(meadow_at_sea), images=[meadow], audios=[rain_at_sea])]
+    for language in _PAGE_LANGUAGES:
+        mixes += [
+            _mix(
+                describe(star.apply(_SNOW_AT_NIGHT)),
+                language,
+                star,
+                videos=["videos/house-and-tree-on-snow.mp4"],
+            ),
+            _mix(describe(paint.apply(meadow_at_sea)), language, paint, images=[meadow], audios=[rain_at_sea]),
+            _mix(
+                describe(snow.apply(imagined(sounding(_SNOW_AT_NIGHT)))),
+                language,
+                snow,
+                audios=["audios/house-and-tree-on-snow.wav"],
+            ),
+        ]
+    return mixes
+
+
+def _mix(expected: str, language: str = "", edit: Edit | None = None, **files: list[str]) -> dict:
+    """A row of fusion.json; one without a prompt is for every language."""
+    prompt = edit.instruction(language) if edit else ""
+    return {
+        "language": language,
+        "prompt": prompt,
+        "images": [],
+        "videos": [],
+        "audios": [],
+        "expected": expected,
+    } | files
 
 
 def main(arguments: list[str] | None = None) -> None:

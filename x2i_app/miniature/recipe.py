@@ -10,11 +10,15 @@ from x2i_app.training import DistillOptions, LoopOptions
 
 @dataclass(frozen=True)
 class EverydayOptions:
-    """told: conversations of a step that have no medium. shown: conversations with media of every `every`-th step."""
+    """told: conversations of a step that have no medium. shown: conversations with media of every `every`-th step.
+
+    devices: share of these media that are as devices deliver them.
+    """
 
     told: int
     shown: int
     every: int
+    devices: float
     loop: LoopOptions
 
 
@@ -22,9 +26,10 @@ class EverydayOptions:
 class Recipe:
     """Sizes and options of a build.
 
-    scenes, audios: in the pools of training data. images: in a batch of the VAE. captions: in a batch of the teacher.
-    sentences, shown: conversations of text, and with media, in a step of the MLLM; a step also has a quarter of `shown`
-    screenshots. reading_steps, basic_steps: as in `ConversationBatches`. The rest: options of each stage's training.
+    scenes, audios: in the pools of training data. images: windows in a batch of the VAE. captions: in a batch of the
+    teacher. sentences, shown: conversations of text, and with media, in a step of the MLLM; a step also has a quarter
+    of `shown` screenshots. reading_steps, basic_steps: as in `ConversationBatches`. The rest: options of each stage's
+    training.
     """
 
     scenes: int
@@ -64,11 +69,11 @@ class Recipe:
 
 
 # Muon needs fewer steps: the VAE's squared error was 0.018 after 250 steps, and with AdamW still 0.024 after 458 steps
-# (same warm-up and learning rate, batches of 6 and 8).
+# (same warm-up and learning rate, 16 channels, batches of 6 and 8 whole images).
 RECIPE = Recipe(
     scenes=24_000,
     audios=3_000,
-    images=6,
+    images=16,
     captions=48,
     sentences=20,
     shown=12,
@@ -96,7 +101,8 @@ RECIPE = Recipe(
     everyday=EverydayOptions(
         told=48,
         shown=8,
-        every=5,
+        every=2,
+        devices=0.5,
         loop=LoopOptions(
             steps=3000,
             learning_rate=1.2e-3,

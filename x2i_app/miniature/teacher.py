@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from math import ceil, floor
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
 from x2i_app.miniature.audio import sounding
+from x2i_app.miniature.draw import thing_boxes
 from x2i_app.miniature.scene import COLOURS, GROUNDS, KINDS, PLACES, SIZES, SKIES, Scene
 from x2i_app.miniature.sentences import audio_sentence, describe
 from x2i_app.training.loop import LoopOptions, train
@@ -20,7 +22,8 @@ _CANONICAL = 0.45  # share of canonical captions; the others vary in wording
 _CHOICES = (SKIES, GROUNDS, *((*KINDS, "nothing"), COLOURS, SIZES) * len(PLACES))  # what the readers predict
 _UNTOLD = -100
 _READING_WEIGHT = 0.2
-_LEAN = 0.7
+_NOISE_BIAS = 0.7
+_THING_WEIGHT = 4.0  # of errors where a thing is: things are a tenth of an image, and what one looks at
 # Among scenes in which nothing has a voice, a ninth of all: the share of captions that name only sky and ground, like
 # the answer to audio without a voice.
 _SETTING = 0.36
@@ -47,12 +50,14 @@ class Teacher(nn.Module):
 class CaptionedLatents(Dataset):
     """Batches of latents with captions, as a function of the step.
 
-    scenes: N. latents: float (N, C, H, W). Each item: latents (B, C, H, W), token ids (B, S) for CLIP and for T5, and
-    attributes (B, A): the index of each attribute's value, or -100 if the caption does not say it.
+    scenes: N. latents: float (N, C, H, W). things: bool (N, H, W), where things are. Each item: latents (B, C, H, W),
+    weights (B, 1, H, W) of their errors, token ids (B, S) for CLIP and for T5, and attributes (B, A): the index of each
+    attribute's value, or -100 if the caption does not say it.
     """
 
     scenes: list[Scene]
     latents: torch.Tensor
+    things: torch.Tensor
     clip_tokenizer: CLIPTokenizer
     t5_tokenizer: T5TokenizerFast
     batch_size: int
@@ -64,6 +69,7 @@ class CaptionedLatents(Dataset):
         captions, attributes = zip(*(_caption(self.scenes[index], rng) for index in indices), strict=True)
         return {
             "latents": self.latents[indices].float(),
+            "weights": torch.where(self.things[indices, None], _THING_WEIGHT, 1.0),
             "attributes": torch.tensor(attributes),
             "clip_ids": self.clip_tokenizer(list(captions), padding=True, return_tensors="pt")["input_ids"],
             # FluxPipeline pads T5's tokens to one length, and the transformer reads the padding too.
@@ -75,10 +81,16 @@ class CaptionedLatents(Dataset):
 
 def train_teacher(teacher: Teacher, data: CaptionedLatents, directory: Path, options: LoopOptions) -> None:
     """Train in place to predict the velocity from latents to noise."""
-    # On a CPU the backward pass of the fused attention takes several times that of plain matrix products.
-    teacher.transformer.set_attention_backend("_native_math")
     train(teacher, data, _loss, directory, options, title="teacher")
-    teacher.transformer.reset_attention_backend()
+
+
+def where_things_are(scene: Scene, time: float, seed: int, size: int) -> torch.Tensor:
+    """Bool (size, size): the parts of the scene's image, as `draw_scene` draws it, that a thing touches."""
+    touched = torch.zeros(size, size, dtype=torch.bool)
+    for left, top, right, bottom in thing_boxes(scene, time, seed):
+        rows, columns = ((max(0, floor(low * size)), ceil(high * size)) for low, high in ((top, bottom), (left, right)))
+        touched[slice(*rows), slice(*columns)] = True
+    return touched
 
 
 def _loss(teacher, batch):
@@ -86,11 +98,11 @@ def _loss(teacher, batch):
     prompt_embeds = teacher.t5(batch["t5_ids"])[0]
     pooled = teacher.clip(batch["clip_ids"]).pooler_output
     # A caption decides which thing stands where, and so at high noise levels: train more on these.
-    flow = FlowMatching(teacher.transformer, teacher.scheduler_config, lean=_LEAN)
+    flow = FlowMatching(teacher.transformer, teacher.scheduler_config, noise_bias=_NOISE_BIAS)
     states = (pooled, prompt_embeds.mean(dim=1))
     predicted = [reader(state) for reader, state in zip(teacher.readers, states, strict=True)]
     return {
-        "flow": flow(batch["latents"], prompt_embeds, pooled),
+        "flow": flow(batch["latents"], prompt_embeds, pooled, weights=batch["weights"]),
         "reading": _READING_WEIGHT * sum(_reading_loss(logits.float(), batch["attributes"]) for logits in predicted),
     }
 

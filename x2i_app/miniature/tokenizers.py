@@ -13,6 +13,7 @@ from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5TokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from x2i_app.miniature.corpus import corpus
+from x2i_app.miniature.everyday.vocabulary import known_vocabulary
 from x2i_app.miniature.models import MEDIA_TOKENS, train_tokenizer
 from x2i_app.miniature.scene import random_scene
 from x2i_app.miniature.sentences import describe
@@ -35,15 +36,24 @@ _SAME = (  # pattern, what it becomes
     ("[‘’‚‛`´′ʼ＇]", "'"),
     ("[“”„‟«»″〝〞]", '"'),
     ("[‐‑‒–—―−]", "-"),
+    (r"(?<!\Auser)(?<!\Aassistant)\n\s*(?=\S)", " "),  # within a prompt only
+    (r"(?<!\Auser)(?<!\Aassistant)(?<!\A)\n\s*$", ""),
     (r"[^\S\n]+", " "),
-    (r"\n+ ?", "\n"),
     (r" +(?=\n|$)", ""),
+    # Behind these signs too a word has the same tokens as within a sentence.
+    *((rf"\{sign}(?=\p{{L}})", f"{sign} ") for sign in ',.:;+/(#"'),
 )
 
 
 def mllm_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over all six languages, with Qwen's chat tokens and Omni's media tokens; see `fold`."""
-    return fold(train_tokenizer((normalize(text) for text in corpus(_SENTENCES, seed)), **MEDIA_TOKENS))
+    """Byte-level BPE over all six languages, with Qwen's chat tokens and Omni's media tokens; see `fold`.
+
+    Its config has the `vocabulary` by which the encoder names unknown words.
+    """
+    texts = (f" {normalize(text)}" for text in corpus(_SENTENCES, seed))  # a prompt begins with a space
+    tokenizer = fold(train_tokenizer(texts, **MEDIA_TOKENS))
+    tokenizer.init_kwargs["vocabulary"] = known_vocabulary(seed).as_dict()
+    return tokenizer
 
 
 def normalize(text: str) -> str:

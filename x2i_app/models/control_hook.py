@@ -29,7 +29,8 @@ def controlled(
     """Inside the block, LightControl keeps what `transformer` generates close to `image`.
 
     image: RGB; center-cropped to the aspect ratio of the output. strength: 0 has no effect, 1 is as trained.
-    start, end: the part of the scheduler's steps, 0 to 1, in which it is active, as in diffusers' ControlNet pipelines.
+    start, end: the part of the scheduler's steps, 0 to 1, in which it is active. All steps of the schedule count, also
+    those that image-to-image skips; diffusers' ControlNet pipelines count only the steps that are run.
     """
     hook = LightControlHook(light_control, scheduler, image, strength, start, end)
     # A hook of torch: those of diffusers and accelerate replace `forward`, and offloading can remove them meanwhile.
@@ -65,7 +66,7 @@ class LightControlHook:
         is_generated, size = _generated_tokens(kwargs["img_ids"])
         hidden_states, net = kwargs["hidden_states"], self.light_control
         if self.stems is None:
-            self.stems = net.stems(_to_tensor(self.image, size).to(net.device, net.dtype))
+            self.stems = net.stems(to_tensor(self.image, size).to(net.device, net.dtype))
         residuals = net.residuals(self.stems, timestep.to(net.device))
         for block, residual in enumerate(residuals):  # in place, as a second copy of all residuals would be 1 GiB
             residuals[block] = _expand(self.strength * residual.to(hidden_states), is_generated)
@@ -113,7 +114,7 @@ def _controlnet_samples(kwargs: dict[str, Any], num_blocks: int) -> Sequence[tor
     return [samples[block // ceil(num_blocks / len(samples))] for block in range(num_blocks)]
 
 
-def _to_tensor(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+def to_tensor(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
     """(1, 3, H, W) in [-1, 1]. size: (W, H) in pixels."""
     pixels = np.asarray(ImageOps.fit(image.convert("RGB"), size, Image.Resampling.BICUBIC))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1

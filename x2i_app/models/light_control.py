@@ -1,5 +1,7 @@
 """LightControl: feeds details of a source image into FLUX.1, with a small convolutional net per double block.
 
+`control_hook.py` adds its residuals to FLUX's blocks while an image is generated.
+
 Source: arXiv 2503.06134, section 3.3, and its public training code (lightcontrol/lightcontrol_flux.py). Keys, numbers
 of groups and activations are the same, so that weights trained with that code load unchanged.
 """

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from x2i_app.batch import Batch, Draw, Record, write_row
-from x2i_app.errors import EngineError, X2IError
+from x2i_app.errors import EngineError, explain_failure
 from x2i_app.rows import Row
 from x2i_app.scale.cluster import Cluster, enter_folder, own_message, working_folder
 from x2i_app.serving.engine import Engine
@@ -70,8 +70,8 @@ class RowActor:
         row: Row = pickle.loads(item["row"])  # noqa: S301 - pickled by `draw_on`, in this cluster
         try:
             result = self.engine.submit(row.request()).wait()
-        except X2IError as error:
+        except Exception as error:  # no row may stop the others
             if self.engine.status.state is EngineState.FAILED:
                 raise
-            result = error
+            result = explain_failure(error, "This row could not be read")
         return {"record": json.dumps(write_row(self.batch, row, result), ensure_ascii=False)}

@@ -1,11 +1,14 @@
 """A Ray cluster: one that runs already, or a local one that ends with the program."""
 
+import atexit
 import importlib.util
 import logging
 import os
 import re
 import secrets
+import shutil
 import socket
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,12 +17,14 @@ from typing import Any
 
 from x2i_app.errors import EngineError, InvalidRequestError
 from x2i_app.limits import Range, show_value, validate_integer, validate_number
+from x2i_app.workspace import OWN_SECRETS, handle_signals, remove_with_program, system_folder
 
 HERE = "here"  # instead of an address: a local cluster
 _REPLICAS = Range(1, 1000)
 _GPUS = Range(0, 16)
 _OBJECT_STORE = 512 * 2**20  # bytes of shared memory, for images and rows
 _CONNECT_SECONDS = 10
+_LONGEST_FOLDER, _SHORT_FOLDER = 40, "/tmp"  # the sockets in it have paths of 65 more, and the system allows 107
 _OUR_ERROR = re.compile(r"x2i_app\.errors\.\w+: (.+)")
 
 
@@ -40,7 +45,7 @@ class Cluster:
 
     @classmethod
     def parse(cls, address: str, replicas: str, gpus: float | None) -> "Cluster":
-        """From flags. replicas: a number, or a range such as 1:8."""
+        """From flags. replicas: a number, or a range such as 1:8. Raises InvalidRequestError."""
         least, _, most = replicas.partition(":")
         if not (least.isdecimal() and (most or least).isdecimal()):
             raise InvalidRequestError(f"replicas is {show_value(replicas)}; write a number, or a range such as 1:8.")
@@ -58,6 +63,8 @@ class Cluster:
         """Connect this process. Raises EngineError if Ray is missing, or the cluster is down or refuses the token."""
         if importlib.util.find_spec("ray") is None:
             raise EngineError("--ray needs Ray, which is not installed; install it with: pip install '.[scale]'")
+        for name in OWN_SECRETS:  # they have been read; processes of a local cluster would inherit them
+            os.environ.pop(name, None)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage data
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         # The default of Ray's next release; without it Ray prints a warning. A replica without GPUs does not hide them.
@@ -68,13 +75,14 @@ class Cluster:
             os.environ.setdefault("RAY_worker_niceness", "0")  # by default, other processes come first
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on every system, in spite of its name
         self._check_address()
+        os.environ.setdefault("RAY_TMPDIR", system_folder())  # where "auto" looks for the cluster of this machine
         import ray
 
         options: dict[str, Any] = {"address": self.address}
         if self.address == HERE:
             cores = max(os.cpu_count() or 1, self.most)
             options = {"address": "local", "num_cpus": cores, "object_store_memory": _OBJECT_STORE}
-            options |= {"include_dashboard": False}
+            options |= {"include_dashboard": False, "_temp_dir": str(_new_folder())}
         try:
             ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
         except Exception as error:  # Ray raises many types, also Exception itself
@@ -87,6 +95,7 @@ class Cluster:
                     f"RAY_AUTH_TOKEN. Ray says: {_reason(error)}"
                 )
             raise EngineError(why) from error
+        handle_signals()  # Ray's own handler ends the program at once
 
     def _check_address(self) -> None:
         """Raise EngineError if nobody listens there. Ray itself would wait for minutes, then end the program."""
@@ -108,6 +117,17 @@ class Cluster:
         gpus = float(resources.get("GPU", 0) >= 1) if self.gpus is None else self.gpus
         cores = 1 if gpus else max(1, int(resources.get("CPU", 1)) // self.most)
         return {"num_cpus": cores, "num_gpus": gpus}
+
+
+def _new_folder() -> Path:
+    """A folder for the files of a local cluster. It is removed with the program."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    if len(str(folder)) > _LONGEST_FOLDER:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="x2i-ray-", dir=_SHORT_FOLDER))
+        remove_with_program(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def enter_folder(folder: str) -> None:

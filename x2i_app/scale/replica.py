@@ -8,12 +8,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from x2i_app.errors import EngineError, X2IError, explain_failure
+from x2i_app.media.budget import NO_LIMITS, InputLimits
+from x2i_app.media.isolation import isolate_decoding
 from x2i_app.request import GenerationRequest
 from x2i_app.scale.cluster import enter_folder
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.file_transfer import unpack
 from x2i_app.serving.job_events import JobEvent
-from x2i_app.serving.jobs import Phase, Progress
+from x2i_app.serving.jobs import JobLimits, Phase, Progress
 from x2i_app.serving.protocol import EngineState, ModelFacts
 from x2i_app.serving.worker import LocalWorker
 from x2i_app.settings import Settings
@@ -31,6 +33,7 @@ class Replica:
     def __init__(self, settings: Settings, folder: str):
         """Load the model. folder: where relative paths start. Raises EngineError if it cannot be loaded."""
         enter_folder(folder)
+        isolate_decoding()  # the files are those of the page's clients
         self.worker = LocalWorker(settings)
         self.engine = Engine(settings, self.worker)
         self.engine.start()
@@ -59,11 +62,17 @@ class Replica:
         except Exception as error:  # noqa: BLE001 - returned to the caller
             return explain_failure(error, "The model could not be found")
 
-    async def draw(self, request: GenerationRequest, previewed: bool) -> AsyncIterator[JobEvent]:
-        """Draw a packed request and yield its events. The job stops within a step if the caller stops listening."""
+    async def draw(
+        self, request: GenerationRequest, previewed: bool, inputs: InputLimits = NO_LIMITS
+    ) -> AsyncIterator[JobEvent]:
+        """Draw a packed request and yield its events. The job stops within a step if the caller stops listening.
+
+        inputs: what the files of the request may take, as in JobLimits. The caller counts the job's seconds itself.
+        """
         with TemporaryDirectory(prefix="x2i-") as folder:
             try:
-                job = self.engine.submit(unpack(request, Path(folder)), preview=previewed)
+                limits = JobLimits(inputs=inputs)
+                job = self.engine.submit(unpack(request, Path(folder)), preview=previewed, limits=limits)
             except X2IError as error:
                 yield JobEvent(Progress(Phase.FAILED), error=error)
                 return

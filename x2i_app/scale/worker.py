@@ -1,7 +1,6 @@
-"""The worker that has replicas on a Ray cluster draw, by Ray Serve: each one job at a time, several at once."""
+"""The worker for a Ray cluster: Ray Serve runs the replicas, and each of them draws one job at a time."""
 
 import logging
-import signal
 import socket
 import sys
 import threading
@@ -10,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from x2i_app.errors import EngineError
+from x2i_app.errors import EngineError, InvalidRequestError
 from x2i_app.media import Prepared
 from x2i_app.request import GenerationRequest, GenerationResult
 from x2i_app.scale.cluster import HERE, Cluster, own_message, working_folder
@@ -44,10 +43,19 @@ def engine_on(settings: Settings, address: str, replicas: str, gpus: float | Non
 
     Raises InvalidRequestError for a flag, EngineError if the cluster cannot be joined.
     """
-    worker = RayWorker(settings, Cluster.parse(address, replicas, gpus))
-    # By default Ray ends the program at once, and leaves its replicas on a shared cluster.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    return Engine(settings, worker)
+    for name in ("login", "openai_key") if address != HERE else ():
+        secret = getattr(settings, name)
+        if secret and any(secret in argument for argument in sys.argv):
+            raise InvalidRequestError(
+                f"--{name.replace('_', '-')} is a flag, and Ray shows these to everyone who uses the cluster; set "
+                f"X2I_{name.upper()} instead."
+            )
+    return Engine(settings, RayWorker(settings, Cluster.parse(address, replicas, gpus)))
+
+
+def _without_secrets(settings: Settings) -> Settings:
+    """The settings for a replica, which serves no page."""
+    return replace(settings, login=None, openai_api=False, openai_key=None)
 
 
 class RayWorker:
@@ -85,23 +93,26 @@ class RayWorker:
         return self._facts is not None and not self._failure
 
     def load(self) -> None:
-        """As in Worker: start the replicas and wait for the first one."""
+        """As in Worker: start the replicas and wait for the first one. Raises EngineError if none can start."""
         try:
             self._deploy(self.settings)
             while self._look() is EngineState.LOADING:
                 self._closed.wait(_POLL_SECONDS)
         finally:
-            self._monitor.start()
+            if not self._monitor.ident:  # loading may have been stopped, and begun again
+                self._monitor.start()
         if self._failure:
             raise EngineError(self._failure)
 
     def find(self, settings: Settings) -> None:
         """As in Worker, on the machine of one replica."""
-        if failure := self._handle.find.remote(settings).result():
+        if failure := self._handle.find.remote(_without_secrets(settings)).result():
             raise failure
 
     def change(self, settings: Settings) -> None:
-        """As in Worker. If the new replicas cannot be started, those with the old settings come back."""
+        """As in Worker. If the new replicas cannot be started, those with the old settings come back, and EngineError
+        is raised.
+        """
         self._deploy(settings)
         while not self._closed.wait(_POLL_SECONDS):
             application = self._application()
@@ -159,7 +170,7 @@ class RayWorker:
         """Let a replica draw a job. Raises Ray's errors for a replica that was lost."""
         from ray.exceptions import TaskCancelledError
 
-        stream = self._handle.options(stream=True).draw.remote(request, job.previewed)
+        stream = self._handle.options(stream=True).draw.remote(request, job.previewed, job.limits.inputs)
         self._streams[job.id], job.on_cancel = stream, stream.cancel
         try:
             job.check_cancelled()  # a cancellation before `on_cancel` was set did not reach the stream
@@ -204,7 +215,7 @@ class RayWorker:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(proxy_location="Disabled")  # users connect to the page, not to Ray
         # Replicas have no login, so they do not get its password.
-        application = deployment.bind(replace(settings, login=None), working_folder())
+        application = deployment.bind(_without_secrets(settings), working_folder())
         target = serve.RunTarget(application, self._name, route_prefix=None)
         return serve.run_many([target], wait_for_applications_running=False)[0]
 

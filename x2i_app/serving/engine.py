@@ -6,19 +6,29 @@ Importing it imports no torch: the worker does when it loads its model.
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError, explain_failure
+from x2i_app.errors import (
+    EngineError,
+    GenerationCancelledError,
+    InvalidRequestError,
+    LoadingStoppedError,
+    QueueFullError,
+    X2IError,
+    explain_failure,
+)
 from x2i_app.limits import MAX_SEED
 from x2i_app.media import Prepared
 from x2i_app.presets import PRESETS, get_preset
-from x2i_app.request import NO_LIGHT_CONTROL, GenerationRequest, GenerationResult
+from x2i_app.prompts import resolve_request
+from x2i_app.request import NO_LIGHT_CONTROL, NO_REFERENCE, GenerationRequest, GenerationResult, no_negative_prompt
 from x2i_app.serving.eta import EtaEstimator, Work
 from x2i_app.serving.fair_queue import FairQueue
-from x2i_app.serving.jobs import Job, JobMemory, Phase
+from x2i_app.serving.jobs import NO_LIMITS, Job, JobLimits, JobMemory, Phase
 from x2i_app.serving.protocol import EngineState, EngineStatus, Worker
 from x2i_app.serving.worker import LocalWorker
 from x2i_app.settings import CUSTOM, PARTS, Settings
@@ -30,8 +40,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 WAITING_JOBS_PER_SESSION = 3
-_JOIN_SECONDS = 10  # for each thread to end
+_SHARE_OF_ADDRESS = 4  # one address may fill a quarter of the queue
+_JOIN_SECONDS = 4  # for the threads to end; Docker waits 10 s for everything
+_UNLOADED = "The model was unloaded while it was being loaded; start the job again to load it."
 _CLOSING = "The app is shutting down; start the job again later."
 
 
@@ -46,11 +59,12 @@ class Engine:
         self._worker.report = self._report
         self._first = settings
         self._state, self._detail = EngineState.IDLE, ""
-        self._queue = FairQueue(settings.queue_size, WAITING_JOBS_PER_SESSION)
+        per_address = max(WAITING_JOBS_PER_SESSION, settings.queue_size // _SHARE_OF_ADDRESS)
+        self._queue = FairQueue(settings.queue_size, WAITING_JOBS_PER_SESSION, per_address)
         self._jobs = JobMemory()
         self._eta = EtaEstimator()
         self._running: dict[Job, GenerationRequest] = {}  # each with every setting filled in
-        self._closing = False
+        self._closing = self._unloading = False  # asked for, and not done yet
         self._changing = threading.Lock()  # held while another model is found and loaded
         self._threads: list[threading.Thread] = []
 
@@ -67,7 +81,7 @@ class Engine:
 
     @property
     def flux(self) -> FluxSpec:
-        """Steps, guidance, size and licence of the FLUX model."""
+        """Steps, guidance, size and license of the FLUX model."""
         return self._worker.facts.flux
 
     @property
@@ -91,6 +105,16 @@ class Engine:
         return EngineStatus(self._state, self._detail, len(self._queue))
 
     @property
+    def is_idle(self) -> bool:
+        """Whether a model is loaded and nothing is drawn or waits."""
+        return self._state is EngineState.READY and not self._running and not len(self._queue)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the app is shutting down, which ends every job with an error."""
+        return self._closing
+
+    @property
     def choices(self) -> list[str]:
         """The presets that can be switched to: those of the registry, and the one that the app was started with."""
         return list(dict.fromkeys([*PRESETS, self._first.preset]))
@@ -104,7 +128,9 @@ class Engine:
         preset = preset or now.preset
         start = self._first if preset == self._first.preset else replace(self._first, **dict.fromkeys(PARTS))
         kept = now.flux if preset == now.preset else start.flux
-        return replace(start, preset=preset, flux=flux or kept, profile=profile or now.profile)
+        is_same = preset == self._first.preset and (flux or kept) == self._first.flux
+        kontext = start.kontext if is_same else None  # it was said of another FLUX model
+        return replace(start, preset=preset, flux=flux or kept, profile=profile or now.profile, kontext=kontext)
 
     def memory(self) -> "tuple[MemoryPlan, MemoryUse] | None":
         """What the loaded model was planned to need at its own size, and what is in use now; None without a model.
@@ -119,14 +145,14 @@ class Engine:
         self._start_thread()
 
     def close(self) -> None:
-        """Stop running jobs within one step, then the worker; jobs that still wait fail with EngineError."""
+        """Fail all jobs with EngineError at once, stop drawing within one step, then stop the worker."""
         self._closing = True
-        for job in self._queue.close():
+        for job in [*self._queue.close(), *self._running]:
             job.fail(EngineError(_CLOSING))
-        for job in tuple(self._running):
-            self.cancel(job)
+            job.cancel()
+        deadline = time.monotonic() + _JOIN_SECONDS
         for thread in self._threads:
-            thread.join(_JOIN_SECONDS)  # a model that is being loaded cannot be stopped
+            thread.join(max(0, deadline - time.monotonic()))  # loading stops at the next report
         self._worker.close()
         self._become(EngineState.CLOSED)
 
@@ -144,31 +170,69 @@ class Engine:
         threading.Thread(target=self._find, args=(settings, done), name="x2i-find", daemon=True).start()
         return done
 
+    def call(self, function: Callable[[], T], failure: str) -> Future[T]:
+        """Have the next free thread call this between two jobs. The future has its result, or raises an X2IError.
+
+        failure: what the sentence about an unexpected error begins with.
+        """
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(function())
+            except Exception as error:  # noqa: BLE001 - the caller waits for the future
+                done.set_exception(explain_failure(error, failure))
+
+        self._queue.call(run)
+        return done
+
     def unload(self) -> Future[None]:
         """Unload the model after the running job and give its memory back; the next job loads it again.
 
+        A model that is being loaded is dropped within about a second, and jobs that wait for it fail.
         The future raises EngineError if the worker cannot unload it.
         """
         done: Future[None] = Future()
+        self._unloading = self._state is EngineState.LOADING
         self._queue.call(lambda: self._unload(done))
         return done
 
-    def submit(self, request: GenerationRequest, session: str = "", preview: bool = False) -> Job:
+    def submit(
+        self,
+        request: GenerationRequest,
+        session: str = "",
+        preview: bool = False,
+        address: str = "",
+        limits: JobLimits = NO_LIMITS,
+    ) -> Job:
         """Queue a request of a session. preview: show the predicted image at each step, if the settings allow it.
 
-        Raises QueueFullError, EngineError if there is no model, InvalidRequestError if there is no LightControl.
+        address: of the client, if it is a stranger's. limits: of its time and files.
+        Raises QueueFullError, EngineError if there is no model, InvalidRequestError for what the model cannot do or if
+        the job would take longer than its limit.
         """
         if self._state is EngineState.FAILED:
             raise EngineError(self._detail)
         if request.control_strength and not self.has_light_control:
             raise InvalidRequestError(NO_LIGHT_CONTROL)
-        job = Job(request, session, preview and self.settings.preview)
-        self._queue.put(job)
+        if request.reference is not None and not self.flux.takes_reference:
+            raise InvalidRequestError(NO_REFERENCE)
+        if request.negative_prompt and not self.flux.true_cfg:
+            raise InvalidRequestError(no_negative_prompt(self.flux.name))
+        job = Job(request, session, preview and self.settings.preview, address, limits)
+        seconds = self._eta.seconds(self._work_left(job))
+        if seconds is not None and seconds > limits.seconds:
+            raise InvalidRequestError(
+                f"This job would take about {seconds:,.0f} s, and {limits.seconds:g} s are allowed here; use fewer "
+                "steps, fewer images or a smaller size."
+            )
+        for unheard in self._queue.put(job):
+            unheard.fail(QueueFullError("The job made room for others, because nobody waited for it; start it again."))
         self._jobs.add(job)
         return job
 
     def check_room(self, arriving: int) -> None:
-        """Raise QueueFullError if the queue is full once `arriving` more jobs are in it."""
+        """Raise QueueFullError unless one more job fits in. arriving: jobs that will be submitted before it."""
         self._queue.check_room(arriving)
 
     def get(self, job_id: str) -> Job | None:
@@ -181,6 +245,18 @@ class Engine:
             job.cancel()
         else:
             job.fail(GenerationCancelledError("The job was removed from the queue; start it again if you want it."))
+
+    def jobs_of(self, session: str) -> list[Job]:
+        """The jobs of a session that run or wait, in the order in which they are drawn."""
+        return [*(job for job in list(self._running) if job.session == session), *self._queue.of(session)]
+
+    def move(self, job: Job, places: int) -> None:
+        """Move a waiting job among those of its session: towards the front if `places` is negative."""
+        self._queue.move(job, places)
+
+    def set_count(self, job: Job, count: int) -> bool:
+        """Change how many images a waiting job draws, 1 to 8 (not validated here); False if it is not waiting."""
+        return self._queue.change(job, job.request.with_values(num_images_per_prompt=count))
 
     def seconds_left(self, job: Job) -> float | None:
         """About how many seconds a job still takes, with those before it, estimated from recent jobs.
@@ -209,8 +285,9 @@ class Engine:
         self._state, self._detail = (EngineState.CLOSED, "") if self._closing else (state, detail)
 
     def _fail(self, failure: X2IError) -> None:
-        """Refuse jobs from now on, and fail those that wait."""
-        self._become(EngineState.FAILED, str(failure))
+        """Fail the jobs that wait, and refuse others from now on, unless loading was stopped: they load it again."""
+        was_stopped = isinstance(failure, LoadingStoppedError)
+        self._become(EngineState.UNLOADED if was_stopped else EngineState.FAILED, "" if was_stopped else str(failure))
         for job in self._queue.empty():
             job.fail(failure)
 
@@ -218,6 +295,8 @@ class Engine:
         """As protocol.Report describes it."""
         if self._closing:
             raise EngineError(_CLOSING)
+        if self._unloading:
+            raise LoadingStoppedError(_UNLOADED)
         if state is EngineState.FAILED:
             self._fail(EngineError(detail))
         else:
@@ -266,10 +345,12 @@ class Engine:
             job.report(Phase.LOADING)
             if failure := self._load():
                 raise failure
-        prepared = Prepared.of(job.request, self.flux, seed)
-        self._running[job] = prepared.request
-        yield from self._worker.draw(job, prepared)
-        self._eta.learn(Work.of(prepared.request), job.partial.seconds)
+        job.begin()
+        with job.inputs.spending():
+            prepared = Prepared.of(resolve_request(job.request, seed, self.settings), self.flux, seed)
+            self._running[job] = prepared.drawn
+            yield from self._worker.draw(job, prepared)
+        self._eta.learn(Work.of(prepared.drawn), job.partial.seconds)
 
     def _load(self) -> X2IError | None:
         """Load the model; an error fails every waiting job, and is returned."""
@@ -284,6 +365,7 @@ class Engine:
         return None
 
     def _unload(self, done: "Future[None]") -> None:
+        self._unloading = False
         try:
             self._worker.unload()
         except Exception as error:  # noqa: BLE001 - the caller waits for the future

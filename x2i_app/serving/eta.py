@@ -44,7 +44,9 @@ class Work(NamedTuple):
         """Of a request with every setting filled in, while `image` (from 1; 0 before the first) is at `step`."""
         pixels, steps = request.width * request.height, request.steps_run
         left = request.num_images_per_prompt - max(0, image - 1)
-        return cls(float(not image), pixels * (steps * left - step), pixels * left)
+        # A reference image has as many tokens as the image; a negative prompt is a second call of FLUX in each step.
+        calls = (2 if request.negative_prompt else 1) * (2 if request.reference is not None else 1)
+        return cls(float(not image), calls * pixels * (steps * left - step), pixels * left)
 
     @classmethod
     def sum(cls, works: Iterable["Work"]) -> "Work":
@@ -66,7 +68,8 @@ class EtaEstimator:
         """About how many seconds this will take; None before the first job has been measured."""
         if not self._rates:
             return None
-        rates = (statistics.median(phase) for phase in zip(*self._rates, strict=True))
+        # Of two, the smaller: the first job after loading is slow.
+        rates = (statistics.median_low(phase) for phase in zip(*self._rates, strict=True))
         return sum(amount * rate for amount, rate in zip(work, rates, strict=True))
 
     def forget(self) -> None:

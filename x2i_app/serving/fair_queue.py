@@ -1,48 +1,72 @@
-"""The queue between many sessions and the threads that draw."""
+"""The queue between many sessions and the threads that draw; it decides whose job is next."""
 
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
 from x2i_app.errors import EngineError, QueueFullError
+from x2i_app.request import GenerationRequest
 from x2i_app.serving.jobs import Job
+
+_UNHEARD_SECONDS = 3.0  # a job that nobody has followed for so long gives way; a client posts first, then listens
 
 
 class FairQueue:
-    """Waiting jobs, taken from the sessions in turn: no session waits until all jobs of another one are done.
+    """Waiting jobs, taken from the addresses in turn, and of each address from its sessions in turn.
 
-    size: jobs that may wait at once. per_session: jobs of one session that may wait at once.
+    So no session waits until all jobs of another one are done, and opening more sessions gives nobody more turns.
+
+    size: jobs that may wait at once. per_session, per_address: jobs of one session, and of one address, that may wait
+    at once; jobs without an address are limited by session only.
     """
 
-    def __init__(self, size: int, per_session: int):
+    def __init__(self, size: int, per_session: int, per_address: int | None = None):
         self.size = size
         self.per_session = per_session
-        self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
+        self.per_address = per_address or size
+        self._waiting: OrderedDict[str, OrderedDict[str, deque[Job]]] = OrderedDict()  # by address, then by session
         self._calls: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
     def __len__(self):
         with self._changed:
-            return sum(map(len, self._waiting.values()))
+            return sum(1 for _ in self._all())
 
-    def put(self, job: Job) -> None:
-        """Add a job. Raises QueueFullError, which says how many jobs wait, or EngineError once the queue is closed."""
+    def put(self, job: Job) -> list[Job]:
+        """Add a job; returns those that had to make room, because nobody follows them.
+
+        Raises QueueFullError, which says how many jobs wait, or EngineError once the queue is closed.
+        """
         with self._changed:
             self._check_open()
-            self.check_room()
-            waiting = len(self._waiting.get(job.session, ()))
+            sessions = self._waiting.get(job.address, {})
+            waiting = len(sessions.get(job.session, ()))
             if waiting >= self.per_session:
                 raise QueueFullError(
                     f"{waiting} of your jobs are waiting; at most {self.per_session} are allowed. Wait for one of them."
                 )
-            self._waiting.setdefault(job.session, deque()).append(job)
+            own = sum(map(len, sessions.values()))
+            if job.address and own >= self.per_address:
+                raise QueueFullError(
+                    f"{own} jobs from your address are waiting; at most {self.per_address} are allowed. Wait for one "
+                    "of them."
+                )
+            self.check_room()
+            removed = self._unheard()[: max(0, len(self) + 1 - self.size)]
+            for each in removed:
+                self._remove(each)
+            self._waiting.setdefault(job.address, OrderedDict()).setdefault(job.session, deque()).append(job)
             self._publish_places()
             self._changed.notify()
+            return removed
 
     def check_room(self, arriving: int = 0) -> None:
-        """Raise QueueFullError unless one more job fits in, once `arriving` more are in the queue."""
-        if len(self) + arriving >= self.size:
+        """Raise QueueFullError unless one more job fits in, beside the waiting ones and `arriving` others."""
+        with self._changed:
+            heard = len(self) - len(self._unheard())
+        if heard + arriving >= self.size:
             jobs = f"{self.size} jobs are" if self.size > 1 else "1 job is"
             raise QueueFullError(f"The queue is full: {jobs} waiting; try again later.")
 
@@ -61,30 +85,61 @@ class FairQueue:
                 return None
             if self._calls:
                 return self._calls.popleft()
-            session, jobs = self._waiting.popitem(last=False)
+            address, sessions = self._waiting.popitem(last=False)
+            session, jobs = sessions.popitem(last=False)
             job = jobs.popleft()
             if jobs:
-                self._waiting[session] = jobs  # behind all other sessions
+                sessions[session] = jobs  # behind all other sessions
+            if sessions:
+                self._waiting[address] = sessions  # behind all other addresses
             self._publish_places()
             return job
 
     def remove(self, job: Job) -> bool:
         """Remove a waiting job; False if it is not waiting."""
         with self._changed:
-            jobs = self._waiting.get(job.session, ())
-            if job not in jobs:
+            if job not in self._waiting.get(job.address, {}).get(job.session, ()):
                 return False
-            jobs.remove(job)
-            if not jobs:
-                del self._waiting[job.session]
+            self._remove(job)
             self._publish_places()
             return True
+
+    def _remove(self, job: Job) -> None:
+        sessions = self._waiting[job.address]
+        sessions[job.session].remove(job)
+        if not sessions[job.session]:
+            del sessions[job.session]
+        if not sessions:
+            del self._waiting[job.address]
 
     def before(self, job: Job) -> list[Job]:
         """The waiting jobs that will be taken before this one; none if it is not waiting itself."""
         with self._changed:
             order = list(self._order())
             return order[: order.index(job)] if job in order else []
+
+    def of(self, session: str) -> list[Job]:
+        """The waiting jobs of a session, the next one first."""
+        with self._changed:
+            return [job for sessions in self._waiting.values() for job in sessions.get(session, ())]
+
+    def move(self, job: Job, places: int) -> None:
+        """Move a waiting job among those of its session: towards the front if `places` is negative."""
+        with self._changed:
+            jobs = self._waiting.get(job.address, {}).get(job.session, deque())
+            if job in jobs:
+                place = min(max(jobs.index(job) + places, 0), len(jobs) - 1)
+                jobs.remove(job)
+                jobs.insert(place, job)
+                self._publish_places()
+
+    def change(self, job: Job, request: GenerationRequest) -> bool:
+        """Give a waiting job another request; False if it is not waiting."""
+        with self._changed:
+            if job not in self._waiting.get(job.address, {}).get(job.session, ()):
+                return False
+            job.request = request
+            return True
 
     def close(self) -> list[Job]:
         """Let `take` return None from now on; returns the jobs that were still waiting."""
@@ -96,9 +151,18 @@ class FairQueue:
     def empty(self) -> list[Job]:
         """Remove and return all waiting jobs."""
         with self._changed:
-            left = [job for jobs in self._waiting.values() for job in jobs]
+            left = list(self._all())
             self._waiting.clear()
             return left
+
+    def _all(self) -> Iterator[Job]:
+        return (job for sessions in self._waiting.values() for jobs in sessions.values() for job in jobs)
+
+    def _unheard(self) -> list[Job]:
+        """The jobs that nobody follows any more, the longest first."""
+        before = time.monotonic() - _UNHEARD_SECONDS
+        unheard = [job for job in self._all() if job.unheard_at is not None and job.unheard_at < before]
+        return sorted(unheard, key=lambda job: job.unheard_at)
 
     def _check_open(self):
         if self._closed:
@@ -109,7 +173,16 @@ class FairQueue:
             job.queued_at(place)
 
     def _order(self) -> Iterator[Job]:
-        rounds = [deque(jobs) for jobs in self._waiting.values()]
-        while rounds := [jobs for jobs in rounds if jobs]:
-            for jobs in rounds:
-                yield jobs.popleft()
+        """The waiting jobs in the order in which they will be taken."""
+        own = [_in_turn([iter(jobs) for jobs in sessions.values()]) for sessions in self._waiting.values()]
+        return _in_turn(own)
+
+
+def _in_turn(iterators: list[Iterator[Job]]) -> Iterator[Job]:
+    """The next one of each, again and again."""
+    waiting = deque(iterators)
+    while waiting:
+        iterator = waiting.popleft()
+        if (job := next(iterator, None)) is not None:
+            yield job
+            waiting.append(iterator)

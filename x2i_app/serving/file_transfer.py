@@ -20,35 +20,41 @@ class File:
 def pack(request: GenerationRequest) -> GenerationRequest:
     """The request with a File in place of each path. A file that cannot be read stays a path; drawing it will fail."""
 
+    files: dict[Any, File] = {}  # one for each path: two names of a file stay the same file
+
     def read(source: Any) -> Any:
         if not is_path(source):
             return source
-        try:
-            return File(Path(source).name, Path(source).read_bytes())
-        except (OSError, ValueError):
-            return source
+        if source not in files:
+            try:
+                files[source] = File(Path(source).name, Path(source).read_bytes())
+            except (OSError, ValueError):
+                return source
+        return files[source]
 
-    return _with_files(request, read)
+    return map_files(request, read)
 
 
 def unpack(request: GenerationRequest, folder: Path) -> GenerationRequest:
     """The request with a path in `folder`, which must be empty, in place of each File."""
-    count = 0
+    paths: dict[int, str] = {}
 
     def write(source: Any) -> Any:
-        nonlocal count
         if not isinstance(source, File):
             return source
-        count += 1
-        path = folder / str(count) / source.name
-        path.parent.mkdir()
-        path.write_bytes(source.content)
-        return str(path)
+        if id(source) not in paths:
+            path = folder / str(len(paths) + 1) / source.name
+            path.parent.mkdir()
+            path.write_bytes(source.content)
+            paths[id(source)] = str(path)
+        return paths[id(source)]
 
-    return _with_files(request, write)
+    return map_files(request, write)
 
 
-def _with_files(request: GenerationRequest, change: Callable[[Any], Any]) -> GenerationRequest:
+def map_files(request: GenerationRequest, change: Callable[[Any], Any]) -> GenerationRequest:
+    """The request with `change` applied to each image, video, audio, mask and LoRA, also in its history."""
+
     def media(turn: Turn | GenerationRequest) -> dict[str, tuple[Any, ...]]:
         return {kind: tuple(map(change, getattr(turn, kind))) for kind in ("images", "videos", "audios")}
 
@@ -56,6 +62,7 @@ def _with_files(request: GenerationRequest, change: Callable[[Any], Any]) -> Gen
         **media(request),
         history=tuple(replace(turn, **media(turn)) for turn in request.history),
         mask=change(request.mask),
+        reference=change(request.reference),
         source_image=change(request.source_image),
         loras=tuple((change(file), weight) for file, weight in request.loras),
     )

@@ -3,14 +3,17 @@
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import TYPE_CHECKING
 
-from x2i_app.errors import GenerationCancelledError, X2IError, explain_failure
+from x2i_app.errors import EngineError, GenerationCancelledError, X2IError, explain_failure
+from x2i_app.media.budget import NO_LIMITS as NO_INPUT_LIMITS
+from x2i_app.media.budget import InputBudget, InputLimits
 from x2i_app.request import GenerationRequest, GenerationResult
 
 if TYPE_CHECKING:
@@ -57,19 +60,44 @@ class Progress:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class JobLimits:
+    """What a job of a stranger may take: seconds to draw it, without waiting and loading; and what its files may."""
+
+    seconds: float = inf
+    inputs: InputLimits = NO_INPUT_LIMITS
+
+
+NO_LIMITS = JobLimits()
+
+
 class Job:
     """One request while it is drawn. A worker reports its progress; any number of threads watch it.
 
     id: 128 random bits that only the owner is given; with it, the job can be watched and stopped.
+    session, address: whose job it is; the queue is fair to addresses first, then to the sessions of one address.
+    unheard_at: since when nobody follows it, on the monotonic clock; None while somebody does.
+    inputs: the budget that its files are read with.
     previewed: whether predicted images are wanted. partial: the result so far, with the images that are finished.
     preview: the prediction of the next image, if there is one.
     on_cancel: called when the job is cancelled; set by a worker that waits for another process.
+    on_end: called once with the job when it has ended, in the thread that ended it.
     """
 
-    def __init__(self, request: GenerationRequest, session: str = "", previewed: bool = False):
+    def __init__(
+        self,
+        request: GenerationRequest,
+        session: str = "",
+        previewed: bool = False,
+        address: str = "",
+        limits: JobLimits = NO_LIMITS,
+    ):
         self.id = secrets.token_hex(16)
         self.request = request
-        self.session = session
+        self.session, self.address = session, address
+        self.limits = limits
+        self.inputs = InputBudget(limits.inputs)
+        self.unheard_at: float | None = None
         self.previewed = previewed
         self.context = copy_context()  # contains Gradio's request, by which ZeroGPU knows the user
         self.partial: GenerationResult | None = None
@@ -78,9 +106,11 @@ class Job:
         self.ended_at = 0.0  # on the monotonic clock
         self.error: X2IError | None = None
         self.on_cancel: Callable[[], object] | None = None
+        self.on_end: Callable[[Job], object] | None = None
         self._progress = Progress(Phase.QUEUED)
         self._changed = threading.Condition()
         self._cancelled = threading.Event()
+        self._deadline = inf
 
     @property
     def progress(self) -> Progress:
@@ -89,16 +119,22 @@ class Job:
 
     def report(self, phase: Phase, **details) -> None:
         """Publish progress. Called by the worker; raises GenerationCancelledError once the job has been cancelled."""
-        if not phase.is_final:
-            self.check_cancelled()
+        self.check_cancelled()
         self._publish(Progress(phase, **details))
 
-    def _publish(self, progress: Progress) -> None:
+    def _publish(
+        self, progress: Progress, result: GenerationResult | None = None, error: X2IError | None = None
+    ) -> None:
         with self._changed:
+            if self._progress.phase.is_final:
+                return  # a job may be ended while it is still drawn
             if progress.phase.is_final:
                 self.preview, self.ended_at = None, time.monotonic()
+                self.result, self.error = result, error
             self._progress = progress
             self._changed.notify_all()
+        if progress.phase.is_final and self.on_end:
+            self.on_end(self)
 
     def queued_at(self, place: int) -> None:
         """Publish the place in the queue, from 1. Called by the queue, also for a job that is cancelled meanwhile."""
@@ -116,6 +152,7 @@ class Job:
     def cancel(self) -> None:
         """Ask the worker to stop within one step."""
         self._cancelled.set()
+        self.inputs.cancel()
         if self.on_cancel:
             self.on_cancel()
 
@@ -124,10 +161,19 @@ class Job:
         """Whether the job is asked to stop, or has stopped."""
         return self._cancelled.is_set()
 
+    def begin(self) -> None:
+        """Start the clock of `limits.seconds`. Called by the engine once the model is loaded."""
+        self._deadline = time.monotonic() + self.limits.seconds
+
     def check_cancelled(self) -> None:
-        """Raise GenerationCancelledError if the job was cancelled."""
+        """Raise GenerationCancelledError if the job was cancelled, EngineError if it has taken too long."""
         if self.is_cancelled:
             raise GenerationCancelledError("The job was stopped before its image was finished; start it again.")
+        if time.monotonic() > self._deadline:
+            raise EngineError(
+                f"The job took longer than {self.limits.seconds:g} s, which a job may take here; use fewer steps, "
+                "fewer images or a smaller size."
+            )
 
     def run(self, results: Iterable[GenerationResult]) -> None:
         """Publish each result as it is drawn, the last one as the final one. An error of `results` fails the job."""
@@ -139,15 +185,13 @@ class Job:
             self.fail(explain_failure(error, "The image could not be generated"))
 
     def finish(self, result: GenerationResult) -> None:
-        """End the job with its result."""
-        self.result = result
-        self.report(Phase.DONE)
+        """End the job with its result, unless it has ended."""
+        self._publish(Progress(Phase.DONE), result=result)
 
     def fail(self, error: X2IError) -> None:
-        """End the job with an error; GenerationCancelledError if the user stopped it."""
-        self.error = error
+        """End the job with an error, unless it has ended; GenerationCancelledError if the user stopped it."""
         cancelled = isinstance(error, GenerationCancelledError)
-        self.report(Phase.CANCELLED if cancelled else Phase.FAILED, detail=str(error))
+        self._publish(Progress(Phase.CANCELLED if cancelled else Phase.FAILED, detail=str(error)), error=error)
 
     def watch(self, interval: float = 60.0) -> Iterator[Progress]:
         """Yield the latest Progress whenever it changes, the final one last; also after `interval` s without a change.
@@ -193,13 +237,20 @@ class JobMemory:
             return self._jobs.get(job_id)
 
     def _forget(self):
+        now = time.monotonic()
         finished = [old for old in self._jobs.values() if old.progress.phase.is_final]
-        kept, now = sum(map(_image_bytes, finished)), time.monotonic()
         for old in finished:
-            is_young = now - old.ended_at < _REMEMBERED_SECONDS
-            if is_young and len(self._jobs) <= _REMEMBERED_JOBS and kept <= _REMEMBERED_BYTES:
-                continue
+            if now - old.ended_at >= _REMEMBERED_SECONDS:
+                del self._jobs[old.id]
+        finished = [old for old in finished if old.id in self._jobs]
+        kept = sum(map(_image_bytes, finished))
+        while finished and (len(self._jobs) > _REMEMBERED_JOBS or kept > _REMEMBERED_BYTES):
+            # The oldest job of whoever has most: nobody's results go because another one draws many.
+            owners = Counter((old.address, old.session) for old in finished)
+            most = max(owners.values())
+            old = next(old for old in finished if owners[old.address, old.session] == most)
             kept -= _image_bytes(old)
+            finished.remove(old)
             del self._jobs[old.id]
 
 

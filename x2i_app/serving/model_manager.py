@@ -9,20 +9,23 @@ Importing this imports no torch.
 
 import ctypes
 import gc
-import importlib
 import logging
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-from x2i_app.errors import forget_frames
-from x2i_app.presets import FLUX_MODELS, get_preset, known_flux
+from x2i_app.errors import LoadingStoppedError, forget_frames
+from x2i_app.presets import FLUX_MODELS, get_preset, is_kontext, known_flux, similar_flux
+from x2i_app.quiet import quiet
 from x2i_app.serving.protocol import ModelFacts
 from x2i_app.settings import CUSTOM, PARTS, Settings
 from x2i_app.specs import EncodingSpec, FluxSpec
 
 if TYPE_CHECKING:
+    from x2i_app.loading.build import Reading
     from x2i_app.loading.hub import Download
     from x2i_app.loading.memory import MemoryUse
     from x2i_app.loading.plan import MemoryPlan
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_PLAN_SECONDS = 60
 _UNKNOWN_LICENSE = "its publisher's own; read it where you found the model"
 
 
@@ -48,35 +52,47 @@ def facts_of(settings: Settings, sources: "Sources | None" = None, pipeline: "X2
         has_light_control = bool(preset and preset.light_control and settings.flux in (None, preset.flux))
     name = settings.flux or (preset.flux if preset else "")
     found = dict(sources.descriptions) if sources else {}
-    return ModelFacts(known_flux(name) or _guess_flux(name, pipeline), encoding, has_light_control, found)
+    flux = known_flux(name) or _guess_flux(name, pipeline)
+    takes_reference = sources.takes_reference if sources else is_kontext(name, settings.kontext)
+    return ModelFacts(replace(flux, takes_reference=takes_reference), encoding, has_light_control, found)
 
 
 def _guess_flux(name: str, pipeline: "X2IPipeline | None") -> FluxSpec:
     """A FLUX model that the registry lacks, described by its configuration."""
     if pipeline is None:
         return FLUX_MODELS["shuttle-3-diffusion"]
-    guided = pipeline.transformer.config.guidance_embeds  # only FLUX.1-dev and models derived from it have them
-    similar = FLUX_MODELS["flux.1-dev" if guided else "flux.1-schnell"]
-    resolution = pipeline.vae.config.sample_size
-    return replace(similar, name=name, repo_id="", resolution=resolution, license=_UNKNOWN_LICENSE, gated=False)
+    return replace(
+        similar_flux(pipeline.transformer.config.guidance_embeds, pipeline.needs_mask),
+        name=name,
+        repo_id="",
+        resolution=pipeline.vae.config.sample_size,
+        license=_UNKNOWN_LICENSE,
+        gated=False,
+    )
 
 
 def plan_model(settings: Settings) -> "MemoryPlan":
-    """The memory that a model would need on this machine, before it is downloaded. Takes seconds.
+    """The memory that a model would need on this machine, before it is downloaded. Takes up to seconds.
 
-    Raises X2IError's kinds for a model that nothing is known of.
+    The plan is kept for a minute: then files and free memory may be others.
+    Raises an X2IError for a model of which nothing is known.
     """
-    quiet_libraries()
-    from x2i_app.loading.report import plan_memory
+    parts = {name: getattr(settings, name) for name in ("mllm", "flux", "light_control", "kontext")}
+    return _plan(int(time.monotonic() // _PLAN_SECONDS), settings.preset, settings.profile, **parts)
 
-    parts = {name: getattr(settings, name) for name in ("mllm", "flux", "light_control")}
-    return plan_memory(settings.preset, (settings.profile,), **parts)[0]
+
+@lru_cache(maxsize=32)
+def _plan(_minute: int, preset: str, profile: str, **parts: Any) -> "MemoryPlan":
+    with quiet():
+        from x2i_app.loading.report import plan_memory
+
+        return plan_memory(preset, (profile,), **parts)[0]
 
 
 class ModelManager:
     """Holds the only reference to the pipeline. settings: of the model that is loaded, or that `load` would load.
 
-    report: called with a sentence about a download.
+    report: called with a sentence about a download, or about the weights that are read.
     """
 
     def __init__(self, settings: Settings, report: Callable[[str], None]):
@@ -92,20 +108,23 @@ class ModelManager:
         return facts_of(self.settings, self._sources, self.pipeline)
 
     def find(self, settings: Settings) -> "Sources":
-        """Find every file of a model, or download it, while another one may be working. Raises X2IError's kinds."""
-        quiet_libraries()
-        from x2i_app.loading.sources import find_sources
-
-        parts = {name: getattr(settings, name) for name in PARTS}
+        """Find every file of a model, or download it, while another one may be working. Raises an X2IError."""
+        parts = {name: getattr(settings, name) for name in (*PARTS, "kontext")}
         try:
-            return find_sources(settings.preset, **parts, models=settings.models, report=self._report_download)
+            with quiet():
+                from x2i_app.loading.sources import find_sources
+
+                return find_sources(settings.preset, **parts, models=settings.models, report=self._report_download)
         finally:
             self._report("")
 
     def load(self) -> None:
         """Load what `settings` describe, downloading it if need be, into `pipeline`."""
         self._sources = self._sources or self.find(self.settings)
-        self.pipeline = _build(self.settings, self._sources)
+        try:
+            self.pipeline = _build(self.settings, self._sources, lambda reading: self._report(str(reading)))
+        finally:
+            self._report("")
         # A full garbage collection over all objects of the libraries and the page stops every thread for half a second,
         # and many requests at once would trigger it. From here on, the collector ignores what exists now.
         gc.collect()
@@ -128,10 +147,16 @@ class ModelManager:
         self.pipeline = None
         _return_memory()
 
+    def close(self) -> None:
+        """Drop the model before the process ends, so that libraries see their objects collected, not leaked."""
+        self.pipeline = None
+        gc.unfreeze()
+
     def change(self, settings: Settings, sources: "Sources") -> None:
         """Unload the old model, then load the new one from `sources`.
 
-        If that fails, the old one is loaded again if it was loaded, and the error is raised.
+        If that fails, the old one is loaded again if it was loaded, and the error is raised. It stays unloaded if the
+        error is a LoadingStoppedError.
         """
         old, had_one = (self.settings, self._sources), self.pipeline is not None
         self.unload()
@@ -142,7 +167,7 @@ class ModelManager:
             self.settings, self._sources = old
             forget_frames(error)  # their variables hold the parts of the new model that were already built
             self.unload()
-            if had_one:
+            if had_one and not isinstance(error, LoadingStoppedError):
                 self.load()
             raise
 
@@ -154,10 +179,17 @@ class ModelManager:
             logger.info("%s", download)
 
 
-def _build(settings: Settings, sources: "Sources") -> "X2IPipeline":
+def _build(settings: Settings, sources: "Sources", watch: "Callable[[Reading], None]") -> "X2IPipeline":
     from x2i_app.loading.build import build_pipeline
 
-    pipeline = build_pipeline(sources, settings.profile, settings.device, whisper=settings.whisper)
+    pipeline = build_pipeline(
+        sources,
+        settings.profile,
+        settings.device,
+        whisper=settings.whisper,
+        watch=watch,
+        keep_quantized=settings.keep_quantized,
+    )
     pipeline.set_progress_bar_config(disable=True)  # jobs report their progress themselves
     return pipeline
 
@@ -172,12 +204,3 @@ def _return_memory() -> None:
         torch.mps.empty_cache()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)  # glibc keeps memory that was freed in small pieces, such as a small model's weights
-
-
-def quiet_libraries() -> None:
-    """Turn off the libraries' progress bars and hints, which would garble the progress that a command shows."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    for library in ("diffusers", "transformers"):
-        library_logging = importlib.import_module(f"{library}.utils.logging")
-        library_logging.set_verbosity_error()
-        library_logging.disable_progress_bar()

@@ -2,7 +2,7 @@
 
 FLUX predicts a velocity v. Along the straight path of flow matching, the latents without noise are x0 = x - sigma * v.
 Decoding them with the VAE would take longer than a step of x2i-tiny, so one linear map turns the channels of each
-latent pixel into colours. Previews only read what the transformer returns and change nothing that is drawn.
+latent pixel into colors. Previews only read what the transformer returns and change nothing that is drawn.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from PIL import Image
 
 from x2i_app.settings import ASSETS
 
-# Red, green and blue in [-1, 1] for each of the 16 latent channels of FLUX.1's VAE, and the colour at zero. Published
+# Red, green and blue in [-1, 1] for each of the 16 latent channels of FLUX.1's VAE, and the color at zero. Published
 # in ComfyUI's `latent_formats.py`, where they were fitted on real images.
 _FLUX_WEIGHT = (
     (-0.0346, 0.0244, 0.0681),
@@ -57,7 +57,8 @@ class LatentProjection:
         """The published map for FLUX.1's own VAE; for any other VAE, one that is fitted on `images`."""
         config = vae.config
         if (config.latent_channels, config.scaling_factor, config.shift_factor) == (16, _FLUX_SCALING, _FLUX_SHIFT):
-            return cls(torch.tensor(_FLUX_WEIGHT), torch.tensor(_FLUX_BIAS))
+            # With their dtypes: another thread that loads a model changes torch's default one for a while.
+            return cls(*(torch.tensor(values, dtype=torch.float32) for values in (_FLUX_WEIGHT, _FLUX_BIAS)))
         return cls.fitted(vae, images)
 
     @classmethod
@@ -76,7 +77,7 @@ class LatentProjection:
         x, y = torch.cat(inputs), torch.cat(targets)
         x_mean, y_mean = x.mean(0), y.mean(0)
         x = x - x_mean
-        weight = torch.linalg.solve(x.T @ x + _RIDGE * torch.eye(x.shape[1]), x.T @ (y - y_mean))
+        weight = torch.linalg.solve(x.T @ x + _RIDGE * torch.eye(x.shape[1], dtype=x.dtype), x.T @ (y - y_mean))
         return cls(weight.float(), (y_mean - x_mean @ weight).float())
 
     def __call__(self, latents: torch.Tensor) -> Image.Image:
@@ -84,8 +85,8 @@ class LatentProjection:
         height, width = latents.shape[1:]
         if self.weight.device != latents.device:
             self.weight, self.bias = self.weight.to(latents.device), self.bias.to(latents.device)
-        colours = latents.float().flatten(1).T @ self.weight + self.bias
-        pixels = torch.nn.functional.pixel_shuffle(colours.T.reshape(-1, height, width), self.patch)
+        colors = latents.float().flatten(1).T @ self.weight + self.bias
+        pixels = torch.nn.functional.pixel_shuffle(colors.T.reshape(-1, height, width), self.patch)
         pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
@@ -97,7 +98,13 @@ def predictions(transformer: FluxTransformer2DModel, show: Callable[[torch.Tenso
     Works for every pipeline that calls a FluxTransformer2DModel. The hook is removed when the block ends.
     """
 
+    shown = None
+
     def hook(_module: torch.nn.Module, _arguments: tuple, named: dict[str, Any], output: Any) -> None:
+        nonlocal shown
+        if shown is not None and torch.equal(shown, named["timestep"]):
+            return  # the second call of a step is that of the negative prompt
+        shown = named["timestep"]
         velocity = output[0].float()
         # FLUX Fill and Kontext also read tokens or channels of their input image, which come after the noise.
         noisy = named["hidden_states"][:, : velocity.shape[1], : velocity.shape[2]].float()
@@ -127,8 +134,11 @@ class Previewer:
         width, height: of the images that are drawn, in pixels.
         """
 
+        tokens = (height // (2 * self._vae_scale)) * (width // (2 * self._vae_scale))
+
         def decode(x0: torch.Tensor) -> None:
-            latents = FluxPipeline._unpack_latents(x0[:1], height, width, self._vae_scale)
+            # The tokens of a reference image come after those of the image.
+            latents = FluxPipeline._unpack_latents(x0[:1, :tokens], height, width, self._vae_scale)
             show(self.projection(latents[0]))
 
         return predictions(transformer, decode)

@@ -40,7 +40,7 @@ class EngineStatus:
 class ModelFacts:
     """What is known of a model, in part before it is loaded.
 
-    flux: steps, guidance, size and licence of the FLUX model.
+    flux: steps, guidance, size and license of the FLUX model.
     encoding: how conversations are shown to the MLLM; None for a custom model that is not loaded yet.
     has_light_control: whether a request may set control_strength.
     sources: where each part was found and who chose it; empty before anything is found.
@@ -86,7 +86,7 @@ class Worker(Protocol):
         """Load the model, downloading it if need be. Raises any error; the model is then not loaded."""
 
     def find(self, settings: Settings) -> None:
-        """Have every file of another model where it will be loaded, while this one draws. Raises X2IError's kinds."""
+        """Have every file of another model where it will be loaded, while this one draws. Raises an X2IError."""
 
     def change(self, settings: Settings) -> None:
         """Load another model in place of this one. Raises any error; the old model is then loaded again if it was."""

@@ -2,13 +2,15 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from x2i_app.errors import X2IError
 from x2i_app.media import Prepared
-from x2i_app.request import GenerationResult
+from x2i_app.media.hashing import conversation_hash
+from x2i_app.quiet import quiet
+from x2i_app.request import GenerationRequest, GenerationResult, Turn
 from x2i_app.serving.eta import Stopwatch
 from x2i_app.serving.jobs import Job, Phase
 from x2i_app.serving.model_manager import ModelManager
@@ -17,6 +19,7 @@ from x2i_app.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch.nn import Module
 
     from x2i_app.loading.memory import MemoryUse
     from x2i_app.loading.plan import MemoryPlan
@@ -93,7 +96,7 @@ class LocalWorker:
     def close(self) -> None:
         """As in Worker."""
         self._forget()
-        self.models.pipeline = None
+        self.models.close()
 
     def _forget(self) -> None:
         self.conditionings.clear()
@@ -102,7 +105,8 @@ class LocalWorker:
     def draw(self, job: Job, prepared: Prepared) -> Iterator[GenerationResult]:
         """As in Worker. Raises OutOfMemoryError, which says what would fit, if memory runs out."""
         try:
-            yield from self._draw(job, prepared)
+            with quiet():
+                yield from self._draw(job, prepared)
         except Exception as error:
             if failure := self._out_of_memory(error, job, prepared):
                 raise failure from None
@@ -116,20 +120,21 @@ class LocalWorker:
         previewer = self._preview() if job.previewed else None
         clock.start("encode")
         job.report(Phase.ENCODING)
-        conditioning = self._condition(job, prepared)
-        for number, seed in enumerate(request.seeds, 1):
-            image = self._draw_image(job, prepared, conditioning, seed, number, clock, previewer)
-            clock.stop()
-            images = (*images, image)
-            yield GenerationResult(
-                images,
-                request.seeds[:number],
-                request,
-                conditioning.answer,
-                conditioning.notes,
-                dict(clock.seconds),
-                prepared.record,
-            )
+        conditioning, negative = self._condition(job, prepared), self._negative(job, prepared.request)
+        with self.pipeline.kept_parts():
+            for number, seed in enumerate(request.seeds, 1):
+                image = self._draw_image(job, prepared, conditioning, negative, seed, number, clock, previewer)
+                clock.stop()
+                images = (*images, image)
+                yield GenerationResult(
+                    images,
+                    request.seeds[:number],
+                    request,
+                    conditioning.answer,
+                    (*prepared.notes, *conditioning.notes, *self.pipeline.lora_notes),
+                    dict(clock.seconds),
+                    prepared.record,
+                )
 
     def _preview(self) -> "Previewer":
         from x2i_app.serving.preview import Previewer
@@ -138,20 +143,31 @@ class LocalWorker:
         return self._previewer
 
     def _condition(self, job: Job, prepared: Prepared) -> "Conditioning":
-        """What FLUX reads of the conversation, encoded unless it is remembered."""
-        key = prepared.conversation_hash
+        """What FLUX reads of the conversation."""
+        return self._encode(job, prepared.conversation_hash, prepared.turns, prepared.request.reason)
+
+    def _negative(self, job: Job, request: GenerationRequest) -> "Conditioning | None":
+        """What FLUX reads of the negative prompt; None without one."""
+        if not request.negative_prompt:
+            return None
+        own = GenerationRequest(request.negative_prompt)
+        return self._encode(job, conversation_hash(own, {}), (own.turn,), False)
+
+    def _encode(self, job: Job, key: str | None, turns: Sequence[Turn], reason: bool) -> "Conditioning":
+        """Encode a conversation, unless what was encoded for this hash of it is remembered."""
         if key in self.conditionings:
             self.conditionings.move_to_end(key)
             return self.conditionings[key]
-        *history, turn = prepared.turns
-        # Each token of an answer is one forward pass: a cancelled job does not wait for the last one.
-        hook = self.pipeline.mllm.register_forward_pre_hook(lambda *_: job.check_cancelled())
+        *history, turn = turns
+        # A cancelled job waits neither for the last token of an answer nor for the last layer of a long prompt.
+        hooks = [
+            each.register_forward_pre_hook(lambda *_: job.check_cancelled()) for each in _blocks(self.pipeline.mllm)
+        ]
         try:
-            conditioning = self.pipeline.encode(
-                turn.prompt, turn.images, turn.videos, turn.audios, history, prepared.request.reason
-            )
+            conditioning = self.pipeline.encode(turn.prompt, turn.images, turn.videos, turn.audios, history, reason)
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
         if key:
             self.conditionings[key] = conditioning
             while len(self.conditionings) > _REMEMBERED_CONDITIONINGS:
@@ -163,6 +179,7 @@ class LocalWorker:
         job: Job,
         prepared: Prepared,
         conditioning: "Conditioning",
+        negative: "Conditioning | None",
         seed: int,
         number: int,
         clock: Stopwatch,
@@ -173,7 +190,7 @@ class LocalWorker:
         """
         import torch
 
-        request = prepared.request
+        request, drawn = prepared.request, prepared.drawn
         steps = request.steps_run
         place = {"image": number, "images": request.num_images_per_prompt, "steps": steps}
 
@@ -188,7 +205,7 @@ class LocalWorker:
         job.report(Phase.DENOISING, **place)
         watching = nullcontext()
         if previewer:
-            watching = previewer.watch(self.pipeline.transformer, request.width, request.height, job.show)
+            watching = previewer.watch(self.pipeline.transformer, drawn.width, drawn.height, job.show)
         with watching:
             output = self.pipeline(
                 conditioning=conditioning,
@@ -202,6 +219,10 @@ class LocalWorker:
                 control_strength=request.control_strength,
                 inpaint_source=prepared.inpaint_source,
                 strength=request.strength,
+                reference=prepared.reference,
+                negative_conditioning=negative,
+                true_cfg_scale=request.true_cfg_scale,
+                fast=request.fast,
             )
         return output.images[0]
 
@@ -215,4 +236,11 @@ class LocalWorker:
         logger.warning("Out of memory (%s) while a job was %s.", type(error).__name__, job.progress.phase)
         self.conditionings.clear()
         return_memory(error, self.pipeline)
-        return explain(self.pipeline, prepared.request, phase)
+        return explain(self.pipeline, prepared.drawn, phase)
+
+
+def _blocks(model: "Module") -> list["Module"]:
+    """A model, and the blocks of its stacks of layers."""
+    from torch.nn import ModuleList
+
+    return [model, *(block for stack in model.modules() if isinstance(stack, ModuleList) for block in stack)]

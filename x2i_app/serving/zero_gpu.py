@@ -19,6 +19,7 @@ from x2i_app.serving.jobs import Job
 from x2i_app.serving.protocol import ModelFacts, Report, ignore_report
 from x2i_app.serving.worker import LocalWorker
 from x2i_app.settings import Settings
+from x2i_app.workspace import exit_with_parent
 
 if TYPE_CHECKING:
     from x2i_app.loading.memory import MemoryUse
@@ -64,7 +65,8 @@ class ZeroGpuWorker:
         self.report: Report = ignore_report
         self.settings = replace(settings, switch="no")
         self._local = LocalWorker(self.settings)
-        self._lent = spaces.GPU(duration=lambda prepared, previewed: gpu_seconds(prepared.request))(self._events)
+        self._pid = os.getpid()
+        self._lent = spaces.GPU(duration=lambda prepared, previewed: gpu_seconds(prepared.drawn))(self._events)
         self._failure: Exception | None = None
         try:
             self._local.load()
@@ -122,6 +124,8 @@ class ZeroGpuWorker:
 
     def _events(self, prepared: Prepared, previewed: bool) -> Iterator[JobEvent]:
         """Draw a copy of the job; runs in the process with the GPU."""
+        if os.getpid() != self._pid:
+            exit_with_parent()
         job = Job(prepared.request, previewed=previewed)
         thread = threading.Thread(target=lambda: job.run(self._local.draw(job, prepared)), name="x2i-zero-gpu")
         thread.start()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from x2i_app.training.data import TrainingImage, to_square
+from x2i_app.training.data import TrainingImage, to_pixels
 from x2i_app.training.encoding import LiveStates, LiveTeacher, TensorCache
 
 _GOLDEN = (5**0.5 - 1) / 2  # the fractional parts of its multiples fill 0 to 1 most evenly
@@ -33,6 +33,12 @@ class Epochs:
         self.batch_size, self.seed = batch_size, seed
         self.count = max(1, len(lengths) // batch_size)
         self._epoch, self._batches = -1, []
+
+    @property
+    def mean_batch_size(self) -> float:
+        """Samples of a batch, on average over all batches."""
+        sizes = np.array([len(bucket) for bucket in self.buckets])
+        return float((sizes * np.minimum(sizes, self.batch_size)).sum() / sizes.sum())
 
     def __getitem__(self, number: int) -> np.ndarray:
         epoch, position = divmod(number, self.count)
@@ -76,6 +82,8 @@ class CaptionBatches(Dataset):
         self.embeddings = embeddings
         self.lengths = states.sizes("hidden_states", dim=1)
         self._epochs = Epochs(self.lengths, batch_size, seed)
+        self.batch_size, self.count = batch_size, len(self.lengths)
+        self.mean_batch_size = self._epochs.mean_batch_size
 
     def captions(self, number: int) -> np.ndarray:
         """The indices of a batch's captions, each once."""
@@ -105,31 +113,72 @@ class CaptionBatches(Dataset):
         return self.__dict__ | {"live": [], "states": None, "embeddings": None}  # models stay in the main process
 
 
+class Shuffles:
+    """shuffles[number]: the samples of a batch, always `batch_size` of them; a function of seed and number.
+
+    Every sample comes once in an epoch, in a new order; a batch may end one epoch and begin the next.
+    """
+
+    def __init__(self, samples: Sequence[int], batch_size: int, seed: int):
+        self.samples, self.batch_size, self.seed = np.array(samples), batch_size, seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, number: int) -> list[int]:
+        places = range(number * self.batch_size, (number + 1) * self.batch_size)
+        epochs = {place // len(self.samples) for place in places}
+        self._orders = {epoch: self._orders.get(epoch, self._order(epoch)) for epoch in epochs}
+        return [int(self._orders[place // len(self.samples)][place % len(self.samples)]) for place in places]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, epoch)).permutation(self.samples)
+
+
 @dataclass(frozen=True)
 class ImageBatches(Dataset):
-    """batches[number]: images whose conditionings have one length, as `Epochs` chooses them.
+    """batches[number]: `batch_size` images in groups of one shape, as FLUX reads padding: captions of equal length and
+    images of equal size. A list of groups.
 
-    Each is a dictionary of `prompt_embeds` (B, S, joint), `pooled` (B, pooled), `latents` (B, C, resolution/8,
-    resolution/8) and, if all have one, `source` (B, 3, resolution, resolution) in [-1, 1].
+    Each is a dictionary of `prompt_embeds` (B, S, joint), `pooled` (B, pooled), `latents` (B, C, height/8, width/8)
+    and, if all images have one, `source` (B, 3, height, width) in [-1, 1].
+    chosen: indices of the images that are learnt; others are held out. bare: what FLUX reads of the trigger word alone,
+    in place of a share `dropout` of the captions. references: the sources' latents, for a FLUX.1 Kontext: then
+    `reference` is in the place of `source`.
     """
 
     images: Sequence[TrainingImage]
     conditioning: TensorCache
     latents: TensorCache
-    resolution: int
     batch_size: int
     seed: int
+    chosen: Sequence[int]
+    bare: dict[str, torch.Tensor] | None = None
+    dropout: float = 0.0
+    references: TensorCache | None = None
+
+    @property
+    def count(self) -> int:
+        """Images of an epoch."""
+        return len(self.chosen)
 
     @cached_property
-    def _epochs(self) -> Epochs:
-        return Epochs(self.conditioning.sizes("prompt_embeds", dim=0), self.batch_size, self.seed)
+    def _shuffles(self) -> Shuffles:
+        return Shuffles(self.chosen, self.batch_size, self.seed)
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        chosen = self._epochs[number].tolist()
-        rows = [self.conditioning[index] | self.latents[index] for index in chosen]
-        batch = {name: torch.stack([row[name].float() for row in rows]) for name in rows[0]}
-        images = [self.images[index] for index in chosen]
-        if all(image.source for image in images):
-            sources = [to_square(image.open(image.source), self.resolution) for image in images]
-            batch["source"] = torch.stack(sources)
-        return batch
+    def __getitem__(self, number: int) -> list[dict[str, Any]]:
+        chance = np.random.default_rng((self.seed, number, 1)).random(self.batch_size)
+        return self.read(self._shuffles[number], chance < self.dropout)
+
+    def read(self, indices: Sequence[int], dropped: Sequence[bool] | None = None) -> list[dict[str, Any]]:
+        """The groups of some images. dropped: which of them lose their caption."""
+        has_source = not self.references and all(self.images[index].source for index in indices)
+        groups: dict[tuple, list[dict[str, torch.Tensor]]] = defaultdict(list)
+        for index, is_bare in zip(indices, dropped if dropped is not None else [False] * len(indices), strict=True):
+            row = self.latents[index] | (self.bare if is_bare and self.bare else self.conditioning[index])
+            if has_source:
+                image, (height, width) = self.images[index], row["latents"].shape[1:]
+                row |= {"source": to_pixels(image.open(image.source), (8 * width, 8 * height))}
+            if self.references:
+                row |= {"reference": self.references[index]["latents"]}
+            row = {name: value.float() for name, value in row.items()}
+            groups[tuple(value.shape for value in row.values())].append(row)
+        return [{name: torch.stack([row[name] for row in rows]) for name in rows[0]} for rows in groups.values()]

@@ -1,4 +1,4 @@
-"""Training checkpoints: each is a folder that is complete or absent.
+"""Training checkpoints, written and read: each is a folder that is complete or absent.
 
 A checkpoint is written under a temporary name, its manifest last, flushed to the disk, and then renamed. A rename is
 atomic: a process killed at any moment, or a full disk, leaves the older checkpoints and perhaps a temporary folder,
@@ -10,7 +10,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from x2i_app.errors import TrainingError
 _PREFIX = "step-"
 _STATE = "state.pt"
 _MANIFEST = "manifest.json"
+_CHECKPOINT_SHARE = 6  # bytes of a checkpoint for each byte of trained weights, at most
 
 
 def save_checkpoint(
@@ -69,6 +70,15 @@ def newest_checkpoint(directory: Path) -> tuple[int, dict[str, Any]] | None:
     return None
 
 
+def newest_step(directory: Path) -> int | None:
+    """Step of the newest checkpoint that has all its files, without reading it, or None."""
+    for folder in sorted(directory.glob(f"{_PREFIX}*"), reverse=True):
+        with suppress(OSError, LookupError, ValueError, TypeError):
+            if _is_complete(folder):
+                return int(folder.name.removeprefix(_PREFIX))
+    return None
+
+
 def prune_checkpoints(directory: Path, keep: int, newest: int) -> None:
     """Remove all but the newest `keep` checkpoints, and what killed processes left.
 
@@ -79,6 +89,23 @@ def prune_checkpoints(directory: Path, keep: int, newest: int) -> None:
     whole = found[: len(found) - len(later)]
     for folder in whole[:-keep] + later + list(directory.glob("tmp-*")):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_disk(directory: Path, needed: int, what: str) -> None:
+    """Raise TrainingError if the disk of a folder has not so many bytes free. what: needs them, for the sentence."""
+    place = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise TrainingError(
+            f"{what} need about {needed / 1e9:.1f} GB, and the disk of {directory} has {free / 1e9:.1f} GB free; free "
+            "some space, or choose another --output."
+        )
+
+
+def check_disk_for_checkpoints(directory: Path, weights: int, keep: int) -> None:
+    """Raise TrainingError if a run's checkpoints do not fit the disk. weights: bytes of what is trained."""
+    # A checkpoint has the weights, their average and the optimizer's states, which may be two or four.
+    check_disk(directory, weights * _CHECKPOINT_SHARE * (keep + 1), f"{keep} checkpoints and a new one")
 
 
 @contextmanager

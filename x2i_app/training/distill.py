@@ -20,18 +20,19 @@ from diffusers.pipelines.flux.pipeline_flux import retrieve_timesteps
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from x2i_app.encoders import MLLMEncoder
-from x2i_app.errors import CheckpointError, InvalidRequestError, TrainingError
+from x2i_app.errors import InvalidRequestError, TrainingError
 from x2i_app.limits import Range, validate_integer, validate_number
 from x2i_app.loading import load_alignnet
 from x2i_app.loading.flux import load_flux
 from x2i_app.loading.hub import find_file
-from x2i_app.loading.quantization import quantize
+from x2i_app.loading.sizes import build_skeleton
 from x2i_app.models import AlignNet
 from x2i_app.specs import Precision
 from x2i_app.training.batches import CaptionBatches
-from x2i_app.training.data import Broken, TrainingCaption, open_image, read_captions
+from x2i_app.training.checkpoints import check_disk, check_disk_for_checkpoints
+from x2i_app.training.data import Broken, TrainingCaption, leave_out_broken_images, open_image, read_captions
 from x2i_app.training.encoding import (
+    TYPICAL_TOKENS,
     LiveStates,
     LiveTeacher,
     TensorCache,
@@ -41,17 +42,23 @@ from x2i_app.training.encoding import (
 )
 from x2i_app.training.frozen import (
     FluxParts,
-    TeacherText,
     check_sharding,
+    check_teacher,
+    check_teacher_files,
     default_flux,
+    let_gradients_through,
     load_mllm,
     load_teacher,
+    preset_of,
+    quantize_frozen,
     read_flux_config,
+    read_mllm_sizes,
     shard_flux,
 )
 from x2i_app.training.job import Job, save_trained
 from x2i_app.training.loop import LoopOptions, train, training_device
 from x2i_app.training.losses import attention_kl, flow_shift, shift_sigmas, tap_attention
+from x2i_app.training.preflight import check_drawing_model, check_mllm, check_widths, trained_bytes
 from x2i_app.training.reports import Sampler, write_sheet
 
 _INTEGERS = {
@@ -105,15 +112,17 @@ class DistillOptions:
         for name, allowed in _NUMBERS.items():
             validate_number(name, getattr(self, name), allowed)
         if self.path_share != 1 and self.sigmas != "path":
-            raise InvalidRequestError(f"path_share is {self.path_share}, which only counts with sigmas: path.")
+            raise InvalidRequestError(
+                f"path_share is {self.path_share} and sigmas is {self.sigmas}; path_share needs sigmas: path."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillJob(Job):
     """Train an AlignNet for an MLLM and a FLUX.1 model, from English captions alone.
 
-    The MLLM and the teacher's text encoders read all captions, one after another, and what they make of them is kept
-    in `output`; then only FLUX is in memory while AlignNet learns. For a corpus that is too large for the disk, set
+    First the MLLM and the teacher's text encoders encode all captions, one model after the other, and the encodings are
+    stored in `output`. Then AlignNet learns, with only FLUX in memory. If the encodings are too large for the disk, set
     `cache_states` or `cache_teacher` to false.
     """
 
@@ -128,7 +137,7 @@ class DistillJob(Job):
     preset: str = "x2i-tiny"
     """preset whose MLLM and FLUX model are used, or custom:FAMILY"""
     mllm: str | None = None
-    """MLLM: a folder or a hub id instead of the preset's"""
+    """MLLM: a folder or a hub id instead of the preset's, of any family"""
     flux: str | None = None
     """FLUX.1 model with its text encoders, instead of the preset's"""
     alignnet: str | None = None
@@ -152,6 +161,13 @@ class DistillJob(Job):
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=12_500, learning_rate=1e-4))
     """how to train"""
 
+    def show_plan(self) -> str:
+        """What a step needs, for two precisions of FLUX's weights."""
+        from x2i_app.training.plan import plan_distillation, show_distillation
+
+        parts = build_skeleton(self.preset, self.mllm, self.flux)
+        return show_distillation(plan_distillation(parts, self.distill, self.gradient_checkpointing))
+
     def run(self) -> Path:
         """Train, or continue a run; the folder of the trained AlignNet, which `--alignnet` takes."""
         if self.shard:
@@ -161,14 +177,20 @@ class DistillJob(Job):
         cached_dtype = torch.bfloat16 if self.loop.precision(device) == "bf16" else torch.float32
 
         # 1. Captions
-        data = read_captions(self.captions, self.caption_field, Broken(self.max_broken), self.taught_field)
+        broken = Broken(self.max_broken)
+        data = read_captions(self.captions, self.caption_field, broken, self.taught_field)
+        if self.distill.sigmas == "logit_normal":
+            data = self._with_images(data, broken)
         captions, taught = [each.caption for each in data], [each.taught for each in data]
         flux_source = self.flux or default_flux(self.preset)
         flux_config = read_flux_config(flux_source)
 
-        # 2. The MLLM's hidden states of the captions, and an AlignNet of their sizes
-        encoder = load_mllm(self.preset, self.mllm, dtype)
-        align_net = self._align_net(encoder, flux_config)
+        # 2. What is wrong with the models or the disk is said before a large model is read; then a new AlignNet
+        align_net = self._check_models(flux_source, flux_config)
+        self._check_disk(len(data), flux_config, cached_dtype, align_net)
+
+        # 3. The MLLM's hidden states of the captions
+        encoder = load_mllm(preset_of(self.preset, self.mllm), self.mllm, dtype)
         encoder.model.to(device)
         if self.cache_states:
             states = encode_states(encoder, captions, self.output, cached_dtype)
@@ -176,9 +198,8 @@ class DistillJob(Job):
             states = LiveStates(encoder, captions)
         del encoder  # one large model at a time
 
-        # 3. T5's and CLIP's embeddings of the captions
+        # 4. T5's and CLIP's embeddings of the captions
         teacher = load_teacher(flux_source, dtype).to(device)
-        check_teacher(teacher, flux_config)
         length = self.distill.max_sequence_length
         if self.cache_teacher:
             embeddings = encode_teacher(teacher, taught, self.output, length, cached_dtype)
@@ -186,9 +207,9 @@ class DistillJob(Job):
             embeddings = LiveTeacher(teacher, taught, length)
         del teacher
 
-        # 4. FLUX
+        # 5. FLUX
         flux = FluxParts(*load_flux(flux_source, dtype))
-        quantize(flux.transformer, self.precision, device)
+        quantize_frozen(flux.transformer, self.precision, device)
         latents = None
         if self.distill.sigmas == "logit_normal":
             flux.vae.to(device)
@@ -198,44 +219,63 @@ class DistillJob(Job):
         if self.shard:
             shard_flux(flux.transformer, device)
 
-        # 5. Train AlignNet and save it
+        # 6. Train AlignNet and save it
         distill(align_net, flux, states, embeddings, self.output, self.distill, self.loop, latents)
         return save_trained(align_net, self.output / "align_net")
 
-    def _align_net(self, encoder: MLLMEncoder, flux_config: Mapping[str, Any]) -> AlignNet:
+    def _check_models(self, flux_source: str, flux_config: Mapping[str, Any]) -> AlignNet:
+        """The AlignNet to train, on the CPU, after the files of all models were checked. Raises X2IError's kinds."""
+        preset = preset_of(self.preset, self.mllm)
+        align_net = self._align_net(*read_mllm_sizes(preset, self.mllm), flux_config)
+        check_drawing_model(flux_source)
+        check_mllm(preset, self.mllm)
+        check_teacher(check_teacher_files(flux_source), flux_config)
+        return align_net
+
+    def _check_disk(self, count: int, flux_config: Mapping[str, Any], dtype: torch.dtype, align_net: AlignNet) -> None:
+        """Raise TrainingError if what is kept of the captions or the checkpoints do not fit the disk."""
+        check_disk_for_checkpoints(self.output, trained_bytes(align_net), self.loop.keep)
+        states, width = read_mllm_sizes(preset_of(self.preset, self.mllm), self.mllm)
+        needed = 0
+        if self.cache_states:
+            needed += states * width * TYPICAL_TOKENS
+        if self.cache_teacher:
+            needed += self.distill.max_sequence_length * flux_config["joint_attention_dim"]
+        kept = sum(file.stat().st_size for name in ("states", "teacher") for file in self.output.glob(f"{name}/*"))
+        needed = count * needed * dtype.itemsize - kept
+        check_disk(self.output, needed, "The encoded captions (cache_states and cache_teacher: false keep none)")
+
+    def _align_net(self, num_states: int, hidden_size: int, flux_config: Mapping[str, Any]) -> AlignNet:
         """The AlignNet to start from, or a new one."""
-        sizes = {"num_states": encoder.num_states, "hidden_size": encoder.hidden_size}
-        if self.alignnet:
-            return load_alignnet(find_file(self.alignnet).path, **sizes, dtype=torch.float32)
-        torch.manual_seed(self.loop.seed)
         widths = flux_config["joint_attention_dim"], flux_config["pooled_projection_dim"]
+        if self.alignnet:
+            path = find_file(self.alignnet).path
+            align_net = load_alignnet(path, num_states=num_states, hidden_size=hidden_size, dtype=torch.float32)
+            check_widths(path, align_net, widths)
+            return align_net.requires_grad_(True)
+        torch.manual_seed(self.loop.seed)
         try:
-            return AlignNet(*sizes.values(), self.fusion, self.kernel_size, *widths)
+            return AlignNet(num_states, hidden_size, self.fusion, self.kernel_size, *widths)
         except ValueError as error:
             raise InvalidRequestError(str(error)) from error
 
-    def _encode_images(self, flux: FluxParts, data: Sequence[TrainingCaption], dtype: torch.dtype) -> TensorCache:
-        spans = [each.image for each in data if each.image]
-        if len(spans) < len(data):
+    def _with_images(self, data: Sequence[TrainingCaption], broken: Broken) -> list[TrainingCaption]:
+        """The captions whose images can be opened. Raises TrainingError if one has no image, or too many are broken."""
+        without = sum(each.image is None for each in data)
+        if without:
             raise TrainingError(
-                f"{len(data) - len(spans)} of {len(data)} captions have no image beside them, which sigmas: "
-                "logit_normal needs; use shards or a folder with a .jpg, .png or .webp for every caption."
+                f"{without} of {len(data)} captions have no image beside them, which sigmas: logit_normal needs; use "
+                "shards or a folder with a .jpg, .png or .webp for every caption."
             )
+        return leave_out_broken_images(data, broken)
+
+    def _encode_images(self, flux: FluxParts, data: Sequence[TrainingCaption], dtype: torch.dtype) -> TensorCache:
+        spans = [each.image for each in data]
         named = {str(span): span for span in spans}
         names = list(map(str, spans))
         resolution = self.distill.resolution
         return encode_latents(
             flux.vae, names, lambda name: open_image(named[name].read()), self.output, resolution, dtype
-        )
-
-
-def check_teacher(teacher: TeacherText, flux_config: Mapping[str, Any]) -> None:
-    """Raise CheckpointError if a FLUX transformer of this configuration reads other widths than the teacher writes."""
-    reads = (flux_config["joint_attention_dim"], flux_config["pooled_projection_dim"])
-    if (teacher.joint_dim, teacher.pooled_dim) != reads:
-        raise CheckpointError(
-            f"The teacher writes embeddings of width {teacher.joint_dim} and {teacher.pooled_dim}, but FLUX reads "
-            f"{reads[0]} and {reads[1]}; use the text encoders of that FLUX model."
         )
 
 
@@ -293,9 +333,7 @@ class DistillationLoss:
         dtype = self.transformer.dtype
         self.img_ids = FluxPipeline._prepare_latent_image_ids(1, side, side, device, dtype)
         self.streams = ("image", "text") if options.match_text else ("image",)
-        for layer in self.transformer.modules():  # bitsandbytes' fast 4-bit kernel of some CPUs has no backward pass
-            if hasattr(layer, "support_avx512bf16_for_cpu"):
-                layer.support_avx512bf16_for_cpu = False
+        let_gradients_through(self.transformer)
 
     def __call__(self, align_net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Terms of the loss. batch: of CaptionBatches, complete."""
@@ -426,7 +464,7 @@ class DistillSamples:
         self.captions = batches.states.keys[: options.samples]
         self._teacher_images: list = []
 
-    def __call__(self, align_net: torch.nn.Module, step: int) -> None:
+    def __call__(self, align_net: torch.nn.Module, step: int) -> dict[str, Any]:
         """`evaluate` of the loop."""
         batches = [self.batches.complete(self.batches.read([index])) for index in range(len(self.captions))]
         if not self._teacher_images:
@@ -434,4 +472,4 @@ class DistillSamples:
         states = (batch["hidden_states"].to(self.device, torch.float32) for batch in batches)
         student = [self.draw(index, *align_net(each)) for index, each in enumerate(states)]
         rows = {"teacher": self._teacher_images, f"student, step {step}": student}
-        write_sheet(self.directory, step, self.captions, rows)
+        return {"samples": write_sheet(self.directory, step, self.captions, rows)}

@@ -19,7 +19,7 @@ from x2i_app.encoders import MLLMEncoder, NativeEncoder
 from x2i_app.errors import TrainingError
 from x2i_app.models import AlignNet
 from x2i_app.request import Turn
-from x2i_app.training.data import TrainingImage, to_square
+from x2i_app.training.data import TrainingImage, bucket_size, to_pixels
 from x2i_app.training.frozen import TeacherText
 
 Compute = Callable[[Sequence[str]], Sequence[dict[str, torch.Tensor]]]
@@ -27,7 +27,7 @@ Compute = Callable[[Sequence[str]], Sequence[dict[str, torch.Tensor]]]
 _FINGERPRINT_VALUES = 256  # of each weight
 # Captions are encoded, and kept in memory, in shards of about this many bytes of states.
 _SHARD_BYTES = 2**28
-_TYPICAL_TOKENS = 64
+TYPICAL_TOKENS = 64  # of a caption, to estimate sizes
 _SHARD_SIZES = (16, 1024)
 _CONDITIONING_SHARD, _LATENTS_SHARD = 16, 64  # samples; 64 latents of 1024 x 1024 pixels are 33 MB
 
@@ -156,7 +156,7 @@ def encode_states(encoder: MLLMEncoder, captions: Sequence[str], directory: Path
     model = getattr(encoder, "base", encoder.model)  # a language-model head changes no states
     chat_template = getattr(encoder.processor, "chat_template", None)
     made_by = fingerprint(model, encoder.family, encoder.spec, chat_template, dtype)
-    size = _shard_size(encoder.num_states * encoder.hidden_size * _TYPICAL_TOKENS * dtype.itemsize)
+    size = _shard_size(encoder.num_states * encoder.hidden_size * TYPICAL_TOKENS * dtype.itemsize)
     states = TensorCache(directory / "states", captions, made_by, size)
     states.fill(read, "MLLM")
     return states
@@ -207,22 +207,28 @@ def encode_latents(
     directory: Path,
     resolution: int,
     dtype: torch.dtype,
+    buckets: bool = False,
+    folder: str = "latents",
 ) -> TensorCache:
     """`latents` (C, resolution/8, resolution/8) of every image's middle square, scaled for the transformer.
 
     names: each stands for all that its image depends on; a new name is encoded again. The VAE computes where it is.
+    buckets: of nearly the whole image instead, in one of the sizes of `bucket_size`. folder: for them in `directory`.
     """
 
     @torch.no_grad()
     def encode(chosen: Sequence[str]) -> list[dict[str, torch.Tensor]]:
         rows = []
         for name in chosen:
-            pixels = to_square(open_named(name), resolution)[None].to(vae.device, vae.dtype)
+            image = open_named(name)
+            size = bucket_size(*image.size, resolution) if buckets else (resolution, resolution)
+            pixels = to_pixels(image, size)[None].to(vae.device, vae.dtype)
             mean = vae.encode(pixels).latent_dist.mean[0]
             rows.append({"latents": ((mean - vae.config.shift_factor) * vae.config.scaling_factor).to(dtype)})
         return rows
 
-    latents = TensorCache(directory / "latents", names, fingerprint(vae, resolution, dtype), _LATENTS_SHARD)
+    made_by = fingerprint(vae, resolution, dtype, *(("buckets",) if buckets else ()))
+    latents = TensorCache(directory / folder, names, made_by, _LATENTS_SHARD)
     latents.fill(encode, "VAE")
     return latents
 

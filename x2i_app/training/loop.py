@@ -6,29 +6,41 @@ does that accumulates N batches: at step s, process r of N takes the batches (s 
 """
 
 import math
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import gather_object, parse_flag_from_env, send_to_device
 from diffusers.training_utils import EMAModel
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from x2i_app.errors import TrainingError
-from x2i_app.limits import MAX_SEED, Range, validate_integer, validate_number
-from x2i_app.training.checkpoints import newest_checkpoint, prune_checkpoints, save_checkpoint, written_to
+from x2i_app.errors import InvalidRequestError, TrainingError
+from x2i_app.limits import MAX_SEED, Range, show_value, validate_integer, validate_number
+from x2i_app.training.checkpoints import (
+    check_disk_for_checkpoints,
+    newest_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+    written_to,
+)
 from x2i_app.training.optimizers import build_optimizers, has_fast_bfloat16
-from x2i_app.training.reports import History
+from x2i_app.training.reports import History, describe_run
 
 ComputeLoss = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]
-Evaluate = Callable[[nn.Module, int], None]
+# What it returns is shown by name: numbers in the history, images in TensorBoard and other trackers.
+Evaluate = Callable[[nn.Module, int], "Mapping[str, float | Image.Image] | None"]
 
 _INTEGERS = {
     "steps": Range(1, 1e9),
@@ -40,6 +52,7 @@ _INTEGERS = {
     "workers": Range(0, 256),
     "seed": Range(0, MAX_SEED),
 }
+_TIMED_STEPS = 3  # after the first one, which is slower
 _NUMBERS = {
     "learning_rate": Range(0, 1e3),
     "decay_share": Range(0, 1),
@@ -53,24 +66,26 @@ _NUMBERS = {
 class LoopOptions:
     """How to train."""
 
-    steps: int
-    """optimiser steps of the whole run"""
-    learning_rate: float = 1e-3
-    """peak learning rate"""
+    steps: int | None
+    """optimizer steps of the whole run; none, only for a LoRA: from the number of images"""
+    learning_rate: float | None = 1e-3
+    """peak learning rate; none, only for a LoRA: the optimizer prodigy finds it"""
     warmup_steps: int = 100
     """steps over which the learning rate rises to its peak"""
     # A straight line to zero: a run whose steps are raised before it continues as if it had always been longer.
     decay_share: float = 0.4
     """share of the steps, the last ones, over which the learning rate falls to 0"""
+    decay: Literal["linear", "cosine"] = "linear"
+    """how it falls"""
     # Muon (with AdamW's step size) needs far fewer steps, and leaves embeddings and vectors to AdamW.
-    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
-    """adamw8bit saves memory; muon needs fewer steps for matrices and convolutions"""
+    optimizer: Literal["adamw", "adamw8bit", "muon", "prodigy"] = "adamw"
+    """adamw8bit saves memory; muon needs fewer steps for matrices and convolutions; prodigy finds the learning rate"""
     weight_decay: float = 0.01
     """weight decay of matrices and convolutions"""
     betas: tuple[float, float] = (0.9, 0.99)
     """betas of AdamW"""
     accumulate: int = 1
-    """batches for each step and process, whose gradients are averaged"""
+    """batches for each step and device, whose gradients are averaged: each multiplies the samples of a step"""
     max_grad_norm: float = 1.0
     """the norm that gradients are clipped to; 0: no clipping"""
     ema_decay: float | None = 0.999
@@ -83,17 +98,27 @@ class LoopOptions:
     """how many checkpoints are kept, the newest ones"""
     workers: int = 1
     """processes that prepare batches"""
-    evaluate_every: int = 0
-    """steps between sheets of sample images; 0: none"""
+    evaluate_every: int | None = 0
+    """steps between sheets of sample images; 0: none; none, only for a LoRA: a tenth of the steps"""
     tensorboard: bool = False
     """write TensorBoard files to the folder logs"""
+    trackers: tuple[str, ...] = ()
+    """further programs that accelerate reports to, such as wandb or trackio, if they are installed"""
     seed: int = 0
     """seed of everything random"""
 
     def __post_init__(self):
         """Raises InvalidRequestError for a value that is not allowed."""
         for name, allowed in _INTEGERS.items():
-            validate_integer(name, getattr(self, name), allowed)
+            if getattr(self, name) is not None:
+                validate_integer(name, getattr(self, name), allowed)
+        known = [str(tracker) for tracker in get_available_trackers()]
+        for name in self.trackers:
+            if name not in known:
+                raise InvalidRequestError(
+                    f"trackers has {show_value(name)}, which is not installed; install it, or choose of "
+                    f"{', '.join(known) or 'none'}."
+                )
         for name, allowed in _NUMBERS.items():
             if (value := getattr(self, name)) is not None:
                 validate_number(name, value, allowed)
@@ -108,6 +133,8 @@ class LoopOptions:
         """Rises over the warm-up steps, the first of which is not 0; stays at the peak; falls to 0 after the last."""
         warmup = (step + 1) / max(1, self.warmup_steps)
         decay = (self.steps - step) / max(1.0, self.decay_share * self.steps)
+        if self.decay == "cosine":
+            decay = (1 - math.cos(math.pi * min(1.0, decay))) / 2
         return self.learning_rate * min(1.0, warmup, decay)
 
 
@@ -134,18 +161,20 @@ def train(
 
     data: data[number] is a whole batch; in one process that does not accumulate, the batch of the step of that number.
     compute_loss(model, batch): named scalar terms, each a mean over the batch, on the model's device; their sum is
-    minimised. stop_at: leave earlier, with a checkpoint, as if interrupted. evaluate(model, steps done): called every
+    minimized. stop_at: leave earlier, with a checkpoint, as if interrupted. evaluate(model, steps done): called every
     `options.evaluate_every` steps and at the end, in every process, with the averaged weights in `model`.
     At the end `model` has the averaged weights, and `directory` holds history.jsonl and loss.png.
 
     Raises TrainingError naming step and term where a loss is not finite, and where the disk is full.
     """
+    if options.steps is None or options.learning_rate is None:
+        raise InvalidRequestError(f"steps or learning_rate is none; write both for the training of {title}.")
     with written_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
 
-    # 1. The model on its device, optimisers, averaged weights; all of them as in the newest checkpoint.
+    # 1. The model on its device, optimizers, averaged weights; all of them as in the newest checkpoint.
     accelerator = _accelerator(directory, options)
-    model.to(accelerator.device)  # before the optimisers see its weights
+    model.to(accelerator.device)  # before the optimizers see its weights
     optimizers = build_optimizers(model, options.optimizer, options.learning_rate, options.weight_decay, options.betas)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     ema = None
@@ -157,13 +186,17 @@ def train(
     wrapped, *optimizers = accelerator.prepare(model, *optimizers)
     wrapped.train()
 
+    if start < last:
+        check_disk_for_checkpoints(directory, sum(parameter.nbytes for parameter in parameters), options.keep)
+
     # 2. The batches of this process, and the history.
     numbers = _batch_numbers(accelerator, options, start, last)
     batches = zip(numbers, _load(data, numbers, options.workers), strict=True)
     history = History(directory, start, options.steps, title) if accelerator.is_main_process else None
-    if options.tensorboard:
+    if accelerator.log_with:
         with written_to(directory):
             accelerator.init_trackers(title)
+    began = None
 
     steps = tqdm(
         range(start, last),
@@ -191,8 +224,18 @@ def train(
         if ema:
             ema.step(parameters)
 
-        # 5. History
-        if history and history.add(step, terms, learning_rate, samples * accelerator.num_processes):
+        # 5. History, and after the first steps what the run is and how long it will take
+        counted = samples * accelerator.num_processes
+        if history and step == start:
+            began, timed = time.monotonic(), 0
+        elif began and history:
+            timed += counted
+            if step == min(start + _TIMED_STEPS, last - 1):
+                speed = timed / max(time.monotonic() - began, 1e-9)
+                tqdm.write(
+                    describe_run(title, data, options, accelerator.num_processes, counted, speed, start), sys.stderr
+                )
+        if history and history.add(step, terms, learning_rate, counted):
             steps.set_postfix(history.summary, refresh=False)
             accelerator.log(history.latest, step=step)
 
@@ -208,7 +251,8 @@ def train(
         # 7. Evaluation
         if evaluate and (done == options.steps or (options.evaluate_every and done % options.evaluate_every == 0)):
             with _averaged(ema, parameters), torch.no_grad(), written_to(directory):
-                evaluate(model.eval(), done)
+                shown = evaluate(model.eval(), done) or {}
+            _show(accelerator, history, shown, done)
             wrapped.train()
 
     # 8. The averaged weights stay in the model.
@@ -228,8 +272,8 @@ def _accelerator(directory: Path, options: LoopOptions) -> Accelerator:
     AcceleratorState._reset_state()
     accelerator = Accelerator(
         mixed_precision=options.precision(training_device()),
-        log_with="tensorboard" if options.tensorboard else None,
-        project_dir=directory / "logs" if options.tensorboard else None,
+        log_with=[*(("tensorboard",) if options.tensorboard else ()), *options.trackers] or None,
+        project_dir=directory / "logs",
     )
     if accelerator.distributed_type in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         raise TrainingError(
@@ -304,8 +348,22 @@ def _add_gradients(
     return sums, samples
 
 
+def _show(accelerator: Accelerator, history: History | None, shown: Mapping[str, Any], step: int) -> None:
+    """What an evaluation returned: numbers in the history, and all of it in the trackers."""
+    numbers = {name: value for name, value in shown.items() if isinstance(value, float)}
+    images = {name: np.asarray(value)[None] for name, value in shown.items() if isinstance(value, Image.Image)}
+    if history and numbers:
+        history.note(step, numbers)
+        accelerator.log(numbers, step=step)
+    for tracker in accelerator.trackers:
+        if images and hasattr(tracker, "log_images"):
+            tracker.log_images(images, step=step, **({"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}))
+
+
 def _count_samples(batch: Any) -> int:
-    """Size of a batch: that of its first tensor, if it has one."""
+    """Size of a batch: that of its first tensor, if it has one; of a list of groups, their sum."""
+    if isinstance(batch, list) and batch and all(isinstance(group, Mapping) for group in batch):
+        return sum(map(_count_samples, batch))
     values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
     return next((len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim), 1)
 

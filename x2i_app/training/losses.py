@@ -6,13 +6,13 @@ Source of both: arXiv 2503.06134, sections 3 and 3.3, and its public training co
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import exp
 from typing import Any, Literal
 
 import torch
-from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers import FluxPipeline, FluxTransformer2DModel, attention_backend
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 Stream = Literal["image", "text"]
@@ -22,7 +22,7 @@ Residuals = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 # Added to a token's standard deviation, as in the public code.
 _EPS = 1e-7
 
-# Values that are processed at a time: about 25 MB of float32 intermediates, however large the tensors are.
+# How many values are processed at once: about 25 MB of float32 intermediates, however large the tensors are.
 _CHUNK = 2**20
 
 # diffusers' own values for a scheduler's configuration that has none.
@@ -70,9 +70,9 @@ def attention_kl(teacher: torch.Tensor, student: torch.Tensor, temperature: floa
     """KL(student || teacher) over the channels of every token, summed over tokens, divided by the batch size.
 
     teacher, student: (B, ..., C), of any floating dtype; only the student gets a gradient.
-    Each token's vector is normalised to mean 0 and standard deviation 1 and divided by `temperature`; the softmax over
+    Each token's vector is normalized to mean 0 and standard deviation 1 and divided by `temperature`; the softmax over
     its channels is the distribution that is compared. The deviation is the unbiased one (C - 1), torch's default and
-    so the public code's. Compared with the biased one it makes the distributions flatter by a factor sqrt(1 - 1/C).
+    so the public code's. Compared with dividing by C it makes the distributions flatter by a factor sqrt(1 - 1/C).
 
     Returns a float32 scalar (float64 for float64). The same pass computes the gradient, over rows in float32 chunks,
     because differences of nearly equal distributions vanish in bfloat16. Only that gradient is kept for the backward
@@ -128,23 +128,23 @@ def _compare(
     student: torch.Tensor, teacher: torch.Tensor, temperature: float, want_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Sum of the divergences of rows (N, C), and its gradient with respect to the student's rows."""
-    normal, std = _normalise(student)
+    normal, std = _normalize(student)
     log_p = torch.log_softmax(normal / temperature, dim=-1)
-    difference = log_p - torch.log_softmax(_normalise(teacher)[0] / temperature, dim=-1)
+    difference = log_p - torch.log_softmax(_normalize(teacher)[0] / temperature, dim=-1)
     p = log_p.exp_()
     divergence = (p * difference).sum(dim=-1, keepdim=True)
     if not want_gradient:
         return divergence.sum(), None
-    # With respect to the normalised values. It sums to zero over the channels, as a softmax's gradient does; so only
-    # the deviation's part of the normalisation's derivative remains.
+    # `gradient` is the derivative by the normalized values. It sums to zero over the channels, as a softmax's gradient
+    # does; so only the deviation's part of the normalization's derivative remains.
     gradient = difference.sub_(divergence).mul_(p).div_(temperature)
     slope = (gradient * normal).sum(dim=-1, keepdim=True) / (student.shape[-1] - 1)
-    # A token whose channels are all equal has no direction: zero instead of 0 / 0.
+    # If all channels of a token are equal, the deviation is 0: zero instead of 0 / 0.
     radial = normal.mul_(slope / std.clamp_min(torch.finfo(std.dtype).tiny))
     return divergence.sum(), gradient.div_(std + _EPS).sub_(radial)
 
 
-def _normalise(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _normalize(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows with mean 0 and standard deviation 1, and the deviation that they had before, (N, 1)."""
     std, mean = torch.std_mean(rows, dim=-1, keepdim=True)
     return (rows - mean).div_(std + _EPS), std
@@ -154,14 +154,14 @@ def _normalise(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 class FlowMatching:
     """The flow-matching loss of latents: a transformer predicts the velocity from them to noise.
 
-    scheduler_config: of the pipeline; the noise levels are shifted as it says. lean: added to the normally distributed
-    logit of a noise level before that shift; above 0 there is more noise. guidance_scale: for transformers that take
-    one.
+    scheduler_config: of the pipeline; the noise levels are shifted as it says. noise_bias: added to the normally
+    distributed logit of a noise level before that shift; above 0 there is more noise. guidance_scale: for transformers
+    that take one.
     """
 
     transformer: FluxTransformer2DModel
     scheduler_config: dict[str, Any]
-    lean: float = 0.0
+    noise_bias: float = 0.0
     guidance_scale: float = 3.5
 
     def __call__(
@@ -170,38 +170,72 @@ class FlowMatching:
         prompt_embeds: torch.Tensor,
         pooled: torch.Tensor,
         residuals: Residuals | None = None,
+        weights: torch.Tensor | None = None,
+        reference: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Mean squared error of the velocity, at logit-normal noise levels.
 
         latents: (B, C, H, W). prompt_embeds: (B, S, joint). pooled: (B, pooled). residuals: timesteps (B,) in 0..1000
-        -> the residuals to add after each double block.
+        -> the residuals to add after each double block. weights: (B, 1, H, W), how much each error counts; None: alike.
+        reference: (B, C, H, W), latents of the image that a FLUX.1 Kontext keeps to; it is read and not predicted.
         """
         count, channels, height, width = latents.shape
         device = latents.device
         tokens = FluxPipeline._pack_latents(latents, count, channels, height, width)
         noise = torch.randn_like(tokens)
-        sigmas = torch.sigmoid(self.lean + torch.randn(count, 1, 1, device=device))
+        sigmas = torch.sigmoid(self.noise_bias + torch.randn(count, 1, 1, device=device))
         sigmas = shift_sigmas(sigmas, tokens.shape[1], self.scheduler_config)
         guidance = None
         if self.transformer.config.guidance_embeds:
             guidance = torch.full((count,), self.guidance_scale, device=device)
         dtype = self.transformer.dtype
-        velocity = self.transformer(
-            hidden_states=((1 - sigmas) * tokens + sigmas * noise).to(dtype),
-            encoder_hidden_states=prompt_embeds.to(dtype),
-            pooled_projections=pooled.to(dtype),
-            timestep=sigmas.flatten().to(dtype),
-            guidance=guidance,
-            img_ids=FluxPipeline._prepare_latent_image_ids(count, height // 2, width // 2, device, dtype),
-            txt_ids=torch.zeros(prompt_embeds.shape[1], 3, device=device, dtype=dtype),
-            controlnet_block_samples=residuals and residuals(1000 * sigmas.flatten()),
-            return_dict=False,
-        )[0]
-        return torch.nn.functional.mse_loss(velocity.float(), noise - tokens)
+        read = (1 - sigmas) * tokens + sigmas * noise
+        img_ids = FluxPipeline._prepare_latent_image_ids(count, height // 2, width // 2, device, dtype)
+        if reference is not None:  # as FluxKontextPipeline has it: further tokens, with a 1 on the first axis
+            rows, columns = reference.shape[2:]
+            read = torch.cat((read, FluxPipeline._pack_latents(reference, count, channels, rows, columns)), dim=1)
+            places = FluxPipeline._prepare_latent_image_ids(count, rows // 2, columns // 2, device, dtype)
+            places[:, 0] = 1
+            img_ids = torch.cat((img_ids, places))
+        with self._attention():
+            velocity = self.transformer(
+                hidden_states=read.to(dtype),
+                encoder_hidden_states=prompt_embeds.to(dtype),
+                pooled_projections=pooled.to(dtype),
+                timestep=sigmas.flatten().to(dtype),
+                guidance=guidance,
+                img_ids=img_ids,
+                txt_ids=torch.zeros(prompt_embeds.shape[1], 3, device=device, dtype=dtype),
+                controlnet_block_samples=residuals and residuals(1000 * sigmas.flatten()),
+                return_dict=False,
+            )[0][:, : tokens.shape[1]]
+        error = (velocity.float() - (noise - tokens)).square()
+        if weights is None:
+            return error.mean()
+        weights = FluxPipeline._pack_latents(weights.expand_as(latents), count, channels, height, width)
+        return (weights * error).sum() / weights.sum()
+
+    def _attention(self) -> AbstractContextManager[None]:
+        """On a CPU, plain matrix products: the backward pass of fused attention takes several times as long.
+
+        Checkpointed blocks are computed again during the backward pass, outside of this context, so they stay fused.
+        """
+        is_plain = self.transformer.device.type == "cpu" and not self.transformer.is_gradient_checkpointing
+        return attention_backend("_native_math") if is_plain else nullcontext()
+
+
+def mean_over_groups(
+    batch: Mapping[str, torch.Tensor] | Sequence[Mapping[str, torch.Tensor]],
+    loss: Callable[[Mapping[str, torch.Tensor]], torch.Tensor],
+) -> torch.Tensor:
+    """The mean loss over all samples of a batch, which is a group of samples of one shape or a list of groups."""
+    groups = [batch] if isinstance(batch, Mapping) else batch
+    sizes = [len(group["latents"]) for group in groups]
+    return sum(loss(group) * (size / sum(sizes)) for group, size in zip(groups, sizes, strict=True))
 
 
 def flow_shift(scheduler_config: Mapping[str, Any], tokens: int) -> float:
-    """mu of FluxPipeline, whose exponential shifts the noise levels of an image of so many tokens towards noise."""
+    """FluxPipeline's mu for an image of this many tokens; exp(mu) is the factor that moves its noise levels up."""
     return calculate_shift(tokens, *(scheduler_config.get(name, default) for name, default in _SHIFT.items()))
 
 

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from x2i_app.serving.engine import Engine
-from x2i_app.ui.history import MetadataOptOut
+from x2i_app.ui.history import BrowserKeys, MetadataOptOut
 from x2i_app.ui.page import Page
 from x2i_app.ui.progress import JobFollowers
 
 if TYPE_CHECKING:
     from x2i_app.ui.header import Header
     from x2i_app.ui.history_panel import HistoryPanel
+    from x2i_app.ui.loras import LoraPanel
     from x2i_app.ui.memory_panel import MemoryPanel
     from x2i_app.ui.model_panel import ModelPanel
+    from x2i_app.ui.queue_panel import QueuePanel
     from x2i_app.ui.restore import RestorePanel
     from x2i_app.ui.result_actions import ResultActions
     from x2i_app.ui.result_panel import ResultPanel
@@ -37,16 +39,19 @@ class PageContext:
     engine: Engine
     page: Page
     opt_out: MetadataOptOut = field(default_factory=MetadataOptOut)
+    keys: BrowserKeys = field(default_factory=BrowserKeys)
     panels: list["Panel"] = field(default_factory=list)
 
     header: "Header" = field(init=False)
     tab_group: gr.Tabs = field(init=False)
     tabs: list["TabPanel"] = field(init=False)
     settings: "SettingsPanel" = field(init=False)
+    loras: "LoraPanel" = field(init=False)
     restore: "RestorePanel" = field(init=False)
     model: "ModelPanel" = field(init=False)
     memory: "MemoryPanel" = field(init=False)
     result: "ResultPanel" = field(init=False)
+    queue: "QueuePanel" = field(init=False)
     result_actions: "ResultActions" = field(init=False)
     history: "HistoryPanel" = field(init=False)
 

@@ -1,25 +1,26 @@
 """The conversation of the tab Image + Text: the earlier prompts and results, which the next prompt refers to."""
 
+import filecmp
 import html
-from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from x2i_app.errors import X2IError
-from x2i_app.media import load_image
 from x2i_app.request import Turn
+from x2i_app.ui.browser import send_shown_image
 from x2i_app.ui.context import PRIVATE, PageContext, Panel
+from x2i_app.ui.history import HistoryItem, existing
+from x2i_app.ui.history_panel import shown_item
 from x2i_app.ui.i18n import Text, language_of
-from x2i_app.ui.progress import as_data_url
+from x2i_app.ui.progress import outputs
 from x2i_app.ui.result_panel import selected_path
+from x2i_app.ui.thumbnails import thumbnail
 from x2i_app.ui.turns import as_json, extend, read_json
 
 if TYPE_CHECKING:
     from x2i_app.ui.tab_panel import TabPanel
-
-_THUMBNAIL = 56  # pixels
-_CACHED_THUMBNAILS = 256  # of about 2 KB
 
 
 class Conversation(Panel):
@@ -48,20 +49,22 @@ class Conversation(Panel):
         self.shown = gr.HTML("", label="conversation", container=False, elem_id="conversation")
 
     def connect(self) -> None:
-        result, selected = self.context.result, self.context.result_actions.selected
+        result = self.context.result
         history, image, prompt = (self.panel.input(name) for name in ("history", "image", "prompt"))
         given = [self.is_on, history, result.job, result.images, image, prompt]
-        self.panel.generated.success(self.add_turn, given, [history, image, prompt], **PRIVATE)
+        only_shown = send_shown_image(given.index(result.images))
+        self.panel.generated.success(self.add_turn, given, [history, image, prompt], js=only_shown, **PRIVATE)
 
         def toggle(is_on: bool, value: Any, *rest: Any):
             # On: continue with the result that is shown. Off: the next prompt starts a new image.
             return self.add_turn(is_on, value, *rest) if is_on else ([], gr.skip(), gr.skip())
 
-        self.is_on.input(toggle, [*given, selected], [history, image, prompt], **PRIVATE).success(
+        self.is_on.input(toggle, given, [history, image, prompt], js=only_shown, **PRIVATE).success(
             show, [self.is_on, history], self.shown, **PRIVATE
         )
         result.images.select(choose_result, [self.is_on, history, result.images], history, **PRIVATE)
-        self.undo.click(undo_turn, history, [history, image, prompt], **PRIVATE)
+        items = self.context.history.items
+        self.undo.click(undo_turn, [history, items], [history, image, prompt, *result.outputs], **PRIVATE)
         self.restart.click(lambda: [], None, history, **PRIVATE)
         for event in (history.change, self.panel.place.select):
             event(show, [self.is_on, history], self.shown, **PRIVATE)
@@ -91,6 +94,14 @@ class Conversation(Panel):
         )
 
 
+def _is_result_of(item: HistoryItem, turn: Turn, result: str | None) -> bool:
+    """Whether an image of the session is a turn's result. The results of a continued conversation are not known."""
+    if result is None:
+        return (item.request.prompt, item.answer or "") == (turn.prompt, turn.answer)
+    # Gradio copies some files into folders of its own.
+    return item.path == result or (Path(result).is_file() and filecmp.cmp(item.path, result, shallow=False))
+
+
 def choose_result(is_on: bool, value: Any, images: list | None, event: gr.SelectData):
     """If a job made several images, the conversation continues with the selected one."""
     turns = read_json(value) if is_on and type(event.index) is int else []
@@ -99,13 +110,19 @@ def choose_result(is_on: bool, value: Any, images: list | None, event: gr.Select
     return as_json([*turns[:-1], (turns[-1][0], selected_path(images, event.index))])
 
 
-def undo_turn(value: Any):
-    """Remove the last turn, and put its image and prompt back into the inputs."""
+def undo_turn(request: gr.Request, value: Any, items: list[HistoryItem]):
+    """Remove the last turn, put its image and prompt back into the inputs, and show the result before it, if any."""
     turns = read_json(value)
     if not turns:
-        return gr.skip(), gr.skip(), gr.skip()
+        return gr.skip(), gr.skip(), gr.skip(), *outputs()
     last = turns[-1][0]
-    return as_json(turns[:-1]), next(iter(last.images), None), last.prompt
+    shown = next((item for item in existing(items) if _is_result_of(item, *turns[-2])), None) if turns[:-1] else None
+    return (
+        as_json(turns[:-1]),
+        next(iter(last.images), None),
+        last.prompt,
+        *shown_item(shown, language_of(request)),
+    )
 
 
 def show(request: gr.Request, is_on: bool, history: Any) -> str:
@@ -128,13 +145,6 @@ def _show_turn(turn: Turn, result: str | None) -> str:
 
 def _show_image(path: str) -> str:
     try:
-        return f'<img src="{_thumbnail(path)}" alt="">'  # the text beside it says what it is
+        return f'<img src="{thumbnail(path)}" alt="">'  # the text beside it says what it is
     except X2IError:
         return ""  # Gradio has deleted it, as it is older than a day; the next request says so
-
-
-@lru_cache(_CACHED_THUMBNAILS)
-def _thumbnail(path: str) -> str:
-    image = load_image(path)
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return as_data_url(image)

@@ -6,13 +6,14 @@ import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradio.utils import get_upload_folder
 
 from x2i_app.errors import EngineError
+from x2i_app.media.images import image_size
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.jobs import Job
 from x2i_app.settings import Settings
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from x2i_app.ui.image_files import ImageFiles
 
 MAX_ITEMS = 48  # images of one session; the oldest are removed
-_MAX_OPT_OUTS = 1000  # sessions
+_MAX_OPT_OUTS = 20_000  # sessions
+_MAX_KEYS = 20_000  # sessions
+_STAR = "\u2605 "
 _zipping = threading.Lock()  # one ZIP file is written at a time
 
 
@@ -45,23 +48,53 @@ class MetadataOptOut:
         return replace(settings, metadata=False) if session in self._sessions else settings
 
 
+class BrowserKeys:
+    """The key of each session's browser, by Gradio's session hash. It changes when the user wants nothing kept."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[str, Any] = OrderedDict()
+
+    def set(self, session: str, key: Any) -> None:
+        """Note the key of a session from now on. Of too many sessions, the oldest is forgotten."""
+        self._keys.pop(session, None)
+        self._keys[session] = key
+        if len(self._keys) > _MAX_KEYS:
+            self._keys.popitem(last=False)
+
+    def of(self, session: str, key: Any) -> Any:
+        """The key of a session; `key`, which an event began with, if none was noted since."""
+        return self._keys.get(session, key)
+
+
 @dataclass(frozen=True)
 class HistoryItem:
     """An image of this session.
 
-    path: its PNG file. request: generates it again. texts: the PNG's text chunks. job: id of the job that made it.
+    path: its file. request: generates it again. texts: what the file says about it. job: id of the job that made it.
+    answer, notes: what the MLLM answered, and what was noted about the input. report: how it was made.
+    name: under which it is kept on disk; the names of newer images come later in the alphabet.
+    is_favorite: whether its user has marked it; others make room first.
     """
 
     path: str
     request: GenerationRequest
     texts: dict[str, str]
     job: str
-    preset: str
+    answer: str | None = None
+    notes: tuple[str, ...] = ()
+    report: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    is_favorite: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the image in pixels; that of an edited or enlarged image is in no setting."""
+        return image_size(self.path)
 
     @property
     def caption(self) -> str:
-        """The seed, which tells images of one prompt apart."""
-        return str(self.request.seed)
+        """The seed, which tells images of one prompt apart, and a star before that of a favorite."""
+        return f"{_STAR * self.is_favorite}{self.request.seed}"
 
 
 def add_job(items: Sequence[HistoryItem], job: Job | None, files: "ImageFiles", preset: str) -> list[HistoryItem]:
@@ -71,11 +104,22 @@ def add_job(items: Sequence[HistoryItem], job: Job | None, files: "ImageFiles", 
     """
     if not job or not job.result or any(item.job == job.id for item in items):
         return list(items)
-    added = []
-    for seed, file in zip(job.result.seeds, files.of(job), strict=True):
-        request = job.result.request.with_values(seed=seed, num_images_per_prompt=1)
-        added.append(HistoryItem(file.path, request, file.texts, job.id, preset))
-    return [*added, *items][:MAX_ITEMS]
+    result, added = job.result, []
+    for number, (seed, file) in enumerate(zip(result.seeds, files.of(job), strict=True)):
+        request = result.request.with_values(seed=seed, num_images_per_prompt=1)
+        report = result.report() | {"seeds": [seed], "preset": preset}
+        # The time of the file, not of now: a second page that shows the same job gives the same names.
+        name = f"{Path(file.path).stat().st_mtime_ns:020}-{MAX_ITEMS - number:02}{Path(file.path).suffix}"
+        added.append(HistoryItem(file.path, request, file.texts, job.id, result.answer, result.notes, report, name))
+    return with_room([*added, *items])
+
+
+def with_room(items: Sequence[HistoryItem]) -> list[HistoryItem]:
+    """At most MAX_ITEMS of them, in their order: the oldest go first, and favorites after all others."""
+    by_age = list(reversed(items))
+    by_age.sort(key=lambda item: item.is_favorite)
+    gone = {id(item) for item in by_age[: max(0, len(items) - MAX_ITEMS)]}
+    return [item for item in items if id(item) not in gone]
 
 
 def existing(items: Sequence[HistoryItem]) -> list[HistoryItem]:
@@ -110,7 +154,7 @@ def _write_zip(items: Sequence[HistoryItem], path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         settings = {}
         for number, item in enumerate(reversed(items), 1):
-            name = f"{number:03}-seed-{item.request.seed}.png"
+            name = f"{number:03}-seed-{item.request.seed}{Path(item.path).suffix}"
             archive.write(item.path, name)
             if item.texts:
                 settings[name] = json.loads(item.texts["x2i"])

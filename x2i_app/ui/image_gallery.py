@@ -8,6 +8,7 @@ import gradio as gr
 
 from x2i_app.ui.i18n import Text
 
+IMAGE_TYPES = ["image", ".heic", ".heif", ".avif"]  # browsers may not know that the last ones are images
 # Gradio marks the selected image with a class. For one output, JavaScript returns a list of one value.
 _SELECTED = (
     "[...document.querySelectorAll('#input-images .thumbnail-item')].findIndex(e => e.classList.contains('selected'))"
@@ -27,7 +28,7 @@ def build_image_gallery() -> gr.Gallery:
     gallery = gr.Gallery(
         label=Text("label.images"),
         type="filepath",
-        file_types=["image"],
+        file_types=IMAGE_TYPES,
         format="png",
         columns=4,
         height=280,
@@ -42,7 +43,7 @@ def build_image_gallery() -> gr.Gallery:
         right = gr.Button(Text("images.right"), elem_classes="needs-selection", **options)
         remove = gr.Button(Text("images.remove"), elem_classes="needs-selection", **options)
         # Gradio's own button is hidden while an image is selected.
-        add = gr.UploadButton(Text("images.add"), file_count="multiple", file_types=["image"], **options)
+        add = gr.UploadButton(Text("images.add"), file_count="multiple", file_types=IMAGE_TYPES, **options)
     left.click(None, gallery, gallery, js=_MOVE.replace("STEP", "-1"), api_visibility="private")
     right.click(None, gallery, gallery, js=_MOVE.replace("STEP", "1"), api_visibility="private")
     remove.click(None, gallery, gallery, js=_REMOVE, api_visibility="private")

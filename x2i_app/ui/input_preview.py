@@ -16,13 +16,13 @@ import gradio as gr
 from PIL import Image
 
 from x2i_app.errors import X2IError
-from x2i_app.media import is_animation, load_audio, load_video, sniff
+from x2i_app.media import load_audio, load_video, modality_of
 from x2i_app.media.guard import MediaModality
-from x2i_app.media.images import open_image
+from x2i_app.media.images import image_size
 from x2i_app.presets import presets_that_take
 from x2i_app.specs import EncodingSpec
 from x2i_app.ui.context import PageContext, Panel
-from x2i_app.ui.i18n import Text, language_of
+from x2i_app.ui.i18n import Text, error_text, language_of
 from x2i_app.ui.progress import as_data_url
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class InputPreview(Panel):
         try:
             return self._describe(value, spec, language_of(request))
         except X2IError as error:
-            return f'<p role="alert" class="unused">{html.escape(str(error))}</p>'
+            return f'<p role="alert" class="unused">{html.escape(error_text(error, language_of(request)))}</p>'
 
 
 def sample_video(path: str, spec: EncodingSpec) -> Video:
@@ -144,7 +144,7 @@ def describe_message(message: dict[str, Any], spec: EncodingSpec, language: str)
     chips, numbers = [], Counter()
     for path in message.get("files") or []:
         try:
-            modality: MediaModality = "video" if is_animation(path) else sniff(path).modality
+            modality = modality_of(path)
             numbers[modality] += 1
             if modality not in spec.modalities and modality != "audio":
                 others = Text("input.other_presets").to(language, names=", ".join(presets_that_take(modality)))
@@ -152,15 +152,14 @@ def describe_message(message: dict[str, Any], spec: EncodingSpec, language: str)
             else:
                 chips.append(_chip(_CHIPS[modality](path, spec, numbers[modality], language), path))
         except X2IError as error:
-            chips.append(_chip(str(error), path, is_used=False))
+            chips.append(_chip(error_text(error, language), path, is_used=False))
     if (message.get("text") or "").strip():
         chips.append(f"<li>{Text('input.prompt_chip').to(language)}</li>")
     return f'<ul class="chips" aria-label="{Text("input.chips").to(language)}">{"".join(chips)}</ul>' if chips else ""
 
 
 def _image_chip(path: str, spec: EncodingSpec, number: int, language: str) -> str:
-    with open_image(path) as image:
-        width, height = image.size
+    width, height = image_size(path)
     return Text("input.image_chip").to(language, number=number, width=width, height=height)
 
 

@@ -3,12 +3,16 @@
 import gradio as gr
 
 from x2i_app.serving.engine import Engine
+from x2i_app.ui.batch_panel import BatchPanel
 from x2i_app.ui.context import PageContext
+from x2i_app.ui.draft import Draft
 from x2i_app.ui.header import Header
 from x2i_app.ui.history_panel import HistoryPanel
+from x2i_app.ui.loras import LoraPanel
 from x2i_app.ui.memory_panel import MemoryPanel
 from x2i_app.ui.model_panel import ModelPanel
 from x2i_app.ui.page import TITLE, Page
+from x2i_app.ui.prompt_panel import PromptPanel
 from x2i_app.ui.restore import RestorePanel
 from x2i_app.ui.result_actions import ResultActions
 from x2i_app.ui.result_panel import ResultPanel
@@ -26,7 +30,10 @@ def build_page(engine: Engine) -> Page:
             with gr.Column(scale=1):
                 with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as context.tab_group:
                     context.tabs = [TabPanel(context, tab) for tab in TABS]
+                PromptPanel(context)
+                context.loras = LoraPanel(context)
                 context.settings = SettingsPanel(context)
+                BatchPanel(context)
                 context.restore = RestorePanel(context)
                 context.model = ModelPanel(context)
                 context.memory = MemoryPanel(context)
@@ -34,6 +41,7 @@ def build_page(engine: Engine) -> Page:
                 context.result = ResultPanel(context)
                 context.result_actions = ResultActions(context)
         context.history = HistoryPanel(context)
+        Draft(context)
         for panel in context.panels:
             panel.connect()
     return page

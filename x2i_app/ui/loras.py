@@ -4,6 +4,7 @@ The choice is one value, a list of files and weights, which every tab's request 
 `loras`. A file is a name from the list or an upload; any other path, and any id of the hub, is refused.
 """
 
+import html
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +12,27 @@ import gradio as gr
 from gradio.data_classes import FileData, GradioModel, GradioRootModel
 from pydantic import ConfigDict, Strict
 
-from x2i_app.errors import InvalidRequestError
+from x2i_app.errors import InvalidRequestError, X2IError
 from x2i_app.limits import LIMITS, show_value
 from x2i_app.media import Recipe
-from x2i_app.settings import ASSETS, Settings
+from x2i_app.prompts import known_loras
+from x2i_app.settings import Settings
 from x2i_app.ui.context import BROWSER_ONLY, PRIVATE, Panel
-from x2i_app.ui.i18n import PageError, Text
+from x2i_app.ui.i18n import PageError, Text, language_of
 
 _SUFFIX = ".safetensors"
+# Puts a trigger word at the end of the prompt of the open tab, once; a tab without a prompt leaves it to the first tab.
+_ADD_WORD = """
+element.addEventListener("click", event => {
+  const word = event.target.closest("[data-word]")?.dataset.word;
+  if (!word) return;
+  const boxes = [...document.querySelectorAll("#tabs [role=tabpanel] textarea")];
+  const box = boxes.find(each => each.checkVisibility()) ?? boxes[0];
+  if (!box.value.includes(word)) box.value = [box.value.trim().replace(/,$/, ""), word].filter(Boolean).join(", ");
+  box.dispatchEvent(new Event("input", {bubbles: true}));
+  box.focus();
+});
+"""
 
 
 class LoraChoice(GradioModel):
@@ -35,12 +49,6 @@ class LoraChoices(GradioRootModel):
     """The value of the parameter `loras`."""
 
     root: list[LoraChoice]
-
-
-def known_loras(settings: Settings) -> dict[str, Path]:
-    """The LoRA files of this machine by name: the bundled ones, and those in `loras` in the models folder."""
-    folders = (ASSETS / "examples/loras", Path(settings.models) / "loras")
-    return {path.stem: path for folder in folders for path in sorted(folder.glob(f"*{_SUFFIX}"))}
 
 
 def lora_pairs(choices: LoraChoices | None, settings: Settings) -> tuple[tuple[str, float], ...]:
@@ -80,11 +88,20 @@ def _upload(path: str) -> dict[str, Any]:
 
 
 class LoraPanel(Panel):
-    """value: the choice; one row, with a weight, for each LoRA that a request may have."""
+    """Folded, beside the prompt. value: the choice; one row, with a weight, for each LoRA that a request may have.
+
+    triggers: buttons that put a trigger word of a chosen LoRA into the prompt.
+    """
 
     def build(self) -> None:
-        self.value = gr.JSON([], label=Text("label.loras"), visible=False)
+        # Not in the section: what is not on the page, as in a closed one, has no change events.
+        self.value = gr.JSON([], label=Text("label.loras"), show_label=False, elem_classes="not-shown")
         self.value.data_model, self.value.api_info = LoraChoices, LoraChoices.model_json_schema
+        self.files = gr.Textbox("", label="LoRA files", show_label=False, elem_classes="not-shown")
+        with gr.Accordion(Text("label.loras"), open=False, elem_id="loras"):
+            self._build_section()
+
+    def _build_section(self) -> None:
         gr.Markdown(Text("lora.hint"))
         with gr.Row(elem_id="lora-add"):
             self.names = gr.Dropdown(
@@ -108,6 +125,7 @@ class LoraPanel(Panel):
             self.rows.append(row)
             self.weights.append(weight)
             self.removers.append(remove)
+        self.triggers = gr.HTML("", label="trigger words", container=False, elem_id="lora-words", js_on_load=_ADD_WORD)
         self.outputs = [self.value, *self.rows, *self.weights]
 
     def connect(self) -> None:
@@ -125,6 +143,32 @@ class LoraPanel(Panel):
                 f"(loras, weight) => loras && [loras.map((lora, i) => i === {index} ? {{...lora, weight}} : lora)]"
             )
             weight.change(None, [self.value, weight], self.value, js=set_weight, **BROWSER_ONLY)
+        # Only another choice of files asks the server, and no weight.
+        files = "loras => JSON.stringify((loras ?? []).map(lora => lora.file.path ?? lora.file))"
+        self.value.change(None, self.value, self.files, js=files, **BROWSER_ONLY)
+
+        def show_triggers(request: gr.Request, choices: LoraChoices | None) -> str:
+            return triggers_html(choices, self.engine.settings, language_of(request))
+
+        self.files.change(show_triggers, self.value, self.triggers, **PRIVATE)
+
+
+def triggers_html(choices: LoraChoices | None, settings: Settings, language: str) -> str:
+    """A button for each trigger word of the chosen LoRAs, as HTML; a LoRA that names none has no row."""
+    from x2i_app.loading.lora_file import triggers
+
+    rows = ""
+    for path, _ in lora_pairs(choices, settings):
+        try:
+            found = triggers(path)
+        except X2IError:
+            continue  # Gradio deletes files that are older than a day; the next job says so
+        title = html.escape(Text("lora.words").to(language, name=Path(path).stem))
+        buttons = "".join(
+            f'<button type="button" data-word="{html.escape(word)}">{html.escape(word)}</button>' for word in found
+        )
+        rows += f'<p role="group" aria-label="{title}">{title} {buttons}</p>' if found else ""
+    return rows
 
 
 def _add(choices: LoraChoices | None, file: str | dict[str, Any]) -> list[Any]:

@@ -11,6 +11,8 @@ from x2i_app.ui.i18n import Text, language_of
 
 _REFRESH_SECONDS = 3  # only while the panel is open
 _GIB = 2**30
+_PART_COLUMNS = ("part", "parameters", "size")
+_PHASE_COLUMNS = ("peak", "size")
 _PARTS = {"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": "VAE", "light_control": "LightControl"}
 
 
@@ -43,8 +45,7 @@ def memory_handler(engine: Engine) -> Callable[[gr.Request | None], str]:
             for part in plan.parts
         ]
         phases = [
-            (Text(f"memory.{phase}").to(language), "", _size(peak + plan.overhead))
-            for phase, peak in plan.peaks.items()
+            (Text(f"memory.{phase}").to(language), _size(peak + plan.overhead)) for phase, peak in plan.peaks.items()
         ]
         used, own, total = (f"{count / _GIB:.1f}" for count in (use.used, use.own, use.total))
         in_use = Text("memory.in_use").to(language, used=used, own=own, total=total)
@@ -53,15 +54,17 @@ def memory_handler(engine: Engine) -> Callable[[gr.Request | None], str]:
             f"<p>{html.escape(in_use)}</p>"
             f'<meter min="0" max="{use.total}" high="{int(0.9 * use.total)}" value="{use.used}"></meter>'
             f"<p>{html.escape(planned)}</p>"
-            f"{_table(parts + phases)}"
+            f"{_table(parts, [Text(f'memory.{name}').to(language) for name in _PART_COLUMNS])}"
+            f"{_table(phases, [Text(f'memory.{name}').to(language) for name in _PHASE_COLUMNS])}"
         )
 
     return memory
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
     cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
-    return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
 
 def _size(count: int) -> str:

@@ -13,16 +13,15 @@ from x2i_app.presets import FLUX_MODELS
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.model_manager import plan_model
 from x2i_app.settings import PROFILES
-from x2i_app.ui.context import IMMEDIATE, Panel
-from x2i_app.ui.i18n import DEFAULT, PageError, Text, language_of
-from x2i_app.ui.loras import LoraPanel
+from x2i_app.ui.context import IMMEDIATE, PRIVATE, Panel
+from x2i_app.ui.i18n import DEFAULT, PageError, Text, language_of, translate
 from x2i_app.ui.tabs import unconverted
 
 _POLL_SECONDS = 0.2
 
 
 class ModelPanel(Panel):
-    """Folded. choices: preset, FLUX model and memory profile; facts: what is loaded; loras: what each request adds."""
+    """Folded. choices: preset, FLUX model and memory profile; facts: what is loaded."""
 
     def build(self) -> None:
         settings = self.engine.settings
@@ -41,7 +40,6 @@ class ModelPanel(Panel):
                 self.change = gr.Button(Text("model.change"), variant="primary", size="md", elem_id="model-change")
                 self.unload = gr.Button(Text("model.unload"), size="md", elem_id="model-unload")
             self.facts = gr.HTML(label="model", elem_id="facts")  # filled when the section is opened
-            self.loras = LoraPanel(self.context)
         self.choices = [unconverted(component) for component in (preset, flux, profile)]
         for component, value in zip(self.choices, self._chosen(), strict=True):
             component.value = value
@@ -73,10 +71,14 @@ class ModelPanel(Panel):
             show_progress="hidden",
         )
 
-        def show(request: gr.Request) -> str:
-            return show_facts(self.engine, language_of(request))
+        async def show(request: gr.Request) -> AsyncIterator[str]:
+            language = language_of(request)
+            yield show_facts(self.engine, language)
+            while self.engine.status.state == "loading":
+                await asyncio.sleep(_POLL_SECONDS)
+                yield show_facts(self.engine, language)
 
-        self.section.expand(show, None, self.facts, **IMMEDIATE)
+        self.section.expand(show, None, self.facts, **PRIVATE)
 
     def refresh_on(self, event: Callable) -> None:
         """Show the loaded model everywhere on the page when `event` happens."""
@@ -163,7 +165,7 @@ async def _follow(engine: Engine, done: "Future[None]", language: str) -> AsyncI
     while not done.done():
         status = engine.status
         phase = Text("model.loading" if status.state == "loading" else "model.finding")
-        text = f"{phase.to(language)}. {status.detail}"
+        text = f"{phase.to(language)}{Text('stop_mark').to(language)}{translate(status.detail, language)}"
         if text != shown:
             shown = text
             yield f'<p role="status">{html.escape(text)}</p><progress></progress>'
@@ -176,7 +178,9 @@ def show_facts(engine: Engine, language: str = DEFAULT) -> str:
     """What is loaded, as HTML: its state, the FLUX model with its license, and where each part was found."""
     status, flux = engine.status, engine.flux
     rows = {
-        Text("model.state").to(language): f"{Text(f'state.{status.state}').to(language)} {status.detail}".strip(),
+        Text("model.state").to(
+            language
+        ): f"{Text(f'state.{status.state}').to(language)} {translate(status.detail, language)}".strip(),
         "FLUX": Text("model.flux_guidance" if flux.guidance_embeds else "model.flux").to(
             language,
             name=flux.name,

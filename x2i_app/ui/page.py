@@ -3,20 +3,26 @@
 import errno
 import html
 import logging
+from collections.abc import Sequence
 from copy import copy
+from itertools import takewhile
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import BlocksConfig
 
 from x2i_app.errors import InvalidRequestError, X2IError
+from x2i_app.media.budget import InputBudget, InputLimits
 from x2i_app.request import show_value
-from x2i_app.ui.i18n import DEFAULT, PageError, Text, in_english, language_of
+from x2i_app.ui.http.clients import client_of
+from x2i_app.ui.http.session_states import SessionStates
+from x2i_app.ui.i18n import DEFAULT, PageError, Text, error_text, in_english, language_of
 
 logger = logging.getLogger(__name__)
 
 TITLE = "X2I Studio"
-_OWN = {"preprocess", "data_model"}  # how a component takes a value; this app sets them on single components
+# How a component takes and shows a value; this app sets them on single components.
+_OWN = {"preprocess", "postprocess", "data_model"}
 
 
 class Page(gr.Blocks):
@@ -25,6 +31,7 @@ class Page(gr.Blocks):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.default_config = _Components(self)
+        self.sessions = SessionStates(self)
 
     def get_api_info(self, *args: Any, **kwargs: Any) -> dict:
         """As Gradio's."""
@@ -36,11 +43,10 @@ class Page(gr.Blocks):
 
     async def preprocess_data(self, block_fn: Any, inputs: list, state: Any, explicit_call: bool = False) -> list:
         """As Gradio's, with our own _OWN where a component has it. Raises X2IError."""
-        for block in block_fn.inputs:
-            # After an update Gradio builds the session's component again from its class, without what we set on ours.
-            if state is not None and not block.stateful and block._id in state:
-                for name in _OWN & vars(block).keys():
-                    setattr(state[block._id], name, getattr(block, name))
+        _keep_own(block_fn.inputs, state)
+        missing = len(block_fn.inputs) - len(inputs)
+        if 0 < missing <= optional_inputs(block_fn.inputs):
+            inputs = [*inputs, *[None] * missing]
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except gr.Error as error:
@@ -53,6 +59,7 @@ class Page(gr.Blocks):
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """As Gradio's, which would build and describe again each component whose value is only gr.skip()."""
+        _keep_own(block_fn.outputs, state)
         # With one output, a list is its value, also a list of one.
         many = isinstance(predictions, list | tuple) and 1 < len(block_fn.outputs) == len(predictions)
         if not many or block_fn.batch:
@@ -71,8 +78,11 @@ class Page(gr.Blocks):
     async def process_api(self, *args: Any, request: Any = None, **kwargs: Any) -> dict[str, Any]:
         """As Gradio's. Every error becomes a gr.Error with one sentence; an unexpected one is logged too."""
         language = language_of(request) if isinstance(request, gr.Request) else DEFAULT
+        client = client_of(request)
+        self.sessions.note(kwargs.get("session_hash"), client.address)
         try:
-            return await super().process_api(*args, request=request, **kwargs)
+            with InputBudget(InputLimits(), client.owner, is_job=False).spending():
+                return await super().process_api(*args, request=request, **kwargs)
         except gr.Error:
             raise
         except X2IError as error:
@@ -86,10 +96,15 @@ class Page(gr.Blocks):
             raise as_gradio_error(PageError("error.internal"), language) from error
 
 
+def optional_inputs(inputs: Sequence[Any]) -> int:
+    """How many of the last inputs a call by position may leave out, as they came after the endpoint was published."""
+    return len(list(takewhile(lambda block: getattr(block, "may_be_left_out", False), reversed(inputs))))
+
+
 def as_gradio_error(error: X2IError, language: str = DEFAULT) -> gr.Error:
     """The error as the page shows it."""
-    sentence = error.to(language) if isinstance(error, PageError) else str(error)
-    # Gradio renders the message as HTML, and file names and prompts may be in it.
+    sentence = error_text(error, language)
+    # Gradio renders the message as HTML, and file names and prompts may be in it. browser.py closes it at the next try.
     return gr.Error(html.escape(sentence), duration=None, title=Text("failed").to(language), print_exception=False)
 
 
@@ -118,6 +133,14 @@ class _Components(BlocksConfig):
             self._descriptions[number] = super().config_for_block(number, rendered_ids, block)
         known = self._descriptions[number]
         return known | {"props": known["props"].copy()}
+
+
+def _keep_own(blocks: list[Any], state: Any) -> None:
+    """After an update Gradio builds the session's component again from its class, without what we set on ours."""
+    for block in blocks:
+        if state is not None and not block.stateful and block._id in state:
+            for name in _OWN & vars(block).keys():
+                setattr(state[block._id], name, getattr(block, name))
 
 
 def _is_skip(value: Any) -> bool:

@@ -10,20 +10,22 @@ import base64
 import html
 import io
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from x2i_app import notes
+from x2i_app.errors import X2IError
 from x2i_app.request import GenerationResult
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job, Phase, Progress
-from x2i_app.ui.history import MetadataOptOut
-from x2i_app.ui.i18n import DEFAULT, PageError, Text, language_of
+from x2i_app.ui.history import HistoryItem, MetadataOptOut
+from x2i_app.ui.http.listeners import listeners_of
+from x2i_app.ui.i18n import DEFAULT, PageError, Text, error_text, language_of, translate
 from x2i_app.ui.image_files import ImageFiles
 
 OUTPUTS = ("images", "progress", "answer", "report", "job", "preview")  # what is shown of a job, in this order
@@ -31,6 +33,8 @@ _POLL_SECONDS = 0.05
 _REPEAT_SECONDS = 1.0  # without a change, the time left is sent again this often
 _JPEG_QUALITY = 80
 _MIN_SECONDS_LEFT = 2  # less is not shown
+_MAX_FINISHED = 10_000  # sessions whose page has not yet taken its results
+_MAX_RESUMED = 16  # jobs of one browser
 _NOTES = {template: Text(f"note.{name.lower()}") for name, template in vars(notes).items() if name.isupper()}
 
 
@@ -47,6 +51,8 @@ class JobFollowers:
         self.files = ImageFiles(engine, opt_out)
         self._followers: Counter[str] = Counter()
         self._left_at: dict[str, float] = {}
+        self._followed: dict[str, list[Job]] = {}  # by the session of the page that follows them
+        self._finished: OrderedDict[str, list[Job]] = OrderedDict()  # the same, until the page takes them
 
     @contextmanager
     def following(self, job: Job, patience: float) -> Iterator[None]:
@@ -55,10 +61,13 @@ class JobFollowers:
         A job that has ended is not affected.
         """
         self._followers[job.id] += 1
+        job.unheard_at = None
         try:
             yield
         finally:
             self._followers[job.id] -= 1
+            if not self._followers[job.id]:
+                job.unheard_at = time.monotonic()
             self._left_at[job.id] = time.monotonic()
             if patience:
                 # Pass the id: the timer must not keep the images of a job that the engine has forgotten.
@@ -74,11 +83,59 @@ class JobFollowers:
         if job := self.engine.get(job_id):
             self.engine.cancel(job)
 
+    @contextmanager
+    def _on_page(self, job: Job, session: str) -> Iterator[Callable[[], bool]]:
+        """Inside the block the job is one of those that a page follows; says whether it is the one to show now.
+
+        A page shows one job at a time: the one that is drawn, else the next one.
+        """
+        followed = self._followed.setdefault(session, [])
+        followed.append(job)
+        try:
+            yield (
+                lambda: (
+                    min((each for each in followed if not each.progress.phase.is_final), key=_turn, default=job) is job
+                )
+            )
+        finally:
+            followed.remove(job)
+            if not followed:
+                self._followed.pop(session, None)
+
+    def take_finished(self, session: str) -> list[Job]:
+        """The jobs that have finished since a page last asked, the oldest first."""
+        return self._finished.pop(session, [])
+
+    def _note_finished(self, job: Job, session: str) -> None:
+        jobs = self._finished.setdefault(session, [])
+        jobs += [job] if job not in jobs else []
+        if len(self._finished) > _MAX_FINISHED:
+            self._finished.popitem(last=False)
+
     async def follow(self, job: Job, request: gr.Request) -> AsyncIterator[tuple]:
-        """Yield OUTPUTS until the job has ended. Raises the job's error."""
+        """Yield OUTPUTS until the job has ended. Raises the job's error.
+
+        For a page, nothing but gr.skip() while the page shows another of its jobs.
+        """
+        if not self._patience(request):
+            async for update in self._follow(job, request):
+                yield update
+            return
+        session, shown, noted = request.session_hash or "", False, False
+        with self._on_page(job, session) as is_shown:
+            async for update in self._follow(job, request):
+                if job.progress.phase is Phase.DONE and not noted:
+                    noted = True  # once: what the user deletes then does not come back
+                    self._note_finished(job, session)
+                was_shown, shown = shown, job.progress.phase is Phase.DONE or is_shown()
+                hidden = outputs(preview="") if was_shown else outputs()
+                yield update if shown else hidden
+
+    async def _follow(self, job: Job, request: gr.Request) -> AsyncIterator[tuple]:
         language, saved, preview = language_of(request), [], None
         with self.following(job, self._patience(request)):
             async for progress in _changes(job):
+                self._stop_if_unheard(job, request)
                 changed: dict[str, Any] = {"job": job.id}
                 if job.partial and len(job.partial.images) > len(saved):
                     if progress.phase.is_final:
@@ -93,19 +150,28 @@ class JobFollowers:
                 if job.preview is not preview:
                     preview = job.preview
                     # A finished image is not covered by the preview of the next one.
-                    changed["preview"] = "" if saved else as_data_url(preview)
+                    changed["preview"] = "" if saved else await asyncio.to_thread(as_data_url, preview)
                 if not progress.phase.is_final:
                     yield outputs(progress=self._show(job, progress, language), **changed)
         changed["preview"] = ""
+        if progress.phase is Phase.FAILED:
+            yield outputs(progress=show_failure(job.error, language), **changed)
+            raise job.error
         if job.error:
             yield outputs(progress=self._show(job, progress, language), **changed)
-            if progress.phase is Phase.FAILED:
-                raise job.error
             return
         result = job.result
         # A program gets only the last values, so they contain the images again.
         changed |= {"images": saved, "answer": answer_text(result, language), "report": result.report()}
         yield outputs(progress=show_result(result, language), **changed)
+
+    def _stop_if_unheard(self, job: Job, request: gr.Request) -> None:
+        """A job may be followed here while no client has an open stream to be told of it."""
+        listeners = listeners_of(request)
+        unheard = listeners.unheard_seconds(request) if listeners else 0.0
+        job.unheard_at = time.monotonic() - unheard if unheard else None
+        if listeners and unheard > listeners.seconds:
+            self.engine.cancel(job)
 
     def _patience(self, request: gr.Request) -> float:
         # A browser sends Origin with every POST; other programs have no page to come back to.
@@ -118,17 +184,33 @@ class JobFollowers:
 
 
 def resume_handler(followers: JobFollowers) -> Callable[..., AsyncIterator[tuple]]:
-    """What a page does when it opens: follow the job whose id the browser has kept, or show its result again."""
+    """What a page does when it opens: follow the jobs whose ids the browser has kept, or show the last result again."""
 
-    async def resume(request: gr.Request, job_id: Any):
-        job = followers.engine.get(job_id) if isinstance(job_id, str) else None
-        if not job or job.error:
+    async def resume(request: gr.Request, last: Any, waiting: Any = ""):
+        ids = [*(waiting.split()[:_MAX_RESUMED] if isinstance(waiting, str) else ()), last]
+        jobs = [followers.engine.get(each) for each in dict.fromkeys(filter(lambda each: isinstance(each, str), ids))]
+        jobs = [job for job in jobs if job and not job.error]
+        # The last result first, then what has finished or waits since.
+        jobs.sort(key=lambda job: (not job.progress.phase.is_final, job.id != last, job.progress.place))
+        if not jobs:
             yield outputs()
-            return
-        async for update in followers.follow(job, request):
+        async for update in follow_all(followers, jobs, request):
             yield update
 
     return resume
+
+
+async def follow_all(followers: JobFollowers, jobs: list[Job], request: gr.Request) -> AsyncIterator[tuple]:
+    """Yield OUTPUTS of a page's jobs, one after the other, until all have ended. An error is shown."""
+    with ExitStack() as stack:
+        for job in jobs:  # none of them ends because nobody follows it while another one is shown
+            stack.enter_context(followers.following(job, followers.engine.settings.linger))
+        for job in jobs:
+            try:
+                async for update in followers.follow(job, request):
+                    yield update
+            except X2IError as error:
+                yield outputs(progress=show_failure(error, language_of(request)))
 
 
 def status_handler(engine: Engine) -> Callable[[str], dict[str, Any]]:
@@ -172,7 +254,8 @@ def progress_text(progress: Progress, language: str = DEFAULT) -> str:
     if progress.phase is Phase.DENOISING:
         parts.append(Text("progress.step").to(language, step=progress.step, steps=progress.steps))
     text = Text("comma").to(language).join(parts)
-    return f"{text}. {progress.detail}" if progress.phase is Phase.LOADING and progress.detail else text
+    detail = translate(progress.detail, language)
+    return f"{text}{Text('stop_mark').to(language)}{detail}" if progress.phase is Phase.LOADING and detail else text
 
 
 def time_left_text(seconds: float, language: str = DEFAULT) -> str:
@@ -196,6 +279,11 @@ def show_progress(progress: Progress, engine: Engine, language: str = DEFAULT, s
     return f'<p role="status">{text} <span>{html.escape(left)}</span></p>{bar}'
 
 
+def show_failure(error: X2IError, language: str = DEFAULT) -> str:
+    """That it failed and why, as HTML: it stays where the progress was, and goes with the next try."""
+    return f'<p class="failed">{html.escape(error_text(error, language))}</p>'
+
+
 def show_result(result: GenerationResult, language: str = DEFAULT) -> str:
     """How long it took and the seeds that were used, as HTML."""
     text = Text("progress.done_all" if len(result.seeds) > 1 else "progress.done")
@@ -203,15 +291,15 @@ def show_result(result: GenerationResult, language: str = DEFAULT) -> str:
     return f"<p>{html.escape(text.to(language, seconds=f'{sum(result.seconds.values()):.1f}', seeds=seeds))}</p>"
 
 
-def answer_text(result: GenerationResult, language: str = DEFAULT) -> str:
+def answer_text(result: GenerationResult | HistoryItem, language: str = DEFAULT) -> str:
     """The notes about the user's input, and the MLLM's answer."""
     return "\n".join(filter(None, (*(note_text(note, language) for note in result.notes), result.answer)))
 
 
 def note_text(note: str, language: str) -> str:
-    """A result's note in a language of the page; as it is if there is no translation."""
+    """A result's note in a language of the page; as it is if there is no translation. A kept note is only text."""
     text = _NOTES.get(getattr(note, "template", ""))
-    return text.to(language, **note.values) if text else note
+    return text.to(language, **note.values) if text else translate(note, language)
 
 
 def as_data_url(image: Image.Image | None) -> str:
@@ -236,6 +324,12 @@ def _describe(job: Job, engine: Engine) -> dict[str, Any]:
         "seconds_left": None if seconds is None else round(seconds, 1),
         "preview": as_data_url(job.preview),
     }
+
+
+def _turn(job: Job) -> tuple[bool, int]:
+    """The smallest first: the job that is drawn, then the waiting ones by their place."""
+    progress = job.progress
+    return progress.phase is Phase.QUEUED, progress.place
 
 
 async def _changes(job: Job) -> AsyncIterator[Progress]:

@@ -1,6 +1,6 @@
 """A request put back into the page: the tab it belongs to, and the values of that tab's inputs and of the settings.
 
-The request comes from a PNG file that is dropped in, or from an image of this session.
+The request comes from an image file that is dropped in, or from an image of this session.
 """
 
 import html
@@ -14,12 +14,13 @@ import gradio as gr
 from x2i_app.errors import X2IError
 from x2i_app.media import Recipe, read_recipe
 from x2i_app.media.metadata import is_hash
-from x2i_app.request import SETTINGS, GenerationRequest
+from x2i_app.request import LATER_SETTINGS, SETTINGS, GenerationRequest
 from x2i_app.ui.context import PRIVATE, STATE_SECONDS, Panel
 from x2i_app.ui.history import HistoryItem, existing
 from x2i_app.ui.i18n import DEFAULT, Text, language_of
 from x2i_app.ui.loras import LoraChoices, lora_choices, lora_files, show_loras
-from x2i_app.ui.mask_editor import inpaint_values
+from x2i_app.ui.mask_editor import inpaint_values, mask_values
+from x2i_app.ui.progress import note_text
 from x2i_app.ui.tab_panel import TabPanel
 from x2i_app.ui.tabs import TABS, Tab
 from x2i_app.ui.turns import KINDS, as_json
@@ -28,11 +29,13 @@ _FILE_INPUTS = (gr.Image, gr.Gallery, gr.Video, gr.Audio, gr.MultimodalTextbox)
 
 
 class RestorePanel(Panel):
-    """Where a PNG file is dropped. recipe: what its metadata says, while the input files are not all there yet."""
+    """Where an image file is dropped. recipe: what its metadata says, while the input files are not all there yet."""
 
     def build(self) -> None:
         with gr.Accordion(Text("restore"), open=False, elem_id="restore"):
-            self.file = gr.File(label=Text("restore.file"), file_types=[".png"], height=120)
+            self.file = gr.File(
+                label=Text("restore.file"), file_types=[".png", ".jpg", ".jpeg", ".webp", ".avif"], height=120
+            )
             self.note = gr.HTML("", label="restored", elem_id="restored", container=False)
         self.recipe = gr.State(None, time_to_live=STATE_SECONDS)
 
@@ -40,18 +43,18 @@ class RestorePanel(Panel):
     def outputs(self) -> list[gr.blocks.Block]:
         """The components of which `values` gives the values."""
         context = self.context
-        settings, loras = context.settings.values, context.model.loras.outputs
-        return [context.tab_group, *settings, *context.tab_inputs, *loras]
+        settings, loras = context.settings.values, context.loras.outputs
+        return [context.tab_group, *settings, *context.tab_inputs, *loras, *context.settings.later]
 
     def values(self, request: GenerationRequest) -> list[Any]:
         """Values of `outputs` that show a request."""
         values = values_of(request)
         inputs = [value for panel in self.context.tabs for value in values[panel.tab.name]]
         loras = lora_choices([pair for pair in request.loras if not is_hash(pair[0])], self.engine.settings)
-        return [gr.Tabs(selected=tab_of(request)), *values["settings"], *inputs, *show_loras(loras)]
+        return [gr.Tabs(selected=tab_of(request)), *values["settings"], *inputs, *show_loras(loras), *values["later"]]
 
     def connect(self) -> None:
-        context, loras = self.context, self.context.model.loras.value
+        context, loras = self.context, self.context.loras.value
         given = [self.file, loras, context.history.items, *context.tab_inputs]
         self.file.change(self.restore_file, given, [self.recipe, self.note, *self.outputs], **PRIVATE)
         for panel in context.tabs:
@@ -64,10 +67,10 @@ class RestorePanel(Panel):
     def restore_file(
         self, request: gr.Request, path: str | None, choices: LoraChoices | None, items: list[HistoryItem], *inputs
     ) -> list[Any]:
-        """Read a PNG file, and put its settings into the page."""
+        """Read an image file, and put its settings into the page."""
         if not path:
             return [None, "", *(gr.skip() for _ in self.outputs)]
-        recipe = read_recipe(path)
+        recipe = read_recipe(path).for_flux(self.engine.flux)
         files = [*lora_files(recipe, choices, self.engine.settings), *(item.path for item in existing(items))]
         given = list(inputs)
         for panel in self.context.tabs:
@@ -91,7 +94,8 @@ class RestorePanel(Panel):
 
 
 def _note(recipe: Recipe, files: list[Any], language: str) -> str:
-    return f'<p role="status">{html.escape(restored_text(recipe.missing(files), language))}</p>'
+    text = " ".join([restored_text(recipe.missing(files), language), *(note_text(n, language) for n in recipe.notes)])
+    return f'<p role="status">{html.escape(text)}</p>'
 
 
 def restored_text(missing: Mapping[str, int], language: str = DEFAULT) -> str:
@@ -106,10 +110,11 @@ def restored_text(missing: Mapping[str, int], language: str = DEFAULT) -> str:
 def tab_of(request: GenerationRequest) -> str:
     """The name of the tab that a request belongs to."""
     has_prompt, images, kinds = bool(request.prompt.strip()), len(request.images), {*request.turn.modalities} - {"text"}
+    reference = request.reference is not None
     if not kinds:
         return "text" if not request.history else "image_text"
     if kinds == {"image"}:
-        if images == 1 and (has_prompt or request.control_strength or request.history or request.paints):
+        if images == 1 and (has_prompt or request.control_strength or request.history or request.paints or reference):
             return "image_text"
         return "fusion" if has_prompt else "image"
     if kinds == {"video"} and len(request.videos) == 1:
@@ -120,13 +125,15 @@ def tab_of(request: GenerationRequest) -> str:
 
 
 def values_of(request: GenerationRequest) -> dict[str, list[Any]]:
-    """For each tab's name, and for "settings", the value of each component; components of other tabs keep theirs.
+    """For each tab's name, and for "settings" and "later" ones, the value of each component.
 
-    Input files of which only the hash is known are left out.
+    Components of other tabs keep theirs. Input files of which only the hash is known are left out.
     """
     name = tab_of(request)
     values: dict[str, list[Any]] = {tab.name: _tab_values(tab, request, tab.name == name) for tab in TABS}
     settings = {setting: getattr(request, field) for setting, field in SETTINGS.items()}
+    later = {name: getattr(request, field) for name, field in LATER_SETTINGS.items()}
+    values["later"] = [gr.skip() if value is None else value for value in later.values()]
     values["settings"] = [gr.skip() if value is None and key != "seed" else value for key, value in settings.items()]
     return values
 
@@ -147,6 +154,9 @@ def _tab_values(tab: Tab, request: GenerationRequest, is_its_own: bool) -> list[
         "control": request.control_strength,
         "history": _conversation(request),
         **inpaint_values(request),
+        **mask_values(request),
+        "reference": None,
+        "edit": request.reference is not None,
     }
     if is_hash(request.mask):
         known["mask"] = None  # the note asks for it

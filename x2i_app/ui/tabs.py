@@ -3,22 +3,24 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import ImageData
+from gradio.data_classes import FileData, ImageData
 
-from x2i_app.media import is_animation, sniff
-from x2i_app.request import LIMITS
+from x2i_app.media import modality_of
+from x2i_app.request import LATER_SETTINGS, LIMITS, SETTINGS
 from x2i_app.settings import ASSETS
 from x2i_app.specs import Modality
-from x2i_app.ui.i18n import PageError, Text
-from x2i_app.ui.image_gallery import build_image_gallery
-from x2i_app.ui.mask_editor import INPAINT, SEND_MASK, build_mask_editor, inpaint_fields
+from x2i_app.ui.i18n import LANGUAGES, PageError, Text
+from x2i_app.ui.image_gallery import IMAGE_TYPES, build_image_gallery
+from x2i_app.ui.mask_editor import INPAINT, MASK_OPTIONS, SEND_MASK, build_mask_editor, inpaint_fields
 from x2i_app.ui.turns import read_json
 
 EXAMPLES = ASSETS / "examples"
 _FILES = ("images", "videos", "audios")
+COMMON = (*SETTINGS, "loras", "format")  # what every endpoint takes after its own inputs
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class Tab:
     """name: also its HTTP endpoint. modalities: what a model must support to serve it. parameters: of the endpoint.
 
     build: makes the components, in the order of `parameters`. fill: their values -> fields of a GenerationRequest.
-    examples: rows of such values, for all or the first of the components.
+    examples: rows of such values, for all or the first of the components, in a language of the page.
     prepare: JavaScript, a function that takes the values before they are sent and returns what is sent.
+    later: the last of `parameters`, which came after the endpoint was published.
     """
 
     name: str
@@ -35,15 +38,24 @@ class Tab:
     parameters: tuple[str, ...]
     build: Callable[[], list[gr.components.Component]]
     fill: Callable[..., dict[str, Any]]
-    examples: Callable[[], list[list[Any]]]
+    examples: Callable[[str], list[list[Any]]]
     prepare: str = "values => values"
+    later: tuple[str, ...] = ()
+
+    @property
+    def endpoint_parameters(self) -> tuple[str, ...]:
+        """All parameters of the endpoint in their order: later ones are last, so that calls by position stay valid."""
+        first = self.parameters[: len(self.parameters) - len(self.later)]
+        return (*first, *COMMON, *self.later, *LATER_SETTINGS)
 
 
 def check_input(tab: Tab, fields: dict[str, Any]) -> None:
     """Raise PageError, which says what to add, if a tab's fields contain no input at all."""
     prompt = fields.get("prompt", "")
     has_prompt = not isinstance(prompt, str) or bool(prompt.strip())  # the request refuses what is no text
-    if not has_prompt and not any(fields.get(name) for name in (*_FILES, "source_image", "mask")):
+    if tab is IMAGE_TEXT:  # an instruction changes an image: one that is given, or one of the conversation
+        has_prompt = has_prompt and bool(fields.get("history"))
+    if not has_prompt and not any(fields.get(name) for name in (*_FILES, "source_image", "mask", "reference")):
         raise PageError(f"empty.{tab.name}")
 
 
@@ -61,7 +73,14 @@ def _image_file(name: str, **options: Any) -> gr.Image:
 
     Gradio would first decode it with every decoder that Pillow has, before `media` checks it.
     """
-    image = gr.Image(label=Text(f"label.{name}"), type="filepath", format="png", height=280, **options)
+    image = gr.Image(
+        label=Text(f"label.{name}"),
+        type="filepath",
+        format="png",
+        height=280,
+        buttons=["download", "fullscreen"],
+        **options,
+    )
     image.preprocess = _uploaded_path
     return image
 
@@ -72,17 +91,30 @@ def _uploaded_path(payload: ImageData | None) -> str | None:
     return payload and payload.path
 
 
+def _unprobed(component: gr.components.Component) -> gr.components.Component:
+    """The same component, which shows a file as it is.
+
+    Gradio would run the system's ffmpeg on it, if there is one, without any limit and with all its protocols.
+    """
+    component.postprocess = lambda path: path and FileData(path=str(path), orig_name=Path(path).name)
+    return component
+
+
 def _textbox(name: str, rows: int) -> gr.Textbox:
+    """Without a limit of characters, at which a browser would cut a pasted prompt in silence; the server says it."""
     label = Text(f"label.{name}")
-    return unconverted(gr.Textbox(label=label, lines=rows, max_lines=8, max_length=LIMITS.prompt_bytes))
+    return unconverted(gr.Textbox(label=label, lines=rows, max_lines=8))
 
 
 def _text(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _read_examples(name: str) -> Any:
-    return json.loads((EXAMPLES / name).read_text(encoding="utf-8"))
+def _read_examples(name: str, language: str) -> list[dict[str, Any]]:
+    """The page's own language first; then languages that the page does not have, which the model reads too."""
+    rows = json.loads((EXAMPLES / name).read_text(encoding="utf-8"))
+    own = [row for row in rows if row["language"] in ("", language)]
+    return own + [row for row in rows if row["language"] and row["language"] not in LANGUAGES]
 
 
 def _example(name: str) -> str:
@@ -99,7 +131,7 @@ TEXT = Tab(
     parameters=("prompt",),
     build=lambda: [_textbox("prompt", rows=3)],
     fill=lambda prompt: {"prompt": _text(prompt)},
-    examples=lambda: [[example["text"]] for example in _read_examples("prompts.json")],
+    examples=lambda language: [[example["text"]] for example in _read_examples("prompts.json", language)],
 )
 
 IMAGE = Tab(
@@ -108,7 +140,7 @@ IMAGE = Tab(
     parameters=("images",),
     build=lambda: [build_image_gallery()],
     fill=lambda images: {"images": [path for path, _caption in images or []]},
-    examples=lambda: [[[path]] for path in _example_files("images")] + [[_example_files("images")[:2]]],
+    examples=lambda _: [[[path]] for path in _example_files("images")] + [[_example_files("images")[:2]]],
 )
 
 
@@ -125,36 +157,57 @@ def _build_image_text() -> list[gr.components.Component]:
         elem_id="control",
         interactive=True,
     )
+    edit = gr.Checkbox(False, label=Text("label.edit"), info=Text("edit.hint"), elem_id="edit")
     history = gr.JSON(label=Text("label.history"), elem_classes="not-shown")
-    mask = _image_file("mask", elem_classes="not-shown")
+    mask, reference = (_image_file(name, elem_classes="not-shown") for name in ("mask", "reference"))
     mask, *numbers = build_mask_editor(image, mask)
-    return [image, prompt, unconverted(control), history, mask, *map(unconverted, numbers)]
+    return [
+        image,
+        prompt,
+        unconverted(control),
+        history,
+        mask,
+        *map(unconverted, numbers),
+        reference,
+        unconverted(edit),
+    ]
 
 
 def _fill_image_text(
-    image: str | None, prompt: str | None, control: float | None, history: Any, *inpaint: Any
+    image: str | None, prompt: str | None, control: float | None, history: Any, *rest: Any
 ) -> dict[str, Any]:
     """A turn with an image edits that image; a turn without one edits the last result."""
+    count = len(INPAINT) + len(MASK_OPTIONS)
+    inpaint, (reference, edit) = rest[:count], (*rest[count:], None, None)[:2]
     turns = read_json(history)
     if len(turns) > LIMITS.turns:
         raise PageError("error.too_many_turns", turns=len(turns), most=LIMITS.turns)
     fields = {"images": [image] if image else [], "prompt": _text(prompt), "history": [turn for turn, _ in turns]}
     fields |= inpaint_fields(*inpaint)
     result = turns[-1][1] if turns and not image else None
-    if result:
+    if edit and reference is None:
+        reference = image or result
+    if reference:
+        fields["reference"] = reference
+    elif result:
         fields["source_image"] = result
     # Without an image there is nothing to be similar to, wherever the slider is.
-    return fields | ({"control_strength": control} if (image or result) and control is not None else {})
+    return fields | ({"control_strength": control} if (image or result or reference) and control is not None else {})
 
+
+_EDIT_LATER = (*MASK_OPTIONS, "reference", "edit")
 
 IMAGE_TEXT = Tab(
     name="image_text",
     modalities=("image", "text"),
-    parameters=("image", "prompt", "control", "history", *INPAINT),
+    parameters=("image", "prompt", "control", "history", *INPAINT, *_EDIT_LATER),
     build=_build_image_text,
     fill=_fill_image_text,
-    examples=lambda: [[_example(edit["image"]), edit["instruction"]] for edit in _read_examples("edits.json")],
+    examples=lambda language: [
+        [_example(edit["image"]), edit["instruction"]] for edit in _read_examples("edits.json", language)
+    ],
     prepare=SEND_MASK,
+    later=_EDIT_LATER,
 )
 
 VIDEO = Tab(
@@ -162,20 +215,23 @@ VIDEO = Tab(
     modalities=("video",),
     parameters=("video", "prompt"),
     build=lambda: [
-        gr.Video(label=Text("label.video"), sources=["upload"], height=300),
+        _unprobed(gr.Video(label=Text("label.video"), sources=["upload"], height=300, buttons=["download"])),
         _textbox("optional_prompt", rows=1),
     ],
     fill=lambda video, prompt: {"videos": [video] if video else [], "prompt": _text(prompt)},
-    examples=lambda: [[path] for path in _example_files("videos")],
+    examples=lambda _: [[path] for path in _example_files("videos")],
 )
 
 AUDIO = Tab(
     name="audio",
     modalities=("audio",),
     parameters=("audio", "prompt"),
-    build=lambda: [gr.Audio(label=Text("label.audio"), type="filepath"), _textbox("optional_prompt", rows=1)],
+    build=lambda: [
+        _unprobed(gr.Audio(label=Text("label.audio"), type="filepath", buttons=["download"])),
+        _textbox("optional_prompt", rows=1),
+    ],
     fill=lambda audio, prompt: {"audios": [audio] if audio else [], "prompt": _text(prompt)},
-    examples=lambda: [[path] for path in _example_files("audios")],
+    examples=lambda _: [[path] for path in _example_files("audios")],
 )
 
 
@@ -184,8 +240,7 @@ def _fill_fusion(message: dict[str, Any] | None) -> dict[str, Any]:
     message = message or {}
     fields: dict[str, Any] = {"prompt": _text(message.get("text"))} | {kind: [] for kind in _FILES}
     for path in message.get("files") or []:
-        modality = "video" if is_animation(path) else sniff(path).modality
-        fields[f"{modality}s"].append(path)
+        fields[f"{modality_of(path)}s"].append(path)
     return fields
 
 
@@ -197,16 +252,16 @@ FUSION = Tab(
         gr.MultimodalTextbox(
             label=Text("label.message"),
             file_count="multiple",
-            file_types=["image", "video", "audio"],
+            file_types=[*IMAGE_TYPES, "video", "audio"],
             sources=["upload", "microphone"],
             submit_btn=False,
             lines=3,
         )
     ],
     fill=_fill_fusion,
-    examples=lambda: [
+    examples=lambda language: [
         [{"text": mix["prompt"], "files": [_example(name) for kind in _FILES for name in mix[kind]]}]
-        for mix in _read_examples("fusion.json")
+        for mix in _read_examples("fusion.json", language)
     ],
 )
 

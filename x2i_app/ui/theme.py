@@ -2,7 +2,9 @@
 
 import gradio as gr
 
-# The one accent. Everything else is grey without a tint, so that images show their own colours.
+from x2i_app.ui.i18n import DEFAULT, LANGUAGES
+
+# The one accent. Everything else is gray without a tint, so that images show their own colors.
 LAGOON = gr.themes.Color(
     name="lagoon",
     c50="#eef8f8",
@@ -85,8 +87,10 @@ class Theme(gr.themes.Base):
 
 NARROW = 780  # pixels; up to this width the page has one column
 
-CSS = """
-.gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; }
+CSS = (
+    """
+/* Gradio's `overflow: hidden` would keep the result from staying in view. */
+.gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; overflow: clip !important; }
 .gradio-container :focus-visible { outline: 2px solid var(--primary-500); outline-offset: 2px; }
 /* Fields stand on the page without boxes, with their labels above them. */
 .form { border: 0 !important; background: none !important; gap: 1rem !important; overflow: visible !important; }
@@ -111,11 +115,13 @@ CSS = """
 .gradio-container footer :is(.divider:last-child, img) { display: none; }
 #title h1 { margin-bottom: 0; }
 #title p, #model-description p { margin: .25rem 0 0; }
-#facts dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .75rem; font-size: .875rem; }
-#facts dt { opacity: .7; }
-#facts dd { margin: 0; overflow-wrap: anywhere; }
+:is(#facts, #details) dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .75rem;
+  font-size: .875rem; }
+:is(#facts, #details) dt { opacity: .7; }
+:is(#facts, #details) dd { margin: 0; overflow-wrap: anywhere; }
 #workbench { flex-wrap: nowrap; align-items: flex-start; gap: 1.25rem; }
 #result { position: sticky; top: .75rem; }
+#result:has(.fullscreen) { z-index: 1000; } /* nothing lies over the image in full screen */
 #result-images { min-height: 28rem; }
 #result-images .empty > * { display: none; }
 #empty-hint { position: absolute; inset: 0; z-index: 1; pointer-events: none; }
@@ -130,6 +136,12 @@ CSS = """
 #result-images .gallery-item, #result-images .thumbnail-item { height: 100%; min-height: 0; aspect-ratio: auto; }
 #result-images .thumbnail-item { border: 0; background: none; box-shadow: none; }
 #result-images .thumbnail-item img { object-fit: contain; }
+/* A single image is as large opened as it was before; there is nothing to choose and nothing to close. */
+#result-images:not(:has(.thumbnail-small:nth-child(2))) .thumbnails { display: none; }
+#result-images:not(:has(.thumbnail-small:nth-child(2))) .media-button { height: 100% !important; }
+#result-images:not(:has(.thumbnail-small:nth-child(2))) .preview [aria-label=Close] { display: none; }
+#result-images .preview { background: none; backdrop-filter: none; }
+#result-images .media-button img { box-shadow: none; }
 .paginate { font-size: 0; } /* hides "Pages:", which Gradio does not translate */
 .paginate button { font-size: var(--text-sm); }
 /* The preview covers the result, so that nothing moves. */
@@ -139,7 +151,7 @@ CSS = """
 #preview:not(:has(img)) { display: none; }
 #preview img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
 #job { align-items: center; min-height: 3.5rem; }
-:is(#progress, #facts, #memory) .html-container { padding: 0; }
+:is(#progress, #facts, #memory, #details) .html-container { padding: 0; }
 /* A click on a player selects its example. */
 [id^="examples-"] :is(audio, video) { pointer-events: none; }
 /* The conversation has its full height from the start, so that nothing moves when a turn is added. */
@@ -162,7 +174,8 @@ CSS = """
 #memory table { display: table; width: 100%; }
 #memory table, #memory tr { border: 0 !important; }
 #memory td { border-width: 0 0 1px !important; border-color: var(--block-border-color) !important; }
-#memory td:nth-child(n+2) { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+#memory th { text-align: left; font-weight: 500; opacity: .7; border: 0 !important; }
+#memory :is(th, td):nth-child(n+2) { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 #progress p { margin: 0 0 .35rem; font-variant-numeric: tabular-nums; display: flex; gap: 1rem; }
 #progress p span { margin-left: auto; white-space: nowrap; color: var(--body-text-color-subdued); }
 #progress progress { width: 100%; height: .5rem; appearance: none; border: 0; border-radius: .25rem; }
@@ -172,11 +185,51 @@ CSS = """
 /* Stop is shown with the progress bar; its space is always there, so that nothing moves. */
 #stop { visibility: hidden; }
 #result:has(#progress progress) #stop { visibility: visible; }
-.not-shown { display: none; }
-#seed-actions, #use-as-input { gap: .5rem; align-items: stretch; }
+#result:not(:has(#result-images img)) .needs-result { visibility: hidden; }
+.no-clipboard .needs-clipboard { display: none; }
+#progress .failed { color: var(--error-text-color); }
+.not-shown, .form:has(> .not-shown:only-child) { display: none; }
+#queue:not(:has(li)), #batch-progress:not(:has(p)) { display: none; }
+:is(#queue, #batch-progress) .html-container { padding: 0; }
+#batch-progress p { margin: 0 0 .35rem; }
+#batch-progress progress { width: 100%; accent-color: var(--primary-500); }
+#batch-progress .failed li { color: var(--error-text-color); font-size: var(--text-sm); }
+#queue h3 { margin: 0 0 .25rem; font-size: var(--text-md); font-weight: 500; }
+#queue ol { margin: 0; padding: 0; max-height: 14rem; overflow-y: auto; }
+#queue li { display: flex; align-items: center; gap: .5rem; margin: 0; padding: .35rem 0; list-style: none;
+  border-top: 1px solid var(--block-border-color); }
+#queue li > div { flex: 1; min-width: 0; font-size: var(--text-sm); }
+#queue li b { display: block; overflow: hidden; font-weight: 400; text-overflow: ellipsis; white-space: nowrap; }
+#queue small { display: block; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
+#queue img { width: 2.25rem; height: 2.25rem; margin: 0; object-fit: cover; border-radius: var(--radius-sm); }
+#queue i { font-size: var(--text-xs); font-style: normal; color: var(--body-text-color-subdued); }
+#queue li span { display: flex; align-items: center; white-space: nowrap; font-size: var(--text-sm); }
+#queue button { min-width: 1.75rem; min-height: 1.75rem; padding: .25rem .5rem !important; border: 0 !important;
+  border-radius: var(--radius-sm) !important; background: none; font-size: var(--text-md); }
+#queue button:hover:not(:disabled) { background: var(--primary-100); color: var(--primary-900); }
+#queue button:disabled { opacity: .3; }
+#seed-actions, #take-away, #use-as-input, #enlarge { gap: .5rem; align-items: stretch; }
+#download-form { min-width: 5.5rem !important; }
+#actual-size-view { max-width: 100vw; max-height: 100vh; padding: 0; border: 0; overflow: auto; background: none; }
+#actual-size-view::backdrop { background: rgb(0 0 0 / .85); }
+#actual-size-view img { display: block; max-width: none; cursor: zoom-out; }
 #sizes { gap: .5rem; align-items: end; }
 #sizes button { min-height: 2.25rem; }
-#lora-add, .lora, #brush { align-items: center; }
+#lora-add, .lora { align-items: center; }
+#lora-words .html-container { padding: 0; }
+#lora-words p { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem; margin: .25rem 0; }
+#lora-words button { padding: .15rem .75rem !important; border: 1px solid var(--block-border-color) !important;
+  border-radius: 1rem !important; background: var(--block-background-fill); }
+#lora-words button:hover { background: var(--primary-100); color: var(--primary-900); }
+#kept-jobs { padding: .5rem .75rem; border: 1px solid var(--block-border-color); border-radius: var(--block-radius); }
+#kept-jobs ul { margin: .25rem 0; padding-left: 1.25rem; }
+#style-gallery .caption-label { font-size: .6875rem; max-width: 100%; }
+#style-gallery:not(:has(img)) { display: none; }
+.found-settings { align-items: center; gap: .5rem; }
+.found-settings p { margin: 0; overflow-wrap: anywhere; }
+.found-settings .html-container { padding: 0; }
+#history-find { align-items: center; }
+#only-favorites { border: 0; background: none; }
 /* This session's images: one row of thumbnails. */
 #history-images { height: 8.5rem !important; min-height: 0; }
 #history-images .grid-wrap { height: 100% !important; max-height: none !important; overflow: hidden; }
@@ -186,6 +239,12 @@ CSS = """
 #compare-history img, #compare-original img { object-fit: contain !important; }
 /* Input images are numbered; the buttons for the selected image keep their space while none is selected. */
 #input-images .grid-container { counter-reset: image; }
+/* Up to four images are shown whole in one row, more in rows of half the height. */
+#input-images .grid-wrap { height: 100% !important; }
+#input-images .grid-container { height: 100%; grid-auto-rows: 100%; }
+#input-images .grid-container:has(> :nth-child(5)) { grid-auto-rows: 48%; }
+#input-images .gallery-item, #input-images .thumbnail-item { height: 100%; min-height: 0; aspect-ratio: auto; }
+#input-images .thumbnail-item img { object-fit: contain; }
 #input-images .gallery-item { counter-increment: image; }
 #input-images .gallery-item::before { content: counter(image); position: absolute; z-index: 1;
   bottom: .35rem; left: .35rem;
@@ -207,28 +266,46 @@ CSS = """
   background: var(--block-background-fill); font-size: .8125rem; overflow-wrap: anywhere; }
 .input-preview .unused { border-color: var(--error-border-color) !important; color: var(--error-text-color); }
 #compare-history img { max-height: 24rem !important; }
-#restore button .wrap { flex-direction: row; gap: .75rem; padding-top: 1.5rem; font-size: var(--text-md); }
+:is(#restore, #batch-file, #style-file) button .wrap { flex-direction: row; gap: .75rem; padding-top: 1.5rem;
+  font-size: var(--text-md); }
 #restored:not(:has(p)) { display: none; }
 #model .form { align-items: end; }
-/* On a phone: the result and its seed, the input, then the other result sections and the folded rest. */
+@media (prefers-reduced-motion: reduce) {
+  *, ::before, ::after { animation-duration: 1ms !important; transition-duration: 0s !important; }
+}
+/* On a phone: the input until there is a result; then the result and its seed first, the input, and the rest. */
 @media (max-width: NARROWpx) {
   .gradio-container > .main { padding: 1rem !important; }
   .gradio-container :is(input, textarea) { font-size: 16px; } /* below which a phone zooms in */
   #workbench { flex-direction: column; align-items: stretch; }
   #workbench > * { display: contents; }
   #workbench > * > * { width: 100%; }
+  #workbench:not(:has(#result-images img)) :is(.needs-result, #result > .form, #report-section, #compare-original),
+  #workbench:not(:has(#progress p)) #job { display: none; }
   #result-view, #job { order: -4; }
+  #workbench:not(:has(#result-images img, #preview img, #progress p)) #result-view { order: 0; }
   #seed-actions { order: -3; }
   #tabs { order: -2; }
-  #use-as-input, #result > .form, #compare-original, #report-section { order: -1; }
+  #take-away, #use-as-input, #enlarge, #result > .form, #compare-original, #report-section { order: -1; }
   #job { min-height: 5rem; }
+  #queue, #kept-jobs { order: -3; }
+  #queue li { flex-wrap: wrap; }
+  #queue li > div { flex-basis: 60%; }
   #progress p { display: block; font-size: var(--text-sm); }
   #conversation-actions > :first-child { flex-basis: 100%; }
   #conversation .turns { height: 13rem; }
   #restore button .wrap { white-space: nowrap; font-size: var(--text-sm); }
   #answer textarea { height: 4.25rem !important; min-height: 0; }
-  #result-images { min-height: 0; height: 17rem !important; }
+  #result-images { min-height: 0; }
+  #result-images:not(.fullscreen) { height: 17rem !important; }
   #title p { display: none; }
   #model-description p { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 }
 """.replace("NARROW", str(NARROW))
+    + "".join(
+        # What is built once for each language is shown only in that one; DEFAULT in all languages that the page lacks.
+        f"html:lang({language}) .only-{DEFAULT}, html:not(:lang({language})) .only-{language} {{ display: none; }}\n"
+        for language in LANGUAGES
+        if language != DEFAULT
+    )
+)

@@ -5,7 +5,7 @@ import pytest
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.miniature.evaluation.attributes import Tally, attributes, compare
-from x2i_app.miniature.evaluation.cases import ROWS, SCENES, cases, find_rows
+from x2i_app.miniature.evaluation.cases import DEVICES, ROWS, SCENES, cases, find_rows
 from x2i_app.miniature.evaluation.command import JUDGE
 from x2i_app.miniature.evaluation.judge import Judge
 from x2i_app.miniature.meaning import parse_answer
@@ -16,7 +16,8 @@ from x2i_app.miniature.world import HELD_OUT, Heard, Scene, describe, parse_cano
 
 LANGUAGES = {"english": "en", "chinese": "zh", "german": "de", "french": "fr", "japanese": "ja", "vietnamese": "vi"}
 EDITS = ("instruction", "image+audio", "video+text", "image+text+audio", "dialogue")
-OWN = ("own", "unknown")
+OWN = ("own", "first", "unknown")
+ON_DEVICES = {name: tuple(name.split("-")) for name in ROWS if "-" in name}  # medium, and how it is delivered
 
 
 def same(one, other) -> bool:
@@ -31,7 +32,8 @@ def test_rows_and_goals():
     languages = dict.fromkeys(LANGUAGES, 0.98) | {"english": 0.99}
     media = {"image": 0.97, "images": 0.95, "video": 0.95, "audio": 0.95, "screenshot": 0.95}
     own = dict.fromkeys(OWN, 0.9)
-    assert factors == languages | media | dict.fromkeys(EDITS, 0.93) | own
+    assert factors == languages | media | dict.fromkeys(EDITS, 0.93) | own | dict.fromkeys(ON_DEVICES, 0.92)
+    assert len(ON_DEVICES) == 9
     assert SCENES == 500
 
 
@@ -63,7 +65,7 @@ def test_answers_are_canonical(name):
         elif isinstance(case.wanted, Scene):
             assert parse_canonical(case.answer) == case.wanted
         else:
-            assert name == "audio"
+            assert name.split("-")[0] == "audio"
             assert case.wanted == sounding(case.dialogue[0].shown[0].scene)
 
 
@@ -138,6 +140,43 @@ def test_scenes_of_three_things_were_not_trained_on():
     asked = {case.wanted for case in cases(ROWS["image"], SCENES) if len(case.wanted.things) == 3}
     assert len(asked) > 100
     assert not trained & asked
+
+
+@pytest.mark.parametrize("name", ON_DEVICES)
+def test_media_of_devices(name):
+    """The same scenes as made, each medium changed as the row says, and of the same types."""
+    medium, device = ON_DEVICES[name]
+    for made, delivered in zip(cases(ROWS[medium], 3), cases(ROWS[name], 3), strict=True):
+        assert made.wanted == delivered.wanted
+        (one,), (other,) = (getattr(case.turns()[0], f"{medium}s") for case in (made, delivered))
+        assert not same(one, other)
+        if medium == "image":
+            assert same(other, DEVICES[device](one))
+        elif medium == "video":
+            assert other[0].dtype == np.uint8
+            assert other[1] == one[1]
+            assert len(other[0]) == len(one[0])
+        else:
+            assert other[0].dtype == np.float32
+            assert np.abs(other[0]).max() <= 1
+
+
+def test_devices():
+    image = cases(ROWS["image"], 1)[0].turns()[0].images[0]
+    samples = cases(ROWS["audio"], 1)[0].turns()[0].audios[0][0]
+    black = np.zeros(3)
+    assert DEVICES["letterboxed"](image).size == (256, 341)
+    assert np.array_equal(np.asarray(DEVICES["letterboxed"](image))[0, 100], black)
+    assert DEVICES["pillarboxed"](image).size == (455, 256)
+    assert np.array_equal(np.asarray(DEVICES["pillarboxed"](image))[100, 0], black)
+    assert np.allclose(np.asarray(DEVICES["darker"](image)), np.asarray(image) * 0.75, atol=1)
+    corner = np.asarray(image.resize((256, 256), box=(20.48, 20.48, 235.52, 235.52)), float)
+    assert np.abs(np.asarray(DEVICES["cropped"](image)) - corner).mean() < 3
+    assert np.allclose(DEVICES["quiet"](samples), samples * 0.2512, atol=1e-4)
+    assert 20 * np.log10(np.std(DEVICES["noisy"](np.zeros(64_000)))) == pytest.approx(-26, abs=0.1)
+    late = DEVICES["late"](samples)
+    assert not late[:16_000].any()
+    assert np.array_equal(late[16_000:], samples)
 
 
 def test_the_judge_reads_images_and_videos():

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from x2i_app.cli import main
+from x2i_app.evaluation.goals import missed_goals
 from x2i_app.loading import load_pipeline
 from x2i_app.miniature.evaluation.attributes import Tally
 from x2i_app.miniature.evaluation.cases import ROWS, cases, find_rows
@@ -96,6 +97,15 @@ def test_bad_input(tmp_path, monkeypatch, capsys, arguments, said):
     assert [path.name for path in tmp_path.iterdir()] == ["taken.txt"]
 
 
+def test_goals_and_json(tmp_path, capsys):
+    arguments = ["evaluate", "--device", "cpu", "--limit", "1", "--steps", "1", "--rows", "english", "--json"]
+    status = main([*arguments, "--output", str(tmp_path), "--at-least", "english=0", "--teacher", "none"])
+    results = json.loads(capsys.readouterr().out)
+    assert (status, results["scenes"], results["rows"][0]["name"]) == (0, 1, "english")
+    assert missed_goals({"english": 0.9}, {"english": 0.8}) == ["english is 0.8000, which is below 0.9."]
+    assert main([*arguments, "--at-least", "smell=0.5"]) == 2
+
+
 def test_rows_that_a_model_does_not_accept(tmp_path, capsys):
     deaf = load_pipeline("x2i-tiny", device="cpu")
     deaf.encoder.spec = replace(deaf.encoder.spec, modalities=("text", "image", "video"))
@@ -127,7 +137,7 @@ def test_batches_give_the_same_images_as_single_runs(pipeline):
 
 def test_answers_become_the_history_of_a_dialogue(pipeline):
     case = cases(ROWS["dialogue"], 1)[0]
-    ((embeds, answer),) = encode(pipeline, [case], ignore)
+    ((embeds, answer, _),) = encode(pipeline, [case], ignore)
     history = []
     for turn in case.turns():
         states = pipeline.encoder.encode(turn.prompt, turn.images, turn.videos, turn.audios, history)
@@ -141,10 +151,17 @@ def test_cases_encoded_together(pipeline):
     done = []
     encoded = encode(pipeline, asked, done.append)
     assert sum(done) == 5
-    for case, (embeds, answer) in zip(asked, encoded, strict=True):
+    for case, (embeds, answer, is_told) in zip(asked, encoded, strict=True):
         conditioning = pipeline.encode(case.dialogue[0].text)
         assert answer == conditioning.answer
+        assert not is_told
         assert torch.allclose(embeds.pooled_prompt_embeds, conditioning.pooled_prompt_embeds, atol=1e-4)
+
+
+def test_what_is_told_to_be_unknown_is_counted(pipeline):
+    asked = [case for case in cases(ROWS["unknown"], 96) if "casa" in case.dialogue[0].text]
+    assert len(asked) > 2
+    assert all(each.is_told for each in encode(pipeline, asked, ignore)), "Spanish and Italian"
 
 
 def result(accuracy: float, **values) -> RowResult:
@@ -156,6 +173,7 @@ def result(accuracy: float, **values) -> RowResult:
         "unchanged": Tally(),
         "untrained": Tally(),
         "exact": None,
+        "told": None,
         "goal": None,
         "seconds": 1.0,
     }
@@ -171,11 +189,15 @@ def test_goals_and_misses():
         goal=0.97 * teacher.tally.accuracy,
         untrained=Tally({"kind": 1}, {"kind": 2}),
         exact=0.75,
+        told=0.25,
     )
     assert teacher.reached
     assert not row.reached
     table = Results("x2i-tiny", 4, 8, 128, 31.9, 0.999, 0.4, teacher, [row]).as_markdown()
-    assert "| image | 90.5% | 78.1-100.0 | 0.905 | 97.0% | no | 100.0% |  | 90.0% |  |  | 50.0% |  | 75.0% |" in table
+    assert (
+        "| image | 90.5% | 78.1-100.0 | 0.905 | 97.0% | no | 100.0% |  | 90.0% |  |  | 50.0% |  | 75.0% | 25.0% |"
+        in table
+    )
     assert "31.9 dB (goal 32 dB: missed)" in table
     assert "in renders of the wanted scene: 99.9%, of another scene: 40.0%" in table
 

@@ -78,7 +78,7 @@ class MiniCPMOModel(PreTrainedModel):
         """Hidden states (1, S, hidden_size) of all layers: embeddings first, the last layer after the final norm.
 
         input_ids: (1, S). image_mask, audio_mask: (1, S) bool, True at image and audio tokens.
-        pixel_values: (3, H, W) each, normalised, sides multiples of the patch size. audio_features: (N, mels, T)
+        pixel_values: (3, H, W) each, normalized, sides multiples of the patch size. audio_features: (N, mels, T)
         log-mel spectrograms of up to 30 s, zero after audio_lengths (N,) frames.
         position_ids (1, S), past_key_values, use_cache, output_hidden_states: as in transformers.
         output_logits: also return logits (1, 1, vocabulary) of the next token; requires `add_head`.
@@ -147,7 +147,7 @@ class MiniCPMOModel(PreTrainedModel):
 
 
 def _batches_of_one_size(images: list[torch.Tensor], max_size: int) -> list[list[torch.Tensor]]:
-    """Group neighbouring images of equal shape into batches of up to `max_size`, which need no padding and no mask."""
+    """Group neighboring images of equal shape into batches of up to `max_size`, which need no padding and no mask."""
     batches: list[list[torch.Tensor]] = []
     for image in images:
         if batches and len(batches[-1]) < max_size and batches[-1][0].shape == image.shape:

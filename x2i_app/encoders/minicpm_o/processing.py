@@ -23,7 +23,7 @@ AUDIO_BRACKETS = ("<|audio_start|>", "<|audio_end|>")
 PLACEHOLDER = "<unk>"
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 REQUIRED_TOKENS = (*IMAGE_BRACKETS, *AUDIO_BRACKETS, PLACEHOLDER, *STOP_TOKENS)
-# Markers for media in chat messages. Users cannot write them, because the brackets in them are reserved tokens.
+# Markers for media in chat messages. The user's own are hidden from the processor (encoders/reserved.py).
 _TAGS = {"image": "(<image>./</image>)", "audio": "(<audio>./</audio>)"}
 _TAG = re.compile("|".join(re.escape(tag) for tag in _TAGS.values()))
 _TOKENS_PER_SECOND = 25
@@ -69,7 +69,7 @@ class MiniCPMOImageProcessor(ImageProcessingMixin):
         """Scale an RGB image to `fit_size`. Not idempotent: `fit_size` of the result may differ from its size."""
         return image.resize(self.fit_size(*image.size, area), Image.Resampling.BICUBIC)
 
-    def normalise(self, image: Image.Image) -> torch.Tensor:
+    def normalize(self, image: Image.Image) -> torch.Tensor:
         """(3, H, W) float32 from an image returned by `resize`."""
         pixels = np.asarray(image, dtype=np.float32) / 255
         pixels = (pixels - np.float32(self.norm_mean)) / np.float32(self.norm_std)
@@ -125,11 +125,11 @@ class MiniCPMOProcessor(ProcessorMixin):
             _TAGS["audio"]: map(self._audio_placeholders, audios),
         }
         expanded = _TAG.sub(lambda tag: next(placeholders[tag.group()]), text[0])
-        input_ids = torch.tensor([self.tokenizer.encode(expanded, add_special_tokens=False)])
+        input_ids = torch.tensor(self.tokenizer([expanded], add_special_tokens=False)["input_ids"])
         inputs = {"input_ids": input_ids}
         if images:
             inputs["image_mask"] = self._inside(input_ids, IMAGE_BRACKETS)
-            inputs["pixel_values"] = [self.image_processor.normalise(image) for image in images]
+            inputs["pixel_values"] = [self.image_processor.normalize(image) for image in images]
         if audios:
             inputs["audio_mask"] = self._inside(input_ids, AUDIO_BRACKETS)
             inputs |= self._audio_features(audios)

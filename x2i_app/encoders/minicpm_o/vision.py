@@ -27,7 +27,7 @@ class VisionTower(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Encode normalised (B, 3, rows * patch, columns * patch) to (B, rows * columns, hidden), row by row."""
+        """Encode normalized (B, 3, rows * patch, columns * patch) to (B, rows * columns, hidden), row by row."""
         return self.post_layernorm(self.encoder(self.embeddings(pixel_values)).last_hidden_state)
 
 
@@ -42,7 +42,7 @@ class PatchEmbeddings(nn.Module):
         self.position_embedding = nn.Embedding(self.side**2, config.hidden_size)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Shapes as in VisionTower."""
+        """pixel_values (B, 3, H, W) -> (B, patches, hidden_size), with the positions added."""
         patches = self.patch_embedding(pixel_values)
         positions = bucket_positions(*patches.shape[-2:], self.side).to(patches.device)
         return patches.flatten(2).transpose(1, 2) + self.position_embedding(positions)
@@ -74,7 +74,7 @@ class Resampler(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """torch.nn.MultiheadAttention with the same keys, built from layers that can be quantised and offloaded."""
+    """torch.nn.MultiheadAttention with the same keys, built from layers that can be quantized and offloaded."""
 
     def __init__(self, hidden_size: int):
         super().__init__()

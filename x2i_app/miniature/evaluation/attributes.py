@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from x2i_app.evaluation.interval import interval
+from x2i_app.evaluation.wilson import interval
 from x2i_app.miniature.world import PLACES, VOICED_KINDS, Heard, Scene, Thing
 
 ATTRIBUTES = ("sky", "ground", "kind", "colour", "size")

@@ -6,7 +6,7 @@ training never uses, and every third scene has a pair of kind and colour that tr
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,10 @@ import numpy as np
 from x2i_app.errors import InvalidRequestError
 from x2i_app.miniature import conversations
 from x2i_app.miniature.conversations import MODALITIES, Dialogue, Exchange, Shown, Source, image_audio_and_text
+from x2i_app.miniature.devices import brightened, cropped, louder, padded, with_noise
 from x2i_app.miniature.evaluation.attributes import Key, attributes
-from x2i_app.miniature.everyday.own_wordings import OwnWording, own_wordings
+from x2i_app.miniature.everyday.own_wordings import OwnWording, first_prompts, own_wordings
+from x2i_app.miniature.foreign_media import foreign_audio, foreign_image
 from x2i_app.miniature.meaning import UNKNOWN, parse_answer
 from x2i_app.miniature.world import HELD_OUT, Heard, Scene, audio, draw_scene, screenshot, sounding
 from x2i_app.request import Turn
@@ -27,6 +29,17 @@ _HELD_OUT_EVERY = 3
 _IMAGE_SIZE, _VIDEO_SIZE = 256, 128  # pixels
 _VIDEO_SECONDS, _VIDEO_FPS = 4, 2
 _AUDIO_SECONDS, _AUDIO_RATE = 4.0, 16_000
+
+# Ways in which devices deliver a medium: a change of an image, or of samples.
+DEVICES: dict[str, Callable[[Any], Any]] = {
+    "letterboxed": padded(3 / 4, (0, 0, 0)),
+    "pillarboxed": padded(16 / 9, (0, 0, 0)),
+    "cropped": cropped(0.08, 0.08, 0.08, 0.08),
+    "darker": brightened(0.75),
+    "quiet": partial(louder, decibels=-12),
+    "noisy": partial(with_noise, decibels=-26, slope=0.0, seed=3),
+    "late": lambda samples: np.pad(samples, (_AUDIO_RATE, 0)),  # a second of silence before
+}
 
 
 @dataclass(frozen=True)
@@ -124,11 +137,21 @@ def _own_wording(wording: OwnWording) -> Dialogue:
     return (Exchange(wording.text, shown, wording.answer, parse_answer(wording.answer).scene),)
 
 
-def _own(name: str, title: str, *, is_unknown: bool) -> Row:
-    chosen = [wording for wording in own_wordings() if wording.answer.endswith(UNKNOWN) == is_unknown]
+def _own(name: str, title: str, wordings: Sequence[OwnWording], *, is_unknown: bool) -> Row:
+    chosen = [wording for wording in wordings if wording.answer.endswith(UNKNOWN) == is_unknown]
     random.Random(0).shuffle(chosen)  # the first few are of all languages, prompts and changes
     dialogues = tuple(map(_own_wording, chosen))
     return Row(name, title, 0.9, conversations.description, ("text", "image"), fixed=dialogues)
+
+
+def _device(medium: str, device: str, make: Callable[[Source, random.Random], Dialogue]) -> Row:
+    """Nearly as good as the medium as it is made."""
+
+    def delivered(source: Source, rng: random.Random) -> Dialogue:
+        (exchange,) = make(source, rng)
+        return (replace(exchange, shown=tuple(replace(each, device=device) for each in exchange.shown)),)
+
+    return Row(f"{medium}-{device}", f"{medium}, {device}", 0.92, delivered, (medium,))
 
 
 def _mix(name: str, title: str, make: Callable[[Source, random.Random], Dialogue], *modalities: Modality) -> Row:
@@ -154,8 +177,12 @@ ROWS: dict[str, Row] = {
         _mix("video+text", "video + text", conversations.video_and_text, "text", "video"),
         _mix("image+text+audio", "image + text + audio", image_audio_and_text, "text", "image", "audio"),
         _mix("dialogue", "dialogue of three turns", conversations.dialogue, "text", "image"),
-        _own("own", "own wordings", is_unknown=False),
-        _own("unknown", "unknown things", is_unknown=True),
+        _own("own", "own wordings", own_wordings(), is_unknown=False),
+        _own("first", "first words", first_prompts(), is_unknown=False),
+        _own("unknown", "unknown things", (*own_wordings(), *first_prompts()), is_unknown=True),
+        *(_device("image", name, conversations.image) for name in ("letterboxed", "cropped", "darker")),
+        *(_device("video", name, conversations.video) for name in ("pillarboxed", "cropped", "darker")),
+        *(_device("audio", name, conversations.audio) for name in ("quiet", "noisy", "late")),
     )
 }
 _FORMER_NAMES = {
@@ -196,11 +223,18 @@ def _media(shown: Sequence[Shown], modality: Modality) -> tuple[Any, ...]:
 
 def render(medium: Shown) -> Any:
     """The medium of a recipe: a PIL image, (frames (T, H, W, 3) uint8, frames/s) or (samples (N,) float32, Hz)."""
+    deliver = DEVICES[medium.device] if medium.device else lambda each: each
     if medium.kind == "screenshot":
         return screenshot(medium.text, _IMAGE_SIZE, medium.seed)
+    if medium.kind == "foreign image":
+        return foreign_image(_IMAGE_SIZE, medium.seed)
+    if medium.kind == "foreign audio":
+        return foreign_audio(_AUDIO_SECONDS, _AUDIO_RATE, medium.seed), _AUDIO_RATE
     if medium.kind == "image":
-        return draw_scene(medium.scene, _IMAGE_SIZE, medium.time, medium.seed)
+        return deliver(draw_scene(medium.scene, _IMAGE_SIZE, medium.time, medium.seed))
     if medium.kind == "audio":
-        return audio(medium.scene, _AUDIO_SECONDS, _AUDIO_RATE, medium.seed), _AUDIO_RATE
+        samples = audio(medium.scene, _AUDIO_SECONDS, _AUDIO_RATE, medium.seed)
+        return deliver(samples).astype(np.float32), _AUDIO_RATE
     moments = [medium.time + index / _VIDEO_FPS for index in range(_VIDEO_SECONDS * _VIDEO_FPS)]
-    return np.stack([np.asarray(draw_scene(medium.scene, _VIDEO_SIZE, t, medium.seed)) for t in moments]), _VIDEO_FPS
+    frames = (draw_scene(medium.scene, _VIDEO_SIZE, moment, medium.seed) for moment in moments)
+    return np.stack([np.asarray(deliver(frame)) for frame in frames]), _VIDEO_FPS

@@ -1,11 +1,15 @@
 """`python -m x2i_app evaluate`: check the options, load the models, evaluate, print the table."""
 
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 
 from x2i_app.errors import InvalidRequestError
+from x2i_app.evaluation.goals import check_names, missed_goals
 from x2i_app.limits import LIMITS, Range, validate_integer
 from x2i_app.loading import load_pipeline
 from x2i_app.miniature.evaluation.cases import find_rows
@@ -24,8 +28,17 @@ _TEXT_LENGTH = 512  # tokens: the most that FLUX.1 reads
 _TEXT_ENCODERS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
 
-def run(settings: Settings, output: Path, scenes: float, rows: str, steps: float | None) -> None:
-    """Evaluate the model of `settings` and write a report to the folder `output`.
+def run(
+    settings: Settings,
+    output: Path,
+    scenes: float,
+    rows: str,
+    steps: float | None,
+    goals: Mapping[str, float] = MappingProxyType({}),
+    *,
+    as_json: bool = False,
+) -> int:
+    """Evaluate the model of `settings` and write a report to the folder `output`; status 1 if a row misses its goal.
 
     scenes, steps: numbers, or strings as the user typed them; without steps, the FLUX model's default is used.
     rows: names separated by commas; empty for all. Raises X2IError.
@@ -33,6 +46,7 @@ def run(settings: Settings, output: Path, scenes: float, rows: str, steps: float
     # 1. Check
     scenes = validate_integer("scenes", scenes, SCENES_RANGE)
     chosen = find_rows([name for name in (part.strip() for part in rows.split(",")) if name])
+    check_names(goals, [row.name for row in chosen])
     name = settings.flux or (PRESETS[settings.preset].flux if settings.preset in PRESETS else "")
     flux = known_flux(name)
     if steps is None:
@@ -47,9 +61,16 @@ def run(settings: Settings, output: Path, scenes: float, rows: str, steps: float
     # 3. Evaluate
     sampling = Sampling(steps, flux.resolution, flux.guidance_scale) if flux else Sampling(steps, _RESOLUTION)
     results = evaluate(models, output, preset=settings.preset, scenes=scenes, rows=chosen, sampling=sampling)
-    console = Console()
-    console.print(results.as_table(console.width))
-    console.print(f"Wrote report.json, report.md and contact-sheet.png to {output}")
+    if as_json:
+        print(json.dumps(results.as_dict()))
+    else:
+        console = Console()
+        console.print(results.as_table(console.width))
+        console.print(f"Wrote report.json, report.md and contact-sheet.png to {output}")
+    missed = missed_goals(goals, {row.name: row.tally.accuracy for row in results.rows})
+    for sentence in missed:
+        print(f"x2i: {sentence}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 def load_models(pipeline: X2IPipeline, flux_directory: Path) -> Models:

@@ -113,7 +113,9 @@ def _judge_teacher(models, scenes, sampling, progress):
     embeds = teach(models.teacher, [case.dialogue[-1].text for case in asked], models.text_length)
     images = _draw(models, "teacher", embeds, sampling, progress)
     tallies = _tallies(asked, models.judge, images)
-    return RowResult("teacher", "teacher, English", scenes, *tallies, None, TEACHER_GOAL, time.monotonic() - start)
+    return RowResult(
+        "teacher", "teacher, English", scenes, *tallies, None, None, TEACHER_GOAL, time.monotonic() - start
+    )
 
 
 def _judge_row(models, row, scenes, sampling, teacher, progress):
@@ -121,8 +123,8 @@ def _judge_row(models, row, scenes, sampling, teacher, progress):
     asked = cases(row, scenes)
     with _bar(progress, f"{row.title}: reading", scenes) as advance:
         encoded = encode(models.pipeline, asked, advance)
-    images = _draw(models, row.title, [embeds for embeds, _ in encoded], sampling, progress)
-    answers = [answer for _, answer in encoded]
+    images = _draw(models, row.title, [each.embeds for each in encoded], sampling, progress)
+    answers = [each.answer for each in encoded]
     exact = sum(answer == case.answer for answer, case in zip(answers, asked, strict=True)) / scenes
     result = RowResult(
         row.name,
@@ -130,6 +132,7 @@ def _judge_row(models, row, scenes, sampling, teacher, progress):
         scenes,
         *_tallies(asked, models.judge, images),
         exact=None if None in answers else exact,
+        told=None if None in answers else sum(each.is_told for each in encoded) / scenes,
         goal=row.factor * teacher.tally.accuracy if teacher else None,
         seconds=time.monotonic() - start,
     )

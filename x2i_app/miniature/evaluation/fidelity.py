@@ -122,7 +122,7 @@ def measure(
     if by_teacher:
         embeds = teach(models.teacher, [edit.case.answer for edit in edits], models.text_length)
     else:
-        embeds = [found for found, _ in encode(pipeline, [edit.case for edit in edits], lambda count: None)]
+        embeds = [found.embeds for found in encode(pipeline, [edit.case for edit in edits], lambda count: None)]
     results, columns = [], [[edit.source for edit in edits[:_SHEET_ROWS]]]
     for strength in strengths:
         drawn = []

@@ -22,6 +22,7 @@ class RowResult:
     tally: all attributes. between: the 95 % interval of its accuracy, from 0 to 1. unchanged: the attributes that an
     edit must not change; untrained: kind and colour of things whose pair is never trained; both may be empty.
     exact: share of the MLLM's answers that are exactly the canonical sentence, 0 to 1; None without answers.
+    told: share of results whose notes say that something is unknown, 0 to 1; None without answers.
     goal: accuracy to reach, 0 to 1; None without a teacher.
     """
 
@@ -33,6 +34,7 @@ class RowResult:
     unchanged: Tally
     untrained: Tally
     exact: float | None
+    told: float | None
     goal: float | None
     seconds: float
 
@@ -57,6 +59,7 @@ class RowResult:
             "untrained_pairs": _share(self.untrained),
             "unchanged_attributes": _share(self.unchanged),
             "exact_answers": self.exact,
+            "told_unknown": self.told,
             "seconds": round(self.seconds, 1),
         }
 
@@ -130,7 +133,7 @@ class Results:
             f"VAE reconstruction: {self.psnr:.1f} dB (goal {PSNR_GOAL:g} dB: {reached}). Attributes that the judge "
             f"finds as wanted in renders of the wanted scene: {self.judge:.1%}, of another scene: {self.chance:.1%}. "
             "untrained: kind and colour of things whose pair is never trained. kept: attributes that an edit must not "
-            "change. answers: the MLLM's answers that are exactly right."
+            "change. answers: the MLLM's answers that are exactly right. told: results that name something unknown."
         )
 
     def _cells(self, row):
@@ -147,13 +150,14 @@ class Results:
             _percent(_share(row.untrained)),
             _percent(_share(row.unchanged)),
             _percent(row.exact),
+            _percent(row.told),
         )
 
 
 _HEADINGS = (
     *("input", "accuracy", "95% within", "x teacher", "goal", "reached"),
     *ATTRIBUTES,
-    *("untrained", "kept", "answers"),
+    *("untrained", "kept", "answers", "told"),
 )
 
 

@@ -9,10 +9,12 @@ import torch
 
 from x2i_app.miniature.evaluation.cases import Case
 from x2i_app.miniature.evaluation.judge import fit
+from x2i_app.notes import UNKNOWN, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, UNKNOWN_TERMS
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training import TeacherText
 
 FIRST_SEED = 40_000  # the seed of case 0; case i has FIRST_SEED + i, for every model
+UNKNOWN_NOTES = (UNKNOWN, UNKNOWN_TERMS, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA)
 _ENCODED_TOGETHER = 64  # conversations: enough to find some of equal length, few enough for their media to fit memory
 
 
@@ -21,6 +23,14 @@ class Embeds(NamedTuple):
 
     prompt_embeds: torch.Tensor
     pooled_prompt_embeds: torch.Tensor
+
+
+class Encoded(NamedTuple):
+    """FLUX.1's conditioning for a case, the MLLM's answer if it gives one, and whether a note says what is unknown."""
+
+    embeds: Embeds
+    answer: str | None
+    is_told: bool
 
 
 @dataclass(frozen=True)
@@ -38,10 +48,8 @@ class Sampling:
 
 
 @torch.no_grad()
-def encode(
-    pipeline: X2IPipeline, cases: Sequence[Case], advance: Callable[[int], None]
-) -> list[tuple[Embeds, str | None]]:
-    """For each case FLUX.1's conditioning, and the MLLM's answer if it gives one.
+def encode(pipeline: X2IPipeline, cases: Sequence[Case], advance: Callable[[int], None]) -> list[Encoded]:
+    """Encode each case.
 
     Dialogues are encoded turn by turn; the MLLM's answers become their history.
     advance: called with the number of cases that were done.
@@ -68,7 +76,14 @@ def _encode_together(pipeline, cases):
             said[index][-1] = replace(said[index][-1], answer=states.answer or "")
             results[index] = states
     aligned = map(pipeline.align, results)
-    return [(Embeds(each.prompt_embeds, each.pooled_prompt_embeds), each.answer) for each in aligned]
+    return [
+        Encoded(
+            Embeds(each.prompt_embeds, each.pooled_prompt_embeds),
+            each.answer,
+            any(getattr(note, "template", None) in UNKNOWN_NOTES for note in each.notes),
+        )
+        for each in aligned
+    ]
 
 
 def teach(teacher: TeacherText, captions: Sequence[str], length: int) -> list[Embeds]:

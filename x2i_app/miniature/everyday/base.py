@@ -63,11 +63,13 @@ class NounPhrase:
 class Wording:
     """Everyday phrases of a language.
 
-    noun_phrase: turns a NounPhrase into text. numbers: by count. grounds, skies: adverbial phrases ("on the beach");
-    ground_nouns, sky_nouns: nouns ("beach"). clauses: sentences about a sky. sky_views, ground_views: descriptions of
-    an empty scene; over: both in one. joined: two things. requests, stories: around a description. before, behind:
-    phrases without meaning. The rest: templates of changes and unknown things. is_spaced: whether the language has
-    spaces. is_mixed: whether words of other languages may occur.
+    noun_phrase: turns a NounPhrase into text. numbers: by count, 4 for any larger one. manners: what a thing does
+    or where it is, which changes nothing; behind the thing, in Chinese and Japanese before it. grounds, skies:
+    adverbial phrases ("on the beach"); ground_nouns, sky_nouns: nouns ("beach"). clauses: sentences about a sky.
+    sky_views, ground_views: descriptions of an empty scene; over: both in one. joined: two things. requests,
+    stories: around a description. before, behind: phrases without meaning. The rest: templates of changes and
+    unknown things. is_spaced: whether the language has spaces. is_mixed: whether words of other languages may
+    occur.
 
     Fields of templates: {t} things, {s} a setting, {x} an unwanted thing, {the} the thing to change, {n} the same
     without an article, {a} a new thing, {v} a new value, {p} a place, {c} an unwanted colour, {g} a ground's noun.
@@ -78,6 +80,7 @@ class Wording:
     colours: Table
     sizes: Table
     adjectives: tuple[str, ...]
+    manners: tuple[str, ...]
     noun_phrase: Callable[["NounPhrase", random.Random], str]
     numbers: Mapping[int, tuple[str, ...]]
     grounds: Table

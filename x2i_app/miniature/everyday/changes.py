@@ -40,16 +40,30 @@ def everyday_change(meaning: Meaning, rng: random.Random, code: str | None = Non
                 if second and not found[1].is_partial:
                     found = rng.choice(wording.and_then).format(a=found[0].rstrip("?!."), b=second[0]), second[1]
         if found and not found[1].held_out:
-            text = noisy(found[0], code_, rng)
+            text = noisy(_polite(found[0], wording, rng), code_, rng)
             if text and not is_own_wording(text):
                 return Prompt(text, found[1], code_)
 
 
+def _polite(text, wording, rng):
+    """With words around it that do not matter."""
+    if rng.random() < 0.06:
+        text = f"{rng.choice(wording.before)}{' ' if wording.is_spaced else ''}{text}"
+    if rng.random() < 0.08:
+        behind = rng.choice(wording.behind)
+        text = f"{text}{' ' if wording.is_spaced and behind[0].isalpha() else ''}{behind}"
+    return text
+
+
 def _sky(meaning, wording, rng):
     sky = rng.choice([sky for sky in SKIES if sky != meaning.sky])
-    text = rng.choice(wording.sky_edits[sky])
-    if rng.random() < 0.25:
+    kind = rng.random()
+    if kind < 0.6:
+        text = rng.choice(wording.sky_edits[sky])
+    elif kind < 0.8:
         text = rng.choice(wording.both_edits).format(s=setting(sky, None, wording, rng))
+    else:
+        text = rng.choice((wording.clauses if kind < 0.9 else wording.sky_nouns)[sky])
     return text, replace(meaning, sky=sky)
 
 

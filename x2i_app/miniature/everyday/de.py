@@ -3,6 +3,7 @@
 import random
 
 from x2i_app.miniature.everyday.base import NounPhrase, Wording, choices, noun, nouns, phrases
+from x2i_app.miniature.everyday.strangers import more_nouns
 
 _KINDS = nouns(
     house="Haus/Häuser/n|Haus/Häuser/n|Häuschen/Häuschen/n|Hütte/Hütten/f|Villa/Villen/f|Gebäude/Gebäude/n|"
@@ -38,7 +39,11 @@ _SIZES = phrases(
     small="klein|klein|winzig|winzig klein|ganz klein", large="groß|groß|riesig|gross|riesengroß|sehr groß|gewaltig"
 )
 _INDECLINABLE = {"orange", "lila", "rosa", "pink"}
-_NUMBERS = {2: choices("zwei|zwei|zwei|2|ein paar"), 3: choices("drei|drei|drei|3|viele|mehrere|einige")}
+_NUMBERS = {
+    2: choices("zwei|zwei|zwei|2|ein paar"),
+    3: choices("drei|drei|drei|3|viele|mehrere|einige"),
+    4: choices("vier|fünf|sechs|4|5|zehn|hundert|sieben"),
+}
 _ARTICLES = {
     "acc": {"a": ("einen", "eine", "ein"), "the": ("den", "die", "das")},
     "dat": {"a": ("einem", "einer", "einem"), "the": ("dem", "der", "dem")},
@@ -87,6 +92,13 @@ GERMAN = Wording(
     adjectives=choices(
         "schön|süß|alt|neu|hübsch|nett|lustig|einsam|gemütlich|wunderschön|freundlich|glücklich|schlafend|"
         "niedlich|einfach|toll|bunt|modern"
+    ),
+    manners=choices(
+        "ganz allein|der da steht|die da liegt|das da ist|in der Ferne|ganz nah|wie du willst|das schläft|"
+        "der schwimmt|die fliegt|das wartet|der wächst|die schwebt|von vorne|das leuchtet|ganz weit weg|"
+        "irgendeine|für mich|einfach so|und ruht sich aus|beim Schlafen|im Vorbeifahren|ganz in Ruhe|"
+        "ohne Menschen|ohne Wolken|mit niemandem in der Nähe|in einer Reihe|beieinander|dicht zusammen|"
+        "ohne sonst etwas"
     ),
     noun_phrase=_noun_phrase,
     numbers=_NUMBERS,
@@ -286,8 +298,8 @@ GERMAN = Wording(
         "perfekt, danke|so lassen|was ist das?|was siehst du?|beschreibe es"
     ),
     and_then=choices("{a} und {b}|{a}, {b}|{a}. {b}|{a} und dann {b}"),
-    unknown_nouns=tuple(
-        map(
+    unknown_nouns=(
+        *map(
             noun,
             choices(
                 "Hund/Hunde/m|Pferd/Pferde/n|Drache/Drachen/m|Vogel/Vögel/m|Fahrrad/Fahrräder/n|Zug/Züge/m|"
@@ -309,7 +321,8 @@ GERMAN = Wording(
                 "Zaun/Zäune/m|Kerze/Kerzen/f|Spiegel/Spiegel/m|Messer/Messer/n|Ei/Eier/n|Kaktus/Kakteen/m|"
                 "Stein/Steine/m|Höhle/Höhlen/f|Monster/Monster/n|Weihnachtsmann/Weihnachtsmänner/m|Bahnhof/Bahnhöfe/m"
             ),
-        )
+        ),
+        *more_nouns("de"),
     ),
     unknown_tails=choices(
         "auf einem Fahrrad|mit Hut|mit einer Gitarre|das Pizza isst|die ein Buch liest|mit Flügeln|im Wald|"

@@ -3,6 +3,7 @@
 import random
 
 from x2i_app.miniature.everyday.base import NounPhrase, Wording, choices, noun, nouns, phrases
+from x2i_app.miniature.everyday.strangers import more_nouns
 
 _KINDS = nouns(
     house="house/houses|house/houses|house/houses|home/homes|cottage/cottages|hut/huts|cabin/cabins|villa/villas|"
@@ -66,6 +67,7 @@ def _noun_phrase(said: NounPhrase, rng: random.Random) -> str:
 _NUMBERS = {
     2: choices("two|two|two|2|a pair of|a couple of|both"),
     3: choices("three|three|three|3|many|lots of|several|a lot of|some|a few"),
+    4: choices("four|five|six|4|5|ten|a dozen|a hundred|7|eight"),
 }
 _GROUNDS = phrases(
     grass="on grass|on the grass|in a meadow|in the meadow|on a lawn|in a field|in a green field|in the garden|"
@@ -134,6 +136,16 @@ ENGLISH = Wording(
         "cute|beautiful|nice|pretty|lovely|old|new|lonely|happy|cozy|funny|wonderful|simple|sweet|friendly|"
         "sleepy|sleeping|"
         "magical|wooden|fancy|amazing|shiny|cool|fluffy|charming|sad|modern|round|colourful|fast|adorable|quiet"
+    ),
+    manners=choices(
+        "sitting|standing there|lying down|floating|parked|swimming|flying|growing|waiting|resting|"
+        "on its own|all alone|up high|far away|close up|in the distance|looking at me|that looks nice|"
+        "driving along|sailing|hanging there|drifting by|shining|seen from the front|right here|you like|"
+        "in bloom|taking a nap|having fun|just because|of some kind|for me|with a nice view|and nothing else|"
+        "that I saw|I dreamed of|sitting down|standing still|passing by|that is sleeping|moving slowly|"
+        "on vacation|enjoying itself|nearby|as always|with nobody around|without any people|"
+        "with no people in it|side by side|in a row|together|no clouds anywhere|with nothing else around|"
+        "nothing else there|whichever"
     ),
     noun_phrase=_noun_phrase,
     numbers=_NUMBERS,
@@ -263,6 +275,8 @@ ENGLISH = Wording(
         "change it to night|now at night|turn day into night|show it at night|it should be night|I want it at night|"
         "make the sky dark|with stars in the sky|put the moon in the sky|how does it look at night?|"
         "and at night?|night please|dark|"
+        "darkness|it gets dark|make it a night picture|can it be night?|it is night now|let it get dark|"
+        "make it dark outside|have it at night|nighttime now|could it be dark?|turn off the sun|"
         "set it at midnight|turn it into a night scene|make it a starry night|make the sky black with stars",
         sunset="make it sunset|sunset|at sunset|same but at sunset|let the sun set|evening please|make it evening|"
         "at dusk|"
@@ -272,11 +286,12 @@ ENGLISH = Wording(
         "make it rainy|"
         "change the weather to rain|it should be raining|rain please|bad weather|put it in the rain|"
         "make the weather bad|"
+        "it should rain outside|could it rain?|can it be raining?|some rain please|make it wet and rainy|"
         "I want rain|and now it rains|add some raindrops|let there be rain",
         snowfall="make it snow|let it snow|snowfall|add falling snow|it should snow|same but while it snows|"
         "with snowflakes|"
         "it should be snowing|add snowflakes|snow should fall|let snow fall|make snow fall from the sky|"
-        "snowing please|"
+        "snowing please|could it be snowing?|it should snow outside|some snowflakes please|"
         "now it snows|I want it to snow|add a snowstorm",
     ),
     ground_edits=choices(
@@ -374,8 +389,8 @@ ENGLISH = Wording(
         "what is this?|what do you see?|draw this|make a cartoon of it"
     ),
     and_then=choices("{a} and {b}|{a}, {b}|{a}, and {b}|{a}. {b}|{a} and then {b}|{a}; {b}|{a} and also {b}"),
-    unknown_nouns=tuple(
-        map(
+    unknown_nouns=(
+        *map(
             noun,
             choices(
                 "dog/dogs|horse/horses|dragon/dragons|bird/birds|bicycle/bicycles|bike/bikes|train/trains|"
@@ -437,7 +452,8 @@ ENGLISH = Wording(
                 "skateboard/skateboards|surfboard/surfboards|wheel/wheels|engine/engines|spoonful/spoonfuls|"
                 "puppy/puppies|poodle/poodles"
             ),
-        )
+        ),
+        *more_nouns("en"),
     ),
     unknown_tails=choices(
         "riding a bicycle|playing the guitar|wearing a hat|with wings|eating a pizza|reading a book|"

@@ -3,6 +3,7 @@
 import random
 
 from x2i_app.miniature.everyday.base import NounPhrase, Wording, choices, noun, nouns, phrases
+from x2i_app.miniature.everyday.strangers import more_nouns
 
 _KINDS = nouns(
     house="maison/maisons/f|maison/maisons/f|maisonnette/maisonnettes/f|cabane/cabanes/f|chalet/chalets/m|"
@@ -39,6 +40,7 @@ _SIZES = phrases(
 _NUMBERS = {
     2: choices("deux|deux|deux|2|des|une paire de"),
     3: choices("trois|trois|trois|3|plusieurs|beaucoup de|quelques"),
+    4: choices("quatre|cinq|six|4|5|dix|une douzaine de|cent"),
 }
 
 
@@ -76,6 +78,12 @@ FRENCH = Wording(
         "joli/jolie|mignon/mignonne|beau/belle|content/contente|seul/seule|ancien/ancienne|moderne/moderne|"
         "magnifique/magnifique|adorable/adorable|simple/simple|tranquille/tranquille|endormi/endormie|"
         "drôle/drôle"
+    ),
+    manners=choices(
+        "tout seul|toute seule|qui dort|qui attend|qui flotte|qui nage|qui vole|qui pousse|au loin|de près|"
+        "assis|assise|debout|garé|garée|qui brille|vu de face|que j'aime|pour moi|qui se repose|qui passe|"
+        "tranquillement|comme tu veux|sans rien d'autre|tout près|sans nuages|sans personne autour|sans gens|"
+        "ensemble|en ligne|l'un près de l'autre|sans autre chose"
     ),
     noun_phrase=_noun_phrase,
     numbers=_NUMBERS,
@@ -264,8 +272,8 @@ FRENCH = Wording(
         "parfait, merci|garde-le ainsi|qu'est-ce que c'est ?|que vois-tu ?|décris l'image"
     ),
     and_then=choices("{a} et {b}|{a}, {b}|{a}. {b}|{a} puis {b}"),
-    unknown_nouns=tuple(
-        map(
+    unknown_nouns=(
+        *map(
             noun,
             choices(
                 "chien/chiens/m|cheval/chevaux/m|dragon/dragons/m|oiseau/oiseaux/m|vélo/vélos/m|train/trains/m|"
@@ -287,7 +295,8 @@ FRENCH = Wording(
                 "souris/souris/f|tortue/tortues/f|phare/phares/m|bougie/bougies/f|œuf/œufs/m|pierre/pierres/f|"
                 "monstre/monstres/m|ordinateur/ordinateurs/m|fromage/fromages/m"
             ),
-        )
+        ),
+        *more_nouns("fr"),
     ),
     unknown_tails=choices(
         "à vélo|avec un chapeau|qui joue de la guitare|qui mange une pizza|qui lit un livre|avec des ailes|"

@@ -3,6 +3,7 @@
 import random
 
 from x2i_app.miniature.everyday.base import NounPhrase, Wording, choices, noun, nouns, phrases
+from x2i_app.miniature.everyday.strangers import more_nouns
 
 _KINDS = nouns(
     house="家/家/軒|家/家/軒|おうち/おうち/軒|いえ/いえ/軒|ハウス/ハウス/軒|住宅/住宅/軒",
@@ -34,7 +35,11 @@ _SIZES = phrases(
     small="小さな|小さい|ちいさい|ちっちゃい|とても小さな|ミニ",
     large="大きな|大きい|おおきい|でかい|巨大な|とても大きな",
 )
-_NUMBERS = {2: choices("2|二|ふた|2"), 3: choices("3|三|たくさんの|3|いくつかの")}
+_NUMBERS = {
+    2: choices("2|二|ふた|2"),
+    3: choices("3|三|たくさんの|3|いくつかの"),
+    4: choices("4|四|五|5|十|六|百"),
+}
 
 
 def _noun_phrase(said: NounPhrase, rng: random.Random) -> str:
@@ -62,6 +67,11 @@ JAPANESE = Wording(
     adjectives=choices(
         "かわいい|きれいな|美しい|素敵な|古い|新しい|さびしい|楽しい|静かな|可愛い|すごい|シンプルな|"
         "眠っている|おしゃれな|立派な"
+    ),
+    manners=choices(
+        "座っている|立っている|浮かんでいる|止まっている|泳いでいる|飛んでいる|遠くの|近くの|ひとりぼっちの|"
+        "休んでいる|待っている|光っている|咲いている|好きな|ふわふわの|のんびりした|走っている|流れていく|"
+        "寝ている|向こうの|誰もいない|人のいない|雲のない|ならんだ|一列の|何もない所の"
     ),
     noun_phrase=_noun_phrase,
     numbers=_NUMBERS,
@@ -220,8 +230,8 @@ JAPANESE = Wording(
         "何が見えますか？|説明して"
     ),
     and_then=choices("{a}、{b}|{a}。{b}|{a}、そして{b}|{a}、それから{b}"),
-    unknown_nouns=tuple(
-        map(
+    unknown_nouns=(
+        *map(
             noun,
             choices(
                 "犬/犬/匹|馬/馬/頭|竜/竜/匹|ドラゴン/ドラゴン/匹|鳥/鳥/羽|自転車/自転車/台|電車/電車/台|"
@@ -238,7 +248,8 @@ JAPANESE = Wording(
                 "ヘリコプター/ヘリコプター/機|ピアノ/ピアノ/台|ネズミ/ネズミ/匹|亀/亀/匹|卵/卵/個|石/石/個|"
                 "怪獣/怪獣/匹|侍/侍/人|忍者/忍者/人|寿司/寿司/個|富士山/富士山/つ|桜/桜/本"
             ),
-        )
+        ),
+        *more_nouns("ja"),
     ),
     unknown_tails=choices(
         "自転車に乗る|ギターを弾く|帽子をかぶった|ピザを食べる|本を読む|翼のある|森の中の|山の上の|"

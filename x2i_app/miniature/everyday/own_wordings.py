@@ -1,7 +1,8 @@
 """Everyday sentences that were written by hand and are never trained on: to judge by.
 
 Each row of own_wordings.jsonl has a `text` in the `language` of an ISO code, the right `answer`, and, where the text
-changes an image, the canonical sentence of what it shows as `shown`.
+changes an image, the canonical sentence of what it shows as `shown`. first_prompts.jsonl has shorter ones, as people
+type them first.
 """
 
 import json
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-_PATH = Path(__file__).with_suffix(".jsonl")
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,17 @@ class OwnWording:
 @cache
 def own_wordings() -> tuple[OwnWording, ...]:
     """All of them, in the file's order."""
-    rows = _PATH.read_text(encoding="utf-8").splitlines()
+    return _read("own_wordings.jsonl")
+
+
+@cache
+def first_prompts() -> tuple[OwnWording, ...]:
+    """All rows of the other file, in its order."""
+    return _read("first_prompts.jsonl")
+
+
+def _read(name: str) -> tuple[OwnWording, ...]:
+    rows = (_FOLDER / name).read_text(encoding="utf-8").splitlines()
     return tuple(OwnWording(**json.loads(row)) for row in rows)
 
 
@@ -43,4 +54,4 @@ def _letters(text: str) -> str:
 
 @cache
 def _known() -> frozenset[str]:
-    return frozenset(_letters(row.text) for row in own_wordings())
+    return frozenset(_letters(row.text) for row in (*own_wordings(), *first_prompts()))

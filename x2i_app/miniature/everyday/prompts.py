@@ -16,6 +16,7 @@ from x2i_app.miniature.everyday.fr import FRENCH
 from x2i_app.miniature.everyday.ja import JAPANESE
 from x2i_app.miniature.everyday.noise import noisy
 from x2i_app.miniature.everyday.own_wordings import is_own_wording
+from x2i_app.miniature.everyday.strangers import strange_word
 from x2i_app.miniature.everyday.unknown import foreign_text, nonsense_word
 from x2i_app.miniature.everyday.vi import VIETNAMESE
 from x2i_app.miniature.everyday.zh import CHINESE
@@ -150,22 +151,36 @@ def name(
         wording = rng.choice(list(WORDINGS.values()))
     if noun is None:
         noun = rng.choice(wording.kinds[group.kind] if group.kind else wording.unknown_nouns)
-        if group.kind is None and rng.random() < 0.25:
-            noun = _made_up(noun, rng)
+        if group.kind is None and rng.random() < 0.3:
+            noun = _made_up(noun, wording, rng)
         if group.kind and rng.random() < 0.01:
             noun = replace(noun, one=_emoji(EMOJI[group.kind], rng))
     adjective = rng.choice(wording.adjectives) if rng.random() < 0.12 else None
     if article == "a" and rng.random() < 0.12 and group.count == 1:
         article = ""
     text = wording.noun_phrase(NounPhrase(noun, group.count, group.colour, group.size, adjective, article, case), rng)
-    if group.count == 2 and article == "a" and rng.random() < 0.15 and wording.is_spaced and wording.code != "vi":
+    if group.kind and rng.random() < 0.08:
+        manner = rng.choice(wording.manners)
+        text = f"{text} {manner}" if wording.is_spaced else manner + text
+    if group.count == 2 and article == "a" and rng.random() < 0.3 and wording.is_spaced and wording.code != "vi":
         text = text.split(" ", 1)[1]  # a plural without a number
     return text
 
 
-def _made_up(noun, rng):
-    word = nonsense_word(rng)
-    return replace(noun, one=word, many=word + "s")
+def _made_up(noun, wording, rng):
+    if rng.random() < 0.25:
+        word = nonsense_word(rng)
+    else:
+        examples = [word for each in wording.unknown_nouns for word in each.one.split()]
+        taken = {each.one.lower() for kind in wording.kinds.values() for each in kind}
+        while (word := strange_word(examples, wording.code, rng)).lower() in taken or _has_sign(word, taken):
+            pass
+    return replace(noun, one=word, many=word + "s" * wording.is_spaced)
+
+
+def _has_sign(word, taken):
+    """Whether a word without blanks contains one that is known."""
+    return any(len(each) < 3 and not each.isascii() and each in word for each in taken)
 
 
 def setting(sky: str | None, ground: str | None, wording: Wording, rng: random.Random) -> str:
@@ -505,8 +520,19 @@ def _two_colours(wording, rng):
     ), meaning_of(groups, sky, ground)
 
 
-_FORMS = (_description, _word, _tags, _view, _placed, _related, _negated, _later, _emojis, _two_colours)
-_FORM_WEIGHTS = (34, 12, 11, 14, 6, 3, 9, 5, 4, 1)
+def _counted(wording, rng):
+    """A number of things of one kind; or the same word several times."""
+    sky, ground = random_setting(rng, rng.choice((0.0, 0.0, 0.5)))
+    if rng.random() < 0.2:
+        group = Group(rng.choice(KINDS), rng.choice((2, 2, 3)))
+        text = rng.choice((" ", ", ", wording.comma)).join([rng.choice(wording.kinds[group.kind]).one] * group.count)
+        return _composed(text, setting(sky, ground, wording, rng), wording, rng), meaning_of([group], sky, ground)
+    group = replace(random_group(rng, plain=0.6), count=rng.choice((2, 3)))
+    return _frame(name(group, wording, rng), sky, ground, wording, rng), meaning_of([group], sky, ground)
+
+
+_FORMS = (_description, _word, _tags, _view, _placed, _related, _negated, _later, _emojis, _two_colours, _counted)
+_FORM_WEIGHTS = (32, 12, 11, 14, 6, 4, 11, 6, 4, 1.5, 7)
 
 
 def _unknown(wording, rng):
@@ -520,6 +546,9 @@ def _unknown(wording, rng):
         signs = "".join(rng.sample(_UNKNOWN_EMOJI, rng.choice((1, 1, 2))))
         return signs, meaning_of([], None, None, partial=True)
     sky, ground = random_setting(rng, rng.choice((0.0, 0.4, 0.7)))
+    if kind < 0.42:  # more things than there is room for
+        many = replace(random_group(rng, plain=0.6), count=len(PLACES) + 1)
+        return _frame(name(many, wording, rng), sky, ground, wording, rng), meaning_of([many], sky, ground)
     strange = Group(
         None,
         rng.choice((1, 1, 1, 1, 2)),

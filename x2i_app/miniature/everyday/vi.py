@@ -3,6 +3,7 @@
 import random
 
 from x2i_app.miniature.everyday.base import NounPhrase, Wording, choices, noun, nouns, phrases
+from x2i_app.miniature.everyday.strangers import more_nouns
 
 _KINDS = nouns(
     house="ngôi nhà|căn nhà|nhà|ngôi nhà|túp lều|biệt thự",
@@ -33,7 +34,11 @@ _COLOURS = phrases(
 _SIZES = phrases(
     small="nhỏ|bé|nhỏ xíu|bé tí|rất nhỏ|nhỏ bé|tí hon", large="lớn|to|khổng lồ|to lớn|rất to|thật lớn|to đùng"
 )
-_NUMBERS = {2: choices("hai|hai|hai|2|một đôi"), 3: choices("ba|ba|ba|3|nhiều|mấy|vài|những")}
+_NUMBERS = {
+    2: choices("hai|hai|hai|2|một đôi"),
+    3: choices("ba|ba|ba|3|nhiều|mấy|vài|những"),
+    4: choices("bốn|năm|sáu|4|5|mười|một trăm"),
+}
 
 
 def _noun_phrase(said: NounPhrase, rng: random.Random) -> str:
@@ -61,6 +66,11 @@ VIETNAMESE = Wording(
     sizes=_SIZES,
     adjectives=choices(
         "đẹp|dễ thương|xinh|cũ|mới|cô đơn|vui vẻ|ấm cúng|đơn giản|đáng yêu|tuyệt đẹp|xinh xắn|đang ngủ|yên tĩnh"
+    ),
+    manners=choices(
+        "một mình|đang đứng|đang ngồi|đang nằm|đang bay|đang bơi|đang trôi|đang đậu|ở xa|ở gần|đang nghỉ|"
+        "đang chờ|nhìn rất đẹp|cho tôi|tỏa sáng|đang nở|lơ lửng|trông dễ thương|nào đó|đang đi qua|"
+        "không có ai|không một bóng người|không có mây|thành hàng|chung với nhau|không có gì khác"
     ),
     noun_phrase=_noun_phrase,
     numbers=_NUMBERS,
@@ -225,8 +235,8 @@ VIETNAMESE = Wording(
         "lại lần nữa|giống vậy|giữ nguyên|đừng thay đổi gì|y như cũ|tốt rồi|vẽ lại|đây là gì?|bạn thấy gì?|mô tả đi"
     ),
     and_then=choices("{a} và {b}|{a}, {b}|{a}. {b}|{a} rồi {b}"),
-    unknown_nouns=tuple(
-        map(
+    unknown_nouns=(
+        *map(
             noun,
             choices(
                 "con chó|con ngựa|con rồng|con chim|chiếc xe đạp|tàu hỏa|máy bay|người tuyết|cây nấm|cái đèn|"
@@ -238,7 +248,8 @@ VIETNAMESE = Wording(
                 "đôi giày|thanh kiếm|trái tim|con ma|phù thủy|cướp biển|xe tải|xe máy|xe buýt|trực thăng|đàn piano|"
                 "con chuột|con rùa|quả trứng|hòn đá|quái vật|máy tính|bát phở|áo dài|cây nến"
             ),
-        )
+        ),
+        *more_nouns("vi"),
     ),
     unknown_tails=choices(
         "đi xe đạp|chơi đàn|đội mũ|ăn pizza|đọc sách|uống cà phê|có cánh|trong rừng|trên núi|đeo kính|"

@@ -3,6 +3,7 @@
 import random
 
 from x2i_app.miniature.everyday.base import NounPhrase, Wording, choices, noun, nouns, phrases
+from x2i_app.miniature.everyday.strangers import more_nouns
 
 _KINDS = nouns(
     house="房子/房子/座|房子/房子/栋|屋子/屋子/间|房屋/房屋/座|别墅/别墅/栋|家/家/个",
@@ -31,7 +32,11 @@ _COLOURS = phrases(
     black="黑色|黑|黑色|漆黑",
 )
 _SIZES = phrases(small="小|小小的|很小的|小|迷你", large="大|大大的|很大的|巨大的|大")
-_NUMBERS = {2: choices("两|两|2|二|一对"), 3: choices("三|三|3|很多|好几|几")}
+_NUMBERS = {
+    2: choices("两|两|2|二|一对"),
+    3: choices("三|三|3|很多|好几|几"),
+    4: choices("四|五|六|4|5|十|一百"),
+}
 
 
 def _noun_phrase(said: NounPhrase, rng: random.Random) -> str:
@@ -63,6 +68,11 @@ CHINESE = Wording(
     colours=_COLOURS,
     sizes=_SIZES,
     adjectives=choices("可爱|漂亮|美丽|好看|老|旧|孤独|快乐|温馨|有趣|简单|神奇|胖胖|睡觉|安静|精致|新"),
+    manners=choices(
+        "坐着的|站着的|躺着的|飘着的|停着的|游来游去的|飞着的|远处的|近处的|孤零零的|正在休息的|等着的|"
+        "闪闪发光的|盛开的|我喜欢的|随便什么|静静的|漂浮的|路过的|晒太阳的|没有人的|没有云的|空无一人的|"
+        "并排的|排成一排的|成双的"
+    ),
     noun_phrase=_noun_phrase,
     numbers=_NUMBERS,
     grounds=phrases(
@@ -202,8 +212,8 @@ CHINESE = Wording(
         "再来一次|一样的|不变|保持不变|就这样|再画一次|很好|不要改|同样的|这是什么？|你看到了什么？|描述一下"
     ),
     and_then=choices("{a}，{b}|{a}并且{b}|{a}，然后{b}|{a}。{b}|{a}，再{b}"),
-    unknown_nouns=tuple(
-        map(
+    unknown_nouns=(
+        *map(
             noun,
             choices(
                 "狗/狗/只|小狗/小狗/只|马/马/匹|龙/龙/条|鸟/鸟/只|自行车/自行车/辆|火车/火车/列|飞机/飞机/架|"
@@ -220,7 +230,8 @@ CHINESE = Wording(
                 "蜡烛/蜡烛/根|鸡蛋/鸡蛋/个|石头/石头/块|怪物/怪物/个|电脑/电脑/台|月饼/月饼/个|长城/长城/座|"
                 "宇航员/宇航员/个"
             ),
-        )
+        ),
+        *more_nouns("zh"),
     ),
     unknown_tails=choices(
         "骑自行车|弹吉他|戴着帽子|吃披萨|看书|喝咖啡|长着翅膀|在森林里|在山上|戴眼镜|在厨房里|在太空|跳舞|打篮球"

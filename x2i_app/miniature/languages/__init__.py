@@ -1,4 +1,4 @@
-"""The six languages of the miniature world, by their ISO codes."""
+"""The six languages of the miniature world, by their ISO codes. Those of the page are in ui/i18n."""
 
 from x2i_app.miniature.languages.base import Change, Language, Pick, Said, SaidThing
 from x2i_app.miniature.languages.de import GERMAN

@@ -17,21 +17,22 @@ API = "/gradio_api"
 FILE = f"{API}/file="
 UPLOAD = f"{API}/upload"
 PROGRESS = f"{API}/upload_progress"
-LOGIN = "/login"
+LOGIN, LOGOUT = "/login", "/logout"
 MCP = f"{API}/mcp"  # open only with --mcp
+OPENAI = "/v1"  # open only with --openai-api
 
 # Routes of Gradio that the page and the API clients need. All its other routes are closed: the proxy, monitoring, run
 # history, recordings, deep links, streams and component functions.
 _PAGE = re.compile(
-    r"/|/config|/login|/logout|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\w+)?"
+    r"/|/login|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\w+)?"
     r"|/(assets|static|svelte)/.+"
     rf"|{API}/(login_check|startup-events|app_id|theme\.css)"
 )
 _READ = re.compile(
-    rf"{API}/(info|openapi\.json|file=.+|queue/(data|status)|heartbeat/\w+|upload_progress|call/(v2/)?\w+/\w+)"
+    rf"/config|{API}/(info|openapi\.json|file=.+|queue/(data|status)|heartbeat/\w+|upload_progress|call/(v2/)?\w+/\w+)"
 )
 _RUN = re.compile(rf"{API}/(queue/join|(call|call/v2|run|api)/\w+)")
-_WRITE = re.compile(rf"{_RUN.pattern}|{API}/(upload|cancel|reset)|{LOGIN}")
+_WRITE = re.compile(rf"{_RUN.pattern}|{API}/(upload|cancel|reset)|{LOGIN}|{LOGOUT}")
 
 
 def is_open(method: str, path: str) -> bool:
@@ -53,9 +54,13 @@ def needs_login(method: str, path: str) -> bool:
 
 def is_logged_in(request: Request) -> bool:
     """Whether the request has a login cookie of Gradio. Gradio itself does not check it on every route."""
-    app = request.scope["app"]
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(request.cookies.get(name) in app.tokens for name in names)
+    return any(request.cookies.get(name) in request.scope["app"].tokens for name in login_cookies(request))
+
+
+def login_cookies(request: Request) -> tuple[str, str]:
+    """The names of Gradio's login cookies; the second is for connections without encryption."""
+    cookie_id = request.scope["app"].cookie_id
+    return f"access-token-{cookie_id}", f"access-token-unsecure-{cookie_id}"
 
 
 class Hosts:

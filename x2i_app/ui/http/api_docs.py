@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from x2i_app.request import LIMITS, SETTINGS
+from x2i_app.request import LATER_SETTINGS, LIMITS, SETTINGS
 from x2i_app.serving.engine import Engine
-from x2i_app.settings import Settings
+from x2i_app.settings import FORMATS, Settings
 from x2i_app.ui.i18n import Text
 from x2i_app.ui.layout import build_page
-from x2i_app.ui.tabs import TABS
+from x2i_app.ui.tabs import COMMON, TABS
 
 _BOAT, _CAT = (f"assets/examples/images/{name}.png" for name in ("boat-at-sunset", "cat-and-umbrella"))
 _ROCKET = "assets/examples/videos/rocket-at-night.mp4"
@@ -33,7 +33,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
 }
 _EXAMPLE_SETTINGS = {"seed": 1, "steps": 4}
-_COMMON = (*SETTINGS, "loras")
+_COMMON = (*COMMON, *LATER_SETTINGS)
 
 _KINDS = {
     "Audio": "file",
@@ -62,9 +62,13 @@ _RESULT = """
 A LoRA is the name of one that the page lists, or a .safetensors file that you upload:
 `loras=[{"file": "striped", "weight": 1}, {"file": handle_file("mine.safetensors"), "weight": 0.5}]`.
 
-The result has six values: the images (PNG files), the progress as HTML, the model's answer, a report (seeds, size,
-steps, seconds of each phase), the job's id, and a preview of the image while the job runs (a JPEG as a data: URL, empty
-at the end). An invalid value is refused in one sentence that says what is allowed.
+A width or height becomes the nearest multiple of 16, which the answer says. The seed -1, like none, lets the app choose
+one; the report contains it. A prompt may have `<lora:NAME:WEIGHT>`, `{a|b}` and `__wildcard__`
+([usage](USAGE.md#prompts-of-other-programs)).
+
+The result has six values: the images (PNG, JPEG or WebP files, as `format` says), the progress as HTML, the model's
+answer, a report (seeds, size, steps, seconds of each phase), the job's id, and a preview while the job runs
+(a JPEG as a data: URL, empty at the end). An invalid value is refused in one sentence that says what is allowed.
 """
 
 _HELPERS = """## status and cancel
@@ -121,6 +125,92 @@ async def main():
 
 asyncio.run(main())
 ```
+
+## OpenAI's images API
+
+With `--openai-api` (`X2I_OPENAI_API=1`), programs made for
+[OpenAI's images API](https://platform.openai.com/docs/api-reference/images) can use the app: `POST
+/v1/images/generations`, `POST /v1/images/edits` and `GET /v1/models`. It is off by default. Unless the page is for this
+machine only, it needs a key of your choice in `X2I_OPENAI_KEY`, 16 characters or more, which clients send as their API
+key. The queue, the checks and the limits are those of all other routes.
+
+```python
+import base64
+
+from openai import OpenAI
+
+client = OpenAI(base_url="http://127.0.0.1:7860/v1", api_key="unused")  # or your key
+answer = client.images.generate(prompt="a red house on snow", extra_body={"seed": 1, "steps": 4})
+with open("image.png", "wb") as file:
+    file.write(base64.b64decode(answer.data[0].b64_json))
+print("image.png", answer.model, answer.data[0].seed)
+with open("assets/examples/images/boat-at-sunset.png", "rb") as boat:
+    answer = client.images.edit(image=boat, prompt="make it night", extra_body={"seed": 1, "steps": 4})
+```
+
+```bash
+X2I=http://127.0.0.1:7860
+JSON="Content-Type: application/json"
+BODY='{"prompt": "a red house on snow", "response_format": "url", "seed": 1, "steps": 4}'
+curl -s "$X2I/v1/images/generations" -H "$JSON" -H "Authorization: Bearer unused" -d "$BODY" > answer.json
+curl -s "$(grep -o 'http[^"]*[.]png' answer.json)" > image.png
+```
+
+| field | meaning here |
+|---|---|
+| `model` | any name; the loaded model answers, and the answer's `model` says which it was |
+| `n` | 1 to 8 images |
+| `size` | `auto`, the model's own size or that of the edited image, or WIDTHxHEIGHT, each a multiple of 16 |
+| `response_format` | `b64_json`, or `url`: an address that shows the image for an hour to everybody who knows it |
+| `output_format` | png, jpeg or webp |
+| `user` | each user that the client names gets turns of their own in the queue |
+| `image` | of an edit: one image to change, or several to combine. FLUX.1 Kontext keeps to the first one |
+| `mask` | of an edit: a PNG as large as the first image; its *transparent* pixels are replaced |
+| `seed`, `steps`, `guidance`, `reason`, `loras`, `negative_prompt`, `true_cfg_scale`, `fast` | as in the table above |
+| `control`, `strength`, `mask_invert`, `mask_grow`, `mask_feather`, `only_masked` | of an edit: as in `image_text` |
+| `outpaint` | of an edit: pixels to add on the left, top, right and bottom, as `[0, 0, 64, 0]` |
+| `quality`, `style`, `moderation`, `input_fidelity`, `output_compression`, `partial_images` | no effect: noted |
+| `stream`, `background: transparent`, any other name | refused by name |
+
+Each image has its `seed`, and `x2i` in the answer is the report of the other endpoints. Errors have OpenAI's form.
+Without `response_format`, the models `dall-e-2` and `dall-e-3` are answered with a URL, as by OpenAI, and all others
+with `b64_json`.
+
+**Open WebUI**: start the app with `--openai-api`, and in Admin Panel, Settings, Images choose the engine OpenAI, the
+API base URL `http://127.0.0.1:7860/v1`, any API key, the model `gpt-image-1` and the size `auto`, which is the loaded
+model's own; choose the same for editing images, without a size. With another model name Open WebUI wants a size in
+pixels, such as `128x128` for x2i-tiny. Its additional parameters take fields of the table above, such as `{"steps":
+8}`. Or set variables:
+
+```text
+ENABLE_IMAGE_GENERATION=true
+IMAGE_GENERATION_ENGINE=openai
+IMAGES_OPENAI_API_BASE_URL=http://127.0.0.1:7860/v1
+IMAGES_OPENAI_API_KEY=unused
+IMAGE_GENERATION_MODEL=gpt-image-1
+IMAGE_SIZE=auto
+ENABLE_IMAGE_EDIT=true
+IMAGE_EDIT_ENGINE=openai
+IMAGE_EDIT_MODEL=gpt-image-1
+IMAGES_EDIT_OPENAI_API_BASE_URL=http://127.0.0.1:7860/v1
+IMAGES_EDIT_OPENAI_API_KEY=unused
+```
+
+Open WebUI keeps what was saved in its Admin Panel, and reads the variables only at its first start. In Docker, it
+reaches the app as `host.docker.internal`: start the app with `--host 0.0.0.0 --hosts host.docker.internal` and
+`X2I_OPENAI_KEY`, and use that name and key in place of the ones above.
+
+**LibreChat** has two tools for images:
+
+```text
+IMAGE_GEN_OAI_BASEURL=http://127.0.0.1:7860/v1
+IMAGE_GEN_OAI_API_KEY=unused
+DALLE_REVERSE_PROXY=http://127.0.0.1:7860/v1
+DALLE_API_KEY=unused
+```
+
+The first two are of *OpenAI Image Tools*, which generates and edits in agents; the others are of *DALL-E-3*, which asks
+for 1024 x 1024 pixels or more.
 """
 
 
@@ -144,7 +234,9 @@ def _table(rows) -> str:
 def _allowed(name: str, parameter: dict[str, Any]) -> str:
     if name == "loras":
         return f"up to {LIMITS.loras}: name or file, and weight, {LIMITS.lora_weight}"
-    limit = getattr(LIMITS, SETTINGS.get(name, ""), None)
+    if name == "format":
+        return ", ".join(FORMATS)
+    limit = getattr(LIMITS, (SETTINGS | LATER_SETTINGS).get(name, name) or "none", None)
     return str(limit) if limit else _KINDS[parameter["component"]]
 
 

@@ -11,10 +11,12 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import anyio
 import gradio as gr
 from gradio.route_utils import get_root_url
 from mcp import types
@@ -39,11 +41,13 @@ from x2i_app.ui.tabs import TABS, Tab
 logger = logging.getLogger(__name__)
 
 _JOB = {"type": "object", "properties": {"job": {"type": "string", "description": "the id of a job"}}}
+_MIME_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 _HELPERS = {
     "status": ("The state of the model and, if you pass a job's id, of that job.", _JOB),
     "cancel": ("Stop a job by its id, which the progress messages of its call contain.", _JOB | {"required": ["job"]}),
 }
 _TABS = {tab.name: tab for tab in TABS}
+_THREADS = 4
 
 Content = list[types.TextContent | types.ImageContent]
 
@@ -94,21 +98,25 @@ class McpServer:
         request = self._server.request_context.request
         # Gradio deletes the files in this set when they are old.
         files: set[str] = request.scope["app"].get_blocks().upload_file_set
-        values = values_of_call(tab, arguments, self._engine.settings, files.add)
+        # In threads: data: URLs are decoded and images encoded, and the event loop serves everybody.
+        values = await anyio.to_thread.run_sync(
+            values_of_call, tab, arguments, self._engine.settings, files.add, limiter=_limiter()
+        )
         # All clients at one address share one session, so together they get one user's share of the queue.
         client = gr.Request(request, session_hash=f"mcp {request.client.host if request.client else ''}")
         handler, results, sent = generate_handler(self._followers, tab), {}, []
         async for update in handler(client, *values):
             results |= {name: value for name, value in zip(OUTPUTS, update, strict=True) if value != gr.skip()}
-            job = self._engine.get(results["job"])
+            job = self._engine.get(results.get("job", ""))
             if job and job.progress not in sent[-1:]:
                 sent.append(job.progress)
                 await self._send_progress(job, len(sent))
         if "report" not in results:
             raise EngineError("The job was stopped; call the tool again to start a new one.")
         files.update(results["images"])
+        images = await anyio.to_thread.run_sync(lambda: list(map(_file_content, results["images"])), limiter=_limiter())
         return [
-            *map(_png_content, results["images"]),
+            *images,
             types.TextContent(type="text", text=self._describe(results, request)),
         ]
 
@@ -140,8 +148,13 @@ class McpServer:
         return [*preview_content, types.TextContent(type="text", text=json.dumps(status, ensure_ascii=False))]
 
 
-def _png_content(path: str) -> types.ImageContent:
-    return _image_content(base64.b64encode(Path(path).read_bytes()).decode(), "image/png")
+@cache
+def _limiter() -> anyio.CapacityLimiter:
+    return anyio.CapacityLimiter(_THREADS)
+
+
+def _file_content(path: str) -> types.ImageContent:
+    return _image_content(base64.b64encode(Path(path).read_bytes()).decode(), _MIME_TYPES[Path(path).suffix])
 
 
 def _image_content(data: str, mime_type: str) -> types.ImageContent:

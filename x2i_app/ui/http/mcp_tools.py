@@ -18,15 +18,16 @@ from pydantic import ValidationError
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, Range, show_value
 from x2i_app.media.guard import show_name
+from x2i_app.prompts import known_loras
 from x2i_app.request import SETTINGS
 from x2i_app.serving.engine import Engine
-from x2i_app.settings import Settings
+from x2i_app.settings import FORMATS, Settings
 from x2i_app.ui.http.access import API, UPLOAD
 from x2i_app.ui.http.disk_space import check_disk_space
 from x2i_app.ui.http.payloads import is_inside
 from x2i_app.ui.http.uploads import clean_name
 from x2i_app.ui.i18n import DEFAULT, TEXTS
-from x2i_app.ui.loras import LoraChoices, known_loras
+from x2i_app.ui.loras import LoraChoices
 from x2i_app.ui.tabs import Tab
 from x2i_app.ui.turns import KINDS, as_file
 
@@ -41,13 +42,14 @@ _PURPOSES = {
 _RESULT = "Returns the image, its address, its seed and the model's answer. The progress messages contain the job's id."
 _REQUIRED = {"text": ["prompt"], "image": ["images"], "video": ["video"], "audio": ["audio"], "fusion": ["files"]}
 _SIDES = ("left", "top", "right", "bottom")
-_WHOLE = {"width", "height", "steps", "count", "seed", *_SIDES}
+_WHOLE = {"width", "height", "steps", "count", "seed", "mask_grow", "mask_feather", *_SIDES}
 
 _FILE = {
     "type": "string",
     "description": f"the path that POST {UPLOAD} (multipart, field 'files') returned, the address of an image that "
     "this app generated, or a data: URL of up to 700 KB",
 }
+_SWITCH = {"type": "boolean"}
 _FILES = {"type": "array", "items": _FILE}
 
 
@@ -61,18 +63,21 @@ def describe_tool(engine: Engine, tab: Tab) -> tuple[str, dict[str, Any]]:
 
 def parameters_of(tab: Tab) -> tuple[str, ...]:
     """Parameters of a tab's tool: those of the endpoint, with `prompt` and `files` in place of `message`."""
-    own = ("prompt", "files") if tab.parameters == ("message",) else tab.parameters
-    return (*own, *SETTINGS, "loras")
+    own = tab.endpoint_parameters
+    return ("prompt", "files", *own[1:]) if tab.parameters == ("message",) else own
 
 
 def _schema(name: str, engine: Engine) -> dict[str, Any]:
     own = {
         "prompt": {"type": "string", "description": "text in any language"},
-        "reason": {"type": "boolean"},
+        "negative_prompt": {"type": "string"},
+        **dict.fromkeys(("reason", "fast", "edit", "mask_invert", "only_masked"), _SWITCH),
+        "format": {"type": "string", "enum": list(FORMATS)},
         "images": _FILES | {"maxItems": LIMITS.images},
         "files": _FILES,
         **dict.fromkeys(("image", "video", "audio"), _FILE),
         "mask": _FILE | {"description": f"an image, white where to inpaint; {_FILE['description']}"},
+        "reference": _FILE | {"description": f"the image to edit, for FLUX.1 Kontext; {_FILE['description']}"},
         "history": {
             "type": "array",
             "maxItems": LIMITS.turns,
@@ -120,7 +125,7 @@ def values_of_call(tab: Tab, arguments: dict[str, Any], settings: Settings, keep
     if unknown := next((name for name in arguments if name not in known), None):
         raise InvalidRequestError(f"{tab.name} has no parameter {show_value(unknown)}; it takes {', '.join(known)}.")
     given = {name: value for name, value in arguments.items() if value is not None}
-    for name in ("image", "mask", "video", "audio"):
+    for name in ("image", "mask", "reference", "video", "audio"):
         if name in given:
             given[name] = _file(name, given[name], keep)
     for name in ("images", "files"):
@@ -134,7 +139,7 @@ def values_of_call(tab: Tab, arguments: dict[str, Any], settings: Settings, keep
         given["images"] = [(path, None) for path in given["images"]]
     if tab.parameters == ("message",):
         given["message"] = {"text": given.pop("prompt", ""), "files": given.pop("files", [])}
-    return [given.get(name) for name in (*tab.parameters, *SETTINGS, "loras")]
+    return [given.get(name) for name in tab.endpoint_parameters]
 
 
 def _list(name: str, value: Any) -> list[Any]:

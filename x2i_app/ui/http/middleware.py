@@ -1,25 +1,28 @@
 """ASGI middleware in front of Gradio. Every request passes its checks, in this order, before Gradio sees it:
 
+0. `connections` has limited the connection and the size of its headers; `clients` says whose request it is.
 1. The path is short, and the Host and Origin headers belong to this app.
 2. The route is one that the page or a client needs.
 3. The user is logged in, if the app has a login.
 4. The body is within its size limit and arrives in time.
 5. A JSON body is well-formed and names only files that were uploaded here.
-6. The queue has room for the job that the request is for.
+6. The queue has room for the job that the request is for, or the page's functions for one more.
 
-Uploads are received here, by Starlette's parser: Gradio's keeps files that were cut and holds unnamed fields in memory.
+Nothing here, or in what Gradio does next on the event loop, takes time that grows faster than the request. Uploads are
+received here, by Starlette's parser: Gradio's keeps files that were cut and holds unnamed fields in memory.
 SECURITY.md lists the promises and their tests.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from x2i_app.limits import show_value
@@ -28,21 +31,36 @@ from x2i_app.ui.http.access import (
     API,
     FILE,
     LOGIN,
+    LOGOUT,
     MCP,
+    OPENAI,
     PROGRESS,
     UPLOAD,
     Hosts,
     LoginBackoff,
     is_logged_in,
     is_open,
+    login_cookies,
     needs_login,
     runs_function,
 )
 from x2i_app.ui.http.admission import Admission
+from x2i_app.ui.http.clients import Clients
 from x2i_app.ui.http.limits import HTTP_LIMITS, HttpLimits
+from x2i_app.ui.http.listeners import KEY as LISTENERS
+from x2i_app.ui.http.listeners import Listeners
+from x2i_app.ui.http.openai_api import EDITS, OpenAiApi, as_openai_error
 from x2i_app.ui.http.payloads import check_call, is_address, read_object
 from x2i_app.ui.http.refusal import Refusal
-from x2i_app.ui.http.uploads import UploadProgress, receive_files
+from x2i_app.ui.http.uploads import (
+    STORED,
+    Form,
+    StoredUploads,
+    UploadPlaces,
+    UploadProgress,
+    receive_files,
+    receive_form,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +72,7 @@ _MULTIPART_BYTES = 64 * 1024  # what multipart adds around the files
 _DRAIN_FACTOR, _DRAIN_SECONDS = 4, 10
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+_API_INFO = re.compile(rb"(window\.gradio_api_info\s*=\s*).*?(;</script>)", re.DOTALL)
 _FILE_POLICY = "default-src 'none'; sandbox"  # a browser shows users' files but runs nothing in them
 
 
@@ -73,25 +92,29 @@ def _page_policy(on_space: bool) -> str:
 class RequestGuard:
     """The middleware.
 
-    hosts: names of this app. has_login: whether users must log in. status: the engine's, for /health.
-    mcp: the MCP server, or None if it is off.
+    hosts: names of this app. clients: whose request it is. has_login: whether users must log in. status: the engine's,
+    for /health. mcp, openai: the MCP server and the OpenAI API, or None if they are off.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         hosts: Hosts,
+        clients: Clients,
         has_login: bool,
         status: Callable[[], EngineStatus],
         admission: Admission,
         mcp: ASGIApp | None = None,
+        openai: OpenAiApi | None = None,
         limits: HttpLimits = HTTP_LIMITS,
     ):
         self._app, self._hosts, self._has_login, self._status = app, hosts, has_login, status
-        self._admission, self._mcp, self._limits = admission, mcp, limits
+        self._admission, self._limits, self._clients = admission, limits, clients
+        self._mcp, self._openai = mcp, openai
         self._logins = LoginBackoff(limits)
         self._progress = UploadProgress(limits)
-        self._uploads = 0
+        self._uploads, self._stored = UploadPlaces(limits), StoredUploads(limits)
+        self._listeners = Listeners(limits.unheard_seconds)
         self._policy = _page_policy("SPACE_ID" in os.environ)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,17 +125,22 @@ class RequestGuard:
         if scope["type"] != "http":  # Gradio needs no websocket
             await send({"type": "websocket.close", "code": 1008})
             return
+        scope["scheme"] = self._clients.scheme(scope)
+        scope["client"] = (self._clients.address(scope), 0)
+        scope[LISTENERS] = self._listeners
+        if not self._clients.is_owner(scope["client"][0]):
+            scope[STORED] = self._stored
         receiver = _Receiver(receive)
         request = Request(scope, receiver)
         path = scope["path"].rstrip("/") or "/"
-        sender = _Sender(send, _FILE_POLICY if path.startswith(FILE) else self._policy)
+        sender = _Sender(send, _FILE_POLICY if path.startswith((FILE, f"{OPENAI}/")) else self._policy)
         try:
             response = await self._serve(request, path, sender)
         except Refusal as refusal:
             logger.info("refused %s %s: %s", scope["method"], show_value(path), refusal.sentence)
             response = _refuse(refusal, path)
             if refusal.status == 413:
-                allowed = self._limits.upload_bytes if path == UPLOAD else self._limits.json_bytes
+                allowed = self._limits.upload_bytes if path in (UPLOAD, EDITS) else self._limits.json_bytes
                 await _drain(receiver, _DRAIN_FACTOR * allowed)
         except ClientDisconnect:
             return
@@ -131,27 +159,37 @@ class RequestGuard:
         self._check_sender(request)
         if path == HEALTH:
             return self._health()
+        if self._openai and path.startswith(f"{OPENAI}/"):
+            return await self._serve_openai(self._openai, request, path)
         self._check_route(request, path)
         if request.method == "POST":
             return await self._serve_post(request, path, sender)
         if request.method == "GET" and path == PROGRESS:
             await self._send_progress(request, sender)
+        elif path == "/" and self._has_login and not is_logged_in(request):
+            await self._app(request.scope, request.receive, _WithoutApi(sender))
         else:
-            await self._app(request.scope, request.receive, sender)
+            with self._listeners.listening(request.scope, path):
+                await self._app(request.scope, request.receive, sender)
         return None
 
     async def _serve_post(self, request: Request, path: str, sender: "_Sender") -> Response | None:
         if path == UPLOAD:
-            return await self._receive_upload(request)
+            return JSONResponse((await self._receive_upload(request, receive_files)).paths)
+        if path == LOGOUT:
+            return _log_out(request)
         if path == LOGIN:
             self._count_login()
-        body = await self._read(request)
+        is_long = path == MCP or runs_function(path)
+        body = await self._read(request, self._limits.json_bytes if is_long else self._limits.short_bytes)
         receive = _replay(body, request.receive)
         if path == MCP:
             read_object(body, '{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}')
             await self._mcp(request.scope, receive, sender)
         elif runs_function(path):
             function, session = check_call(body, path.rpartition("/")[2], request.scope["app"])
+            self._listeners.sweep(request.scope["app"].get_blocks()._queue)
+            await self._admission.wait(function, session, request.scope)
             with self._admission.admit(function, session, request.scope):
                 await self._app(request.scope, receive, sender)
         else:
@@ -159,6 +197,20 @@ class RequestGuard:
         if path == LOGIN and sender.status == 200:
             self._logins.reset()
         return None
+
+    async def _serve_openai(self, api: OpenAiApi, request: Request, path: str) -> Response:
+        """The same checks in the same order, with a key in place of the login."""
+        api.check(request, path)
+        if request.method != "POST":
+            return api.get(request, path)
+        if path == EDITS:
+            form = await self._receive_upload(request, receive_form)
+            call = api.read_edit(form)
+        else:
+            call = api.read_generation(await self._read(request, self._limits.json_bytes))
+        client = api.client(request, call)
+        with self._admission.admit_job(client.session_hash, request.scope):
+            return await api.generate(client, call)
 
     def _check_sender(self, request: Request) -> None:
         headers = request.headers
@@ -205,10 +257,10 @@ class RequestGuard:
         with self._progress.watch():
             await stream(request.scope, request.receive, sender)
 
-    async def _read(self, request: Request) -> bytes:
-        allowed, seconds = self._limits.json_bytes, self._limits.json_seconds
+    async def _read(self, request: Request, allowed: int) -> bytes:
+        seconds = self._limits.json_seconds
         _check_length(request, allowed)
-        body = b""
+        body = bytearray()
         try:
             async with asyncio.timeout(seconds):
                 async for chunk in request.stream():
@@ -217,26 +269,20 @@ class RequestGuard:
                         raise _too_large(len(body), allowed)
         except TimeoutError:
             raise Refusal(408, f"The request took longer than {seconds:g} s to arrive; send it again.") from None
-        return body
+        return bytes(body)
 
-    async def _receive_upload(self, request: Request) -> Response:
-        allowed, seconds = self._limits.upload_bytes + _MULTIPART_BYTES, self._limits.upload_seconds
+    async def _receive_upload(self, request: Request, receive: Callable[..., Awaitable[Form]]) -> Form:
+        allowed = self._limits.upload_bytes + _MULTIPART_BYTES
         size = _check_length(request, allowed)
-        if self._uploads >= self._limits.uploads:
-            raise Refusal(503, f"The app receives {self._uploads} uploads now, which is the limit; try later.")
-        gradio = request.scope["app"]
-        self._uploads += 1
-        try:
-            async with asyncio.timeout(seconds):
-                capped = Request(request.scope, _capped(request.receive, allowed))
-                with self._progress.track(request.query_params.get("upload_id", ""), size) as on_bytes:
-                    paths = await receive_files(capped, Path(gradio.uploaded_file_dir), on_bytes, self._limits)
-        except TimeoutError:
-            raise Refusal(408, f"The upload took longer than {seconds:g} s; send a smaller file.") from None
-        finally:
-            self._uploads -= 1
-        gradio.get_blocks().upload_file_set.update(paths)  # Gradio removes them when they are old
-        return JSONResponse(paths)
+        gradio, address = request.scope["app"], request.scope["client"][0]
+        async with self._uploads.place(address) as count:
+            capped = Request(request.scope, _capped(request.receive, allowed, count))
+            with self._progress.track(request.query_params.get("upload_id", ""), size) as on_bytes:
+                form = await receive(capped, Path(gradio.uploaded_file_dir), on_bytes, self._limits)
+        gradio.get_blocks().upload_file_set.update(form.paths)  # Gradio removes them when they are old
+        if stored := request.scope.get(STORED):
+            await asyncio.to_thread(stored.add, address, form.paths)
+        return form
 
 
 class _Receiver:
@@ -268,6 +314,37 @@ class _Sender:
         await self._send(message)
 
 
+class _WithoutApi:
+    """`send` for the page of a client that is not logged in: it does not describe the endpoints, as Gradio's does."""
+
+    def __init__(self, send: Send):
+        self._send = send
+        self._start: Message = {}
+        self._body = bytearray()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        self._body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        body = _API_INFO.sub(rb"\1{}\2", bytes(self._body))
+        if "content-length" in (headers := MutableHeaders(scope=self._start)):
+            headers["content-length"] = str(len(body))
+        await self._send(self._start)
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _log_out(request: Request) -> Response:
+    """End the login of this cookie, and of no other one. Its request has passed the check of its origin."""
+    response = RedirectResponse("./", 303)
+    for name in login_cookies(request):
+        request.scope["app"].tokens.pop(request.cookies.get(name), None)
+        response.delete_cookie(name)
+    return response
+
+
 def _explain(error: Exception, path: str) -> Refusal:
     if path.startswith(f"{API}/call/v2/") and isinstance(error, (KeyError, TypeError, ValueError)):
         return Refusal(400, "The parameters do not fit the endpoint; /gradio_api/info lists them.")
@@ -276,6 +353,8 @@ def _explain(error: Exception, path: str) -> Refusal:
 
 
 def _refuse(refusal: Refusal, path: str) -> Response:
+    if path.startswith(f"{OPENAI}/"):
+        return as_openai_error(refusal)
     if path == UPLOAD:  # Gradio's page shows the body as it is
         return PlainTextResponse(refusal.sentence, refusal.status, refusal.headers)
     return JSONResponse({"detail": refusal.sentence}, refusal.status, refusal.headers)
@@ -306,14 +385,18 @@ async def _drain(receiver: _Receiver, most: int) -> None:
         pass  # the response closes the connection
 
 
-def _capped(receive: Receive, allowed: int) -> Receive:
-    """`receive` that raises Refusal once a body is larger than `allowed` bytes, whatever Content-Length says."""
+def _capped(receive: Receive, allowed: int, count: Callable[[int], None]) -> Receive:
+    """`receive` that raises Refusal once a body is larger than `allowed` bytes, whatever Content-Length says.
+
+    count: called with the bytes of each message.
+    """
     received = 0
 
     async def counted() -> Message:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
+        count(len(message.get("body", b"")))
         if received > allowed:
             raise _too_large(received, allowed)
         return message

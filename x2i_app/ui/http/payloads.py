@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from x2i_app.ui.http.access import UPLOAD
 from x2i_app.ui.http.limits import HTTP_LIMITS
 from x2i_app.ui.http.refusal import Refusal
 from x2i_app.ui.i18n import in_english
+from x2i_app.ui.page import optional_inputs
 
 
 def check_call(body: bytes, name: str, app: Any) -> tuple[Any, str | None]:
@@ -44,7 +45,33 @@ def read_object(body: bytes, example: str) -> dict[str, Any]:
         raise Refusal(400, f"The body is not JSON; send an object such as {example}.") from None
     if not isinstance(payload, dict):
         raise Refusal(400, f"The body is not a JSON object; send one such as {example}.")
+    check_form(payload)
     return payload
+
+
+def check_form(payload: dict[str, Any]) -> None:
+    """Raise Refusal for a body that would keep the event loop busy: Gradio visits each value of it several times."""
+    count = files = 0
+    for value, depth in _values(payload):
+        count += len(value) if isinstance(value, (dict, list)) else 0
+        files += isinstance(value, dict) and "path" in value
+        if depth > HTTP_LIMITS.json_depth:
+            raise Refusal(400, f"The body is nested deeper than {HTTP_LIMITS.json_depth} levels; send plain values.")
+        if count > HTTP_LIMITS.json_values:
+            raise Refusal(413, f"The body has more than {HTTP_LIMITS.json_values:,} values; send fewer.")
+        if files > HTTP_LIMITS.json_files:
+            raise Refusal(413, f"The body names more than {HTTP_LIMITS.json_files} files; send fewer.")
+
+
+def _values(payload: Any) -> Iterator[tuple[Any, int]]:
+    """Each value in a JSON value, with its depth from 0, outer ones first."""
+    waiting = [(payload, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        yield value, depth
+        if isinstance(value, (dict, list)):
+            inner = value.values() if isinstance(value, dict) else value
+            waiting += [(each, depth + 1) for each in inner]
 
 
 def _find_function(functions: Mapping[int, Any], number: Any, name: str) -> Any:
@@ -63,9 +90,9 @@ def _check_event(event: Any, function: Any) -> None:
 
 
 def _check_data(data: list, inputs: list) -> None:
-    if len(data) != len(inputs):
+    if not len(inputs) - optional_inputs(inputs) <= len(data) <= len(inputs):
         raise Refusal(400, f"{len(data)} values came and {len(inputs)} are needed; /gradio_api/info lists them.")
-    for value, component in zip(data, inputs, strict=True):
+    for value, component in zip(data, inputs, strict=False):
         model = getattr(component, "data_model", None)
         if isinstance(component, gr.Dataset) and type(value) is not int:
             raise Refusal(400, f"The example is {show_value(value)}; send its number, from 0.")
@@ -79,21 +106,19 @@ def _check_data(data: list, inputs: list) -> None:
                 ) from None
 
 
-def _check_files(value: Any, folder: Path, depth: int = 0) -> None:
-    if depth > HTTP_LIMITS.json_depth:
-        raise Refusal(400, f"The body is nested deeper than {HTTP_LIMITS.json_depth} levels; send plain values.")
-    if isinstance(value, dict):
-        path = value.get("path")
-        if isinstance(path, str) and (is_address(path) or not is_inside(path, folder)):
-            raise Refusal(400, f"{show_name(path)} was not uploaded here; send the file itself to {UPLOAD} first.")
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            _check_files(item, folder, depth + 1)
+def _check_files(payload: dict[str, Any], folder: Path) -> None:
+    given = (value.get("path") for value, _ in _values(payload) if isinstance(value, dict))
+    for path in {path for path in given if isinstance(path, str)}:
+        if is_address(path) or not is_inside(path, folder):
+            raise Refusal(
+                400, f"{show_name(path[-200:])} was not uploaded here; send the file itself to {UPLOAD} first."
+            )
 
 
 def is_inside(path: str, folder: Path) -> bool:
     """Whether a client's path leads into `folder`, which is absolute and without links."""
+    if len(path) > HTTP_LIMITS.file_path_length:
+        return False  # each of its folders would be looked up
     try:
         return Path(path).resolve().is_relative_to(folder)
     except (OSError, ValueError, RuntimeError):  # too long, with a NUL, or a loop of links

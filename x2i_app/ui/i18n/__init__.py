@@ -3,21 +3,26 @@
 To add a language, add its file; tests/ui/test_languages.py says which keys are missing. The browser translates what a
 component was built with. The server writes what it sends later, such as progress, in the language of the request. For
 programs, the log and the command line everything is English.
+
+The layers below the page know only English. A language may have SENTENCES, by which the page translates their errors.
 """
 
 import re
+from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
 import gradio as gr
 from gradio.i18n import I18nData
 
-from x2i_app.errors import InvalidRequestError
+from x2i_app.errors import InvalidRequestError, X2IError
 
 DEFAULT = "en"
 _MODULES = {module.name: import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)}
 TEXTS: dict[str, dict[str, str]] = {language: module.TEXTS for language, module in _MODULES.items()}
 LANGUAGES = tuple(TEXTS)
+_TOKEN = re.compile(r"[\w.,+-]+")
 
 
 class Text(I18nData):
@@ -55,6 +60,82 @@ class PageError(InvalidRequestError):
     def to(self, language: str) -> str:
         """The sentence in one of LANGUAGES."""
         return self.text.to(language, **self.values)
+
+
+def error_text(error: X2IError, language: str) -> str:
+    """The sentence of an error in one of LANGUAGES."""
+    return error.to(language) if isinstance(error, PageError) else translate(str(error), language)
+
+
+def translate(sentence: str, language: str) -> str:
+    """A sentence or a note of the layers below the page in one of LANGUAGES; as it is if there is no translation.
+
+    The values in it are translated too, where they are sentences or known phrases and not quoted.
+    """
+    if language == DEFAULT:
+        return sentence
+    phrases = getattr(_MODULES[language], "PHRASES", {})
+    if sentence in phrases:
+        return phrases[sentence]
+    for known in _sentences(language):
+        if (values := known.values_of(sentence)) is not None:
+            return known.translation.format(**{name: _value(value, language) for name, value in values.items()})
+    parts = sentence.split(", ")
+    return Text("comma").to(language).join(phrases[part] for part in parts) if phrases.keys() >= {*parts} else sentence
+
+
+def _value(value: str, language: str) -> str:
+    # What is quoted is a name or a value of the user's, whatever it says.
+    return value if value.startswith(("'", '"')) else translate(value, language)
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """literals: what stands before, between and after the values of a template. names: of the values.
+
+    is_phrase: each value is one number or one name.
+    """
+
+    literals: tuple[str, ...]
+    names: tuple[str, ...]
+    translation: str
+    is_phrase: bool
+
+    @classmethod
+    def of(cls, template: str, translation: str, is_phrase: bool = False) -> "_Sentence":
+        parts = re.split(r"{(\w+)}", template)
+        names = tuple(f"_{name}" if name.isdigit() else name for name in parts[1::2])
+        return cls(tuple(parts[::2]), names, re.sub(r"{(\d+)}", r"{_\1}", translation), is_phrase)
+
+    def values_of(self, text: str) -> dict[str, str] | None:
+        """The values with which the template is `text`, each as short as can be; None if it is not."""
+        if not self.names:
+            return {} if text == self.literals[0] else None
+        first, last = self.literals[0], self.literals[-1]
+        at, end = len(first), len(text) - len(last)
+        if at > end or not text.startswith(first) or not text.endswith(last):
+            return None
+        found = []
+        for literal in self.literals[1:-1]:
+            until = text.find(literal, at + 1, end)
+            if until < 0:
+                return None
+            found.append(text[at:until])
+            at = until + len(literal)
+        found.append(text[at:end])
+        is_value = _TOKEN.fullmatch if self.is_phrase else bool
+        return dict(zip(self.names, found, strict=True)) if all(map(is_value, found)) else None
+
+
+@cache
+def _sentences(language: str) -> tuple[_Sentence, ...]:
+    """The templates of a language, the most special first: those with much text and few values."""
+    module = _MODULES[language]
+    notes = {TEXTS[DEFAULT][key]: text for key, text in TEXTS[language].items() if key.startswith("note.")}
+    sentences = [_Sentence.of(*pair) for pair in (getattr(module, "SENTENCES", {}) | notes).items()]
+    phrases = [pair for pair in getattr(module, "PHRASES", {}).items() if "{" in pair[0]]
+    sentences += [_Sentence.of(*pair, is_phrase=True) for pair in phrases]
+    return tuple(sorted(sentences, key=lambda sentence: 4 * len(sentence.names) - sum(map(len, sentence.literals))))
 
 
 def translations() -> gr.I18n:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from x2i_app.evaluation.interval import interval
+from x2i_app.evaluation.wilson import interval
 
 
 def test_independent_checks():

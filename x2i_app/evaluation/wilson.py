@@ -6,7 +6,7 @@ from math import sqrt
 _Z = 1.96  # standard deviations that contain 95 % of a normal distribution
 
 
-def interval(counts: Sequence[tuple[int, int]]) -> tuple[float, float] | None:
+def interval(counts: Sequence[tuple[float, int]]) -> tuple[float, float] | None:
     """The 95 % interval, from 0 to 1, of the share of checks that are right; None without checks.
 
     counts: for each image, the number of checks that were right and the number of checks.
@@ -25,7 +25,7 @@ def interval(counts: Sequence[tuple[int, int]]) -> tuple[float, float] | None:
     if images > 1:
         variance = images / (images - 1) * sum((right - share * of) ** 2 for right, of in counts) / total**2
         size = min(total, share * (1 - share) / variance) if variance else images
-    centre = share + _Z**2 / (2 * size)
+    center = share + _Z**2 / (2 * size)
     reach = _Z * sqrt(share * (1 - share) / size + _Z**2 / (4 * size**2))
     scale = 1 + _Z**2 / size
-    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
+    return max(0.0, (center - reach) / scale), min(1.0, (center + reach) / scale)

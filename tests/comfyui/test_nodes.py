@@ -1,0 +1,252 @@
+"""The nodes' contract with ComfyUI, without ComfyUI. tests/comfyui/run.py runs the workflows in a real one."""
+
+import importlib.util
+import json
+import shutil
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import constants
+from PIL import Image
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+from tests.comfyui.workflows import FOLDER, WIDGETS, as_workflow, graphs
+from x2i_app import __version__, load_pipeline
+from x2i_app.cli import main
+from x2i_app.comfyui import host
+from x2i_app.comfyui.flux import original_names
+from x2i_app.comfyui.nodes import (
+    NODE_CLASS_MAPPINGS,
+    NODE_DISPLAY_NAME_MAPPINGS,
+    Encode,
+    FollowImage,
+    LoadAlignNet,
+    LoadMLLM,
+    RewritePrompt,
+)
+from x2i_app.errors import CheckpointError, InvalidRequestError, UnsupportedModalityError, X2IError
+from x2i_app.loading import load_transformer
+from x2i_app.models import AlignNet
+from x2i_app.presets import PRESETS
+from x2i_app.settings import ASSETS
+
+EXAMPLES = ASSETS / "examples"
+PROMPT = "a red house on snow at night"
+
+
+@pytest.fixture(scope="module")
+def mllm():
+    return LoadMLLM().load("x2i-tiny", "full", "default")[0]
+
+
+@pytest.fixture(scope="module")
+def alignnet():
+    return LoadAlignNet().load("x2i-tiny")[0]
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return load_pipeline("x2i-tiny", device="cpu")
+
+
+def imported(folder: Path):
+    """A folder of custom_nodes, as ComfyUI imports it."""
+    spec = importlib.util.spec_from_file_location("custom_nodes_x2i", folder / "__init__.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def as_image(*files: Path) -> torch.Tensor:
+    """As ComfyUI's Load Image."""
+    pixels = [np.asarray(Image.open(file).convert("RGB")).astype(np.float32) / 255 for file in files]
+    return torch.from_numpy(np.stack(pixels))
+
+
+@pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)
+def test_a_node_describes_itself(name):
+    node = NODE_CLASS_MAPPINGS[name]
+    inputs = node.INPUT_TYPES()
+    assert NODE_DISPLAY_NAME_MAPPINGS[name].startswith("X2I ")
+    assert (node.CATEGORY, bool(node.DESCRIPTION), callable(getattr(node, node.FUNCTION))) == ("X2I", True, True)
+    assert len(node.RETURN_TYPES) == len(node.RETURN_NAMES) == len(node.OUTPUT_TOOLTIPS)
+    assert node.SEARCH_ALIASES
+    for kind, options in [*inputs["required"].values(), *inputs.get("optional", {}).values()]:
+        assert (isinstance(kind, str) and kind.isupper()) or kind, kind
+        assert options["tooltip"]
+    values = [
+        key
+        for part in ("required", "optional")
+        for key, (kind, *_) in inputs.get(part, {}).items()
+        if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN")
+    ]
+    assert name not in WIDGETS or values == list(WIDGETS[name])  # ComfyUI's page saves them by position
+
+
+def test_the_conditioning_is_that_of_the_pipeline(mllm, alignnet, pipeline):
+    boat = EXAMPLES / "images/boat-at-sunset.png"
+    frames = (np.arange(3 * 32 * 32 * 3) % 256).astype(np.uint8).reshape(3, 32, 32, 3)
+    tone = np.sin(np.arange(16_000) / 9).astype(np.float32)
+    given = {"images": [boat], "videos": [(frames, 1.0)], "audios": [(tone, 16_000)]}
+    expected = pipeline.encode(PROMPT, **given)
+    conditioning, answer, notes, history = Encode().encode(
+        mllm, alignnet, PROMPT, 2.5, False,
+        images=as_image(boat), video_frames=torch.from_numpy(frames) / 255, video_fps=1.0,
+        audio={"waveform": torch.from_numpy(tone)[None, None], "sample_rate": 16_000},
+    )  # fmt: skip
+    ((embeds, values),) = conditioning
+    assert torch.equal(embeds, expected.prompt_embeds)
+    assert torch.equal(values["pooled_output"], expected.pooled_prompt_embeds)
+    assert values.keys() == {"pooled_output", "guidance"}
+    assert (values["guidance"], answer, notes) == (2.5, expected.answer or "", "\n".join(expected.notes))
+    assert [turn.prompt for turn in history] == [PROMPT]
+
+
+def test_a_history_is_read(mllm, alignnet, pipeline):
+    *_, history = Encode().encode(mllm, alignnet, PROMPT, 3.5, True)
+    assert history[0].answer
+    conditioning, *_ = Encode().encode(mllm, alignnet, "make it day", 3.5, False, history=history)
+    expected = pipeline.encode("make it day", history=history)
+    assert torch.equal(conditioning[0][0], expected.prompt_embeds)
+    without, *_ = Encode().encode(mllm, alignnet, "make it day", 3.5, False)
+    assert without[0][0].shape != conditioning[0][0].shape or not torch.equal(without[0][0], conditioning[0][0])
+
+
+def test_a_prompt_is_rewritten(mllm):
+    (text,) = RewritePrompt().rewrite(mllm, "ein rotes Haus", "Rewrite: ")
+    assert "house" in text
+
+
+def test_bad_input_is_one_sentence(mllm, alignnet, tmp_path, qwen_vl_directory):
+    other = LoadMLLM().load("x2i-tiny", "full", "cpu", path=str(qwen_vl_directory))[0]
+    with pytest.raises(CheckpointError, match="This AlignNet expects 9 states of width 192, but the MLLM has"):
+        Encode().encode(other, alignnet, PROMPT, 3.5, False)
+    net = AlignNet(other.encoder.num_states, other.encoder.hidden_size, joint_dim=128, pooled_dim=128)
+    net.save_pretrained(tmp_path)
+    fitting = LoadAlignNet().load("x2i-tiny", path=str(tmp_path))[0]
+    other.encoder.transcriber = None
+    silence = {"waveform": torch.zeros(1, 1, 800), "sample_rate": 16_000}
+    with pytest.raises(UnsupportedModalityError, match="does not support audio"):
+        Encode().encode(other, fitting, PROMPT, 3.5, False, audio=silence)
+    for load, name in ((LoadMLLM().load, "gone"), (LoadMLLM().load, "/nowhere")):
+        with pytest.raises(InvalidRequestError, match="is not there any more; ComfyUI looks in"):
+            load(name, "full", "cpu")
+    with pytest.raises(InvalidRequestError, match="The request is empty"):
+        Encode().encode(mllm, alignnet, " ", 3.5, False)
+
+
+def test_files_are_found_in_comfyuis_folders(tmp_path, monkeypatch, qwen_vl_directory):
+    """tests/comfyui/run.py does the same with a real extra_model_paths.yaml."""
+    base = tmp_path / "x2i"
+    monkeypatch.setattr(host, "model_folders", lambda: [base])
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    folder = shutil.copytree(qwen_vl_directory, base / "others/tiny-vl")
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    content = {"config": model.config, "state_dict": model.state_dict()}
+    packed = content | {"processor": Qwen2_5_VLProcessor.from_pretrained(folder)}
+    file = base / "qwen2.5-vl-3b-instruct.pt"
+    torch.save(packed, file)
+    torch.save({"config": {}, "state_dict": AlignNet(4, 32).state_dict()}, base / "tiny_proj.pt")
+    names = LoadMLLM.INPUT_TYPES()["required"]["mllm"][0]
+    assert names == [*PRESETS, "others/tiny-vl", file.name]
+    assert LoadAlignNet.INPUT_TYPES()["required"]["alignnet"][0] == [*PRESETS, "tiny_proj.pt"]
+    before = LoadMLLM.IS_CHANGED(file.name)
+    assert LoadMLLM.IS_CHANGED("qwen2.5-vl-3b") == before  # the preset's own file, in the form of the reference's nodes
+    assert not (tmp_path / "home").exists()  # nothing is unpacked before it is loaded
+    with pytest.raises(CheckpointError, match="has 3 layers of width 32; expected 36 of width 2048"):
+        LoadMLLM().load("qwen2.5-vl-3b", "full", "cpu")
+    alignnet = LoadAlignNet().load("tiny_proj.pt")[0]
+    found = [LoadMLLM().load(name, "full", "cpu")[0] for name in names[-2:]]
+    first, second = (Encode().encode(each, alignnet, PROMPT, 3.5, False)[0][0][0] for each in found)
+    assert torch.equal(first, second)
+    file.touch()
+    assert LoadMLLM.IS_CHANGED(file.name) != before
+
+
+def test_memory_that_runs_out_is_one_sentence(mllm, alignnet):
+    """torch really refuses the 200 TB that these frames need as whole numbers."""
+    frames = torch.zeros(1, 1, 1, 1).expand(2**20, 4096, 4096, 3)
+    with pytest.raises(
+        torch.OutOfMemoryError, match="There is not enough memory; choose 4 bit in X2I Load MLLM"
+    ) as error:
+        Encode().encode(mllm, alignnet, PROMPT, 3.5, False, video_frames=frames)
+    assert isinstance(error.value, X2IError)
+    assert (error.value.__cause__, error.value.__context__) == (None, None)  # they would keep the node's tensors
+    assert Encode().encode(mllm, alignnet, PROMPT, 3.5, False)[0][0][0].isfinite().all()
+
+
+def test_an_image_that_is_not_needed_is_not_made():
+    node, unchanged = FollowImage(), object()
+    assert node.check_lazy_status(strength=0.5, image=None) == ["image"]
+    assert node.check_lazy_status(strength=0.0, image=None) == []
+    assert node.apply(unchanged, "x2i-tiny", None, 0.0, 0.0, 1.0) == (unchanged,)
+
+
+def test_a_changed_file_is_loaded_again(tmp_path):
+    AlignNet(9, 192, joint_dim=128, pooled_dim=128).save_pretrained(tmp_path)
+    before = LoadAlignNet.IS_CHANGED("x2i-tiny", path=str(tmp_path))
+    assert LoadAlignNet.IS_CHANGED("x2i-tiny", path=str(tmp_path)) == before
+    AlignNet(9, 192, joint_dim=64, pooled_dim=128).save_pretrained(tmp_path)
+    assert LoadAlignNet.IS_CHANGED("x2i-tiny", path=str(tmp_path)) != before
+    assert LoadMLLM.IS_CHANGED("x2i-tiny", precision="full", device="cpu", family="auto")
+
+
+def test_the_original_names_load_back(tmp_path):
+    """Under Black Forest Labs' names, our own loader of single files reads the same weights."""
+    from safetensors.torch import save_file
+
+    folder = ASSETS / PRESETS["x2i-tiny"].directory
+    transformer = load_transformer(folder, torch.float32)
+    weights = original_names(transformer.state_dict())
+    assert len(weights) > 50
+    save_file({name: value.contiguous() for name, value in weights.items()}, tmp_path / "flux.safetensors")
+    again = load_transformer(tmp_path / "flux.safetensors", torch.float32, base=str(folder))
+    for name, value in transformer.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_the_example_workflows_are_up_to_date():
+    found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.json")}
+    assert found == {name: as_workflow(nodes) for name, nodes in graphs().items()}, "run tests/comfyui/workflows.py"
+    assert {file.stem for file in FOLDER.glob("*.png")} == found.keys()
+
+
+def test_a_clone_of_the_repository_is_a_folder_of_nodes(monkeypatch):
+    root = Path(__file__).resolve().parents[2]
+    assert not hasattr(imported(root), "NODE_CLASS_MAPPINGS")  # other tools import it too
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setitem(sys.modules, "folder_paths", types.ModuleType("folder_paths"))  # ComfyUI's
+    assert imported(root).NODE_CLASS_MAPPINGS is NODE_CLASS_MAPPINGS
+
+
+def test_comfyuis_registry_finds_a_version():
+    """As comfy-cli reads it: [project] has none, so another table says in which file it stands."""
+    root = Path(__file__).resolve().parents[2]
+    comfy = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["comfy"]
+    assert comfy["PublisherId"]
+    assert f'__version__ = "{__version__}"' in (root / comfy["version"]["path"]).read_text(encoding="utf-8")
+
+
+def test_install_and_remove(tmp_path, capsys):
+    home = tmp_path / "custom_nodes/x2i"
+    assert main(["comfyui", str(tmp_path)]) == 2
+    assert "contains no custom_nodes; give the folder" in capsys.readouterr().err
+    (tmp_path / "custom_nodes").mkdir()
+    assert main(["comfyui", str(tmp_path)]) == 0
+    assert f"Wrote {home}" in capsys.readouterr().out
+    for form in ("json", "jpg"):  # the page of templates shows the images
+        assert {file.stem for file in home.glob(f"example_workflows/*.{form}")} == graphs().keys()
+    assert imported(home).NODE_CLASS_MAPPINGS is NODE_CLASS_MAPPINGS
+    assert main(["comfyui", str(tmp_path / "custom_nodes"), "--remove"]) == 0
+    assert not home.exists()
+    assert "Removed" in capsys.readouterr().out
+    home.mkdir()
+    (home / "__init__.py").write_text("# a clone\n")
+    for arguments in ([], ["--remove"]):
+        assert main(["comfyui", str(tmp_path), *arguments]) == 2
+    assert (home / "__init__.py").read_text() == "# a clone\n"

@@ -1,0 +1,1 @@
+"""Nodes for ComfyUI: the same encoders, AlignNets and LightControls as everywhere else. `nodes` lists them."""

@@ -1,0 +1,328 @@
+r"""Prompts as people write them for other programs: LoRA tags, choices, wildcards, weights.
+
+- `<lora:NAME:WEIGHT>` adds a LoRA of this machine.
+- `{a|b}`, `{2$$a|b|c}`, `{0.7::a|0.3::b}` choose by the seed; `__name__` takes a row of `name.txt` in a folder.
+- `(text:1.2)`, `(text)1.2`, `(text)++`, `((text))`, `[text]`, `[a:b:0.5]`, BREAK and AND mean nothing to an MLLM: the
+  text stays, the signs go. `embedding:NAME` is for text encoders that X2I lacks, and goes.
+- A backslash keeps a sign: `\(`, `\[`, `\{`.
+
+What a prompt wants to show in quotation marks stays as it is, but for choices and wildcards. Each change is told.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from x2i_app.errors import InvalidRequestError
+from x2i_app.limits import LIMITS
+from x2i_app.notes import (
+    CHOICES_FILLED,
+    LORA_MISSING,
+    LORA_TAGGED,
+    LORA_TOO_MANY,
+    SIGNS_LEFT_OUT,
+    TAG_LEFT_OUT,
+    WILDCARD_MISSING,
+    Note,
+)
+from x2i_app.request import NOTHING, GenerationRequest
+from x2i_app.settings import ASSETS, FileSettings, ModelSettings
+
+_SUFFIX = ".safetensors"
+_LIST_BYTES = 2**20  # of a wildcard's file that are read
+_MOST_CHOICES = 500  # replaced in one prompt, so that lists that name each other end
+_LONGEST_WORD = 100  # characters; of a longer one, only the end counts
+_MOST_SIGNS = 6  # named in a note
+# Braces and bars that are no choice, and what they were; prompts have no control characters.
+_OPEN, _CLOSE = "\x01", "\x02"
+_KEPT_SIGNS = {_OPEN: "{", _CLOSE: "}", "\x04": r"\{", "\x05": r"\}", "\x06": r"\|"}
+_QUOTED = re.compile(r'"[^"\n]*"|“[^”\n]*”|„[^“”\n]*[“”]|«[^»\n]*»|「[^」\n]*」')
+_MASKED = re.compile("\x03(\\d+)\x03")
+
+# Prompts are of strangers, and a search holds up all threads. So each pattern takes a time that grows with the prompt's
+# length and not with its square: what was matched is not given back ("++"), and runs of spaces are searched once.
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_AMOUNT = re.compile(r"\s*+(\d{1,3})?(?:(-)(\d{1,3})?)?\s*+\$\$(?:([^$|]*)\$\$)?(.*)", re.DOTALL)
+_WILDCARD = re.compile(r"(?<!\w)__[~@]?([\w*-]+?(?:/[\w*-]+?)*)__")
+_ESCAPED_BRACES = re.compile(r"\\([{}|])")
+_TAG = re.compile(r"<\s*+(lora|lyco|hypernet)\s*+:\s*+([^:<>]++)((?::[^:<>]*+)*+)>", re.IGNORECASE)
+_NUMBER = r"[-+]?(?:\d++\.?+\d*+|\.\d++)"
+_WEIGHTED = re.compile(rf"(?<!\\)\(([^()]*?)(?<!\\):\s*+({_NUMBER})\s*+\)")
+_COMPEL = re.compile(r"(?<![\\\w])\(([^()]*?)(?<!\\)\)(?:\+++|-++|\d++\.\d++)(?![\w+-])")
+_DOUBLED = re.compile(r"(?<!\\)\(\s*\(([^()]*)\)\s*\)")
+_BRACKETS = re.compile(r"(?:(?<=^)|(?<=[\s,(\[]))\[([^\[\]]*)\](?![\w(])")
+_BREAK = re.compile(r"(?:(?<!\s)\s++)?+(?:,\s*+)?+(?<!\w)BREAK(?!\w)\s*+,?+\s*+")
+_AND = re.compile(r"(?:(?<!\s)\s++)?+(?:(?<!\d):\s*+" + _NUMBER + r"\s*+)?+(?<!\w)AND(?!\w)\s*+")
+_WEIGHT_AT_END = re.compile(rf"(?:(?<!\s)\s++)?+(?<!\d):\s*+{_NUMBER}\s*+\Z")
+_EMBEDDING = re.compile(rf"(?<![\w:])(\()?+embedding:[\w.\\/-]++(?::\s*+{_NUMBER})?+(?(1)\))")
+_ESCAPED = re.compile(r"\\([()\[\]])")
+
+
+def known_loras(settings: ModelSettings) -> dict[str, Path]:
+    """The LoRA files of this machine by name: the bundled ones, and those in `loras` in the models folder."""
+    folders = (ASSETS / "examples/loras", Path(settings.models) / "loras")
+    return {path.stem: path for folder in folders for path in sorted(folder.rglob(f"*{_SUFFIX}"))}
+
+
+def resolve_request(request: GenerationRequest, seed: int, settings: FileSettings) -> GenerationRequest:
+    """The request with a prompt of plain text, with the LoRAs of its tags, and with notes about both.
+
+    Backslashes stay before the signs that they keep, so that the prompt means the same when it is resolved again.
+
+    seed: of the first image; all images of a request have the same prompt. A request without such signs stays as it is.
+    Raises InvalidRequestError if nothing is left, or if the prompt becomes too long.
+    """
+    prompt, tags, notes = resolve_prompt(request.prompt, seed, Path(settings.wildcards), keep_backslashes=True)
+    if prompt == request.prompt and not tags:
+        return request
+    loras = list(request.loras)
+    if tags:
+        known = {name.casefold(): path for name, path in known_loras(settings).items()}
+        for name, weight in tags:
+            path = known.get(_lora_key(name))
+            if path is None:
+                notes.append(Note(LORA_MISSING, name=name))
+            elif len(loras) >= LIMITS.loras:
+                notes.append(Note(LORA_TOO_MANY, name=name, limit=LIMITS.loras))
+            elif str(path) not in [str(file) for file, _ in loras]:
+                allowed = LIMITS.lora_weight
+                used = min(max(weight, allowed.low), allowed.high)
+                loras.append((str(path), used))
+                notes.append(Note(LORA_TAGGED, name=path.stem, weight=f"{used:g}"))
+    resolved = request.with_values(prompt=prompt, loras=tuple(loras), notes=(*request.notes, *notes))
+    if not resolved.modalities:
+        raise InvalidRequestError(NOTHING)
+    return resolved
+
+
+def resolve_prompt(
+    prompt: str, seed: int, wildcards: Path | None = None, *, keep_backslashes: bool = False
+) -> tuple[str, list[tuple[str, float]], list[str]]:
+    """The prompt without signs of other programs, the (name, weight) of its LoRA tags, and notes about the changes.
+
+    seed: decides choices and wildcards. wildcards: the folder with their lists. keep_backslashes: those before a sign
+    that they keep. Raises InvalidRequestError if the prompt becomes longer than a request allows.
+    """
+    notes: list[str] = []
+    filled = _fill_choices(prompt, random.Random(seed), wildcards, notes)
+    text, tags = _take_tags(filled, notes)
+    signs: list[str] = []
+    plain = _without_signs(text, signs, keep_backslashes)
+    if signs:
+        shown = ", ".join(dict.fromkeys(signs[:_MOST_SIGNS])) + (", ..." if len(signs) > _MOST_SIGNS else "")
+        notes.append(Note(SIGNS_LEFT_OUT, signs=shown))
+    if filled != prompt:
+        notes.insert(0, Note(CHOICES_FILLED, prompt=plain))
+    return plain, tags, notes
+
+
+# Choices and wildcards
+
+
+def _fill_choices(prompt: str, chance: random.Random, wildcards: Path | None, notes: list[str]) -> str:
+    text = _ESCAPED_BRACES.sub(lambda match: next(k for k, v in _KEPT_SIGNS.items() if v == match[0]), prompt)
+    for _ in range(_MOST_CHOICES):
+        if match := _BRACES.search(text):
+            chosen = _choose(match[1], chance)
+        elif match := _find_wildcard(text):
+            chosen = _from_list(match[1], chance, wildcards, notes)
+        else:
+            break
+        text = text[: match.start()] + chosen + text[match.end() :]
+        if len(text.encode()) > LIMITS.prompt_bytes:
+            raise InvalidRequestError(
+                f"The prompt has more than {LIMITS.prompt_bytes:,} bytes once its choices and wildcards are filled in; "
+                "shorten it."
+            )
+    else:
+        raise InvalidRequestError(f"The prompt has more than {_MOST_CHOICES} choices and wildcards; use fewer of them.")
+    for kept, sign in _KEPT_SIGNS.items():
+        text = text.replace(kept, sign)
+    return text
+
+
+def _find_wildcard(text: str) -> re.Match[str] | None:
+    """The first wildcard that is not part of a LoRA's name."""
+    tags = [tag.span() for tag in _TAG.finditer(text)]
+    found = (match for match in _WILDCARD.finditer(text))
+    return next((match for match in found if not any(a <= match.start() < b for a, b in tags)), None)
+
+
+def _choose(inside: str, chance: random.Random) -> str:
+    """One of the choices in braces, or several; braces without a choice stay."""
+    least = most = 1
+    separator = ", "
+    amount = _AMOUNT.fullmatch(inside)
+    if amount:
+        low, dash, high, between, inside = amount.groups()
+        least, most = (int(low or 0), int(high) if high else 10**6) if dash else (int(low or 1),) * 2
+        separator = separator if between is None else between
+    elif "|" not in inside:
+        return f"{_OPEN}{inside}{_CLOSE}"
+    options = [_weighted(option) for option in inside.removeprefix("~").removeprefix("@").split("|")]
+    left, found = list(range(len(options))), []
+    for _ in range(chance.randint(min(least, len(left)), min(max(least, most), len(left)))):
+        weights = [options[index][1] for index in left]
+        index = chance.choices(left, weights if any(weights) else None)[0]
+        left.remove(index)
+        found.append(options[index][0])
+    return separator.join(found)
+
+
+def _weighted(option: str) -> tuple[str, float]:
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)::(.*)", option, re.DOTALL)
+    return (match[2].strip(), float(match[1])) if match else (option.strip(), 1.0)
+
+
+def _from_list(name: str, chance: random.Random, wildcards: Path | None, notes: list[str]) -> str:
+    rows = [row for path in _list_files(name, wildcards) for row in _read_list(path)]
+    if rows:
+        return chance.choice(rows)
+    plain = PurePosixPath(name.replace("*", "")).name.replace("_", " ").replace("-", " ").strip()
+    notes.append(Note(WILDCARD_MISSING, name=f"{name}.txt", used=plain))
+    return plain
+
+
+def _list_files(name: str, wildcards: Path | None) -> list[Path]:
+    """The name has letters, digits, - and _, so it cannot leave the folder; * stands for several lists."""
+    if wildcards is None or not wildcards.is_dir():
+        return []
+    pattern = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() and len(c.upper()) == 1 else c for c in name)
+    return sorted(path for path in wildcards.glob(f"{pattern}.txt") if path.is_file())
+
+
+def _read_list(path: Path) -> Iterator[str]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LIST_BYTES)
+    except OSError:
+        return
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", "replace")
+    for row in text.splitlines():
+        row = "".join(c for c in row if c.isprintable()).strip()
+        if row and not row.startswith("#"):
+            yield row
+
+
+# LoRA tags
+
+
+def _take_tags(prompt: str, notes: list[str]) -> tuple[str, list[tuple[str, float]]]:
+    tags: list[tuple[str, float]] = []
+
+    def take(match: re.Match[str]) -> str:
+        if match[1].lower() == "hypernet":
+            notes.append(Note(TAG_LEFT_OUT, tag=match[0]))
+        else:
+            tags.append((match[2].strip(), _tag_weight(match[3].split(":")[1:])))
+        return ""
+
+    def take_embedding(match: re.Match[str]) -> str:
+        notes.append(Note(TAG_LEFT_OUT, tag=match[0]))
+        return ""
+
+    text = _TAG.sub(take, prompt)
+    text = _EMBEDDING.sub(take_embedding, text)
+    return (_tidy(text) if text != prompt else prompt), tags
+
+
+def _tag_weight(values: list[str]) -> float:
+    """The weight for the image model: `unet=`, or the second of two numbers; the first is for a text encoder.
+
+    Other names, such as `lbw`, `start` and `stop`, are not weights.
+    """
+    named = dict(value.replace(" ", "").split("=", 1) for value in values if "=" in value)
+    if re.fullmatch(_NUMBER, named.get("unet", "")):
+        return float(named["unet"])
+    weights = [float(value) for value in values if re.fullmatch(_NUMBER, value.strip())][:2]
+    return weights[-1] if weights else 1.0
+
+
+def _lora_key(name: str) -> str:
+    return re.split(r"[\\/]", name)[-1].removesuffix(_SUFFIX).casefold()
+
+
+# Weights and other signs
+
+
+def _without_signs(prompt: str, signs: list[str], keep_backslashes: bool) -> str:
+    quoted: list[str] = []
+
+    def mask(match: re.Match[str]) -> str:
+        quoted.append(match[0])
+        return f"\x03{len(quoted) - 1}\x03"
+
+    def unmask(text: str) -> str:
+        return _MASKED.sub(lambda match: quoted[int(match[1])], text)
+
+    def replaced(pattern: re.Pattern[str], text: str, change: Callable[[re.Match[str]], str]) -> str:
+        def tell(match: re.Match[str]) -> str:
+            new = change(match)
+            if new != match[0]:
+                signs.append(unmask(" ".join(match[0].split()))[:60])
+            return new
+
+        return pattern.sub(tell, text)
+
+    text = masked = _QUOTED.sub(mask, prompt)
+    for _ in range(20):  # from the inside out
+        before = text
+        text = replaced(_WEIGHTED, text, _unweighted)
+        text = replaced(_COMPEL, text, lambda match: match[1])
+        text = replaced(_DOUBLED, text, lambda match: match[1])
+        text = replaced(_BRACKETS, text, lambda match: _of_brackets(match[1]))
+        if text == before:
+            break
+    text = replaced(_BREAK, text, lambda match: match[0] if _is_shouted(match) else ", ")
+    joined = replaced(_AND, text, lambda match: match[0] if _is_shouted(match) else " and ")
+    text = joined if joined == text else replaced(_WEIGHT_AT_END, joined, lambda match: "")
+    if text != masked:
+        text = _tidy(text)
+    if keep_backslashes:
+        return unmask(text)
+    return _ESCAPED_BRACES.sub(r"\1", unmask(_ESCAPED.sub(r"\1", text)))
+
+
+def _unweighted(match: re.Match[str]) -> str:
+    """`(text:1.2)` without its weight; `(16:9)` and `(at 10:30)` are no weights."""
+    inside, number = match.groups()
+    return match[0] if inside[-1:].isdigit() and "." not in number else inside
+
+
+def _of_brackets(inside: str) -> str:
+    """What `[text]`, `[from:to:when]`, `[to:when]` or `[a|b]` shows for most steps."""
+    if match := re.fullmatch(rf"([^:|]*):([^:|]*):\s*{_NUMBER}\s*", inside):
+        return match[2].strip() or match[1].strip()
+    if match := re.fullmatch(rf"([^:|]+):\s*{_NUMBER}\s*", inside):
+        return match[1].strip()
+    return inside.split("|")[0].strip()
+
+
+def _is_shouted(match: re.Match[str]) -> bool:
+    """Whether BREAK or AND is a word of a sentence in capitals, as in TAKE A BREAK."""
+    start = match.start()
+    before = re.findall(r"[^\W\d_]+", match.string[max(0, start - _LONGEST_WORD) : start])
+    word = before[-1] if before else ""
+    is_capitals = word.isupper() and word != match[0].strip(" ,\t\n")
+    return is_capitals and not match[0].lstrip().startswith(",") and "\n" not in match[0]
+
+
+def _tidy(text: str) -> str:
+    """Without the empty places that something which was taken out has left."""
+    text = re.sub(r"[ \t]{2,}", " ", text)
+    text = re.sub(r"(?<!\s)(?:\s*+,){2,}", ",", re.sub(r"[ \t]+([,.;])", r"\1", text))
+    return text.strip(" ,\t\n")
+
+
+def plain_prompt(prompt: Any, seed: int) -> tuple[Any, tuple[str, ...]]:
+    """As `resolve_prompt`, for a pipeline, which has no folders: LoRA tags are left out, with a note."""
+    if not isinstance(prompt, str):
+        return prompt, ()
+    text, tags, notes = resolve_prompt(prompt, seed)
+    missing = (Note(TAG_LEFT_OUT, tag=f"<lora:{name}:{weight:g}>") for name, weight in tags)
+    return text, (*notes, *missing)

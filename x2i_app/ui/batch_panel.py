@@ -1,0 +1,144 @@
+"""Many prompts from the page: one a line, or a file; drawn one after the other, and downloaded as one ZIP file."""
+
+import html
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import gradio as gr
+
+from x2i_app.errors import X2IError
+from x2i_app.request import LATER_SETTINGS, SETTINGS, GenerationRequest
+from x2i_app.ui.context import PRIVATE, Panel
+from x2i_app.ui.handlers import generate
+from x2i_app.ui.history import HistoryItem, add_job, existing, zip_images
+from x2i_app.ui.i18n import PageError, Text, error_text, language_of
+from x2i_app.ui.loras import lora_pairs
+from x2i_app.ui.progress import OUTPUTS, outputs
+
+MAX_ROWS = 100
+_MAX_BYTES = 1_000_000  # of a file with prompts
+_FIELDS = {"prompt": "prompt"} | SETTINGS | LATER_SETTINGS  # of a JSONL row -> of a request
+_MOST_LETTERS = 80  # of a prompt in the progress
+
+
+class BatchPanel(Panel):
+    """Folded. Each row has the page's settings, but for what a JSONL row says itself."""
+
+    def build(self) -> None:
+        self._stopped: set[str] = set()  # sessions
+        with gr.Accordion(Text("batch"), open=False, elem_id="batch"):
+            gr.Markdown(Text("batch.hint"))
+            self.prompts = gr.Textbox(label=Text("batch.prompts"), lines=4, max_lines=12, elem_id="batch-prompts")
+            self.file = gr.File(
+                label=Text("batch.file"), file_types=[".txt", ".jsonl"], height=96, elem_id="batch-file"
+            )
+            with gr.Row():
+                self.start = gr.Button(Text("batch.start"), variant="primary", size="md", elem_id="batch-start")
+                self.stop = gr.Button(Text("batch.stop"), size="md", elem_id="batch-stop")
+            self.progress = gr.HTML("", label="batch", container=False, elem_id="batch-progress")
+            self.zip = gr.DownloadButton(Text("batch.download"), visible=False, size="md", elem_id="batch-zip")
+
+    def connect(self) -> None:
+        context = self.context
+        settings = [context.settings.components[name] for name in (*SETTINGS, *LATER_SETTINGS)]
+        given = [self.prompts, self.file, context.settings.format, context.loras.value, *settings]
+        shown = [*context.result.outputs, self.progress, self.zip]
+        self.start.click(self.generate_all, given, shown, **PRIVATE)
+        self.stop.click(self.stop_all, None, None, **PRIVATE)
+
+    def stop_all(self, request: gr.Request) -> None:
+        """Stop the page's batch after the image that is drawn now, which is stopped too."""
+        session = request.session_hash or ""
+        self._stopped.add(session)
+        for job in self.engine.jobs_of(session):
+            self.engine.cancel(job)
+
+    async def generate_all(
+        self, request: gr.Request, text: Any, file: Any, format: Any, loras: Any, *settings: Any
+    ) -> AsyncIterator[tuple]:
+        """Draw each row, and yield values of progress.OUTPUTS, the batch's progress, and its ZIP file."""
+        language, session = language_of(request), request.session_hash or ""
+        rows = await anyio.to_thread.run_sync(read_rows, text, file)
+        page = dict(zip((*SETTINGS, *LATER_SETTINGS), settings, strict=True))
+        self._stopped.discard(session)
+        images: list[HistoryItem] = []
+        failures: list[str] = []
+        for number, row in enumerate(rows, 1):
+            now = Text("batch.progress").to(
+                language, number=number, count=len(rows), prompt=str(row.get("prompt"))[:_MOST_LETTERS]
+            )
+            yield *outputs(), _show(now, failures, number - 1, len(rows)), gr.skip()
+            wanted, job = partial(self._request, row, page, loras), ""
+            try:
+                async for update in generate(self.context.followers, wanted, request, format):
+                    shown = update[OUTPUTS.index("job")]
+                    job = shown if isinstance(shown, str) else job
+                    yield *update, gr.skip(), gr.skip()
+                finished = self.engine.get(job)
+                files, preset = self.context.followers.files, self.engine.settings.preset
+                images = [*await anyio.to_thread.run_sync(add_job, [], finished, files, preset), *images]
+            except X2IError as error:
+                failures.append(Text("batch.failed").to(language, number=number, sentence=error_text(error, language)))
+            if session in self._stopped:
+                break
+        done = Text("batch.done").to(language, images=len(images), number=len(rows) - len(failures), count=len(rows))
+        zipped = gr.skip()
+        if existing(images):
+            path = await anyio.to_thread.run_sync(zip_images, existing(images))
+            zipped = gr.DownloadButton(value=path, visible=True)
+        yield *outputs(), _show(done, failures, len(rows), len(rows)), zipped
+
+    def _request(self, row: dict[str, Any], page: dict[str, Any], loras: Any) -> GenerationRequest:
+        given = {_FIELDS[name]: value for name, value in (page | row).items() if value is not None}
+        if not given.get("negative_prompt"):
+            given.pop("true_cfg_scale", None)  # the slider has a value before there is something to avoid
+        return GenerationRequest(**given, loras=lora_pairs(loras, self.engine.settings))
+
+
+def read_rows(text: Any, file: Any) -> list[dict[str, Any]]:
+    """Each row's fields: of the typed prompts, then of a text or JSONL file. Raises PageError."""
+    rows = [{"prompt": text_row.strip()} for text_row in _typed(text)]
+    if isinstance(file, str):
+        path = Path(file)
+        if path.stat().st_size > _MAX_BYTES:
+            raise PageError("error.batch_file_large", most=f"{_MAX_BYTES / 1e6:g}")
+        try:
+            content = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise PageError("error.batch_file_text") from None
+        is_json = path.suffix.lower() == ".jsonl"
+        numbered = enumerate(content.splitlines(), 1)
+        rows += [
+            _read_row(row, number) if is_json else {"prompt": row.strip()} for number, row in numbered if row.strip()
+        ]
+    if not rows:
+        raise PageError("error.no_prompts")
+    if len(rows) > MAX_ROWS:
+        raise PageError("error.too_many_prompts", count=len(rows), most=MAX_ROWS)
+    return rows
+
+
+def _typed(text: Any) -> list[str]:
+    return [row for row in text.splitlines() if row.strip()] if isinstance(text, str) else []
+
+
+def _read_row(text: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict) or "prompt" not in row:
+        raise PageError("error.batch_row", number=number)
+    if unknown := [name for name in row if name not in _FIELDS]:
+        raise PageError("error.batch_field", number=number, field=unknown[0][:_MOST_LETTERS], fields=", ".join(_FIELDS))
+    return row
+
+
+def _show(text: str, failures: list[str], done: int, count: int) -> str:
+    failed = "".join(f"<li>{html.escape(each)}</li>" for each in failures)
+    bar = f'<progress value="{done}" max="{count}"></progress>' if done < count else ""
+    return f'<p role="status">{html.escape(text)}</p>{bar}' + (f'<ul class="failed">{failed}</ul>' if failed else "")

@@ -9,7 +9,7 @@ from diffusers import FluxPipeline
 from x2i_app.errors import InvalidRequestError
 from x2i_app.miniature import models
 from x2i_app.miniature.autoencoder import encode_images
-from x2i_app.miniature.teacher import CaptionedLatents
+from x2i_app.miniature.teacher import CaptionedLatents, LatentPool
 from x2i_app.miniature.tokenizers import clip_tokenizer, t5_tokenizer
 from x2i_app.miniature.world import (
     COLOURS,
@@ -34,7 +34,14 @@ def test_captions_attributes_and_latents_fit():
     things = torch.zeros(40, 16, 16, dtype=torch.bool)
     things[:20, 3] = True
     tokenizer = t5_tokenizer()
-    data = CaptionedLatents(scenes, latents, things, clip_tokenizer(), tokenizer, batch_size=256)
+    large = LatentPool(scenes[:3], latents[:3].repeat(1, 1, 2, 2) + 100, things[:3].repeat(1, 2, 2))
+    pools = (LatentPool(scenes, latents, things), large)
+    data = CaptionedLatents(pools, clip_tokenizer(), tokenizer, batch_size=256)
+    assert data[4]["latents"].shape == (256, 8, 16, 16)
+    assert data[5]["latents"].shape == (64, 8, 32, 32)
+    assert set(data[5]["latents"].unique().tolist()) == {100, 101, 102}
+    assert data[5]["weights"].shape == (64, 1, 32, 32)
+    data = CaptionedLatents(pools[:1], clip_tokenizer(), tokenizer, batch_size=256)
     batch, canonical, settings = data[5], 0, 0
     assert torch.equal(batch["t5_ids"], data[5]["t5_ids"])
     assert batch["t5_ids"].shape == (256, tokenizer.model_max_length)

@@ -24,31 +24,37 @@ _HALF_WEIGHT = 0.25
 
 @dataclass(frozen=True)
 class ImageBatches(Dataset):
-    """Random images of a pool, float (B, 3, H, W) in [-1, 1]; a function of the step.
+    """Random images, float (B, 3, H, W) in [-1, 1]; a function of the step.
 
-    Of four batches three have windows of half the width and height, which take a quarter of the time; the fourth has
-    a quarter as many whole images.
+    pools: each with images of one size, the smallest first. Of four batches three have windows of half the smallest
+    width and height, which take a quarter of the time; the fourth has a quarter as many whole images of the first pool.
     """
 
-    pool: ImagePool
+    pools: tuple[ImagePool, ...]
     batch_size: int
     seed: int = 0
 
     def __getitem__(self, step: int) -> torch.Tensor:
         rng = np.random.default_rng((self.seed, step))
-        images, is_whole = self.pool.images, step % 4 == 0
+        is_whole = step % 4 == 0
+        images = self.pools[0 if is_whole else step % len(self.pools)].images
         count = max(1, self.batch_size // 4) if is_whole else self.batch_size
-        side = images.shape[1] if is_whole else images.shape[1] // 2
+        side = self.pools[0].images.shape[1] // (1 if is_whole else 2)
         indices = rng.integers(len(images), size=count)
         corners = rng.integers(images.shape[1] - side + 1, size=(count, 2))
         windows = (images[i, y : y + side, x : x + side] for i, (y, x) in zip(indices, corners, strict=True))
         return to_tensor(np.stack(list(windows)))
 
 
-def train_vae(vae: AutoencoderKL, pool: ImagePool, directory: Path, options: LoopOptions, batch_size: int) -> None:
-    """Train in place, then set shift and scale so that latents have mean 0 and standard deviation 1."""
-    train(vae, ImageBatches(pool, batch_size, options.seed), _loss, directory, options, title="VAE")
-    latents = encode_images(vae, pool.images[:1000])
+def train_vae(
+    vae: AutoencoderKL, pools: tuple[ImagePool, ...], directory: Path, options: LoopOptions, batch_size: int
+) -> None:
+    """Train in place, then set shift and scale so that latents have mean 0 and standard deviation 1.
+
+    pools, batch_size: as in `ImageBatches`.
+    """
+    train(vae, ImageBatches(pools, batch_size, options.seed), _loss, directory, options, title="VAE")
+    latents = encode_images(vae, pools[0].images[:1000])
     vae.register_to_config(shift_factor=0.0, scaling_factor=1.0)
     shift, deviation = latents.mean().item(), latents.std().item()
     vae.register_to_config(shift_factor=round(shift, 5), scaling_factor=round(1 / deviation, 5))

@@ -39,7 +39,7 @@ from x2i_app.miniature.destination import claim, deliver, find_destination
 from x2i_app.miniature.mllm import teach_everyday, train_mllm
 from x2i_app.miniature.pool import ImagePool, edit_pools, image_pool, pool_image
 from x2i_app.miniature.recipe import RECIPE, Recipe
-from x2i_app.miniature.teacher import CaptionedLatents, Teacher, train_teacher, where_things_are
+from x2i_app.miniature.teacher import CaptionedLatents, LatentPool, Teacher, train_teacher, where_things_are
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import PRESETS
 from x2i_app.training import LoopOptions
@@ -64,7 +64,8 @@ class Builder:
         def make(directory: Path) -> None:
             vae = self._fresh(models.build_vae)
             options = self._options(self.recipe.vae)
-            train_vae(vae, self._images(), self.work / "vae", options, self.recipe.images)
+            pools = tuple(map(self._images, models.IMAGE_SIZES))
+            train_vae(vae, pools, self.work / "vae", options, self.recipe.images)
             vae.save_pretrained(directory)
 
         return AutoencoderKL.from_pretrained(self._stage("vae", make)).eval()
@@ -109,17 +110,15 @@ class Builder:
         """The folder of the trained teacher, in diffusers layout: transformer, text encoders and tokenizers."""
 
         def make(directory: Path) -> None:
-            pool, vae = self._images(), self.vae()
+            vae = self.vae()
             spoken = self._stage("teacher/tokenizers", self._teacher_tokenizers)
             clip_tokenizer = CLIPTokenizer.from_pretrained(spoken / "tokenizer")
             t5_tokenizer = T5TokenizerFast.from_pretrained(spoken / "tokenizer_2")
             clip, t5 = self._fresh(models.build_teacher_encoders, clip_tokenizer, t5_tokenizer)
             transformer = self._fresh(models.build_transformer)
             teacher = Teacher(transformer, clip, t5, dict(models.build_scheduler().config))
-            latents = self._latents(vae, pool, self.work / "teacher" / "latents.pt")
-            things = self._things(latents.shape[-1])
-            images = (pool.scenes, latents, things)
-            data = CaptionedLatents(*images, clip_tokenizer, t5_tokenizer, self.recipe.captions, self.seed)
+            pools = tuple(self._latents(vae, size) for size in models.IMAGE_SIZES)
+            data = CaptionedLatents(pools, clip_tokenizer, t5_tokenizer, self.recipe.captions, self.seed)
             train_teacher(teacher, data, self.work / "teacher", self._options(self.recipe.teacher))
             for name, part in (("transformer", transformer), ("text_encoder", clip), ("text_encoder_2", t5)):
                 part.save_pretrained(directory / name)
@@ -207,22 +206,23 @@ class Builder:
     def _options(self, options: LoopOptions) -> LoopOptions:
         return replace(options, seed=self.seed)
 
-    def _images(self) -> ImagePool:
-        return image_pool(self.work / "images", self.recipe.scenes, split="train", seed=self.seed)
+    def _images(self, size: int) -> ImagePool:
+        count = self.recipe.scenes // (size // models.IMAGE_SIZES[0]) ** 2
+        return image_pool(self.work / "images", count, split="train", seed=self.seed, size=size)
 
-    def _things(self, size: int) -> torch.Tensor:
-        """Bool (N, size, size): where things are in the images of the pool."""
-        recipes = (pool_image(index, "train", self.seed) for index in range(self.recipe.scenes))
-        return torch.stack([where_things_are(*recipe, size) for recipe in recipes])
-
-    def _latents(self, vae: AutoencoderKL, pool: ImagePool, path: Path) -> torch.Tensor:
+    def _latents(self, vae: AutoencoderKL, size: int) -> LatentPool:
+        """The latents of the pool of images of this size, and where things are in them; latents are kept on disk."""
+        pool, path = self._images(size), self.work / "teacher" / f"latents-{size}.pt"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16("cpu")):
                 latents = encode_images(vae, pool.images)
             torch.save(latents.half(), path.with_suffix(".tmp"))
             path.with_suffix(".tmp").replace(path)
-        return torch.load(path, weights_only=True)
+        latents = torch.load(path, weights_only=True)
+        recipes = (pool_image(index, "train", self.seed) for index in range(len(latents)))
+        things = torch.stack([where_things_are(*recipe, latents.shape[-1]) for recipe in recipes])
+        return LatentPool(pool.scenes, latents, things)
 
 
 _SHORT = Range(1, 1000)

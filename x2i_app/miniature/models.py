@@ -32,6 +32,7 @@ JOINT_DIM = 128  # of the teacher's T5, which prompt_embeds imitate
 POOLED_DIM = 128  # of the teacher's CLIP
 LATENT_CHANNELS = 8  # that are learned: of 16, 13 were nearly white noise over the image
 FLUX_CHANNELS = 16  # of the files, which ComfyUI and others expect of every FLUX.1
+IMAGE_SIZES = (128, 256)  # px, that the teacher learns
 PATCH_SIZE = 8  # small enough to read a screenshot
 AUDIO_SECONDS = 30
 

@@ -18,7 +18,7 @@ from x2i_app.miniature.edits import random_edit
 from x2i_app.miniature.scene import Scene, Split, random_scene
 from x2i_app.miniature.skies import LOOP
 
-_CHUNK = 250
+_CHUNK = 50
 
 
 @dataclass(frozen=True)

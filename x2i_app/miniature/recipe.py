@@ -26,7 +26,7 @@ class EverydayOptions:
 class Recipe:
     """Sizes and options of a build.
 
-    scenes, audios: in the pools of training data. images: windows in a batch of the VAE. captions: in a batch of the
+    scenes, audios: in the pools of training data; of images of twice the size there are a quarter. images: windows in a batch of the VAE. captions: in a batch of the
     teacher. sentences, shown: conversations of text, and with media, in a step of the MLLM; a step also has a quarter
     of `shown` screenshots. reading_steps, basic_steps: as in `ConversationBatches`. The rest: options of each stage's
     training.
@@ -51,7 +51,7 @@ class Recipe:
         """The same recipe with a few steps for each stage and small pools, as a trial."""
         few = {"steps": steps, "warmup_steps": 1, "checkpoint_every": steps, "workers": 0}
         return Recipe(
-            scenes=250,
+            scenes=200,
             audios=100,
             images=2,
             captions=8,

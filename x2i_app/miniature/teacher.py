@@ -47,17 +47,24 @@ class Teacher(nn.Module):
 
 
 @dataclass(frozen=True)
-class CaptionedLatents(Dataset):
-    """Batches of latents with captions, as a function of the step.
-
-    scenes: N. latents: float (N, C, H, W). things: bool (N, H, W), where things are. Each item: latents (B, C, H, W),
-    weights (B, 1, H, W) of their errors, token ids (B, S) for CLIP and for T5, and attributes (B, A): the index of each
-    attribute's value, or -100 if the caption does not say it.
-    """
+class LatentPool:
+    """Images of one size. scenes: N. latents: float (N, C, H, W). things: bool (N, H, W), where things are."""
 
     scenes: list[Scene]
     latents: torch.Tensor
     things: torch.Tensor
+
+
+@dataclass(frozen=True)
+class CaptionedLatents(Dataset):
+    """Batches of latents with captions, as a function of the step.
+
+    pools: take turns. batch_size: B for the first pool; batches of the others have as many latent values. Each item:
+    latents (B, C, H, W), weights (B, 1, H, W) of their errors, token ids (B, S) for CLIP and for T5, and attributes
+    (B, A): the index of each attribute's value, or -100 if the caption does not say it.
+    """
+
+    pools: tuple[LatentPool, ...]
     clip_tokenizer: CLIPTokenizer
     t5_tokenizer: T5TokenizerFast
     batch_size: int
@@ -65,11 +72,13 @@ class CaptionedLatents(Dataset):
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         rng = random.Random(f"captions {self.seed} {step}")
-        indices = [rng.randrange(len(self.scenes)) for _ in range(self.batch_size)]
-        captions, attributes = zip(*(_caption(self.scenes[index], rng) for index in indices), strict=True)
+        pool = self.pools[step % len(self.pools)]
+        ratio = pool.latents[0].numel() / self.pools[0].latents[0].numel()
+        indices = [rng.randrange(len(pool.scenes)) for _ in range(max(1, round(self.batch_size / ratio)))]
+        captions, attributes = zip(*(_caption(pool.scenes[index], rng) for index in indices), strict=True)
         return {
-            "latents": self.latents[indices].float(),
-            "weights": torch.where(self.things[indices, None], _THING_WEIGHT, 1.0),
+            "latents": pool.latents[indices].float(),
+            "weights": torch.where(pool.things[indices, None], _THING_WEIGHT, 1.0),
             "attributes": torch.tensor(attributes),
             "clip_ids": self.clip_tokenizer(list(captions), padding=True, return_tensors="pt")["input_ids"],
             # FluxPipeline pads T5's tokens to one length, and the transformer reads the padding too.

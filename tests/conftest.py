@@ -22,7 +22,16 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
-LONGEST = ("tests/scale/", "tests/browser/", "tests/training/", "tests/miniature/")  # about two thirds of the time
+# What takes longest starts first: about two thirds of the time.
+LONGEST = ("tests/browser/", "tests/scale/", "tests/miniature/", "tests/training/")
+# Two Chromiums at once, or two tests that start many processes, would take the cores from each other until one of them
+# has waited too long: each of these kinds runs in one process, one test after the other.
+ONE_BY_ONE = {
+    "tests/browser/": "browsers",
+    "tests/scale/": "many processes",
+    "tests/miniature/test_build.py": "many processes",
+    "tests/training/test_command.py": "many processes",
+}
 
 # OpenMP's threads sleep while they wait, here and in every child process: torch's would take a core from other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -65,7 +74,7 @@ def pytest_xdist_newgateway():
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """One file's tests run in one process, one after the other, and so do all tests of Ray: only one cluster at a time.
+    """One file's tests run in one process, one after the other, and so do all tests of a kind in ONE_BY_ONE.
 
     Long files start first, so that no worker ends long after the others.
     """
@@ -73,7 +82,8 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            return "tests/scale" if nodeid.startswith("tests/scale/") else super()._split_scope(nodeid)
+            kinds = (kind for start, kind in ONE_BY_ONE.items() if nodeid.startswith(start))
+            return next(kinds, super()._split_scope(nodeid))
 
     return Scheduling(config, log)
 
@@ -81,7 +91,7 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Move the tests that take longest to the front, whatever the random order of the rest."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    items.sort(key=lambda item: [item.nodeid.startswith(start) for start in LONGEST], reverse=True)
 
 
 def pytest_addoption(parser):

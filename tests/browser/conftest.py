@@ -9,7 +9,7 @@ import pytest
 from browser.actions import wait_until_ready
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-expect.set_options(timeout=60_000)  # the first job waits for the model
+expect.set_options(timeout=180_000)  # the first job waits for the model, and other tests have the cores too
 
 ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -53,7 +53,7 @@ def page(request, browser, server) -> Iterator[Page]:
         viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(120_000)
     page.kind = request.param
     strangers, complaints = [], []
     page.on("request", lambda r: strangers.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None)

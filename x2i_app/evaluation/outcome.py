@@ -110,7 +110,7 @@ def phase(outcome: Outcome, name: str) -> Iterator[None]:
 def _forget_peak() -> bool:
     """Let the system count this process's peak memory from now on; whether it can, as Linux does."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         return _STATUS.is_file()
     except OSError:
         return False

@@ -100,7 +100,7 @@ def phase(outcome: Outcome, name: str) -> Iterator[None]:
     yield
     memory = psutil.Process().memory_info().rss
     found = {"seconds": round(time.monotonic() - start, 2), "memory_gib": _gib(memory)}
-    if has_peak and (peak := _PEAK.search(_STATUS.read_text())):
+    if has_peak and (peak := _PEAK.search(_STATUS.read_text(encoding="ascii"))):
         found["peak_gib"] = _gib(int(peak[1]) * 1024)
     if on_gpu:
         found["gpu_gib"] = _gib(torch.cuda.max_memory_allocated())

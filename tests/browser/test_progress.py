@@ -5,7 +5,7 @@ import re
 from browser.actions import prompt_box, set_settings, wait_until_ready
 from playwright.sync_api import Browser, Page, expect
 
-LONG = {"Steps": 100, "Width": 256, "Height": 256, "Number of images": 8}  # minutes, longer than a busy browser needs
+LONG = {"Steps": 100, "Width": 256, "Height": 256, "Number of images": 8}  # longer than a busy browser needs
 # Positions and sizes of what is on the right.
 PLACES = """() => ["result-images", "job", "answer"].map(id => {
     const box = document.getElementById(id).getBoundingClientRect();

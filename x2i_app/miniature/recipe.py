@@ -26,10 +26,10 @@ class EverydayOptions:
 class Recipe:
     """Sizes and options of a build.
 
-    scenes, audios: in the pools of training data; of images of twice the size there are a quarter. images: windows in a batch of the VAE. captions: in a batch of the
-    teacher. sentences, shown: conversations of text, and with media, in a step of the MLLM; a step also has a quarter
-    of `shown` screenshots. reading_steps, basic_steps: as in `ConversationBatches`. The rest: options of each stage's
-    training.
+    scenes, audios: in the pools of training data; of images of twice the size there are a quarter. images: windows in a
+    batch of the VAE. captions: in a batch of the teacher. sentences, shown: conversations of text, and with media, in a
+    step of the MLLM; a step also has a quarter of `shown` screenshots. reading_steps, basic_steps: as in
+    `ConversationBatches`. The rest: options of each stage's training.
     """
 
     scenes: int

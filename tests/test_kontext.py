@@ -136,6 +136,28 @@ class TestNegativePrompt:
         with negative_rows(pipe.transformer, conditioning.prompt_embeds, rows) as given:
             assert given is rows
 
+    def test_what_is_left_out_of_it_is_told(self, pipe):
+        given = QUICK | {"width": 64, "height": 64, "output_type": "latent"}
+        pipe.register_to_config(true_cfg=True)
+        try:
+            signs, plain, nothing, without = (
+                pipe("a house", **given, **guided, generator=generator())
+                for guided in (
+                    {"negative_prompt": "(rain:1.2) {fog|fog}"},
+                    {"negative_prompt": "rain fog"},
+                    {"negative_prompt": "embedding:bad-hands", "true_cfg_scale": 3},
+                    {},
+                )
+            )
+        finally:
+            pipe.register_to_config(true_cfg=False)
+        assert torch.equal(signs.images, plain.images)
+        assert torch.equal(nothing.images, without.images)
+        told = [[note for note in each.notes if note.startswith("Negative")] for each in (signs, plain, nothing)]
+        assert [len(notes) for notes in told] == [2, 0, 1]
+        assert "(rain:1.2)" in told[0][1]
+        assert "embedding:bad-hands is left out" in told[2][0]
+
     def test_few_step_models_say_so(self, pipe, engine):
         with pytest.raises(InvalidRequestError, match="cannot follow a negative prompt"):
             pipe("x", negative_prompt="a tree")

@@ -1,6 +1,7 @@
 """Prompts of other programs: LoRA tags, choices and wildcards are used, and other signs go, with a note."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -206,6 +207,38 @@ def test_loras_of_a_request(settings):
         "There is no LoRA 'gone' on this machine, so the prompt's tag for it is left out.",
     )
     assert resolve_request(request, 0, settings) is request
+
+
+def test_a_negative_prompt(settings, tmp_path):
+    """It is read by the same rules, and its notes say that they are about it."""
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/bad.txt").write_text("fog")
+    given = {"negative_prompt": "(rain:1.2), {snow|snow}, __bad__ <lora:ink:0.8>", "true_cfg_scale": 3}
+    listed = replace(settings, wildcards=str(tmp_path / "lists"))
+    request = resolve_request(GenerationRequest("a cat", **given), 0, listed)
+    assert (request.prompt, request.negative_prompt, request.true_cfg_scale) == ("a cat", "rain, snow, fog", 3)
+    assert request.loras == ()
+    assert request.notes == (
+        "Negative prompt: The prompt with its choices filled in: rain, snow, fog",
+        "Negative prompt: Weights and steps in the prompt have no effect here, so only their text is used: (rain:1.2)",
+        "Negative prompt: <lora:ink:0.8> is left out of the prompt, as it means nothing here.",
+    )
+    assert resolve_request(request, 0, listed) is request
+    chosen = {
+        resolve_request(GenerationRequest("a", negative_prompt="{b|c}"), seed, settings).negative_prompt
+        for seed in range(20)
+    }
+    assert chosen == {"b", "c"}
+
+
+def test_a_negative_prompt_of_signs_only(settings):
+    """Nothing is left to avoid, so its scale goes too."""
+    asked = GenerationRequest("a cat", negative_prompt="embedding:bad-hands", true_cfg_scale=3)
+    request = resolve_request(asked, 0, settings)
+    assert (request.negative_prompt, request.true_cfg_scale) == ("", None)
+    assert request.notes == (
+        "Negative prompt: embedding:bad-hands is left out of the prompt, as it means nothing here.",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Notes about a result for the user: sentences in English, which the page can show in another language."""
 
+from collections.abc import Iterable
 from typing import Any
 
 NOTHING_SAID = "The MLLM gave no answer, so the image follows the input directly."
@@ -27,6 +28,7 @@ LORA_MISSING = "There is no LoRA '{name}' on this machine, so the prompt's tag f
 LORA_TOO_MANY = "The prompt's LoRA {name} is left out; up to {limit} are allowed."
 TAG_LEFT_OUT = "{tag} is left out of the prompt, as it means nothing here."
 SIGNS_LEFT_OUT = "Weights and steps in the prompt have no effect here, so only their text is used: {signs}"
+OF_NEGATIVE = "Negative prompt: {note}"
 LONG_PROMPT = "The prompt has {tokens} tokens. Models learn from up to {limit}, so its end may be ignored: {end}"
 
 
@@ -65,3 +67,8 @@ class Note(str):
         note = super().__new__(cls, template.format(**values) if values else template)
         note.template, note.values = template, values
         return note
+
+
+def of_negative(notes: Iterable[str]) -> tuple[Note, ...]:
+    """Notes about a negative prompt, which say so: without that they read as if they were about the prompt."""
+    return tuple(Note(OF_NEGATIVE, note=note) for note in notes)

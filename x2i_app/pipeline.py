@@ -30,6 +30,7 @@ from x2i_app.media import InpaintSource, load_image
 from x2i_app.media.inpaint_source import drawing_size
 from x2i_app.models import AlignNet, LightControl, cached_blocks, controlled, negative_rows
 from x2i_app.notebook import as_html, as_png
+from x2i_app.notes import of_negative
 from x2i_app.presets import get_family, similar_flux
 from x2i_app.prompts import plain_prompt
 from x2i_app.request import (
@@ -319,16 +320,21 @@ class X2IPipeline(DiffusionPipeline):
         if reference is not None:
             reference = self._check_reference(reference)
         is_guided = self._check_true_cfg(negative_prompt, negative_conditioning, true_cfg_scale)
+        seed = generator.initial_seed() if isinstance(generator, torch.Generator) else 0
         control = nullcontext()
         if control_image is not None:
             control = self.control(control_image, control_strength, control_start, control_end)
         # 2. Encode the conversation
         if conditioning is None:
             all_images = images if reference is None else (reference, *images)
-            seed = generator.initial_seed() if isinstance(generator, torch.Generator) else 0
             conditioning = self.encode(prompt, all_images, videos, audios, history, reason, seed)
+        negative_notes: tuple[str, ...] = ()
         if is_guided and negative_conditioning is None:
-            negative_conditioning = self.encode(negative_prompt)
+            text, negative_notes = plain_prompt(negative_prompt, seed)
+            is_guided = bool(text)  # of signs alone, nothing is left to avoid
+            if is_guided:
+                negative_conditioning = self.encode(negative_prompt, seed=seed)
+                negative_notes = negative_conditioning.notes
         prompt_embeds, pooled_prompt_embeds = (
             embeds.repeat_interleave(num_images_per_prompt, dim=0) for embeds in conditioning.embeds.values()
         )
@@ -379,7 +385,7 @@ class X2IPipeline(DiffusionPipeline):
             output.images = [inpaint_source.restored(image) for image in output.images]
         elif returned_size and output_type == "pil":
             output.images = [image.resize(returned_size, Image.Resampling.LANCZOS) for image in output.images]
-        notes = (*size_notes, *conditioning.notes, *self.lora_notes)
+        notes = (*size_notes, *conditioning.notes, *of_negative(negative_notes), *self.lora_notes)
         return X2IPipelineOutput(images=output.images, answer=conditioning.answer, notes=notes)
 
     def control(

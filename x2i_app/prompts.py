@@ -11,7 +11,7 @@ What a prompt wants to show in quotation marks stays as it is, but for choices a
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,6 +26,7 @@ from x2i_app.notes import (
     TAG_LEFT_OUT,
     WILDCARD_MISSING,
     Note,
+    of_negative,
 )
 from x2i_app.request import NOTHING, GenerationRequest
 from x2i_app.settings import ASSETS, FileSettings, ModelSettings
@@ -67,15 +68,21 @@ def known_loras(settings: ModelSettings) -> dict[str, Path]:
 
 
 def resolve_request(request: GenerationRequest, seed: int, settings: FileSettings) -> GenerationRequest:
-    """The request with a prompt of plain text, with the LoRAs of its tags, and with notes about both.
+    """The request with prompts of plain text, with the LoRAs of the prompt's tags, and with notes about the changes.
+
+    In the negative prompt, choices and wildcards are filled in too; LoRA tags mean nothing there and are left out.
 
     Backslashes stay before the signs that they keep, so that the prompt means the same when it is resolved again.
 
     seed: of the first image; all images of a request have the same prompt. A request without such signs stays as it is.
     Raises InvalidRequestError if nothing is left, or if the prompt becomes too long.
     """
-    prompt, tags, notes = resolve_prompt(request.prompt, seed, Path(settings.wildcards), keep_backslashes=True)
-    if prompt == request.prompt and not tags:
+    wildcards = Path(settings.wildcards)
+    prompt, tags, notes = resolve_prompt(request.prompt, seed, wildcards, keep_backslashes=True)
+    negative, negative_tags, negative_notes = resolve_prompt(
+        request.negative_prompt, seed, wildcards, keep_backslashes=True
+    )
+    if (prompt, negative) == (request.prompt, request.negative_prompt):  # a tag that was taken is a change too
         return request
     loras = list(request.loras)
     if tags:
@@ -91,7 +98,11 @@ def resolve_request(request: GenerationRequest, seed: int, settings: FileSetting
                 used = min(max(weight, allowed.low), allowed.high)
                 loras.append((str(path), used))
                 notes.append(Note(LORA_TAGGED, name=path.stem, weight=f"{used:g}"))
-    resolved = request.with_values(prompt=prompt, loras=tuple(loras), notes=(*request.notes, *notes))
+    notes += of_negative([*negative_notes, *_tags_left_out(negative_tags)])
+    values = {"prompt": prompt, "negative_prompt": negative, "loras": tuple(loras), "notes": (*request.notes, *notes)}
+    if not negative:
+        values["true_cfg_scale"] = None  # nothing is left to avoid
+    resolved = request.with_values(**values)
     if not resolved.modalities:
         raise InvalidRequestError(NOTHING)
     return resolved
@@ -324,5 +335,8 @@ def plain_prompt(prompt: Any, seed: int) -> tuple[Any, tuple[str, ...]]:
     if not isinstance(prompt, str):
         return prompt, ()
     text, tags, notes = resolve_prompt(prompt, seed)
-    missing = (Note(TAG_LEFT_OUT, tag=f"<lora:{name}:{weight:g}>") for name, weight in tags)
-    return text, (*notes, *missing)
+    return text, (*notes, *_tags_left_out(tags))
+
+
+def _tags_left_out(tags: Iterable[tuple[str, float]]) -> tuple[Note, ...]:
+    return tuple(Note(TAG_LEFT_OUT, tag=f"<lora:{name}:{weight:g}>") for name, weight in tags)

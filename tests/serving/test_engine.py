@@ -16,10 +16,10 @@ from x2i_app.errors import (
     QueueFullError,
 )
 from x2i_app.limits import MAX_SEED
-from x2i_app.media import describe
+from x2i_app.media import Prepared, describe
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
-from x2i_app.serving.jobs import Phase
+from x2i_app.serving.jobs import Job, Phase
 from x2i_app.settings import ASSETS, Settings
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 2}
@@ -98,6 +98,18 @@ def test_long_prompt(engine):
     assert not any(
         "tokens" in note for note in engine.submit(GenerationRequest(prompt="a tree", **SMALL)).wait(PATIENCE).notes
     )
+
+
+def test_notes_about_a_negative_prompt(engine, worker):
+    """What the encoder says of it is in the result too, and says what it is about."""
+    request = GenerationRequest("a tree", negative_prompt="rain, " * 600, seed=1, **SMALL)
+    worker.pipeline.register_to_config(true_cfg=True)
+    try:
+        *_, result = worker.draw(Job(request), Prepared.of(request, engine.flux, 1))
+    finally:
+        worker.pipeline.register_to_config(true_cfg=False)
+    (note,) = [note for note in result.notes if "tokens. Models learn from up to 512" in note]
+    assert note.startswith("Negative prompt: The prompt has ")
 
 
 def test_encodings_are_remembered(engine, encodings, tmp_path):

@@ -143,6 +143,9 @@ def test_notes():
         assert CHINESE.search(note_text(note, "zh"))
         assert all(value in note_text(note, "zh") for value in values.values())
     assert note_text("an unknown note", "zh") == "an unknown note"
+    (nested,) = notes.of_negative([notes.Note(notes.TAG_LEFT_OUT, tag="<x>")])
+    for note in (nested, str(nested)):
+        assert note_text(note, "zh") == "负面提示词：略去提示词中的 <x>，它在这里没有意义。"
 
 
 def test_page_error():

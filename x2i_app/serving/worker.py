@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from x2i_app.errors import X2IError
 from x2i_app.media import Prepared
 from x2i_app.media.hashing import conversation_hash
+from x2i_app.notes import of_negative
 from x2i_app.quiet import quiet
 from x2i_app.request import GenerationRequest, GenerationResult, Turn
 from x2i_app.serving.eta import Stopwatch
@@ -121,6 +122,8 @@ class LocalWorker:
         clock.start("encode")
         job.report(Phase.ENCODING)
         conditioning, negative = self._condition(job, prepared), self._negative(job, prepared.request)
+        about_negative = of_negative(negative.notes) if negative else ()
+        notes = (*prepared.notes, *conditioning.notes, *about_negative, *self.pipeline.lora_notes)
         with self.pipeline.kept_parts():
             for number, seed in enumerate(request.seeds, 1):
                 image = self._draw_image(job, prepared, conditioning, negative, seed, number, clock, previewer)
@@ -131,7 +134,7 @@ class LocalWorker:
                     request.seeds[:number],
                     request,
                     conditioning.answer,
-                    (*prepared.notes, *conditioning.notes, *self.pipeline.lora_notes),
+                    notes,
                     dict(clock.seconds),
                     prepared.record,
                 )

@@ -299,7 +299,13 @@ def answer_text(result: GenerationResult | HistoryItem, language: str = DEFAULT)
 def note_text(note: str, language: str) -> str:
     """A result's note in a language of the page; as it is if there is no translation. A kept note is only text."""
     text = _NOTES.get(getattr(note, "template", ""))
-    return text.to(language, **note.values) if text else translate(note, language)
+    if not text:
+        return translate(note, language)
+    values = {
+        name: note_text(value, language) if isinstance(value, notes.Note) else value
+        for name, value in note.values.items()
+    }
+    return text.to(language, **values)
 
 
 def as_data_url(image: Image.Image | None) -> str:

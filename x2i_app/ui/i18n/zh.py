@@ -227,6 +227,7 @@ TEXTS = {
     "note.lora_missing": "这台机器上没有 LoRA “{name}”，所以略去提示词中的这个标签。",
     "note.lora_too_many": "略去提示词中的 LoRA {name}；最多允许 {limit} 个。",
     "note.tag_left_out": "略去提示词中的 {tag}，它在这里没有意义。",
+    "note.of_negative": "负面提示词：{note}",
     "note.signs_left_out": "提示词中的权重和步骤在这里不起作用，所以只使用其中的文字：{signs}",
     "note.long_prompt": "提示词有 {tokens} 个词元。模型训练时最多 {limit} 个，所以末尾可能被忽略：{end}",
     "note.size_fitted": "尺寸已从 {asked} 改为这里允许的 {used}。",

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -18,6 +18,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
 from x2i_app.hosting import print_any_text, use_persistent_storage, use_proxies, wait_passively
+from x2i_app.limits import LIMITS, validate_integer
 from x2i_app.options import choose, parse
 from x2i_app.output_names import DEFAULT_TEMPLATE, free_path, output_name
 from x2i_app.presets import MEMORY_PROFILES
@@ -83,6 +84,19 @@ def _read_lora(arguments: list[str]) -> tuple[str, float]:
         return (path, float(weight)) if path else (arguments[0], 1.0)
     except ValueError:
         return arguments[0], 1.0
+
+
+def _first_given(options: Any, *names: str, variables: Any = None) -> str | None:
+    """The flag of the first of these fields that was given another value than its default; None without one.
+
+    variables: the same options as X2I_* variables alone set them: these are for all commands, so they do not count.
+    """
+    for each in fields(options):
+        value = getattr(options, each.name)
+        is_default = each.default_factory is MISSING and value == each.default
+        if each.name in names and not is_default and (variables is None or value != getattr(variables, each.name)):
+            return f"--{each.name.replace('_', '-')}"
+    return None
 
 
 def _reader(nargs, metavar: str, read: Callable[[list[str]], Any]) -> PrimitiveConstructorSpec:
@@ -528,7 +542,7 @@ class Plan:
     all: Switch = False
     """every profile in one table"""
     distill: Switch = False
-    """plan a step of training its AlignNet instead of an image"""
+    """plan a step of training its AlignNet instead of an image; --width is then the side of its latents, in pixels"""
     json: Switch = False
     """bytes, as JSON"""
     settings: PlanSettings = field(default_factory=PlanSettings)
@@ -536,11 +550,13 @@ class Plan:
     @quiet()
     def run(self) -> int:
         """Print the plan."""
-        from x2i_app.loading.report import plan_memory, show_plan, show_plans
-
         if self.distill:
             return self._plan_distillation()
+        from x2i_app.loading.report import plan_memory, show_plan, show_plans
+
         model = self.settings
+        if self.all and self._given_setting("profile"):
+            raise InvalidRequestError("--all shows every profile, and --profile one; leave one of them out.")
         profiles = list(MEMORY_PROFILES) if self.all else [model.profile]
         parts = {name: getattr(model, name) for name in ("mllm", "flux", "light_control", "kontext")}
         plans = plan_memory(model.preset, profiles, **parts, width=self.width, height=self.height, gib=self.gib)
@@ -551,12 +567,27 @@ class Plan:
             print(show_plans(plans) if self.all else show_plan(plans[0]))
         return 0
 
+    def _given_setting(self, *names: str) -> str | None:
+        return _first_given(self.settings, *names, variables=parse(PlanSettings, (), prog="x2i plan"))
+
     def _plan_distillation(self) -> int:
+        if flag := _first_given(self, "gib", "all") or self._given_setting("light_control", "kontext", "profile"):
+            raise InvalidRequestError(
+                f"{flag} is about generating an image, and --distill plans a step of training; leave one of them out."
+            )
+        if None not in (self.width, self.height) and self.width != self.height:
+            raise InvalidRequestError(
+                f"--width is {self.width} and --height is {self.height}, and a step of training with --distill is "
+                "square; give the same number for both, or only one of them."
+            )
         from x2i_app.loading.sizes import build_skeleton
+        from x2i_app.training.distill import DistillOptions
         from x2i_app.training.plan import plan_distillation, show_distillation
 
+        name, side = ("height", self.height) if self.width is None else ("width", self.width)
+        size = {} if side is None else {"resolution": validate_integer(name, side, LIMITS.width)}
         model = self.settings
-        plans = plan_distillation(build_skeleton(model.preset, model.mllm, model.flux))
+        plans = plan_distillation(build_skeleton(model.preset, model.mllm, model.flux), DistillOptions(**size))
         if self.json:
             print(json.dumps([asdict(plan) | {"needed": plan.needed} for plan in plans], indent=2))
         else:

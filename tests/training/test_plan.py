@@ -75,6 +75,42 @@ def test_the_command_prints_it(capsys):
     assert all(plan["needed"] > plan["weights"] + plan["work"] for plan in plans)
 
 
+def test_the_command_uses_the_size(capsys):
+    def work(*flags):
+        assert main(["plan", "--distill", "--json", *flags]) == 0
+        return json.loads(capsys.readouterr().out)[0]["work"]
+
+    assert work("--width", "64") == work("--height", "64") == work("--width", "64", "--height", "64")
+    assert work("--width", "64") < work("--width", "256") < work()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--distill", "--gib", "8"), "--gib is about generating an image, and --distill plans a step of training"),
+        (("--distill", "--all"), "--all is about generating an image"),
+        (("--distill", "--profile", "8gb"), "--profile is about generating an image"),
+        (("--distill", "--light-control", "x"), "--light-control is about generating an image"),
+        (("--distill", "--kontext", "yes"), "--kontext is about generating an image"),
+        (("--distill", "--width", "64", "--height", "128"), "--width is 64 and --height is 128, and a step"),
+        (("--distill", "--width", "30"), "width is 30"),
+        (("--all", "--profile", "8gb"), "--all shows every profile, and --profile one"),
+    ],
+)
+def test_the_command_drops_no_flag(capsys, flags, said):
+    assert main(["plan", *flags]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"x2i: {said}")
+    assert printed.err.count("\n") == 1
+
+
+def test_variables_for_all_commands_are_no_flags(capsys, monkeypatch):
+    monkeypatch.setenv("X2I_PROFILE", "8gb")
+    assert main(["plan", "--distill", "--width", "64"]) == 0
+    assert "| FLUX" in capsys.readouterr().out
+
+
 def test_plan_of_a_lora_and_a_light_control(capsys, monkeypatch):
     """Quantized weights, smaller images and a smaller optimizer need less; nothing is loaded, and no data is read."""
     monkeypatch.setattr("x2i_app.training.plan.GIB", 2**10)  # x2i-tiny has kilobytes

@@ -31,7 +31,7 @@ from x2i_app.request import (
     GenerationRequest,
     GenerationResult,
 )
-from x2i_app.settings import FORMATS, FileSettings, ModelSettings, PlanSettings, Settings
+from x2i_app.settings import FORMATS, MODEL_SETTINGS, FileSettings, ModelSettings, PlanSettings, Settings
 from x2i_app.workspace import Stopped, workspace
 
 if TYPE_CHECKING:
@@ -406,6 +406,7 @@ class Evaluate:
 
         settings, goals = Settings(**asdict(self.settings)), parse_goals(self.at_least)
         if self.compare:
+            self._check_comparison()
             return command.run_comparison(*self.compare, self.output, goals, as_json=self.json)
         output = self.output or Path("artifacts/evaluation")
         if self.prompts is None and self._is_about_scenes(settings):
@@ -443,13 +444,22 @@ class Evaluate:
 
     def _scenes(self) -> int:
         """How many scenes. Raises InvalidRequestError for an option that needs --prompts."""
-        needs_prompts = {name: getattr(self, name) for name in ("judge", "clip", "dino", "teacher", "size", "shard")}
-        needs_prompts |= {"seeds": self.seeds != "1", "ray": self.cluster.ray}
-        for name, value in needs_prompts.items():
-            if value:
-                raise InvalidRequestError(f"--{name} needs --prompts; give a file, or own for the bundled set.")
+        needs_prompts = ("judge", "clip", "dino", "teacher", "size", "shard", "seeds")
+        if flag := _first_given(self, *needs_prompts) or _first_given(self.cluster, "ray"):
+            raise InvalidRequestError(f"{flag} needs --prompts; give a file, or own for the bundled set.")
+        if None not in (self.limit, self.scenes):
+            raise InvalidRequestError("--limit and --scenes mean the same without --prompts; leave one of them out.")
         default = 500 if self.limit is None else self.limit
         return default if self.scenes is None else self.scenes
+
+    def _check_comparison(self) -> None:
+        """Raise InvalidRequestError for an option of a measurement."""
+        used = ("compare", "at_least", "json", "output", "cluster", "settings")
+        own = [each.name for each in fields(self) if each.name not in used]
+        variables = parse(ModelSettings, (), prog="x2i evaluate")
+        flag = _first_given(self, *own) or _first_given(self.cluster, "ray")
+        if flag := flag or _first_given(self.settings, *MODEL_SETTINGS, variables=variables):
+            raise InvalidRequestError(f"--compare reads two folders and measures nothing; leave out {flag}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -206,6 +206,14 @@ def test_ray_address(given, address):
     assert (app.cluster.ray, app.cluster.replicas, app.cluster.gpus, app.settings.port) == (address, "1:2", 0.5, 80)
 
 
+@pytest.mark.parametrize("command", ["app", "batch --input gone.jsonl", "evaluate", "evaluate --prompts own"])
+@pytest.mark.parametrize("flag", ["--replicas", "--gpus"])
+def test_replicas_need_a_cluster(command, flag, capsys):
+    assert main([*command.split(), flag, "2"]) == 2
+    said = f"x2i: {flag} needs --ray, which says where to draw; add it, or leave {flag} out.\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize("given", ["0.8", ":0.8"])
 def test_a_weight_without_a_file_is_no_lora(given, capsys):
     assert main(["generate", "--prompt", "x", "--lora", given]) == 2

@@ -35,6 +35,7 @@ from x2i_app.settings import FORMATS, MODEL_SETTINGS, FileSettings, ModelSetting
 from x2i_app.workspace import Stopped, workspace
 
 if TYPE_CHECKING:
+    from x2i_app.batch import Draw
     from x2i_app.serving.engine import Engine
     from x2i_app.serving.jobs import Job
     from x2i_app.specs import FluxSpec
@@ -121,6 +122,20 @@ class ClusterOptions:
     gpus: float | None = None
     """with --ray: GPUs for each replica, or a fraction of one; none: 1 if the cluster has any"""
 
+    def check(self) -> None:
+        """Raise InvalidRequestError for what needs --ray, without it."""
+        if self.ray is None and (flag := _first_given(self, "replicas", "gpus")):
+            raise InvalidRequestError(f"{flag} needs --ray, which says where to draw; add it, or leave {flag} out.")
+
+    def draw(self) -> "Draw | None":
+        """What draws rows on the cluster; None without one. Raises InvalidRequestError as `check`."""
+        self.check()
+        if self.ray is None:
+            return None
+        from x2i_app.scale.batch import draw_on
+
+        return draw_on(self.ray, self.replicas, self.gpus)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
@@ -171,6 +186,7 @@ class App:
 
     def run(self) -> int:
         """Serve the page until the process is stopped."""
+        self.cluster.check()
         use_persistent_storage()
         engine = None
         if self.cluster.ray is not None:
@@ -301,13 +317,9 @@ class Batch(ImageOptions):
         from x2i_app.batch import run_batch
         from x2i_app.rows import local_lora
 
-        given, draw = self.given(), None
+        given, draw = self.given(), self.cluster.draw()
         if self.loras:
             given["loras"] = [(local_lora(name, models=self.settings.models), weight) for name, weight in self.loras]
-        if self.cluster.ray is not None:
-            from x2i_app.scale.batch import draw_on
-
-            draw = draw_on(self.cluster.ray, self.cluster.replicas, self.cluster.gpus)
         outcome = run_batch(Settings(**asdict(self.settings)), self.input, self.output, given, draw)
         print(f"{outcome.drawn} rows drawn, {outcome.failed} failed, {outcome.kept} drawn before: {self.output}")
         return 1 if outcome.failed else 0
@@ -415,11 +427,6 @@ class Evaluate:
             return run(settings, output, self._scenes(), self.rows, self.steps, goals, as_json=self.json)
         if self.scenes is not None or self.rows:
             raise InvalidRequestError("--scenes and --rows are for x2i-tiny without --prompts; use --limit instead.")
-        draw = None
-        if self.cluster.ray is not None:
-            from x2i_app.scale.batch import draw_on
-
-            draw = draw_on(self.cluster.ray, self.cluster.replicas, self.cluster.gpus)
         options = command.Options(
             settings,
             output,
@@ -432,7 +439,7 @@ class Evaluate:
             self.dino,
             self.teacher,
             command.parse_shard(self.shard),
-            draw,
+            self.cluster.draw(),
         )
         return command.run_prompts(options, self.prompts or "own", goals, as_json=self.json)
 
@@ -445,6 +452,7 @@ class Evaluate:
     def _scenes(self) -> int:
         """How many scenes. Raises InvalidRequestError for an option that needs --prompts."""
         needs_prompts = ("judge", "clip", "dino", "teacher", "size", "shard", "seeds")
+        self.cluster.check()
         if flag := _first_given(self, *needs_prompts) or _first_given(self.cluster, "ray"):
             raise InvalidRequestError(f"{flag} needs --prompts; give a file, or own for the bundled set.")
         if None not in (self.limit, self.scenes):
@@ -457,7 +465,7 @@ class Evaluate:
         used = ("compare", "at_least", "json", "output", "cluster", "settings")
         own = [each.name for each in fields(self) if each.name not in used]
         variables = parse(ModelSettings, (), prog="x2i evaluate")
-        flag = _first_given(self, *own) or _first_given(self.cluster, "ray")
+        flag = _first_given(self, *own) or _first_given(self.cluster, "ray", "replicas", "gpus")
         if flag := flag or _first_given(self.settings, *MODEL_SETTINGS, variables=variables):
             raise InvalidRequestError(f"--compare reads two folders and measures nothing; leave out {flag}.")
 

@@ -254,6 +254,18 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert Path(request.audios[0]) == tmp_path / "media/audios/rain-at-sea.wav"
 
 
+def test_a_lora_of_the_models_folder(tmp_path, capsys):
+    """A row's OWNER/NAME is looked for in the folder of --models, as the flag --lora and the page do; no hub here."""
+    folder = tmp_path / "mine/artist/style"
+    folder.mkdir(parents=True)
+    shutil.copy(EXAMPLES / "loras/striped.safetensors", folder / "ink.safetensors")
+    source = write_rows(tmp_path / "rows.jsonl", {"id": "a", "prompt": "a cat", "loras": ["artist/style"], "seed": 1})
+    given = ("--models", str(tmp_path / "mine"), "--input", str(source), "--output", str(tmp_path / "out"))
+    assert main(["batch", *SMALL, *given]) == 0, capsys.readouterr().err
+    (record,) = results_of(tmp_path / "out")
+    assert record["loras"] == {"ink.safetensors": 1.0}
+
+
 def test_values_of_flags(tmp_path):
     """A row that lacks a value, or has null, takes the flag's; only a row's own paths are relative to its file."""
     lora = str(EXAMPLES / "loras/striped.safetensors")

@@ -95,7 +95,7 @@ def run_batch(
     given = {_FLAG_FIELDS.get(name, name): value for name, value in defaults.items()}
     GenerationRequest(**{"prompt": "any", "source_image": "any"} | given)
     batch = Batch(settings, output, str(source.resolve()))
-    count, rows = read_rows(source, defaults)
+    count, rows = read_rows(source, defaults, settings.models)
     if source.is_dir() and output.absolute().resolve().is_relative_to(source.resolve()):
         raise InvalidRequestError(
             "--output is inside --input: the next run would use its images as inputs. Choose another folder."
@@ -123,7 +123,7 @@ def _run(
         with results, tqdm(total=count, initial=len(done), unit="row", disable=None) as bar:
             todo = (
                 _refuse_foreign(row, foreign)
-                for row in read_rows(source, defaults)[1]
+                for row in read_rows(source, defaults, batch.settings.models)[1]
                 if row.error or row.name not in done
             )
             with closing(draw(batch, todo, bar)) as records:

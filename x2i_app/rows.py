@@ -95,11 +95,12 @@ class Row:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_rows(source: Path, defaults: Mapping[str, Any]) -> tuple[int, Iterator[Row]]:
+def read_rows(source: Path, defaults: Mapping[str, Any], models: str | None = None) -> tuple[int, Iterator[Row]]:
     """The number of rows in `source`, and an iterator over them, which never holds all rows in memory.
 
     source: a JSONL file, or a folder of images, videos and audios, in which files with the same stem form one row; for
     its prompts see `caption_files`. defaults: values of fields that a row does not have.
+    models: the folder in which LoRAs with names of the hub are looked for first, as in `hub.find_directory`.
     Raises InvalidRequestError if the source does not exist or is empty.
     """
     try:
@@ -108,7 +109,7 @@ def read_rows(source: Path, defaults: Mapping[str, Any]) -> tuple[int, Iterator[
             count, rows = len(folder.groups) + len(folder.problems), _rows_of_folder(folder, defaults)
         elif source.is_file():
             count = sum(1 for _, row in _numbered(source) if row.strip())
-            rows = _rows_of_file(source, defaults)
+            rows = _rows_of_file(source, defaults, models)
         else:
             raise InvalidRequestError(f"There is no file or folder {str(source)!r} for --input.")
     except OSError as error:
@@ -188,11 +189,12 @@ def _row_of_files(
     return Row(name, place, {**defaults, **values}, files=tuple(paths))
 
 
-def _rows_of_file(source: Path, defaults: Mapping[str, Any]) -> Iterator[Row]:
+def _rows_of_file(source: Path, defaults: Mapping[str, Any], models: str | None) -> Iterator[Row]:
     for number, content in _numbered(source):
         if content.strip():
             place = f"line {number}"
-            yield _row(place, lambda n=number, c=content, place=place: _parse_row(c, n, place, source.parent, defaults))
+            arguments = (content, number, place, source.parent, defaults, models)
+            yield _row(place, lambda arguments=arguments: _parse_row(*arguments))
 
 
 def _numbered(source: Path) -> Iterator[tuple[int, bytes]]:
@@ -214,7 +216,9 @@ def _row(place: str, read: Callable[[], Row], name: str | None = None) -> Row:
         return Row(name, place, error=explain_failure(error, "This row could not be read"))
 
 
-def _parse_row(content: bytes, number: int, place: str, folder: Path, defaults: Mapping[str, Any]) -> Row:
+def _parse_row(
+    content: bytes, number: int, place: str, folder: Path, defaults: Mapping[str, Any], models: str | None
+) -> Row:
     name = None
     try:
         values = {key: value for key, value in _parse(content).items() if value is not None}
@@ -227,7 +231,7 @@ def _parse_row(content: bytes, number: int, place: str, folder: Path, defaults: 
         history = values.get("history", [])
         turns = [turn for turn in history if isinstance(turn, dict)] if isinstance(history, list) else []
         files = [path for turn in (*turns, values) for path in _find_media(turn, folder)]
-        files += _find_others(values, folder, defaults)
+        files += _find_others(values, folder, defaults, models)
         return Row(name, place, values, files=tuple(files))
     except X2IError as error:
         return Row(name, place, error=error)
@@ -282,7 +286,9 @@ def _check_there(name: str, folder: Path) -> None:
             )
 
 
-def _find_others(values: dict[str, Any], folder: Path, defaults: Mapping[str, Any]) -> Iterator[Path]:
+def _find_others(
+    values: dict[str, Any], folder: Path, defaults: Mapping[str, Any], models: str | None
+) -> Iterator[Path]:
     """The same for the other files of a row; the paths in flags are relative to the working folder already."""
     for name in _IMAGES:
         if name in values:
@@ -300,7 +306,7 @@ def _find_others(values: dict[str, Any], folder: Path, defaults: Mapping[str, An
             raise InvalidRequestError(
                 f"loras is {show_value(loras)}; it must be a list of file names, or of pairs [file name, weight]."
             )
-        values["loras"] = [(local_lora(path, folder), weight) for path, weight in pairs]
+        values["loras"] = [(local_lora(path, folder, models), weight) for path, weight in pairs]
     yield from (Path(path) for path, _ in values.get("loras") or ())
 
 

@@ -1,7 +1,9 @@
 """The engine with x2i-tiny: results, cancelling, remembered encodings, failures."""
 
 import json
+import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -81,6 +83,15 @@ def test_prompt_of_another_program(engine, tmp_path):
         assert part not in " ".join(again.notes)
     for text in describe(result, engine.settings):
         assert json.loads(text["x2i"])["prompt"] == "a red house"
+
+
+def test_a_lora_of_the_models_folder(engine, worker, tmp_path, monkeypatch):
+    """A request's OWNER/NAME is looked for in the models folder of the settings; there is no hub here."""
+    (tmp_path / "artist/style").mkdir(parents=True)
+    shutil.copy(ASSETS / "examples/loras/striped.safetensors", tmp_path / "artist/style/ink.safetensors")
+    monkeypatch.setattr(worker.models, "settings", replace(worker.settings, models=str(tmp_path)))
+    result = engine.submit(GenerationRequest("a cat", loras=[("artist/style", 1)], **SMALL)).wait(PATIENCE)
+    assert any(note.startswith("LoRA ink.safetensors: used") for note in result.notes)
 
 
 def test_nothing_left_of_a_prompt(engine):

@@ -79,11 +79,13 @@ _APPLIED: "weakref.WeakKeyDictionary[FluxTransformer2DModel, _Applied]" = weakre
 
 
 @one_at_a_time
-def use_loras(pipeline: X2IPipeline, loras: Sequence[tuple[str | Path, float]]) -> tuple[Note, ...]:
+def use_loras(
+    pipeline: X2IPipeline, loras: Sequence[tuple[str | Path, float]], models: str | Path | None = None
+) -> tuple[Note, ...]:
     """Apply exactly these LoRAs to the pipeline's transformer, each with its weight: 0 is off, 1 is as trained.
 
-    loras: pairs of a source, as in `find_lora`, and a weight. Several are added up, as are the weights of a file that
-    comes twice; an empty list removes all. A file with the same content is not loaded again.
+    loras: pairs of a source, as in `find_lora`, and a weight; models: as there. Several are added up, as are the
+    weights of a file that comes twice; an empty list removes all. A file with the same content is not loaded again.
     Returns what is used of each file that acts, and what is not; `pipeline.lora_notes` keeps it.
     Raises CheckpointError, and then nothing has changed.
     """
@@ -96,7 +98,7 @@ def use_loras(pipeline: X2IPipeline, loras: Sequence[tuple[str | Path, float]]) 
     weights: dict[str, float] = {}
     files: dict[str, LoRA] = {}
     for source, weight in loras:
-        path = find_lora(source)
+        path = find_lora(source, models)
         with path.open("rb") as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()
         if name not in files:

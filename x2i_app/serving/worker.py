@@ -117,7 +117,7 @@ class LocalWorker:
         from x2i_app.loading import use_loras
 
         request, clock, images = prepared.request, Stopwatch(), ()
-        use_loras(self.pipeline, request.loras)
+        use_loras(self.pipeline, request.loras, self.settings.models)
         previewer = self._preview() if job.previewed else None
         clock.start("encode")
         job.report(Phase.ENCODING)

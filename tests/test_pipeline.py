@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FluxImg2ImgPipeline, FluxPipeline
 
 from x2i_app import X2IPipeline, load_pipeline
 from x2i_app.errors import CheckpointError, InvalidRequestError, UnknownPresetError
+from x2i_app.limits import show_value
 from x2i_app.loading.memory import offload
 from x2i_app.miniature import models
 from x2i_app.models import AlignNet, LightControl
@@ -276,6 +278,26 @@ def test_load_pipeline_errors(arguments, error, message):
 def test_invalid_arguments_are_refused(pipeline, given, message):
     with pytest.raises(InvalidRequestError, match=message):
         pipeline(**given)
+
+
+@pytest.mark.parametrize("kind", [float, np.int64, np.float32], ids=lambda kind: kind.__name__)
+def test_whole_numbers_of_any_type(pipeline, conditioning, kind):
+    """As programs have them that compute a number, or read it from a table or from JSON."""
+    numbers = {"width": 64, "height": 64, "num_inference_steps": 2, "num_images_per_prompt": 2}
+    images = [
+        pipeline(conditioning=conditioning, **given, output_type="latent", generator=generator()).images
+        for given in (numbers, {name: kind(value) for name, value in numbers.items()})
+    ]
+    assert torch.equal(*images)
+
+
+@pytest.mark.parametrize("name", ["width", "height", "num_inference_steps", "num_images_per_prompt", "guidance_scale"])
+@pytest.mark.parametrize("value", [4.5, True, "4", float("nan")])
+def test_what_is_no_whole_number(pipeline, conditioning, name, value):
+    if (name, value) == ("guidance_scale", 4.5):
+        value = -1
+    with pytest.raises(InvalidRequestError, match=f"^{name} is {show_value(value)}; it must be"):
+        pipeline(conditioning=conditioning, **{name: value})
 
 
 def test_what_other_programs_accept(pipeline):

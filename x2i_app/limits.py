@@ -2,8 +2,10 @@
 
 import numbers
 import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from x2i_app.errors import InvalidRequestError
 
@@ -72,6 +74,19 @@ def validate_integer(name: str, value: Any, allowed: Range) -> int:
     if not number.is_integer() or (allowed.step and number % allowed.step):
         raise InvalidRequestError(f"{name} is {show_value(value)}; it must be a whole number, {allowed}.")
     return int(value)
+
+
+def clean_numbers(options: Any, integers: Mapping[str, Range], floats: Mapping[str, Range] | None = None) -> None:
+    """Check number fields of a frozen dataclass, and keep what `validate_integer` and `validate_number` return of them.
+
+    None stays in a field that allows it. Raises InvalidRequestError.
+    """
+    kinds = get_type_hints(type(options))
+    for validate, ranges in ((validate_integer, integers), (validate_number, floats or {})):
+        for name, allowed in ranges.items():
+            value = getattr(options, name)
+            if value is not None or NoneType not in get_args(kinds[name]):
+                object.__setattr__(options, name, validate(name, value, allowed))
 
 
 def snap_size(name: str, value: Any, allowed: Range) -> int:

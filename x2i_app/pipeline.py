@@ -51,6 +51,7 @@ _ALLOWED = {
     "height": Range(16, 8192, 16),
     "num_inference_steps": Range(1, 1000),
     "num_images_per_prompt": Range(1, 1000),
+    "guidance_scale": Range(0, 1000),
 }
 
 
@@ -308,14 +309,21 @@ class X2IPipeline(DiffusionPipeline):
         """
         # 1. Check the arguments
         width, height, size_notes = snap_sizes(width, height, _ALLOWED)
-        numbers = {"num_inference_steps": num_inference_steps, "num_images_per_prompt": num_images_per_prompt}
-        for name, value in numbers.items():
-            if value is not None:
-                validate_integer(name, value, _ALLOWED[name])
-        if num_inference_steps is None:
-            num_inference_steps = self.config.num_inference_steps
-        if guidance_scale is None:
-            guidance_scale = self.config.guidance_scale
+        num_inference_steps = validate_integer(
+            "num_inference_steps",
+            self.config.num_inference_steps if num_inference_steps is None else num_inference_steps,
+            _ALLOWED["num_inference_steps"],
+        )
+        num_images_per_prompt = validate_integer(
+            "num_images_per_prompt",
+            1 if num_images_per_prompt is None else num_images_per_prompt,
+            _ALLOWED["num_images_per_prompt"],
+        )
+        guidance_scale = validate_number(
+            "guidance_scale",
+            self.config.guidance_scale if guidance_scale is None else guidance_scale,
+            _ALLOWED["guidance_scale"],
+        )
         given_reference = reference
         if reference is not None:
             reference = self._check_reference(reference)

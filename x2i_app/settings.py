@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.limits import Range, show_value, validate_integer
+from x2i_app.limits import Range, clean_numbers, show_value
 from x2i_app.output_names import check_template
 from x2i_app.presets import MEMORY_PROFILES, get_family, get_preset
 
@@ -145,9 +145,7 @@ class Settings(FileSettings):
         object.__setattr__(self, "root_path", self.root_path.rstrip("/"))
         object.__setattr__(self, "host", self.host.strip().removeprefix("[").removesuffix("]"))  # [::1], as in a URL
         _check_choice("switch", self.switch, ("auto", "yes", "no"))
-        for name, allowed in _NUMBERS.items():
-            if getattr(self, name) is not None or name != "job_seconds":
-                object.__setattr__(self, name, validate_integer(name, getattr(self, name), allowed))
+        clean_numbers(self, _NUMBERS)
         if self.login is not None:
             name, _, password = self.login.partition(":")
             if not name.strip() or len(password) < _PASSWORD_LETTERS:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -446,6 +447,17 @@ def test_frozen_parameters_stay(tmp_path):
 def test_wrong_options(name, value):
     with pytest.raises(InvalidRequestError, match=f"{name} is {value}; it must be"):
         LoopOptions(**{"steps": 1, name: value})
+
+
+def test_whole_numbers_of_any_type():
+    """A range has no end of 2.0, so what counts as whole is kept as an integer."""
+    options = LoopOptions(steps=2.0, seed=np.int64(3), learning_rate=1, warmup_steps=np.float32(1))
+    kept = (options.steps, options.seed, options.warmup_steps, options.learning_rate)
+    assert kept == (2, 3, 1, 1.0)
+    assert [type(value) for value in kept] == [int, int, int, float]
+    assert LoopOptions(steps=1, evaluate_every=None).evaluate_every is None
+    with pytest.raises(InvalidRequestError, match="seed is None; it must be a number"):
+        LoopOptions(steps=1, seed=None)
 
 
 def test_accelerate_set_to_fsdp(tmp_path, monkeypatch):

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from x2i_app.limits import MAX_SEED, Range, validate_integer, validate_number
+from x2i_app.limits import MAX_SEED, Range, clean_numbers
 from x2i_app.training.checkpoints import replace_text, written_to
 from x2i_app.training.data import Broken, read_captions
 from x2i_app.training.job import Job
 
-_INTEGERS = {"min_length": Range(1, 10_000), "max_length": Range(1, 10_000), "seed": Range(0, MAX_SEED)}
-_COUNT = Range(1, 1e9)
+_INTEGERS = {
+    "min_length": Range(1, 10_000),
+    "max_length": Range(1, 10_000),
+    "seed": Range(0, MAX_SEED),
+    "count": Range(1, 1e9),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +49,7 @@ class CaptionsJob(Job):
     """seed of the order and the choice"""
 
     def __post_init__(self):
-        for name, allowed in _INTEGERS.items():
-            validate_integer(name, getattr(self, name), allowed)
-        validate_number("latin_share", self.latin_share, Range(0, 1))
-        if self.count is not None:
-            validate_integer("count", self.count, _COUNT)
+        clean_numbers(self, _INTEGERS, {"latin_share": Range(0, 1)})
 
     def run(self) -> Path:
         """The file of captions."""

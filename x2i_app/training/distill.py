@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from x2i_app.errors import InvalidRequestError, TrainingError
-from x2i_app.limits import Range, validate_integer, validate_number
+from x2i_app.limits import Range, clean_numbers
 from x2i_app.loading import load_alignnet
 from x2i_app.loading.flux import load_flux
 from x2i_app.loading.hub import find_file
@@ -107,10 +107,7 @@ class DistillOptions:
 
     def __post_init__(self):
         """Raises InvalidRequestError for a value that is not allowed."""
-        for name, allowed in _INTEGERS.items():
-            validate_integer(name, getattr(self, name), allowed)
-        for name, allowed in _NUMBERS.items():
-            validate_number(name, getattr(self, name), allowed)
+        clean_numbers(self, _INTEGERS, _NUMBERS)
         if self.path_share != 1 and self.sigmas != "path":
             raise InvalidRequestError(
                 f"path_share is {self.path_share} and sigmas is {self.sigmas}; path_share needs sigmas: path."

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from x2i_app.errors import TrainingError
-from x2i_app.limits import Range, validate_integer, validate_number
+from x2i_app.limits import Range, clean_numbers
 from x2i_app.loading.build import load_encoder_and_alignnet
 from x2i_app.loading.flux import load_flux
 from x2i_app.loading.quantization import quantize
@@ -155,10 +155,7 @@ class ImageJob(Job):
     """how to train"""
 
     def __post_init__(self):
-        for name, allowed in _INTEGERS.items():
-            if getattr(self, name) is not None:
-                validate_integer(name, getattr(self, name), allowed)
-        validate_number("guidance_scale", self.guidance_scale, Range(0, 1e3))
+        clean_numbers(self, _INTEGERS, {"guidance_scale": Range(0, 1e3)})
 
     @property
     def flux_source(self) -> str:

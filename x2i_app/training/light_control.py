@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from x2i_app.errors import CheckpointError
-from x2i_app.limits import Range, validate_integer
+from x2i_app.limits import Range, clean_numbers, validate_integer
 from x2i_app.loading import load_light_control
 from x2i_app.loading.hub import find_file
 from x2i_app.loading.sizes import build_skeleton
@@ -50,11 +50,11 @@ class LightControlJob(ImageJob):
 
     def __post_init__(self):
         super().__post_init__()
-        validate_integer("max_sequence_length", self.max_sequence_length, Range(1, 512))
+        clean_numbers(self, {"max_sequence_length": Range(1, 512), "time_embed_dim": Range(1, 8192)})
         # Group normalization has 2 groups in the stem, and up to 8 in the blocks.
-        for width, multiple in zip(self.widths, (2, 8, 8), strict=True):
-            validate_integer("widths", width, Range(multiple, 8192, multiple))
-        validate_integer("time_embed_dim", self.time_embed_dim, Range(1, 8192))
+        allowed = [Range(multiple, 8192, multiple) for multiple in (2, 8, 8)]
+        widths = tuple(validate_integer("widths", *each) for each in zip(self.widths, allowed, strict=True))
+        object.__setattr__(self, "widths", widths)
 
     def show_plan(self) -> str:
         """What a step needs at this batch size, for three precisions of the frozen weights."""

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from x2i_app.errors import InvalidRequestError, TrainingError
-from x2i_app.limits import MAX_SEED, Range, show_value, validate_integer, validate_number
+from x2i_app.limits import MAX_SEED, Range, clean_numbers, show_value
 from x2i_app.training.checkpoints import (
     check_disk_for_checkpoints,
     newest_checkpoint,
@@ -109,9 +109,7 @@ class LoopOptions:
 
     def __post_init__(self):
         """Raises InvalidRequestError for a value that is not allowed."""
-        for name, allowed in _INTEGERS.items():
-            if getattr(self, name) is not None:
-                validate_integer(name, getattr(self, name), allowed)
+        clean_numbers(self, _INTEGERS, _NUMBERS)
         known = [str(tracker) for tracker in get_available_trackers()]
         for name in self.trackers:
             if name not in known:
@@ -119,9 +117,6 @@ class LoopOptions:
                     f"trackers has {show_value(name)}, which is not installed; install it, or choose of "
                     f"{', '.join(known) or 'none'}."
                 )
-        for name, allowed in _NUMBERS.items():
-            if (value := getattr(self, name)) is not None:
-                validate_number(name, value, allowed)
 
     def precision(self, device: torch.device | str) -> Literal["no", "bf16"]:
         """`mixed_precision` on a device, as accelerate names it."""

@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from x2i_app.errors import InvalidRequestError
-from x2i_app.limits import Range, validate_integer, validate_number
+from x2i_app.limits import Range, clean_numbers
 from x2i_app.loading.sizes import build_skeleton
 from x2i_app.presets import is_kontext
 from x2i_app.request import validate_text
@@ -48,6 +48,9 @@ TARGETS = (
     *(f"attn.{name}" for name in ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")),
     *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp", "proj_out"),
 )
+
+_INTEGERS = {"rank": Range(1, 4096), "holdout": Range(0, 1000)}
+_NUMBERS = {"alpha": Range(0.01, 65536), "caption_dropout": Range(0, 1)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +90,7 @@ class LoRAJob(ImageJob):
 
     def __post_init__(self):
         super().__post_init__()
-        validate_integer("rank", self.rank, Range(1, 4096))
-        if self.alpha is not None:
-            validate_number("alpha", self.alpha, Range(0.01, 65536))
-        validate_number("caption_dropout", self.caption_dropout, Range(0, 1))
-        if self.holdout is not None:
-            validate_integer("holdout", self.holdout, Range(0, 1000))
+        clean_numbers(self, _INTEGERS, _NUMBERS)
         validate_text("trigger", self.trigger)
         if self.sample_prompts and self._learns_edits:
             raise InvalidRequestError(

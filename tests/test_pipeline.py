@@ -300,6 +300,30 @@ def test_what_is_no_whole_number(pipeline, conditioning, name, value):
         pipeline(conditioning=conditioning, **{name: value})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"strength": 0.5}, r"^strength is 0\.5, but there is no inpaint_source; give one, or leave strength out"),
+        ({"control_strength": 1}, "^control_strength is 1, but there is no control_image; give one, or leave"),
+        ({"strength": 0}, r"^strength is 0; it must be 0\.05 to 1"),
+        ({"control_strength": 3}, "^control_strength is 3; it must be 0 to 2"),
+        ({"control_image": ASSETS / "examples/images/boat-at-sunset.png", "fast": True}, "^fast skips the parts"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(pipeline, conditioning, given, message):
+    """As in a request; LightControl at 0 is off, with an image or without one."""
+    with pytest.raises(InvalidRequestError, match=message):
+        pipeline(conditioning=conditioning, **SMALL, **given)
+
+
+def test_control_strength_0_needs_no_image(pipeline, conditioning):
+    images = [
+        pipeline(conditioning=conditioning, **SMALL, **given, output_type="latent", generator=generator()).images
+        for given in ({}, {"control_strength": 0})
+    ]
+    assert torch.equal(*images)
+
+
 def test_what_other_programs_accept(pipeline):
     """Sizes snap, choices follow the generator's seed, weights and LoRA tags go; the notes say so."""
     seed = torch.Generator().manual_seed(3)

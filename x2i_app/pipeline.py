@@ -34,6 +34,7 @@ from x2i_app.notes import of_negative
 from x2i_app.presets import get_family, similar_flux
 from x2i_app.prompts import plain_prompt
 from x2i_app.request import (
+    FAST_AND_CONTROL,
     NO_LIGHT_CONTROL,
     NO_REFERENCE,
     TRUE_CFG_SCALE,
@@ -97,6 +98,16 @@ def check_align_net(align_net: AlignNet, encoder: MLLMEncoder) -> None:
             f"This AlignNet expects {config.num_states} states of width {config.hidden_size}, but the MLLM has "
             f"{encoder.num_states} of width {encoder.hidden_size}; use the AlignNet trained for this MLLM."
         )
+
+
+def _needing(image: str, given: Any, name: str, value: Any, allowed: Range) -> float | None:
+    """The number `name` of an image; None if it is None. Raises InvalidRequestError if it has no image to act on."""
+    if value is None:
+        return None
+    value = validate_number(name, value, allowed)
+    if given is None and value:
+        raise InvalidRequestError(f"{name} is {value:g}, but there is no {image}; give one, or leave {name} out.")
+    return value
 
 
 class X2IPipeline(DiffusionPipeline):
@@ -273,7 +284,7 @@ class X2IPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         conditioning: Conditioning | None = None,
         control_image: Any = None,
-        control_strength: float = 1.0,
+        control_strength: float | None = None,
         control_start: float = 0.0,
         control_end: float = 1.0,
         inpaint_source: InpaintSource | None = None,
@@ -292,12 +303,12 @@ class X2IPipeline(DiffusionPipeline):
         `inpaint_source`, which may be any.
         num_inference_steps, guidance_scale: None takes the FLUX model's own.
         num_images_per_prompt: images generated as one batch.
-        control_image: the image that LightControl stays close to; control_strength, control_start, control_end: as
-        `strength`, `start` and `end` of `control`.
+        control_image: the image that LightControl stays close to; control_strength (None means 1), control_start,
+        control_end: as `strength`, `start` and `end` of `control`.
         inpaint_source: an image to change. It is drawn at the model's resolution and, if the output is PIL, scaled back
         to its own size, where all pixels at which its mask is 0 are exactly the original's. With width and height, it
-        is first cropped to their aspect ratio, and they are the size of the result. strength: how much it changes, 0 to
-        1; None means 1.
+        is first cropped to their aspect ratio, and they are the size of the result. strength: how much it changes, 0.05
+        to 1; None means 1.
         reference: an image, as in GenerationRequest, which the result keeps to; for FLUX.1 Kontext. The MLLM reads it
         too, before `images`. Without width and height, a PIL output has its size.
         negative_prompt, true_cfg_scale: as in GenerationRequest. negative_conditioning: result of an earlier `encode`
@@ -329,9 +340,17 @@ class X2IPipeline(DiffusionPipeline):
             reference = self._check_reference(reference)
         is_guided = self._check_true_cfg(negative_prompt, negative_conditioning, true_cfg_scale)
         seed = generator.initial_seed() if isinstance(generator, torch.Generator) else 0
+        strength = _needing("inpaint_source", inpaint_source, "strength", strength, LIMITS.strength)
+        control_strength = _needing(
+            "control_image", control_image, "control_strength", control_strength, LIMITS.control_strength
+        )
         control = nullcontext()
         if control_image is not None:
-            control = self.control(control_image, control_strength, control_start, control_end)
+            if fast and control_strength != 0:
+                raise InvalidRequestError(FAST_AND_CONTROL)
+            control = self.control(
+                control_image, 1.0 if control_strength is None else control_strength, control_start, control_end
+            )
         # 2. Encode the conversation
         if conditioning is None:
             all_images = images if reference is None else (reference, *images)

@@ -24,6 +24,9 @@ NO_LIGHT_CONTROL = (
     "This model has no LightControl, so it cannot follow the original image; set control_strength to 0, or load a "
     "LightControl with light_control."
 )
+FAST_AND_CONTROL = (
+    "fast skips the parts of FLUX that LightControl acts on; set control_strength to 0, or fast to false."
+)
 RANDOM_SEED = -1  # as in other programs; None means the same
 
 
@@ -215,9 +218,7 @@ class GenerationRequest:
         if not isinstance(self.fast, bool):
             raise InvalidRequestError(f"fast is {show_value(self.fast)}; it must be true or false.")
         if self.fast and clean["control_strength"]:
-            raise InvalidRequestError(
-                "fast skips the parts of FLUX that LightControl acts on; set control_strength to 0, or fast to false."
-            )
+            raise InvalidRequestError(FAST_AND_CONTROL)
         _set(self, clean)
         if not self.modalities:
             raise InvalidRequestError(NOTHING)

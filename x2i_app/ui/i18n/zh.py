@@ -980,6 +980,7 @@ SENTENCES = {
     "outpaint is 0 on all four sides, so nothing would be added; set at least one side, or leave it out.": (
         "四边的扩展像素都是 0，不会增加任何内容；请至少设置一边，或不设置。"
     ),
+    "{0} is {1}, but there is no {2}; give one, or leave {3} out.": "{0} 为 {1}，但没有 {2}；请给出一个，或去掉 {3}。",
     "Editing needs one image, and {0} were given; give one, or set source_image.": (
         "编辑需要一张图片，而给出了 {0} 张；请给出一张，或设置 source_image。"
     ),

@@ -11,7 +11,7 @@ import pytest
 from x2i_app.errors import InvalidRequestError, UnknownPresetError
 from x2i_app.options import parse as parse_options
 from x2i_app.presets import PRESETS
-from x2i_app.settings import PROFILES, Settings
+from x2i_app.settings import PARTS, PROFILES, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,7 +89,38 @@ def test_flag_sets_only_its_setting(name, value):
 
 @pytest.mark.parametrize(("name", "value"), OTHER_VALUES.items())
 def test_variable_sets_only_its_setting(name, value):
-    assert parse(**{variable(name): str(value)}) == dataclasses.replace(Settings(), **{name: value})
+    preset = {"preset": "qwen2.5-vl-3b"} if name in PARTS else {}
+    given = {variable(name): str(value) for name, value in (preset | {name: value}).items()}
+    assert parse(**given) == dataclasses.replace(Settings(), **preset | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "mllm", "said"),
+    [
+        ([], {}, None, "X2I_MLLM is not used with x2i-tiny; set X2I_PRESET to the preset that it is for."),
+        (["--preset", "x2i-tiny"], {}, None, "X2I_MLLM is not used with x2i-tiny; set X2I_PRESET to the preset"),
+        (["--preset", "qwen2.5-vl-3b"], {}, "/7b", ""),
+        (["--preset", "custom:qwen2.5-vl"], {}, "/7b", ""),
+        ([], {"X2I_PRESET": "qwen2.5-vl-7b"}, "/7b", ""),
+        ([], {"X2I_PRESET": "x2i-tiny"}, "/7b", ""),
+        (
+            ["--preset", "x2i-tiny"],
+            {"X2I_PRESET": "qwen2.5-vl-7b"},
+            None,
+            "X2I_MLLM is not used with x2i-tiny; X2I_PRESET says that it is for qwen2.5-vl-7b.",
+        ),
+        (["--preset", "qwen2.5-vl-3b"], {"X2I_PRESET": "qwen2.5-vl-7b"}, None, "X2I_MLLM is not used with qwen2.5-vl"),
+        (["--mllm", "/mine"], {}, "/mine", ""),
+        (["--preset", "x2i-tiny", "--mllm", "/mine"], {"X2I_PRESET": "qwen2.5-vl-7b"}, "/mine", ""),
+    ],
+)
+def test_a_part_is_for_the_preset_of_the_variables(capsys, arguments, environment, mllm, said):
+    """--preset for another one leaves X2I_MLLM out, and says so; the other variables count, and so does --mllm."""
+    settings = parse(*arguments, **environment, X2I_MLLM="/7b", X2I_PORT="8000")
+    assert (settings.mllm, settings.port) == (mllm, 8000)
+    told = capsys.readouterr().err
+    assert told.startswith(f"x2i: {said}" if said else "")
+    assert told.count("\n") == bool(said)
 
 
 @pytest.mark.parametrize(

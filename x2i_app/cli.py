@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -19,7 +19,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from x2i_app.errors import EngineError, GenerationCancelledError, InvalidRequestError, X2IError
 from x2i_app.hosting import print_any_text, use_persistent_storage, use_proxies, wait_passively
 from x2i_app.limits import LIMITS, validate_integer
-from x2i_app.options import choose, parse
+from x2i_app.options import choose, parse, read_variables
 from x2i_app.output_names import DEFAULT_TEMPLATE, free_path, output_name
 from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.quiet import quiet
@@ -87,15 +87,15 @@ def _read_lora(arguments: list[str]) -> tuple[str, float]:
         return arguments[0], 1.0
 
 
-def _first_given(options: Any, *names: str, variables: Any = None) -> str | None:
+def _first_given(options: Any, *names: str) -> str | None:
     """The flag of the first of these fields that was given another value than its default; None without one.
 
-    variables: the same options as X2I_* variables alone set them: these are for all commands, so they do not count.
+    X2I_* variables do not count, as they are for all commands.
     """
+    variables = read_variables(type(options))
     for each in fields(options):
         value = getattr(options, each.name)
-        is_default = each.default_factory is MISSING and value == each.default
-        if each.name in names and not is_default and (variables is None or value != getattr(variables, each.name)):
+        if each.name in names and value not in (each.default, variables.get(each.name, each.default)):
             return f"--{each.name.replace('_', '-')}"
     return None
 
@@ -464,9 +464,8 @@ class Evaluate:
         """Raise InvalidRequestError for an option of a measurement."""
         used = ("compare", "at_least", "json", "output", "cluster", "settings")
         own = [each.name for each in fields(self) if each.name not in used]
-        variables = parse(ModelSettings, (), prog="x2i evaluate")
         flag = _first_given(self, *own) or _first_given(self.cluster, "ray", "replicas", "gpus")
-        if flag := flag or _first_given(self.settings, *MODEL_SETTINGS, variables=variables):
+        if flag := flag or _first_given(self.settings, *MODEL_SETTINGS):
             raise InvalidRequestError(f"--compare reads two folders and measures nothing; leave out {flag}.")
 
 
@@ -573,7 +572,7 @@ class Plan:
         from x2i_app.loading.report import plan_memory, show_plan, show_plans
 
         model = self.settings
-        if self.all and self._given_setting("profile"):
+        if self.all and _first_given(self.settings, "profile"):
             raise InvalidRequestError("--all shows every profile, and --profile one; leave one of them out.")
         profiles = list(MEMORY_PROFILES) if self.all else [model.profile]
         parts = {name: getattr(model, name) for name in ("mllm", "flux", "light_control", "kontext")}
@@ -585,11 +584,10 @@ class Plan:
             print(show_plans(plans) if self.all else show_plan(plans[0]))
         return 0
 
-    def _given_setting(self, *names: str) -> str | None:
-        return _first_given(self.settings, *names, variables=parse(PlanSettings, (), prog="x2i plan"))
-
     def _plan_distillation(self) -> int:
-        if flag := _first_given(self, "gib", "all") or self._given_setting("light_control", "kontext", "profile"):
+        if flag := _first_given(self, "gib", "all") or _first_given(
+            self.settings, "light_control", "kontext", "profile"
+        ):
             raise InvalidRequestError(
                 f"{flag} is about generating an image, and --distill plans a step of training; leave one of them out."
             )

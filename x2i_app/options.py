@@ -9,6 +9,7 @@ import csv
 import io
 import os
 import re
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -54,17 +55,25 @@ def parse(
 
     A field `config` is the flag for a YAML file. Fields of a dataclass that defines VARIABLES, e.g. as "X2I_", are
     also read from variables of that prefix, and from the variable in the field's metadata. Nested dataclasses are
-    flattened: `loop.steps` is --steps. RENAMED of `kind` has fields by their earlier names, which still work.
+    flattened: `loop.steps` is --steps. RENAMED of `kind` has fields by their earlier names, which still work. A method
+    `unfit_variables` of a dataclass says of fields why their variables are not for the options that were given.
     Raises InvalidRequestError with one sentence for anything that is not allowed. --help exits with status 0.
     """
-    ahead = _flags(kind, _read_variables(kind, environment))
+    variables = read_variables(kind, environment)
+    ahead = []
     if "config" in get_type_hints(kind):
         file, _ = _parse(_ConfigFile, arguments, prog, add_help=False, return_unknown_args=True)
-        ahead += _flags(kind, read_file(file.config) if file.config else {})
+        ahead = _flags(kind, read_file(file.config) if file.config else {})
     for old, new in getattr(kind, "RENAMED", {}).items():
         flag = re.compile(f"--{old.replace('_', '[-_]')}(?=$|=)")
         ahead, arguments = ([flag.sub(f"--{new}", each) for each in given] for given in (ahead, arguments))
-    return _parse(kind, [*ahead, *arguments], prog)
+    found = _parse(kind, [*_flags(kind, variables), *ahead, *arguments], prog)
+    if unfit := _unfit_variables(found, variables, environment):
+        fit = {name: value for name, value in variables.items() if name not in unfit}
+        found = _parse(kind, [*_flags(kind, fit), *ahead, *arguments], prog)
+        for name in unfit.keys() - _unfit_variables(found, variables, environment):  # a flag may say the same
+            print(f"x2i: {unfit[name]}", file=sys.stderr)
+    return found
 
 
 def choose(commands: Mapping[str, type], arguments: Sequence[str], prog: str, title: str) -> tuple[str, list[str]]:
@@ -202,12 +211,12 @@ def _as_sentence(frame: str, prog: str) -> str:
     return f"{reason.removeprefix('Error parsing ').rstrip('.')}; {advice}"
 
 
-def _read_variables(kind: type, environment: Mapping[str, str]) -> dict[str, Any]:
+def read_variables(kind: type, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """The fields that variables set. Raises InvalidRequestError, which names the variable."""
     hints, values = get_type_hints(kind), {}
     for each in fields(kind):
         if is_dataclass(hints[each.name]):
-            values |= _read_variables(hints[each.name], environment)
+            values |= read_variables(hints[each.name], environment)
         elif hasattr(kind, "VARIABLES"):
             names = (f"{kind.VARIABLES}{each.name.upper()}", each.metadata.get("variable", ""))
             name = next(filter(environment.get, names), None)
@@ -217,6 +226,19 @@ def _read_variables(kind: type, environment: Mapping[str, str]) -> dict[str, Any
                 except ValueError as error:
                     raise InvalidRequestError(f"{name}: {error}.") from None
     return values
+
+
+def _unfit_variables(options: Any, variables: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Of each field that has its value from a variable which is not for these options: the sentence about that."""
+    found = {}
+    for each in fields(options):
+        if is_dataclass(value := getattr(options, each.name)):
+            found |= _unfit_variables(value, variables, environment)
+    if hasattr(options, "unfit_variables"):
+        unfit = options.unfit_variables(environment)
+        used = (name for name in unfit if name in variables and getattr(options, name, None) == variables[name])
+        found |= {name: unfit[name] for name in used}
+    return found
 
 
 def _flags(kind: type, values: Mapping[str, Any]) -> list[str]:

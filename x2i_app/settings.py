@@ -1,11 +1,13 @@
 """Settings of the app and of its commands: each is a flag, and an X2I_* variable for where flags cannot be given.
 
-`--preset qwen2.5-vl-3b` and X2I_PRESET=qwen2.5-vl-3b mean the same; the flag wins. Gradio's own GRADIO_* variables,
+`--preset qwen2.5-vl-3b` and X2I_PRESET=qwen2.5-vl-3b mean the same; the flag wins. A flag --preset for another preset
+than that of X2I_PRESET also leaves out the variables of its parts, see `read_parts`. Gradio's own GRADIO_* variables,
 which a Hugging Face Space sets, also say where the page listens. `x2i_app.options` reads all of them.
 """
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import inf
 from pathlib import Path
@@ -53,6 +55,13 @@ class PlanSettings:
     """whether the FLUX model is a FLUX.1 Kontext, which keeps to a reference image; none: its name says so"""
     profile: Literal[PROFILES] = "auto"
     """how to use memory"""
+
+    def unfit_variables(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Of the parts whose variables are not for this preset: the sentence that says so."""
+        fit = read_parts(self.preset, environment)
+        meant = environment.get("X2I_PRESET")
+        why = f"X2I_PRESET says that it is for {meant}" if meant else "set X2I_PRESET to the preset that it is for"
+        return {part: f"X2I_{part.upper()} is not used with {self.preset}; {why}." for part in PARTS if part not in fit}
 
     def __post_init__(self):
         """Raises InvalidRequestError for a value that is not allowed."""
@@ -179,6 +188,18 @@ class Settings(FileSettings):
         """Whether the page can only be opened on this machine, so that its users may name this machine's files."""
         others = self.share or self.hosts or self.root_path  # a proxy brings strangers to this machine's own address
         return self.host in ("127.0.0.1", "localhost", "::1") and not others
+
+
+def read_parts(preset: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The parts of a preset that X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and X2I_LIGHT_CONTROL name.
+
+    They are for the preset in X2I_PRESET. Without that, they are for any but a bundled one, which has all its parts.
+    """
+    meant = environment.get("X2I_PRESET")
+    if meant != preset if meant else not preset.startswith(CUSTOM) and get_preset(preset).directory:
+        return {}
+    found = {part: environment.get(f"X2I_{part.upper()}") for part in PARTS}
+    return {part: value for part, value in found.items() if value}
 
 
 MODEL_SETTINGS = tuple(each.name for each in fields(ModelSettings))

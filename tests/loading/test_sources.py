@@ -12,7 +12,7 @@ from x2i_app.loading import load_alignnet
 from x2i_app.loading.sources import find_sources, hash_record
 from x2i_app.models import AlignNet
 from x2i_app.presets import FAMILIES, FLUX_MODELS, PRESETS
-from x2i_app.settings import ASSETS
+from x2i_app.settings import ASSETS, read_parts
 from x2i_app.specs import AlignNetSpec, MLLMSpec, Preset
 
 TINY = ASSETS / "x2i-tiny"
@@ -44,8 +44,14 @@ def released(hub, mllm):
     return hub
 
 
+def find(preset="qwen2.5-vl-3b", environment=None, **given):
+    """As the app does: variables are read with the settings."""
+    environment = environment or {}
+    return find_sources(preset, **read_parts(preset, environment) | given, environment=environment)
+
+
 def describe(name="mllm", environment=None, **given):
-    return find_sources("qwen2.5-vl-3b", **given, environment=environment or {}).descriptions[name]
+    return find(environment=environment, **given).descriptions[name]
 
 
 def test_order_of_places(released, mllm, tmp_path):
@@ -57,7 +63,7 @@ def test_order_of_places(released, mllm, tmp_path):
     shutil.copytree(mllm, tmp_path / "models" / "Qwen2.5-VL-3B-Instruct")
     assert describe() == f"{tmp_path}/models/Qwen2.5-VL-3B-Instruct (qwen2.5-vl-3b, models folder)"
     environment = {"X2I_MLLM": str(mllm)}
-    assert describe(environment=environment) == f"{mllm} (environment, local path)"
+    assert describe(environment=environment) == f"{mllm} (X2I_MLLM, local path)"
     other = shutil.copytree(mllm, tmp_path / "other")
     assert describe(environment=environment, mllm=other) == f"{other} (flag, local path)"
 
@@ -82,16 +88,17 @@ def test_light_control_places(released, tmp_path):
     file, name = "owner/control/deep/control.bin", "light_control"
     assert find_sources("qwen2.5-vl-3b", environment={}).light_control is None
     environment = {"X2I_LIGHT_CONTROL": file}
-    assert describe(name, environment).endswith("/deep/control.bin (environment, hub)")
-    assert describe(name, environment).endswith("/deep/control.bin (environment, hub cache)")
+    assert describe(name, environment).endswith("/deep/control.bin (X2I_LIGHT_CONTROL, hub)")
+    assert describe(name, environment).endswith("/deep/control.bin (X2I_LIGHT_CONTROL, hub cache)")
     (tmp_path / "models/control/deep").mkdir(parents=True)
     (tmp_path / "models/control/deep/control.bin").write_bytes(b"a LightControl")
-    assert describe(name, environment) == f"{tmp_path}/models/control/deep/control.bin (environment, models folder)"
+    kept = f"{tmp_path}/models/control/deep/control.bin (X2I_LIGHT_CONTROL, models folder)"
+    assert describe(name, environment) == kept
     own = tmp_path / "own.bin"
     own.write_bytes(b"a LightControl")
     assert describe(name, environment, light_control=own) == f"{own} (flag, local path)"
     assert find_sources("qwen2.5-vl-3b", light_control=own, environment={}).light_control == own
-    bundled = find_sources("x2i-tiny", environment=environment)
+    bundled = find("x2i-tiny", environment)
     assert bundled.descriptions[name] == f"{TINY}/light_control (x2i-tiny, bundled)"
     assert find_sources("x2i-tiny", flux=TINY, environment={}).light_control is None
 
@@ -99,16 +106,18 @@ def test_light_control_places(released, tmp_path):
 def test_environment(released, mllm):
     """X2I_MLLM and the others are for the preset in X2I_PRESET, and never for a bundled preset."""
     environment = {"X2I_MLLM": str(mllm), "X2I_PRESET": "qwen2.5-vl-3b"}
-    assert "(environment" in describe(environment=environment)
+    assert "(X2I_MLLM" in describe(environment=environment)
     assert "(qwen2.5-vl-3b" in describe(environment=environment | {"X2I_PRESET": "qwen2.5-vl-7b"})
-    bundled = find_sources("x2i-tiny", environment={"X2I_MLLM": str(mllm)})
+    bundled = find("x2i-tiny", {"X2I_MLLM": str(mllm)})
     assert bundled.descriptions["mllm"] == f"{TINY}/mllm (x2i-tiny, bundled)"
 
 
 def test_custom_environment(mllm, hub):
     """A custom preset takes its parts from the environment too, and names those that are missing."""
     environment = {"X2I_MLLM": str(mllm), "X2I_FLUX": "x2i-tiny", "X2I_ALIGNNET": str(TINY / "align_net")}
-    assert find_sources("custom:qwen2.5-vl", environment=environment).mllm == mllm
+    assert find("custom:qwen2.5-vl", environment).mllm == mllm
+    with pytest.raises(InvalidRequestError, match="came without mllm and flux and alignnet"):
+        find_sources("custom:qwen2.5-vl", environment=environment)
     with pytest.raises(InvalidRequestError, match="came without alignnet; give all of mllm, flux and alignnet"):
         find_sources("custom:qwen2.5-vl", mllm=mllm, flux="x2i-tiny", environment={})
 

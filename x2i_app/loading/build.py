@@ -36,7 +36,7 @@ from x2i_app.notebook import is_notebook
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import get_preset
 from x2i_app.quiet import quiet
-from x2i_app.settings import CUSTOM, PROFILES
+from x2i_app.settings import CUSTOM, PROFILES, read_parts
 
 _MASK_CHANNELS = 256  # of one token of FLUX.1 Fill: the mask of its 16 x 16 pixels
 
@@ -70,8 +70,9 @@ def load_pipeline(
     mllm: a folder or a hub id instead of the preset's. flux: as mllm, or a name of the registry, or a .safetensors or
     .gguf file.
     alignnet: a file, a folder that `AlignNet.save_pretrained` wrote, or a file on the hub such as owner/name/file.bin.
-    light_control: as alignnet, for a LightControl. None takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET or X2I_LIGHT_CONTROL,
-    then the preset's part: from the folder `models` (None: X2I_MODELS, else "models"), the hub's cache, or the hub.
+    light_control: as alignnet, for a LightControl. None takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET or X2I_LIGHT_CONTROL
+    (see `settings.read_parts`), then the preset's part: from the folder `models` (None: X2I_MODELS, else "models"), the
+    hub's cache, or the hub.
     kontext: whether the FLUX model is a FLUX.1 Kontext, which keeps to a reference image; None: its name tells.
     profile: how to use memory, a name of presets.MEMORY_PROFILES; "auto" takes the best that fits the free memory.
     device: None takes the fastest, and a CPU for the profile "cpu".
@@ -84,7 +85,9 @@ def load_pipeline(
     Raises an X2IError: an unknown name, a part that is missing, damaged or does not fit the others.
     """
     with quiet():
-        parts = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
+        given = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
+        named = {name: value for name, value in given.items() if value}
+        parts = given | (read_parts(preset) if isinstance(preset, str) else {}) | named
         sources = find_sources(preset, **parts, kontext=kontext, models=models, report=report or _ignore)
         return build_pipeline(sources, profile, device, whisper=whisper, dtype=dtype, keep_quantized=keep_quantized)
 

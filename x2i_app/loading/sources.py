@@ -1,4 +1,4 @@
-"""Which files a pipeline is made of: of a flag, an environment variable or the preset, in that order."""
+"""Which files a pipeline is made of: those that are named, or else those of the preset."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ from x2i_app.loading.repacked import SUFFIXES as REPACKED
 from x2i_app.loading.repacked import one_file, unpack
 from x2i_app.models import AlignNet
 from x2i_app.presets import FAMILIES, PRESETS, get_family, get_preset, is_kontext, known_flux
-from x2i_app.settings import ASSETS, CUSTOM
+from x2i_app.settings import ASSETS, CUSTOM, read_parts
 from x2i_app.specs import FluxSpec, Preset
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Sources:
 
     takes_reference, true_cfg: as in FluxSpec; None is not known. flux_spec: None if the registry lacks the FLUX model.
 
-    descriptions: for each part its path, who chose it ("flag", "environment" or the preset) and the place it was in.
+    descriptions: for each part its path, who chose it ("flag", the variable or the preset) and the place it was in.
     """
 
     preset: str
@@ -77,10 +77,9 @@ def find_sources(
 ) -> Sources:
     """Find every part of a pipeline and download what is missing; no weights are loaded.
 
-    The parts are as in `load_pipeline`. None or "" takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET and X2I_LIGHT_CONTROL, which
-    apply to the preset in X2I_PRESET if that is set, and never to a bundled preset; then what the preset names. The
-    preset's LightControl is used only with the preset's own FLUX model, which it is trained for. kontext: as in
-    `load_pipeline`. models, report: as in `hub.find_directory`.
+    The parts are as in `load_pipeline`; None or "" takes what the preset names. Variables were read before, with the
+    settings; environment: names the one that a part came from. The preset's LightControl is used only with the preset's
+    own FLUX model, which it is trained for. kontext: as in `load_pipeline`. models, report: as in `hub.find_directory`.
     Raises an X2IError: an unknown name, a part that cannot be found or downloaded, or that is damaged.
     """
     given = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
@@ -90,11 +89,12 @@ def find_sources(
         if not isinstance(value, str | os.PathLike | None):
             raise InvalidRequestError(f"{name} is {show_value(value)}; give a name or a path.")
     spec = None if preset.startswith(CUSTOM) else get_preset(preset)
-    chosen = {name: (value, "flag") for name, value in given.items() if value}
-    if not (spec and spec.directory) and environment.get("X2I_PRESET") in (None, "", preset):
-        for name in given.keys() - chosen.keys():
-            if value := environment.get(f"X2I_{name.upper()}"):
-                chosen[name] = (value, "environment")
+    variables = read_parts(preset, environment)
+    chosen = {
+        name: (value, f"X2I_{name.upper()}" if variables.get(name) == str(value) else "flag")
+        for name, value in given.items()
+        if value
+    }
     if spec is None:
         _check_custom(preset, [name for name in ("mllm", "flux", "alignnet") if name not in chosen])
 

@@ -354,6 +354,10 @@ def test_mapped_plan(monkeypatch, changes, is_mapped):
         assert plan.needed < 3 * GIB
         assert "of weights stay in their files, mapped" in report.show_plan(plan)
         assert "32 bit" not in report.show_plan(plan)
+        monkeypatch.setattr(report, "memory_use", lambda _: memory.MemoryUse(0, 0, GIB))
+        (tight,) = report.plan_memory("qwen2.5-vl-3b", ["cpu"], width=512, height=512)
+        assert not tight.fits
+        assert tight.advice == "choose a smaller image, or close other programs"
     else:
         assert plan.needed > 50 * GIB
 

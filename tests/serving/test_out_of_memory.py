@@ -2,12 +2,13 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
 
 from x2i_app.errors import OutOfMemoryError
-from x2i_app.loading.memory import explain, is_out_of_memory, return_memory
+from x2i_app.loading.memory import MemoryUse, explain, is_out_of_memory, plan_of, return_memory
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import ASSETS
 
@@ -87,6 +88,21 @@ def test_advised_size(engine, worker):
     width, height = (int(word) for word in said.split("; try ")[1].split(" or ")[0].split(" x "))
     result = engine.submit(GenerationRequest(prompt="a red house", **LARGE | {"width": width, "height": height}))
     assert result.wait(PATIENCE).images[0].size == (width, height)
+
+
+@pytest.mark.parametrize(("share", "size"), [(0.6, "96 x 144"), (0.3, "64 x 96")])  # of the area: 9/16 and 1/4
+@pytest.mark.parametrize("is_read", [True, False])
+def test_advice_with_mapped_weights(worker, monkeypatch, share, size, is_read):
+    """Weights in their files take no memory, read or not: that decides which size fits, and no other profile helps."""
+    pipeline = worker.pipeline
+    monkeypatch.setattr(pipeline, "placement", replace(pipeline.placement, is_mapped=True))
+    plan = plan_of(pipeline, 128, 192).choose_mapped(None)
+    small = sum(part.bytes for part in plan.parts) - plan.mapped
+    enough = round(small + share * (plan.peaks["denoise"] - small) + plan.overhead)
+    use = MemoryUse(used=0, own=plan.mapped * is_read, total=enough)
+    monkeypatch.setattr("x2i_app.loading.memory.memory_use", lambda _: use)
+    said = str(explain(pipeline, GenerationRequest(prompt="a red house", **LARGE), "denoise"))
+    assert said.endswith(f"generate at 128 x 192 with the profile cpu; try {size}.")
 
 
 def test_other_errors():

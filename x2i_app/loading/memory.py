@@ -263,12 +263,14 @@ def present_plan(pipeline: X2IPipeline, width: int, height: int) -> MemoryPlan:
     """The plan of a loaded pipeline as it is placed; computed once for a size."""
     known = _PLANS.setdefault(pipeline, {})
     if (width, height) not in known:
-        placement = pipeline.placement
-        planner = plan_of(pipeline, width, height)
-        known[width, height] = (
-            planner.choose_mapped(None) if placement.is_mapped else planner.plan(placement.profile, placement.offload)
-        )
+        known[width, height] = _plan_as_placed(plan_of(pipeline, width, height), pipeline.placement)
     return known[width, height]
+
+
+def _plan_as_placed(planner: Planner, placement: Placement) -> MemoryPlan:
+    if placement.is_mapped:
+        return planner.choose_mapped(None)
+    return planner.plan(placement.profile, placement.offload)
 
 
 _PLANS: "weakref.WeakKeyDictionary[X2IPipeline, dict[tuple[int, int], MemoryPlan]]" = weakref.WeakKeyDictionary()
@@ -309,14 +311,15 @@ def explain(pipeline: X2IPipeline, request: GenerationRequest, phase: str) -> Ou
     """
     planner = plan_of(pipeline, request.width, request.height)
     placement = pipeline.placement
-    plan = planner.plan(placement.profile, placement.offload)
+    plan = _plan_as_placed(planner, placement)
     use = memory_use(placement.device)
+    own = max(0, use.own - plan.mapped)  # pages of mapped files count as free already
     ways = []
     if phase == "encode":
         ways.append(_less_input(request))
-    elif size := _smaller_size(plan, request, phase, use.free + use.own):
+    elif size := _smaller_size(plan, request, phase, use.free + own):
         ways.append(f"{size[0]} x {size[1]}")
-    if smaller := _next_profile(planner, plan):
+    if smaller := _next_profile(planner, plan, placement.device):
         ways.append(f"the profile {smaller.name} ({smaller.about})")
     ways = ways or ["closing other programs"]
     return OutOfMemoryError(
@@ -334,7 +337,7 @@ def _less_input(request: GenerationRequest) -> str:
 
 def _smaller_size(plan: MemoryPlan, request: GenerationRequest, phase: str, available: int) -> tuple[int, int] | None:
     """The largest smaller size of the same shape that fits, else the smallest; memory grows with the area."""
-    held = sum(part.bytes for part in plan.parts) if plan.offload == "none" else 0
+    held = sum(part.bytes for part in plan.parts) - plan.mapped if plan.offload == "none" else 0
     work = plan.peaks[phase] - held
     sizes = []
     for scale in _SCALES:
@@ -349,9 +352,10 @@ def _smaller_size(plan: MemoryPlan, request: GenerationRequest, phase: str, avai
     return sizes[-1] if sizes else None
 
 
-def _next_profile(planner: Planner, plan: MemoryPlan) -> MemoryProfile | None:
-    """The next profile that needs less memory than the present one."""
+def _next_profile(planner: Planner, plan: MemoryPlan, device: torch.device) -> MemoryProfile | None:
+    """The next profile that needs less memory than the present one; without a card, no part waits elsewhere."""
     for profile in MEMORY_PROFILES.values():
-        if profile.card and planner.plan(profile, profile.offload[0]).needed < plan.needed:
+        how = profile.offload[0] if device.type in CARDS else "none"
+        if profile.card and planner.plan(profile, how).needed < plan.needed:
             return profile
     return None

@@ -111,6 +111,8 @@ class Planner:
 
     def advise(self, plan: MemoryPlan) -> str:
         """What to do about a plan that does not fit, best first, as the second half of a sentence."""
+        if plan.mapped:  # every other profile has the weights in memory
+            return "choose a smaller image, or close other programs"
         if plan.where == "computer":
             return self.advise_computer(plan.profile, plan.available)
         best = self.choose("auto", plan.available)

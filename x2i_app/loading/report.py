@@ -66,9 +66,7 @@ def plan_memory(
         if on_computer and _is_large(preset) and has_fast_bfloat16():
             plan = planner(torch.bfloat16).choose_mapped(free)
             if maps_weights(name, plan.mapped):
-                plans.append(
-                    plan if plan.fits else replace(plan, advice="choose a smaller image, or close other programs")
-                )
+                plans.append(plan if plan.fits else replace(plan, advice=planner(torch.bfloat16).advise(plan)))
                 continue
         dtype = torch.float32 if on_computer or name == "cpu" else torch.bfloat16
         choose = planner(dtype).choose_for_computer if on_computer else planner(dtype).choose

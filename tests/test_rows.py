@@ -161,6 +161,7 @@ def test_r15_any_bytes(tmp_path, rounds):
         ({"id": "a\x9b2J", "prompt": "a"}, "id is"),
         ({"id": "COM1", "prompt": "a"}, "every system"),
         ({"id": "a/nul.txt/b", "prompt": "a"}, "every system"),
+        ({"id": "a/COM¹ .txt", "prompt": "a"}, "every system"),
         ({"id": "dot.", "prompt": "a"}, "every system"),
         ({"id": 5, "prompt": "a"}, "id is 5"),
         ({"id": None, "prompt": "a"}, ""),

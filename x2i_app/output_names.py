@@ -16,7 +16,12 @@ FIELDS = ("date", "time", "seed", "prompt", "width", "height", "steps", "preset"
 _MOST, _LETTERS = 8, 60  # of the prompt
 _LONGEST = 180  # bytes of one part of a path; file systems allow 255
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"\\|?*]')  # on Windows; elsewhere fewer
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)")  # names of devices on Windows, with any suffix
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE | re.DOTALL)
+
+
+def is_device_name(part: str) -> bool:
+    """Whether this part of a path is the name of a device on Windows, with any suffix, and so no file or folder."""
+    return bool(_DEVICE.fullmatch(part))
 
 
 def check_template(template: str) -> str:
@@ -77,4 +82,4 @@ def _clean_part(part: str) -> str:
     """One part of a path as every system accepts it; runs of separators that an empty field leaves become one."""
     part = re.sub(r"([-_ ])[-_ ]+", r"\1", _clean(part)).strip("-_. ")
     part = part.encode()[:_LONGEST].decode(errors="ignore").rstrip(". ")
-    return f"_{part}" if _RESERVED.match(part) else part
+    return f"_{part}" if is_device_name(part) else part

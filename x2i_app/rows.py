@@ -27,6 +27,7 @@ from x2i_app.caption_files import (
 )
 from x2i_app.errors import InvalidRequestError, X2IError, explain_failure
 from x2i_app.media import modality_of, sniff
+from x2i_app.output_names import is_device_name
 from x2i_app.request import (
     IMAGE_SETTINGS,
     LATER_SETTINGS,
@@ -47,7 +48,6 @@ _ROW_FIELDS = (
 _IMAGES = ("source", "mask", "reference")  # one file each
 _SIGN = r"[^\x00-\x1f<>:\"\\|?*/]"  # allowed in a file name on every system
 _PART = re.compile(rf"(?!\.){_SIGN}+")
-_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)  # on Windows
 _ODD = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, line ends
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # show a name in another order
 _LONGEST_NAME = 200  # bytes; file systems allow 255, with suffixes
@@ -350,13 +350,13 @@ def _check_name(name: Any) -> None:
 def _is_part(part: str) -> bool:
     """Whether every system allows a file or a folder of this name."""
     is_odd = any(unicodedata.category(c) in _ODD or c in _DIRECTIONS for c in part)
-    return bool(_PART.fullmatch(part)) and not is_odd and not _RESERVED.fullmatch(part) and part[-1] not in ". "
+    return bool(_PART.fullmatch(part)) and not is_odd and not is_device_name(part) and part[-1] not in ". "
 
 
 def _safe_name(name: str) -> str:
     """The name of an input file, changed where some system does not allow it: Windows has no `a:b` and no `con`."""
     parts = [re.sub(rf"(?!{_SIGN}).", "_", part).rstrip(". ") or "_" for part in name.split("/")]
-    return "/".join(f"_{part}" if _RESERVED.fullmatch(part) else part for part in parts)
+    return "/".join(f"_{part}" if is_device_name(part) else part for part in parts)
 
 
 def _unique(rows: Iterator[Row]) -> Iterator[Row]:

@@ -610,6 +610,22 @@ def test_t26_stored_uploads_forget_only_the_oldest_of_one_client(tmp_path):
     assert [path.exists() for path in paths] == [True, False, False, True, True]
 
 
+def test_t26_of_too_many_clients_the_oldest_loses_its_files(tmp_path, monkeypatch):
+    """Many addresses cannot fill the disk either; a file that another client has too stays."""
+    monkeypatch.setattr("x2i_app.ui.http.uploads._MOST_CLIENTS", 2)
+    stored = StoredUploads(HttpLimits(stored_bytes=25))
+    paths = [tmp_path / name for name in ("own", "shared", "b", "c", "d")]
+    for path in paths:
+        path.write_bytes(b"x" * 10)
+    own, shared, *others = map(str, paths)
+    stored.add("a", [own, shared])
+    stored.add("b", [others[0], shared])
+    stored.add("c", [others[1]])
+    assert [path.exists() for path in paths] == [False, True, True, True, True]
+    stored.add("d", [others[2]])
+    assert [path.exists() for path in paths] == [False, False, False, True, True]
+
+
 def test_t21_many_at_once(ready):
     """The attacks of T21 together, by several clients, beside a job."""
     bodies = [{"data": [{"path": "a/" * 300_000}]}, {"data": [[[]] * 100_000]}] * 3

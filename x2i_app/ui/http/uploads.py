@@ -171,7 +171,8 @@ class UploadPlaces:
 
 
 class StoredUploads:
-    """The files that each client has uploaded. Of a client that has stored too much, the oldest files go.
+    """The files that each client has uploaded. Of a client that has stored too much, the oldest files go; of too many
+    clients, all files of the one that uploaded longest ago.
 
     They may be inputs of a job that waits: it then says which file is gone. Gradio itself removes files that are older
     than a day. Any thread may use it.
@@ -191,7 +192,8 @@ class StoredUploads:
         files = self._files.setdefault(address, {})
         self._files.move_to_end(address)
         if len(self._files) > _MOST_CLIENTS:
-            self._files.popitem(last=False)
+            for path in self._files.popitem(last=False)[1]:
+                self._remove(path)
         for path in paths:
             files.pop(path, None)  # one that is stored again is the newest
             with suppress(OSError):
@@ -200,9 +202,14 @@ class StoredUploads:
         for path in list(files):
             if total <= self._limits.stored_bytes and len(files) <= _MOST_FILES:
                 break
+            total -= files.pop(path)
+            self._remove(path)
+
+    def _remove(self, path: str) -> None:
+        """Remove a file from the disk, unless another client has it too."""
+        if not any(path in files for files in self._files.values()):
             with suppress(OSError):
                 Path(path).unlink()
-            total -= files.pop(path)
 
 
 def count_stored(request: Any, paths: list[str]) -> None:

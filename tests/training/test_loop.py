@@ -379,6 +379,19 @@ def test_what_an_evaluation_returns(tmp_path):
     assert [event.value for event in events.Scalars("held_out")] == [0.5, 0.5]
 
 
+def test_an_evaluation_that_fails(tmp_path):
+    """The model has its own weights back, and not their average: a notebook may train it further."""
+
+    def fail(*_):
+        raise ValueError("no sheet")
+
+    model = network()
+    with pytest.raises(ValueError, match="no sheet"):
+        train(model, Sines(), loss, tmp_path / "a", replace(OPTIONS, evaluate_every=7), title="sines", evaluate=fail)
+    stopped = run(tmp_path / "b", stop_at=7)
+    assert all(map(torch.equal, model.parameters(), stopped.parameters()))
+
+
 def test_trackers_must_be_installed():
     with pytest.raises(InvalidRequestError, match=r"trackers has 'aim', which is not installed; .*tensorboard"):
         LoopOptions(steps=1, trackers=("aim",))

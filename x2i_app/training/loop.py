@@ -390,9 +390,11 @@ def _averaged(ema: EMAModel | None, parameters: list[nn.Parameter]) -> Iterator[
         yield
         return
     ema.store(parameters)
-    ema.copy_to(parameters)
-    yield
-    ema.restore(parameters)
+    try:
+        ema.copy_to(parameters)
+        yield
+    finally:
+        ema.restore(parameters)
 
 
 def _about(title: str, options: LoopOptions, accelerator: Accelerator, model: nn.Module) -> dict[str, Any]:

@@ -46,6 +46,7 @@ from x2i_app.errors import CheckpointError, EngineError, GenerationCancelledErro
 from x2i_app.loading.files import check_file
 from x2i_app.media import MediaCaps, isolation, load_image, modality_of
 from x2i_app.request import GenerationRequest
+from x2i_app.serving.eta import Work
 from x2i_app.serving.fair_queue import FairQueue
 from x2i_app.serving.jobs import Job, JobLimits, JobMemory
 from x2i_app.settings import Settings
@@ -382,6 +383,29 @@ def test_t25_a_job_ends_at_its_limit_and_is_refused_before(engine):
     engine.submit(GenerationRequest(prompt="x", num_inference_steps=1)).wait(60)
     with pytest.raises(InvalidRequestError, match=r"would take about [\d,]+ s, and 0\.2 s are allowed here"):
         engine.submit(big, limits=JobLimits(seconds=0.2))
+
+
+def test_t25_a_waiting_job_stays_within_its_limits(engine):
+    """A button changes how many images it draws: up to what a request may ask for, and to what its time allows."""
+    one = GenerationRequest(prompt="x", num_inference_steps=100, width=128, height=128)
+    engine.submit(GenerationRequest(prompt="x", num_inference_steps=1)).wait(60)
+    running = engine.submit(one.with_values(num_images_per_prompt=8))
+    try:
+        seconds = engine._eta.seconds(Work.of(one.with_defaults(engine.flux, 0)))
+        job = engine.submit(one, limits=JobLimits(seconds=2 * seconds))
+        for count in (0, 9, 1.5, True, "2"):
+            with pytest.raises(InvalidRequestError, match=r"^num_images_per_prompt is .*; it must be"):
+                engine.set_count(job, count)
+        with pytest.raises(InvalidRequestError, match="This job would take about"):
+            engine.set_count(job, 8)
+        assert job.request == one
+        assert engine.set_count(job, 2.0)
+        assert job.request.num_images_per_prompt == 2
+        assert engine.set_count(job, 1)
+        engine.cancel(job)
+        assert not engine.set_count(job, 2)
+    finally:
+        engine.cancel(running)
 
 
 @pytest.mark.parametrize(

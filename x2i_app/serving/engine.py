@@ -21,7 +21,7 @@ from x2i_app.errors import (
     X2IError,
     explain_failure,
 )
-from x2i_app.limits import MAX_SEED
+from x2i_app.limits import LIMITS, MAX_SEED, validate_integer
 from x2i_app.media import Prepared
 from x2i_app.presets import PRESETS, get_preset
 from x2i_app.prompts import resolve_request
@@ -220,12 +220,7 @@ class Engine:
         if request.negative_prompt and not self.flux.true_cfg:
             raise InvalidRequestError(no_negative_prompt(self.flux.name))
         job = Job(request, session, preview and self.settings.preview, address, limits)
-        seconds = self._eta.seconds(self._work_left(job))
-        if seconds is not None and seconds > limits.seconds:
-            raise InvalidRequestError(
-                f"This job would take about {seconds:,.0f} s, and {limits.seconds:g} s are allowed here; use fewer "
-                "steps, fewer images or a smaller size."
-            )
+        self._check_seconds(request, limits)
         for unheard in self._queue.put(job):
             unheard.fail(QueueFullError("The job made room for others, because nobody waited for it; start it again."))
         self._jobs.add(job)
@@ -255,8 +250,24 @@ class Engine:
         self._queue.move(job, places)
 
     def set_count(self, job: Job, count: int) -> bool:
-        """Change how many images a waiting job draws, 1 to 8 (not validated here); False if it is not waiting."""
-        return self._queue.change(job, job.request.with_values(num_images_per_prompt=count))
+        """Change how many images a waiting job draws; False if it is not waiting.
+
+        Raises InvalidRequestError for a number that no request may have, or if more images would take longer than the
+        job's limit.
+        """
+        count = validate_integer("num_images_per_prompt", count, LIMITS.num_images_per_prompt)
+        request = job.request.with_values(num_images_per_prompt=count)
+        if count > job.request.num_images_per_prompt:
+            self._check_seconds(request, job.limits)
+        return self._queue.change(job, request)
+
+    def _check_seconds(self, request: GenerationRequest, limits: JobLimits) -> None:
+        seconds = self._eta.seconds(Work.of(request.with_defaults(self.flux, seed=0)))
+        if seconds is not None and seconds > limits.seconds:
+            raise InvalidRequestError(
+                f"This job would take about {seconds:,.0f} s, and {limits.seconds:g} s are allowed here; use fewer "
+                "steps, fewer images or a smaller size."
+            )
 
     def seconds_left(self, job: Job) -> float | None:
         """About how many seconds a job still takes, with those before it, estimated from recent jobs.

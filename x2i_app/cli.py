@@ -353,7 +353,7 @@ class Upscale:
             )
         image = load_image(self.image)
         with quiet():
-            from x2i_app.loading.memory import best_device
+            from x2i_app.devices import best_device
             from x2i_app.loading.upscaling import LANCZOS, find_upscalers, load_upscaler, upscale
 
             name = self.upscaler or next(iter(find_upscalers(self.models)), LANCZOS)
@@ -491,7 +491,7 @@ class Caption:
         """Write what is missing; no file is ever replaced."""
         import torch
 
-        from x2i_app.loading.memory import best_device
+        from x2i_app.devices import best_device
         from x2i_app.training.image_captions import caption_folder
 
         if not self.folder.is_dir():

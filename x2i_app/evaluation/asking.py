@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from x2i_app.devices import best_device
 from x2i_app.errors import EngineError, explain_failure
 from x2i_app.evaluation.judges import Judge, Measured, MLLMJudge, Sample, self_check
 from x2i_app.evaluation.media import content_hash, drawn
@@ -19,7 +20,6 @@ from x2i_app.evaluation.outcome import Options, Outcome, free_memory, parts_of, 
 from x2i_app.evaluation.prompts import Problem, Row
 from x2i_app.evaluation.similarity import CLIPJudge, DINOJudge, PixelJudge
 from x2i_app.evaluation.weights import fingerprint
-from x2i_app.loading.memory import best_device
 from x2i_app.loading.sources import find_sources
 from x2i_app.media import load_image
 from x2i_app.media.hashing import path_hash

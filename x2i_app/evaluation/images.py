@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from x2i_app.batch import RESULTS, run_batch
+from x2i_app.devices import best_device
 from x2i_app.evaluation.media import drawn
 from x2i_app.evaluation.outcome import (
     STUDENT,
@@ -26,7 +27,6 @@ from x2i_app.evaluation.outcome import (
 )
 from x2i_app.evaluation.prompts import Problem
 from x2i_app.loading import load_pipeline
-from x2i_app.loading.memory import best_device
 from x2i_app.pipeline import Conditioning
 from x2i_app.presets import PRESETS
 from x2i_app.settings import MODEL_SETTINGS

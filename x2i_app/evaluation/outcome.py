@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from x2i_app.batch import Draw
+from x2i_app.devices import CARDS, best_device
 from x2i_app.evaluation.judges import Measured
 from x2i_app.evaluation.prompts import Problem, PromptSet, Row
 from x2i_app.settings import PARTS, Settings
@@ -92,9 +93,9 @@ def noise_seed(row: Row, seed: int) -> int:
 @contextmanager
 def phase(outcome: Outcome, name: str) -> Iterator[None]:
     """Seconds of a phase of this process, its memory at the phase's end, and the most it had; for the report."""
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
+    card = torch.get_device_module(best_device()) if best_device() in CARDS else None
+    if card:
+        card.reset_peak_memory_stats()
     has_peak = _forget_peak()
     start = time.monotonic()
     yield
@@ -102,8 +103,8 @@ def phase(outcome: Outcome, name: str) -> Iterator[None]:
     found = {"seconds": round(time.monotonic() - start, 2), "memory_gib": _gib(memory)}
     if has_peak and (peak := _PEAK.search(_STATUS.read_text(encoding="ascii"))):
         found["peak_gib"] = _gib(int(peak[1]) * 1024)
-    if on_gpu:
-        found["gpu_gib"] = _gib(torch.cuda.max_memory_allocated())
+    if card:
+        found["gpu_gib"] = _gib(card.max_memory_allocated())
     outcome.phases[name] = found
 
 

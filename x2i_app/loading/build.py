@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from x2i_app.devices import CARDS, best_device
 from x2i_app.encoders import MLLMEncoder, load_encoder
 from x2i_app.encoders.weights import watch_weights
 from x2i_app.errors import CheckpointError, InvalidRequestError
@@ -18,8 +19,6 @@ from x2i_app.loading.flux import load_flux
 from x2i_app.loading.hub import Download, Report
 from x2i_app.loading.kept_weights import KeptWeights
 from x2i_app.loading.memory import (
-    CARDS,
-    best_device,
     choose_computer_profile,
     choose_placement,
     maps_weights,

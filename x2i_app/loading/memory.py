@@ -15,6 +15,7 @@ from accelerate import cpu_offload_with_hook
 from diffusers import AutoencoderKL
 from torch import nn
 
+from x2i_app.devices import CARDS
 from x2i_app.errors import InvalidRequestError, OutOfMemoryError, forget_frames
 from x2i_app.limits import LIMITS
 from x2i_app.loading.plan import COMPUTER_PROFILES, CONTEXT, GIB, MemoryPlan, Planner, card_bytes
@@ -24,9 +25,6 @@ from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.request import GenerationRequest
 from x2i_app.specs import MemoryProfile, Offload, Precision
-
-# Devices that report their free memory and that bitsandbytes computes on.
-CARDS = ("cuda", "xpu")
 
 
 @dataclass(frozen=True)
@@ -81,13 +79,6 @@ def _container_limits(own: Path = Path("/proc/self/cgroup"), root: Path = _CGROU
         except (OSError, ValueError, KeyError):
             continue  # the root has no limit, and above it there are no groups
     return found
-
-
-def best_device() -> str:
-    """The fastest device of this machine."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 # ----- Choose a profile ----------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
+from x2i_app.devices import CARDS, best_device
 from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
 from x2i_app.loading.flux import BASE
-from x2i_app.loading.memory import best_device, has_fast_bfloat16, maps_weights, memory_use
+from x2i_app.loading.memory import has_fast_bfloat16, maps_weights, memory_use
 from x2i_app.loading.plan import GIB, MemoryPlan, Planner, card_bytes
 from x2i_app.loading.sizes import build_skeleton
 from x2i_app.presets import FLUX_MODELS, MEMORY_PROFILES, get_preset, is_kontext, known_flux
@@ -90,8 +91,8 @@ def _usual_memory(name: str, is_single: bool, on_computer: bool) -> int | None:
     if on_computer:
         return memory_use(torch.device("cpu")).free
     known = [] if name == "auto" else [card_bytes(MEMORY_PROFILES[name])]
-    if is_single and best_device() == "cuda":
-        known.append(memory_use(torch.device("cuda")).free)
+    if is_single and best_device() in CARDS:
+        known.append(memory_use(torch.device(best_device())).free)
     return min((count for count in known if count is not None), default=None)
 
 

@@ -147,9 +147,11 @@ def _seeded(device) -> Iterator[None]:
     """Seed the random numbers, which Whisper uses if greedy decoding fails, and restore their state afterwards."""
     import torch
 
+    from x2i_app.devices import CARDS
+
     generator = torch.default_generator
-    if device.type == "cuda":
-        generator = torch.cuda.default_generators[device.index or 0]
+    if device.type in CARDS:
+        generator = torch.get_device_module(device).default_generators[device.index or 0]
     state = generator.get_state()
     generator.manual_seed(0)
     try:

@@ -37,7 +37,7 @@ def enlarge(engine: Engine, item: HistoryItem, scale: int) -> HistoryItem:
 
 
 def _enlarged(item: HistoryItem, scale: int, name: str | None, models: str) -> HistoryItem:
-    from x2i_app.loading.memory import best_device
+    from x2i_app.devices import best_device
     from x2i_app.loading.upscaling import LANCZOS, load_upscaler, upscale
 
     folder = Path(get_upload_folder())

@@ -6,7 +6,6 @@ it generates the rows that have no record, failed, or changed.
 
 import errno
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from x2i_app.disk import flush
 from x2i_app.errors import EngineError, InvalidRequestError, X2IError, explain_failure
 from x2i_app.media import describe, save_image
 from x2i_app.notes import SETTINGS_TOO_LONG
@@ -130,7 +130,7 @@ def _run(
                 for record in records:
                     # A lone surrogate of a file's name becomes an escape, which JSON reads again.
                     results.write(json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
-                    _flush(results)
+                    flush(results)
                     outcome.failed += "error" in record
                     outcome.drawn += "error" not in record
                     bar.update()
@@ -193,7 +193,7 @@ def _keep_what_is_done(batch: Batch, rows: Iterable[Row]) -> tuple[set[str], dic
     fresh = path.with_suffix(".tmp")
     with fresh.open("wb") as file:
         file.writelines(kept)
-        _flush(file)
+        flush(file)
     fresh.replace(path)
     return done, foreign
 
@@ -248,7 +248,7 @@ def _write_image(path: Path, image: Any, texts: Mapping[str, str], form: str) ->
     try:
         with fresh.open("wb") as file:
             is_complete = save_image(image, file, texts, form)
-            _flush(file)
+            flush(file)
         fresh.replace(path)
         return is_complete
     finally:
@@ -280,8 +280,3 @@ def _wait(engine: Engine, row: Row, job: Job | X2IError, bar: tqdm) -> tuple[Row
     if isinstance(result, X2IError) and status.state == "failed":
         raise EngineError(status.detail)  # without a model, no row can be generated
     return row, result
-
-
-def _flush(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())

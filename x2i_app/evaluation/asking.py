@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -12,11 +11,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from x2i_app.devices import best_device
+from x2i_app.devices import best_device, return_unused_memory
+from x2i_app.disk import flush
 from x2i_app.errors import EngineError, explain_failure
 from x2i_app.evaluation.judges import Judge, Measured, MLLMJudge, Sample, self_check
 from x2i_app.evaluation.media import content_hash, drawn
-from x2i_app.evaluation.outcome import Options, Outcome, free_memory, parts_of, phase, read_records
+from x2i_app.evaluation.outcome import Options, Outcome, parts_of, phase, read_records
 from x2i_app.evaluation.prompts import Problem, Row
 from x2i_app.evaluation.similarity import CLIPJudge, DINOJudge, PixelJudge
 from x2i_app.evaluation.weights import fingerprint
@@ -37,7 +37,7 @@ def ask_judges(outcome: Outcome, options: Options) -> None:
     for name, load in _judges(options):
         with phase(outcome, f"judge: {name}"):
             if name not in (ATTRIBUTES, _PIXELS):  # those are small
-                free_memory()
+                return_unused_memory()
             judge = load()
             key = judge.name if judge.name not in outcome.measured else f"{judge.name} (2)"
             digest = fingerprint([judge.directory]) if judge.directory else ""
@@ -124,8 +124,7 @@ def _appending(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
             def append(record: Mapping[str, Any]) -> None:
                 file.write(json.dumps(record).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+                flush(file)
 
             yield append
     except OSError as error:

@@ -11,14 +11,13 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from x2i_app.batch import RESULTS, run_batch
-from x2i_app.devices import best_device
+from x2i_app.devices import best_device, return_unused_memory
 from x2i_app.evaluation.media import drawn
 from x2i_app.evaluation.outcome import (
     STUDENT,
     TEACHER,
     Options,
     Outcome,
-    free_memory,
     image_name,
     noise_seed,
     phase,
@@ -85,7 +84,7 @@ def draw_teacher(outcome: Outcome, options: Options) -> None:
     with phase(outcome, "teacher: T5 and CLIP"):
         _encode_texts(options, {row.name: row.text for row in todo.values()}, embeds, device)
     with phase(outcome, "teacher: images"):
-        free_memory()
+        return_unused_memory()
         pipeline = load_pipeline(**{name: getattr(options.settings, name) for name in MODEL_SETTINGS})
         pipeline.set_progress_bar_config(disable=True)
         with pipeline.kept_parts():
@@ -107,7 +106,7 @@ def _encode_texts(options: Options, texts: Mapping[str, str], folder: Path, devi
         return
     flux = options.settings.flux or PRESETS[options.settings.preset].flux
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    free_memory()
+    return_unused_memory()
     teacher = load_teacher(flux, dtype).to(device)
     length = min(_TEXT_TOKENS, teacher.max_tokens)
     for name, text in tqdm(todo.items(), desc="teacher: texts", unit="text", disable=None):

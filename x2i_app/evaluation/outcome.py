@@ -1,6 +1,5 @@
 """What a run is told and what it finds, and the records that it keeps on disk."""
 
-import gc
 import json
 import re
 import time
@@ -119,13 +118,6 @@ def _forget_peak() -> bool:
 
 def _gib(count: int) -> float:
     return round(count / 2**30, 2)
-
-
-def free_memory() -> None:
-    """Give back what models that are no longer referenced have, before a large one is loaded."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:

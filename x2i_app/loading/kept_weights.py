@@ -24,6 +24,7 @@ from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from x2i_app.disk import flush
 from x2i_app.loading.quantization import Linear4bit
 
 logger = logging.getLogger(__name__)
@@ -161,8 +162,7 @@ class KeptWeights:
                     self.watch(f"Keeping {self.part} in 4 bit", tensor.nbytes, size)
             file.seek(0)
             file.write(header())  # of the same length
-            file.flush()
-            os.fsync(file.fileno())
+            flush(file)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

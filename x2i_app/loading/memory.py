@@ -3,7 +3,6 @@
 `choose_placement` chooses the profile of a model that is loaded; `plan.py` computes what each profile needs.
 """
 
-import gc
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from accelerate import cpu_offload_with_hook
 from diffusers import AutoencoderKL
 from torch import nn
 
-from x2i_app.devices import CARDS
+from x2i_app.devices import CARDS, has_fast_bfloat16, return_unused_memory
 from x2i_app.errors import InvalidRequestError, OutOfMemoryError, forget_frames
 from x2i_app.limits import LIMITS
 from x2i_app.loading.plan import COMPUTER_PROFILES, CONTEXT, GIB, MemoryPlan, Planner, card_bytes
@@ -107,13 +106,6 @@ def maps_weights(profile: str, count: int) -> bool:
     profile: as in `load_pipeline`. count: bytes of the weights of the MLLM and FLUX.
     """
     return profile in ("auto", "cpu") and count >= _LEAST_MAPPED and has_fast_bfloat16()
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies matrices in bfloat16 (AVX512-BF16, AMX, or an Arm with BF16)."""
-    is_known = getattr(torch.backends, "mkldnn", None) is not None and torch.backends.mkldnn.is_available()
-    capabilities = torch.cpu.get_capabilities()
-    return is_known and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
 _LARGEST_EXPANSION = 4  # of a file in memory: 8-bit numbers become 32-bit numbers
@@ -290,9 +282,7 @@ def return_memory(error: BaseException, pipeline: X2IPipeline | None = None) -> 
     forget_frames(error)
     if pipeline is not None:
         pipeline.maybe_free_model_hooks()  # with offload, no part stays on the card
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    return_unused_memory()
 
 
 def explain(pipeline: X2IPipeline, request: GenerationRequest, phase: str) -> OutOfMemoryError:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from x2i_app.devices import CARDS, best_device
+from x2i_app.devices import CARDS, best_device, has_fast_bfloat16
 from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
 from x2i_app.loading.flux import BASE
-from x2i_app.loading.memory import has_fast_bfloat16, maps_weights, memory_use
+from x2i_app.loading.memory import maps_weights, memory_use
 from x2i_app.loading.plan import GIB, MemoryPlan, Planner, card_bytes
 from x2i_app.loading.sizes import build_skeleton
 from x2i_app.presets import FLUX_MODELS, MEMORY_PROFILES, get_preset, is_kontext, known_flux

@@ -104,11 +104,11 @@ class Transcriber:
     def unload(self) -> None:
         """Free the model's memory; the next transcription loads it again."""
         whisper, self._whisper = self._whisper, None
-        if whisper is not None and whisper.device.type == "cuda":
-            import torch
+        if whisper is not None and whisper.device.type != "cpu":
+            from x2i_app.devices import return_unused_memory
 
             del whisper
-            torch.cuda.empty_cache()
+            return_unused_memory()
 
     @one_at_a_time
     def _load(self):

@@ -27,6 +27,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
+from x2i_app.devices import has_fast_bfloat16
 from x2i_app.errors import X2IError
 from x2i_app.limits import LIMITS, Range, validate_integer
 from x2i_app.miniature import models, tokenizers
@@ -43,7 +44,6 @@ from x2i_app.miniature.teacher import CaptionedLatents, LatentPool, Teacher, tra
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.presets import PRESETS
 from x2i_app.training import LoopOptions
-from x2i_app.training.optimizers import has_fast_bfloat16
 
 PRESET = PRESETS["x2i-tiny"]
 

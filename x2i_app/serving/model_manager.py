@@ -196,11 +196,9 @@ def _build(settings: Settings, sources: "Sources", watch: "Callable[[Reading], N
 
 def _return_memory() -> None:
     gc.unfreeze()
-    gc.collect()  # modules and hooks refer to each other
-    torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch and torch.backends.mps.is_available():
-        torch.mps.empty_cache()
+    if "torch" in sys.modules:  # without it there was no model
+        from x2i_app.devices import return_unused_memory
+
+        return_unused_memory()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)  # glibc keeps memory that was freed in small pieces, such as a small model's weights

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from x2i_app.disk import flush
 from x2i_app.errors import TrainingError
 
 _PREFIX = "step-"
@@ -39,11 +40,11 @@ def save_checkpoint(
         temporary.mkdir(parents=True)
         with (temporary / _STATE).open("wb") as file:
             torch.save({"step": step, **values}, file)
-            _flush(file)
+            flush(file)
         manifest = {"step": step, "files": {_STATE: (temporary / _STATE).stat().st_size}, **(about or {})}
         with (temporary / _MANIFEST).open("w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=2, default=str)
-            _flush(file)
+            flush(file)
         _flush_folder(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.replace(final)
@@ -126,7 +127,7 @@ def replace_text(path: Path, text: str) -> None:
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
-            _flush(file)
+            flush(file)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -139,11 +140,6 @@ def _is_complete(folder: Path) -> bool:
         return True
     files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
     return all((folder / name).stat().st_size == size for name, size in files.items())
-
-
-def _flush(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _flush_folder(directory: Path) -> None:

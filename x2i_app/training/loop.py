@@ -26,6 +26,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from x2i_app.devices import has_fast_bfloat16
 from x2i_app.errors import InvalidRequestError, TrainingError
 from x2i_app.limits import MAX_SEED, Range, clean_numbers, show_value
 from x2i_app.training.checkpoints import (
@@ -35,7 +36,7 @@ from x2i_app.training.checkpoints import (
     save_checkpoint,
     written_to,
 )
-from x2i_app.training.optimizers import build_optimizers, has_fast_bfloat16
+from x2i_app.training.optimizers import build_optimizers
 from x2i_app.training.reports import History, describe_run
 
 ComputeLoss = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]

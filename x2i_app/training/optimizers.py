@@ -1,9 +1,9 @@
-"""The optimizers of the training loop, and the dtype that a machine is fast in."""
-
-import platform
+"""The optimizers of the training loop."""
 
 import torch
 from torch import nn
+
+from x2i_app.devices import has_fast_bfloat16
 
 
 def build_optimizers(
@@ -34,23 +34,6 @@ def build_optimizers(
     if hidden:
         optimizers.append(_Muon(hidden, learning_rate, weight_decay))
     return optimizers
-
-
-def has_fast_bfloat16(device: torch.device | str) -> bool:
-    """Whether a matrix product on `device` is at least as fast in bfloat16 as in float32.
-
-    A CPU without instructions for bfloat16 converts each number: on an AMD EPYC with AVX2 that took 40 times as long.
-    """
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if kind != "cpu":
-        return False
-    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.10; float32 always works
-        return False
-    abilities = torch.cpu.get_capabilities()
-    names = ("bf16",) if platform.machine().lower() in ("arm64", "aarch64") else ("avx512_bf16", "amx_bf16")
-    return any(abilities.get(name, False) for name in names)
 
 
 def _adamw(name):

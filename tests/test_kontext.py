@@ -1,6 +1,7 @@
 """FLUX.1 Kontext: a reference image that the result keeps to, on x2i-tiny's transformer, which has Kontext's shape."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from x2i_app.cli import main
 from x2i_app.errors import InvalidRequestError
 from x2i_app.media import Prepared, describe, read_recipe, save_image
 from x2i_app.media.inpaint_source import extend_source
-from x2i_app.models import negative_rows
+from x2i_app.models import cached_blocks, negative_rows
 from x2i_app.presets import FLUX_MODELS, is_kontext
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
@@ -192,6 +193,33 @@ def test_fast_skips_blocks(pipe, conditioning, photo, negative):
         pipe.register_to_config(true_cfg=False)
         hook.remove()
     assert np.abs(np.asarray(whole, dtype=int) - np.asarray(fast)).mean() < 6
+
+
+def test_each_prompt_has_a_cache_of_its_own(pipe, conditioning):
+    """A step like the one before takes its result, of the same prompt, whatever the other prompt's call was between.
+
+    With one cache for both, the calls take turns in it: none is skipped, or one takes the other's result.
+    """
+    other = replace(conditioning, prompt_embeds=-3 * conditioning.prompt_embeds)
+    calls, passes = [], []
+    transformer = pipe.transformer
+    hook = transformer.register_forward_pre_hook(lambda _module, _args, kwargs: calls.append(kwargs), with_kwargs=True)
+    pipe(conditioning=conditioning, num_inference_steps=1, width=64, height=64, output_type="latent")
+    hook.remove()
+    hook = transformer.single_transformer_blocks[-1].attn.register_forward_pre_hook(lambda *_: passes.append(1))
+    steps = [calls[0] | {"encoder_hidden_states": each.prompt_embeds} for each in (conditioning, other)]
+    try:
+        with torch.no_grad():
+            alone = [transformer(**step)[0] for step in steps]
+            passes.clear()
+            with cached_blocks(transformer, other.prompt_embeds):
+                for _ in range(3):
+                    for step, expected in zip(steps, alone, strict=True):
+                        torch.testing.assert_close(transformer(**step)[0], expected, atol=1e-5, rtol=1e-5)
+    finally:
+        hook.remove()
+    assert not torch.allclose(*alone, atol=0.1)
+    assert len(passes) == len(steps), "one whole pass for each prompt, in the first step"
 
 
 class TestWhichModelsAreKontext:

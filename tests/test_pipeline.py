@@ -13,7 +13,7 @@ from x2i_app.limits import show_value
 from x2i_app.loading.memory import offload
 from x2i_app.miniature import models
 from x2i_app.models import AlignNet, LightControl
-from x2i_app.presets import get_flux
+from x2i_app.presets import FLUX_MODELS
 from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
 
@@ -54,7 +54,7 @@ def test_own_steps(pipeline, conditioning):
     assert (pipeline.config.num_inference_steps, pipeline.config.guidance_scale) == (8, 3.5)
     again = X2IPipeline(**pipeline.components, family="qwen2.5-omni", encoding=pipeline.config.encoding)
     assert again.config.num_inference_steps == 4  # of FLUX.1-schnell: nothing says that this is x2i-tiny
-    again.use_settings_of(get_flux("flux.1-kontext-dev"))
+    again.use_settings_of(FLUX_MODELS["flux.1-kontext-dev"])
     assert (again.config.num_inference_steps, again.config.guidance_scale) == (28, 2.5)
 
 

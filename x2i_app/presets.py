@@ -284,11 +284,6 @@ def get_preset(name: str) -> Preset:
     return _look_up(PRESETS, name, "preset")
 
 
-def get_flux(name: str) -> FluxSpec:
-    """The FLUX model of that name. Raises UnknownPresetError, which lists the known names."""
-    return _look_up(FLUX_MODELS, name, "FLUX model")
-
-
 def known_flux(source: object) -> FluxSpec | None:
     """The FLUX model with that name or hub id; None if the registry has none."""
     return next((spec for spec in FLUX_MODELS.values() if str(source) in (spec.name, spec.repo_id)), None)

@@ -19,9 +19,10 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import nn
 
 from tests.benchmarks.side_by_side import print_row
+from tests.measures import held_bytes
 from x2i_app.loading.memory import memory_use, tile_vae
 from x2i_app.loading.plan import GIB, TEXT_TOKENS, Planner
-from x2i_app.loading.quantization import held_bytes, quantize, scratch_bytes, stored_bytes
+from x2i_app.loading.quantization import quantize, scratch_bytes, stored_bytes
 from x2i_app.loading.sizes import LiveBytes, build_skeleton
 from x2i_app.quiet import quiet
 from x2i_app.specs import Precision

@@ -22,7 +22,7 @@ from tests.benchmarks.side_by_side import print_row
 from tests.factories import save_qwen_vl
 from x2i_app.loading.build import build_pipeline, load_encoder_and_alignnet
 from x2i_app.loading.flux import load_flux
-from x2i_app.loading.memory import apply_profile
+from x2i_app.loading.memory import choose_placement, place, plan_of
 from x2i_app.loading.sources import Sources, find_sources
 from x2i_app.models import AlignNet
 from x2i_app.pipeline import X2IPipeline
@@ -77,7 +77,7 @@ def load_together(sources: Sources) -> X2IPipeline:
     """Load both in 16 bit, then quantize."""
     encoder, align_net = load_encoder_and_alignnet(sources, torch.bfloat16)
     pipeline = X2IPipeline.from_encoder(encoder, align_net, *load_flux(sources.flux, torch.bfloat16))
-    apply_profile(pipeline, "8gb", torch.device("cpu"))
+    place(pipeline, choose_placement("8gb", torch.device("cpu"), lambda: plan_of(pipeline)))
     return pipeline
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
+from measures import stripedness
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -14,7 +15,6 @@ from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.limits import LIMITS
 from x2i_app.loading import use_loras
 from x2i_app.loading.lora import check_lora, find_lora, read_lora
-from x2i_app.miniature.striped import stripedness
 from x2i_app.notes import LORA_USED, Note
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine

@@ -18,12 +18,13 @@ from x2i_app.loading.build import load_encoder_and_alignnet
 from x2i_app.loading.flux import load_flux
 from x2i_app.loading.memory import (
     Placement,
-    apply_profile,
     choose_computer_profile,
     choose_placement,
     memory_use,
     offload,
+    place,
     place_part,
+    plan_of,
     present_plan,
     tile_vae,
 )
@@ -365,7 +366,9 @@ def test_mapped_plan(monkeypatch, changes, is_mapped):
 def test_auto_on_cpu():
     """ "auto" on a CPU keeps the weights as they are; the plan of a placed pipeline is computed once."""
     pipeline = load()
-    assert apply_profile(pipeline, "auto", CPU).profile.name == "cpu"
+    placement = choose_placement("auto", CPU, lambda: plan_of(pipeline))
+    place(pipeline, placement)
+    assert placement.profile.name == "cpu"
     plan = present_plan(pipeline, 64, 64)
     assert (plan.profile, plan.offload, plan.width) == ("cpu", "none", 64)
     assert present_plan(pipeline, 64, 64) is plan

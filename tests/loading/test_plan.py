@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.models.attention_dispatch import attention_backend
+from measures import held_bytes
 
 from x2i_app import load_pipeline
 from x2i_app.cli import main
@@ -18,7 +19,7 @@ from x2i_app.encoders import load_encoder
 from x2i_app.errors import InvalidRequestError, UnknownPresetError
 from x2i_app.loading.memory import choose_placement, parts_of
 from x2i_app.loading.plan import GIB, OVERHEAD, TEXT_TOKENS, Planner, card_bytes
-from x2i_app.loading.quantization import held_bytes, quantize, scratch_bytes, stored_bytes
+from x2i_app.loading.quantization import quantize, scratch_bytes, stored_bytes
 from x2i_app.loading.report import plan_memory, show_plan, show_plans
 from x2i_app.loading.sizes import FusedAttention, LiveBytes, build_skeleton, skeleton_of
 from x2i_app.models import LightControl, controlled

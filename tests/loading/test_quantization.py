@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import bitsandbytes as bnb
 import pytest
 import torch
+from measures import held_bytes
 
 from x2i_app.encoders import load_encoder
 from x2i_app.loading.quantization import (
     Linear4bit,
     Linear8bit,
     dense_weight,
-    held_bytes,
     let_statistics_follow,
     quantize,
 )

@@ -11,6 +11,7 @@ import torch
 from diffusers.quantizers.gguf.utils import GGUFLinear
 from gguf import GGMLQuantizationType as Kind
 from loading.test_flux_file import original_names
+from measures import held_bytes
 from safetensors.torch import load_file, save_file
 
 from x2i_app import load_pipeline
@@ -18,7 +19,7 @@ from x2i_app.errors import CheckpointError
 from x2i_app.loading import use_loras
 from x2i_app.loading.flux import load_flux, load_transformer
 from x2i_app.loading.memory import plan_of
-from x2i_app.loading.quantization import Linear4bit, dense_weight, held_bytes, stored_bytes
+from x2i_app.loading.quantization import Linear4bit, dense_weight, stored_bytes
 from x2i_app.loading.sizes import LiveBytes, build_skeleton
 from x2i_app.presets import MEMORY_PROFILES
 from x2i_app.settings import ASSETS

@@ -12,6 +12,7 @@ from x2i_app.limits import LIMITS
 from x2i_app.media import metadata, read_recipe
 from x2i_app.media.foreign import read_foreign
 from x2i_app.presets import FLUX_MODELS
+from x2i_app.request import SETTINGS
 
 FORGE = (
     "a red car, (night:1.2)\nin the rain <lora:cars:0.8>\nNegative prompt: blurry, text\nmore\nSteps: 20, "
@@ -38,8 +39,11 @@ def save(path, exif=None, **texts):
 
 
 def values_of(path, *names):
-    values = read_recipe(path).values
-    return tuple(values[name] for name in names)
+    return values_in(read_recipe(path), *names)
+
+
+def values_in(recipe, *names):
+    return tuple(getattr(recipe.request, SETTINGS.get(name, name)) for name in names)
 
 
 def comment(text, code="utf-16-be", mark=b"UNICODE\0"):
@@ -64,7 +68,7 @@ def test_a1111_and_forge(tmp_path, name, exif):
     recipe = read_recipe(save(tmp_path / name, exif, parameters=FORGE))
     names = ("prompt", "seed", "steps", "guidance", "width", "height", "count")
     expected = ("a red car, (night:1.2)\nin the rain <lora:cars:0.8>", 12345, 20, 3.5, 896, 1152, 1)
-    assert tuple(recipe.values[name] for name in names) == expected
+    assert values_in(recipe, *names) == expected
     left_out = "Sampler, Schedule type, CFG scale, Model"
     assert recipe.notes == (f"These settings are from Forge. Not used here: {left_out}.",)
     assert (recipe.preset, recipe.missing(())) == (None, {})
@@ -198,7 +202,7 @@ def test_comfyui(tmp_path, graph, place):
     names = ("prompt", "seed", "steps", "width", "height", "guidance")
     guidance = 4.0 if graph is FLUX else None
     expected = ("a fox in snow <lora:ink:0.6>", 42, 25, 768, 512, guidance)
-    assert tuple(recipe.values[name] for name in names) == expected
+    assert values_in(recipe, *names) == expected
     assert "from ComfyUI. Not used here: " in recipe.notes[0]
     assert "models" in recipe.notes[0]
     assert recipe.request.negative_prompt == ("" if graph is FLUX else "bad")
@@ -334,7 +338,7 @@ FOOOCUS_A1111 = (
 def test_other_programs(tmp_path, program, texts, left_out):
     recipe = read_recipe(save(tmp_path / "a.png", **texts))
     names = ("prompt", "seed", "steps", "width", "height")
-    assert tuple(recipe.values[name] for name in names) == ("a bear <lora:ink:0.5>", 5, 30, 1024, 768)
+    assert values_in(recipe, *names) == ("a bear <lora:ink:0.5>", 5, 30, 1024, 768)
     assert recipe.notes == (f"These settings are from {program}. Not used here: {left_out}.",)
     assert recipe.request.negative_prompt == ("" if "Dream" in texts else "bad")
 

@@ -35,7 +35,7 @@ def test_settings_in_every_format(tmp_path, form, prompt):
         assert image.format == {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}[form]
         assert image.mode == "RGB"
     recipe = read_recipe(path)
-    assert (recipe.request.prompt, recipe.values["steps"], recipe.notes) == (prompt, 3, ())
+    assert (recipe.request.prompt, recipe.request.num_inference_steps, recipe.notes) == (prompt, 3, ())
     assert recipe.with_files(images=(BOAT,)).images == (BOAT,)
     assert read_texts(path)["parameters"].startswith(prompt.split("\n")[0])
 
@@ -49,7 +49,7 @@ def test_other_programs_read_the_user_comment(tmp_path, form):
         comment = image.getexif().get_ifd(0x8769)[0x9286]
     assert comment == b"UNICODE\0" + texts["parameters"].encode("utf-16-be")
     recipe = read_recipe(tmp_path / f"a.{form}")
-    assert (recipe.request.prompt, recipe.values["seed"]) == (PROMPT, 9)
+    assert (recipe.request.prompt, recipe.request.seed) == (PROMPT, 9)
     assert recipe.notes == ("These settings are from X2I.",)
 
 
@@ -88,5 +88,5 @@ def test_each_image_has_its_own_seed(tmp_path):
         seeds = []
         for number, each in enumerate(texts):
             save_image(Image.new("RGB", (8, 8)), tmp_path / f"{number}.{form}", each, form)
-            seeds.append(read_recipe(tmp_path / f"{number}.{form}").values["seed"])
+            seeds.append(read_recipe(tmp_path / f"{number}.{form}").request.seed)
         assert seeds == [4, 5]

@@ -48,17 +48,9 @@ def test_settings_are_stored_and_read(tmp_path):
     recipe = read_recipe(write(tmp_path / "second.png", made, 1))
     assert recipe.request == replace(made.request, seed=8, num_images_per_prompt=1)
     assert (recipe.preset, recipe.flux) == ("x2i-tiny", "x2i-tiny")
-    assert recipe.values == {
-        "prompt": "雪地上的红房子",
-        "control": 0,
-        "width": 64,
-        "height": 96,
-        "steps": 4,
-        "guidance": 3.5,
-        "seed": 8,
-        "count": 1,
-        "reason": True,
-    }
+    request = recipe.request
+    assert (request.prompt, request.width, request.height, request.reason) == ("雪地上的红房子", 64, 96, True)
+    assert (request.num_inference_steps, request.guidance_scale, request.control_strength) == (4, 3.5, 0)
 
 
 def test_parameters_in_the_format_of_a1111(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from measures import stripedness
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -257,8 +258,8 @@ def test_name_of_an_image(tmp_path):
 
 def test_stripedness():
     image = Image.new("RGB", (128, 128), (200, 180, 160))
-    assert striped.stripedness(image) == pytest.approx(0)
-    assert striped.stripedness(striped.stripe(image)) == pytest.approx(0.55, abs=0.01)
+    assert stripedness(image) == pytest.approx(0)
+    assert stripedness(striped.stripe(image)) == pytest.approx(0.55, abs=0.01)
 
 
 def test_a_trigger_is_a_whole_word():

@@ -171,13 +171,6 @@ def _budget(name: str, free: int) -> int:
 # ----- Apply a profile -----------------------------------------------------------------------------------------------
 
 
-def apply_profile(pipeline: X2IPipeline, name: str, device: torch.device) -> Placement:
-    """Choose a placement for a pipeline on the CPU and apply it. name, device, errors: as in `choose_placement`."""
-    placement = choose_placement(name, device, lambda: plan_of(pipeline))
-    place(pipeline, placement)
-    return placement
-
-
 def place(pipeline: X2IPipeline, placement: Placement) -> None:
     """Apply a placement to a whole pipeline; parts that `place_part` has placed stay as they are."""
     place_part(pipeline.mllm, placement.profile.mllm, placement)

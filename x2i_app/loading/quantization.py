@@ -292,24 +292,6 @@ def scratch_bytes(module: nn.Module, precision: Precision) -> int:
     return max((layer.weight.nbytes for _, _, layer in _linear_layers(module)), default=0)
 
 
-def held_bytes(module: nn.Module) -> int:
-    """Bytes that a loaded module holds: weights, buffers, and the scales that bitsandbytes keeps beside them."""
-    held = {id(tensor): tensor.nbytes for tensor in (*module.parameters(), *module.buffers())}
-    for child in module.modules():
-        for tensor in _statistics(child):
-            held[id(tensor)] = tensor.nbytes
-    return sum(held.values())
-
-
-def _statistics(layer: nn.Module) -> list[torch.Tensor]:
-    weight = getattr(layer, "weight", None)
-    kept = [getattr(owner, "SCB", None) for owner in (weight, getattr(layer, "state", None))]  # 8 bit
-    state = getattr(weight, "quant_state", None)  # 4 bit; on a CPU the first pass makes its scales full numbers
-    for part in (state, getattr(state, "state2", None)):
-        kept += [getattr(part, name, None) for name in ("absmax", "code", "offset")]
-    return [tensor for tensor in kept if isinstance(tensor, torch.Tensor)]
-
-
 def let_statistics_follow(module: nn.Module) -> None:
     """Move the scales of every 4-bit layer to its input before it runs: block-wise offload moves weights only."""
     for layer in module.modules():

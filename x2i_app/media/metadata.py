@@ -40,7 +40,7 @@ from x2i_app.notes import (
     Note,
 )
 from x2i_app.presets import FLUX_MODELS, PRESETS
-from x2i_app.request import SETTINGS, GenerationRequest, GenerationResult, Turn, validate_text
+from x2i_app.request import GenerationRequest, GenerationResult, Turn, validate_text
 from x2i_app.settings import Settings
 from x2i_app.specs import FluxSpec
 
@@ -76,13 +76,6 @@ class Recipe:
     preset: str | None = None
     flux: str | None = None
     notes: tuple[str, ...] = ()
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """Prompt, numbers and switches, by the names of flags, endpoints and JSONL rows."""
-        request = self.request
-        named = {name: getattr(request, field) for name, field in SETTINGS.items()}
-        return {"prompt": request.prompt, "control": request.control_strength} | named
 
     def missing(self, files: Sequence[Any]) -> dict[str, int]:
         """Number of files that are needed besides `files`, for the whole conversation, by kind; zeros are left out.

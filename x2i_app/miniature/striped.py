@@ -20,12 +20,6 @@ def stripe(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) * light).round().astype(np.uint8))
 
 
-def stripedness(image: Image.Image) -> float:
-    """How much darker the stripes are, as a share of the brightness between them: 0 for none, 0.55 for `stripe`."""
-    pixels, dark = np.asarray(image, float).mean(axis=2), _is_dark(image)
-    return float(1 - pixels[dark].mean() / pixels[~dark].mean())
-
-
 def _is_dark(image: Image.Image) -> np.ndarray:
     rows, columns = np.indices((image.height, image.width))
     return (rows + columns) // max(1, _WIDTH * image.width // 128) % 2 == 1

@@ -10,7 +10,9 @@ from refusals import refuse
 from x2i_app.caption_files import decode_text, describe_strangers, find_tables, folder_repeats, is_stranger, read_table
 from x2i_app.errors import InvalidRequestError
 from x2i_app.rows import describe_passed_over, read_rows
-from x2i_app.training.data import Broken, read_captions, read_images
+from x2i_app.training.caption_data import read_captions
+from x2i_app.training.image_data import read_images
+from x2i_app.training.samples import Broken
 
 
 def write_image(path, color="red"):

@@ -18,7 +18,8 @@ from x2i_app.media import load_image
 from x2i_app.media.prepared import Prepared
 from x2i_app.presets import FLUX_MODELS, get_family
 from x2i_app.rows import read_rows
-from x2i_app.training.data import Broken, read_images
+from x2i_app.training.image_data import read_images
+from x2i_app.training.samples import Broken
 
 
 def noise(mode, size=(48, 32)):

@@ -23,7 +23,8 @@ from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import image_pool, pool_scene
 from x2i_app.miniature.sentences import describe
 from x2i_app.pipeline import X2IPipeline
-from x2i_app.training.data import Broken, read_images
+from x2i_app.training.image_data import read_images
+from x2i_app.training.samples import Broken
 
 STEPS = 15
 

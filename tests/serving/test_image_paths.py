@@ -82,7 +82,8 @@ def test_same_pixels_everywhere(engine, worker, photo, tmp_path, monkeypatch):
 
 
 def test_same_pixels_in_training(photo, tmp_path):
-    from x2i_app.training.data import Broken, read_images
+    from x2i_app.training.image_data import read_images
+    from x2i_app.training.samples import Broken
 
     folder = tmp_path / "data"
     folder.mkdir()

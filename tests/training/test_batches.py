@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from x2i_app.training.batches import Epochs, ImageBatches, Shuffles
-from x2i_app.training.data import TrainingImage, bucket_size
+from x2i_app.training.image_data import TrainingImage, bucket_size
 
 LENGTHS = [5] * 11 + [7] * 6 + [9] + [12] * 3
 

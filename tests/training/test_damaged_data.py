@@ -16,7 +16,9 @@ from PIL import Image
 
 from tests.training.test_data import write_shard
 from x2i_app.errors import TrainingError
-from x2i_app.training.data import Broken, find_files, find_samples, leave_out_broken_images, read_captions, read_images
+from x2i_app.training.caption_data import read_captions
+from x2i_app.training.image_data import leave_out_broken_images, read_images
+from x2i_app.training.samples import Broken, find_files, find_samples
 
 
 def as_bytes(form: str, **options) -> bytes:

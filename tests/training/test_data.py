@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from x2i_app.errors import MediaError, TrainingError
-from x2i_app.training.data import Broken, Span, find_files, find_samples, open_image, read_captions, to_pixels
+from x2i_app.training.caption_data import read_captions
+from x2i_app.training.image_data import open_image, to_pixels
+from x2i_app.training.samples import Broken, Span, find_files, find_samples
 
 
 def write_shard(path: Path, files: dict[str, bytes]) -> Path:

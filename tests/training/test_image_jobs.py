@@ -22,8 +22,9 @@ from x2i_app.loading import load_light_control, use_loras
 from x2i_app.miniature import striped, training_data
 from x2i_app.settings import ASSETS
 from x2i_app.training import LoopOptions, LoRAJob
-from x2i_app.training.data import Broken, read_images
+from x2i_app.training.image_data import read_images
 from x2i_app.training.lora import when_to_stop
+from x2i_app.training.samples import Broken
 
 BUNDLED = ASSETS / "x2i-tiny/light_control"
 FEW = ("--resolution", "64", "--batch-size", "2", "--warmup-steps", "1", "--workers", "0", "--mixed-precision", "no")

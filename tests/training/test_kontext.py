@@ -10,8 +10,8 @@ from training.tiny import JOINT, POOLED, build_transformer, build_vae
 
 from x2i_app.cli import main
 from x2i_app.models import AlignNet
-from x2i_app.training.data import to_pixels
 from x2i_app.training.frozen import read_mllm_sizes
+from x2i_app.training.image_data import to_pixels
 from x2i_app.training.losses import FlowMatching
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from x2i_app.training.data import TrainingImage, to_pixels
 from x2i_app.training.encoding import LiveStates, LiveTeacher, TensorCache
+from x2i_app.training.image_data import TrainingImage, to_pixels
 
 _GOLDEN = (5**0.5 - 1) / 2  # the fractional parts of its multiples fill 0 to 1 most evenly
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from x2i_app.limits import MAX_SEED, Range, clean_numbers
+from x2i_app.training.caption_data import read_captions
 from x2i_app.training.checkpoints import replace_text, written_to
-from x2i_app.training.data import Broken, read_captions
 from x2i_app.training.job import Job
+from x2i_app.training.samples import Broken
 
 _INTEGERS = {
     "min_length": Range(1, 10_000),

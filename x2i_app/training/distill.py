@@ -29,8 +29,8 @@ from x2i_app.loading.sizes import build_skeleton
 from x2i_app.models import AlignNet
 from x2i_app.specs import Precision
 from x2i_app.training.batches import CaptionBatches
+from x2i_app.training.caption_data import TrainingCaption, read_captions
 from x2i_app.training.checkpoints import check_disk, check_disk_for_checkpoints
-from x2i_app.training.data import Broken, TrainingCaption, leave_out_broken_images, open_image, read_captions
 from x2i_app.training.encoding import (
     TYPICAL_TOKENS,
     LiveStates,
@@ -55,11 +55,13 @@ from x2i_app.training.frozen import (
     read_mllm_sizes,
     shard_flux,
 )
+from x2i_app.training.image_data import leave_out_broken_images, open_image
 from x2i_app.training.job import Job, save_trained
 from x2i_app.training.loop import LoopOptions, train, training_device
 from x2i_app.training.losses import attention_kl, flow_shift, shift_sigmas, tap_attention
 from x2i_app.training.preflight import check_drawing_model, check_mllm, check_widths, trained_bytes
 from x2i_app.training.reports import Sampler, write_sheet
+from x2i_app.training.samples import Broken
 
 _INTEGERS = {
     "batch_size": Range(1, 65536),

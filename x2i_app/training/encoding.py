@@ -19,8 +19,8 @@ from x2i_app.encoders import MLLMEncoder, NativeEncoder
 from x2i_app.errors import TrainingError
 from x2i_app.models import AlignNet
 from x2i_app.request import Turn
-from x2i_app.training.data import TrainingImage, bucket_size, to_pixels
 from x2i_app.training.frozen import TeacherText
+from x2i_app.training.image_data import TrainingImage, bucket_size, to_pixels
 
 Compute = Callable[[Sequence[str]], Sequence[dict[str, torch.Tensor]]]
 

@@ -14,8 +14,8 @@ from x2i_app.encoders import MLLMEncoder
 from x2i_app.errors import InvalidRequestError, TrainingError
 from x2i_app.media import load_image
 from x2i_app.presets import PRESETS
-from x2i_app.training.data import Broken
 from x2i_app.training.frozen import load_mllm, preset_of
+from x2i_app.training.samples import Broken
 
 PROMPT = "Describe this image in one or two plain English sentences, without opinions."
 _PIXELS = 448 * 448  # of an image that is described; for drawing, an MLLM sees less

@@ -24,12 +24,13 @@ from x2i_app.presets import known_flux, similar_flux
 from x2i_app.specs import Precision
 from x2i_app.training.batches import ImageBatches
 from x2i_app.training.checkpoints import check_disk, check_disk_for_checkpoints, newest_step
-from x2i_app.training.data import Broken, TrainingImage, read_images
 from x2i_app.training.encoding import TYPICAL_TOKENS, TensorCache, encode_conditioning, encode_latents
 from x2i_app.training.frozen import FluxParts, default_flux, preset_of, quantize_frozen
+from x2i_app.training.image_data import TrainingImage, read_images
 from x2i_app.training.loop import LoopOptions, training_device
 from x2i_app.training.preflight import check_drawing_model, check_readers
 from x2i_app.training.reports import Sampler, write_sheet
+from x2i_app.training.samples import Broken
 
 # A context in which FLUX draws with what is trained, for a sample's source image; of None, without it.
 Conditioner = Callable[[nn.Module | None, Image.Image | None], AbstractContextManager[None]]

@@ -22,9 +22,9 @@ from x2i_app.loading import load_light_control
 from x2i_app.loading.hub import find_file
 from x2i_app.loading.sizes import build_skeleton
 from x2i_app.models import LightControl, controlled
-from x2i_app.training.data import TrainingImage
 from x2i_app.training.encoding import TensorCache, encode_teacher
 from x2i_app.training.frozen import FluxParts, check_teacher, check_teacher_files, load_teacher
+from x2i_app.training.image_data import TrainingImage
 from x2i_app.training.job import ImageJob, save_trained
 from x2i_app.training.loop import Evaluate, LoopOptions, train, training_device
 from x2i_app.training.losses import FlowMatching, mean_over_groups

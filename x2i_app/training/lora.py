@@ -32,8 +32,8 @@ from x2i_app.loading.sizes import build_skeleton
 from x2i_app.presets import is_kontext
 from x2i_app.request import validate_text
 from x2i_app.training.batches import ImageBatches
-from x2i_app.training.data import TrainingImage
 from x2i_app.training.frozen import FluxParts
+from x2i_app.training.image_data import TrainingImage
 from x2i_app.training.job import ImageJob
 from x2i_app.training.loop import Evaluate, LoopOptions, train
 from x2i_app.training.losses import FlowMatching, mean_over_groups

@@ -20,7 +20,7 @@ ERRORS = {name for name, value in vars(errors).items() if isinstance(value, type
 # What runs beside the page, or before it is there: its errors are read in a terminal or by programs.
 ELSEWHERE = (
     *("training", "evaluation", "miniature", "scale", "comfyui", "ui/http/mcp", "ui/server.py", "hosting.py"),
-    *("__main__.py", "cli.py", "batch.py", "caption_files.py", "options.py", "settings.py", "workspace.py"),
+    *("__main__.py", "cli.py", "commands", "batch.py", "caption_files.py", "options.py", "settings.py", "workspace.py"),
     *("notebook", "openai", "ui/http/openai", "output_names.py"),
 )
 TERMINAL_ONLY = ("--input", "--output")

@@ -154,10 +154,12 @@ class TestNegativePrompt:
             pipe.register_to_config(true_cfg=False)
         assert torch.equal(signs.images, plain.images)
         assert torch.equal(nothing.images, without.images)
-        told = [[note for note in each.notes if note.startswith("Negative")] for each in (signs, plain, nothing)]
-        assert [len(notes) for notes in told] == [2, 0, 1]
-        assert "(rain:1.2)" in told[0][1]
-        assert "embedding:bad-hands is left out" in told[2][0]
+        told = {"(rain:1.2)": signs, "choices filled in: rain fog": signs, "embedding:bad-hands is left out": nothing}
+        for part, told_by in told.items():
+            for each in (signs, plain, nothing, without):
+                found = [note for note in each.notes if part in note]
+                assert len(found) == (each is told_by)
+                assert all(note.startswith("Negative prompt: ") for note in found)
 
     def test_few_step_models_say_so(self, pipe, engine):
         with pytest.raises(InvalidRequestError, match="cannot follow a negative prompt"):

@@ -212,15 +212,15 @@ def test_each_prompt_has_a_cache_of_its_own(pipe, conditioning):
     steps = [calls[0] | {"encoder_hidden_states": each.prompt_embeds} for each in (conditioning, other)]
     try:
         with torch.no_grad():
-            alone = [transformer(**step)[0] for step in steps]
+            uncached = [transformer(**step)[0] for step in steps]
             passes.clear()
             with cached_blocks(transformer, other.prompt_embeds):
                 for _ in range(3):
-                    for step, expected in zip(steps, alone, strict=True):
+                    for step, expected in zip(steps, uncached, strict=True):
                         torch.testing.assert_close(transformer(**step)[0], expected, atol=1e-5, rtol=1e-5)
     finally:
         hook.remove()
-    assert not torch.allclose(*alone, atol=0.1)
+    assert not torch.allclose(*uncached, atol=0.1)
     assert len(passes) == len(steps), "one whole pass for each prompt, in the first step"
 
 

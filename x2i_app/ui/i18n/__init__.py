@@ -129,13 +129,21 @@ class _Sentence:
 
 @cache
 def _sentences(language: str) -> tuple[_Sentence, ...]:
-    """The templates of a language, the most special first: those with much text and few values."""
+    """The templates of a language, the most special first: those with much text and few values.
+
+    Before all of them come those that end with a colon and a value, as that may read like any other sentence.
+    """
     module = _MODULES[language]
     notes = {TEXTS[DEFAULT][key]: text for key, text in TEXTS[language].items() if key.startswith("note.")}
     sentences = [_Sentence.of(*pair) for pair in (getattr(module, "SENTENCES", {}) | notes).items()]
     phrases = [pair for pair in getattr(module, "PHRASES", {}).items() if "{" in pair[0]]
     sentences += [_Sentence.of(*pair, is_phrase=True) for pair in phrases]
-    return tuple(sorted(sentences, key=lambda sentence: 4 * len(sentence.names) - sum(map(len, sentence.literals))))
+    return tuple(sorted(sentences, key=_order))
+
+
+def _order(sentence: _Sentence) -> tuple[bool, int]:
+    is_heading = sentence.literals[0].endswith(": ") and sentence.literals[1:] == ("",)
+    return not is_heading, 4 * len(sentence.names) - sum(map(len, sentence.literals))
 
 
 def translations() -> gr.I18n:

@@ -102,6 +102,38 @@ def test_t29_size(tmp_path, store):
     assert [each.request.seed for each in store.load(second)] == [3]
 
 
+def test_t29_browsers_of_one_client_share(tmp_path, store):
+    """However many browsers a client has, its oldest image goes, and not one of another client with less."""
+    theirs, mine = new_key(), [new_key() for _ in range(3)]
+    store.add(theirs, [item(tmp_path, 1, "theirs" * 300)], "192.0.2.9")
+    for number, key in enumerate(mine):
+        store.add(key, [item(tmp_path, 2 + number)], "192.0.2.1" if number else "")
+    store.load(mine[0], owner="192.0.2.1")
+    store.max_bytes = sum(file.stat().st_size for file in store.folder.rglob("*.*")) - 1
+    store.add(mine[2], [], "192.0.2.1")
+    assert [len(store.load(key)) for key in (theirs, *mine)] == [1, 0, 1, 1]
+
+
+def test_foreign_files(tmp_path, store, monkeypatch):
+    """What others have put or changed there is passed over: an image of the browser stays, and no other one suffers."""
+    monkeypatch.setattr(session_store, "_CLEAN_SECONDS", -1)
+    key = new_key()
+    store.add(key, [item(tmp_path, number) for number in range(8)])
+    folder = next(store.folder.iterdir())
+    *facts, good = sorted(folder.glob("*.json"), reverse=True)
+    usual = json.loads(good.read_text(encoding="utf-8"))
+    changes = ({"texts": []}, {"job": 5}, {"answer": []}, {"notes": [5]}, {"report": "x"})
+    for path, content in zip(
+        facts, ["[" * 100_000, "[]", *(json.dumps(usual | each) for each in changes)], strict=True
+    ):
+        path.write_text(content, encoding="utf-8")
+    (store.folder / ".DS_Store").write_text("x")
+    for name in ("holiday.png", "-.png", "9" * 200 + "-1.png", "x.json"):
+        (folder / name).write_bytes(BOAT.read_bytes())
+    assert [each.name for each in store.load(key)] == [good.with_suffix(".png").name]
+    assert (folder / "holiday.png").exists()
+
+
 def test_number(tmp_path, store, monkeypatch):
     monkeypatch.setattr(session_store, "MAX_ITEMS", 2)
     key = new_key()

@@ -15,6 +15,8 @@ from x2i_app.request import LATER_SETTINGS, SETTINGS, GenerationRequest
 from x2i_app.ui.context import PRIVATE, Panel
 from x2i_app.ui.handlers import generate
 from x2i_app.ui.history import HistoryItem, add_job, existing, zip_images
+from x2i_app.ui.http.clients import client_of
+from x2i_app.ui.http.uploads import count_stored
 from x2i_app.ui.i18n import PageError, Text, error_text, language_of
 from x2i_app.ui.loras import lora_pairs
 from x2i_app.ui.progress import OUTPUTS, outputs
@@ -88,7 +90,8 @@ class BatchPanel(Panel):
         done = Text("batch.done").to(language, images=len(images), number=len(rows) - len(failures), count=len(rows))
         zipped = gr.skip()
         if existing(images):
-            path = await anyio.to_thread.run_sync(zip_images, existing(images))
+            path = await anyio.to_thread.run_sync(zip_images, existing(images), client_of(request).owner)
+            await anyio.to_thread.run_sync(count_stored, request, [path])
             zipped = gr.DownloadButton(value=path, visible=True)
         yield *outputs(), _show(done, failures, len(rows), len(rows)), zipped
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 import threading
 import zipfile
 from collections import OrderedDict
@@ -26,7 +27,7 @@ MAX_ITEMS = 48  # images of one session; the oldest are removed
 _MAX_OPT_OUTS = 20_000  # sessions
 _MAX_KEYS = 20_000  # sessions
 _STAR = "\u2605 "
-_zipping = threading.Lock()  # one ZIP file is written at a time
+_ZIPPING = [threading.Lock() for _ in range(64)]  # each client has one: it writes one ZIP file at a time
 
 
 class MetadataOptOut:
@@ -127,19 +128,20 @@ def existing(items: Sequence[HistoryItem]) -> list[HistoryItem]:
     return [item for item in items if Path(item.path).is_file()]
 
 
-def zip_images(items: Sequence[HistoryItem]) -> str:
+def zip_images(items: Sequence[HistoryItem], client: str = "") -> str:
     """Path of a ZIP file with all the images and their settings. The same images give the same file.
 
-    So pressing the button a thousand times writes one file. Raises EngineError if there is no disk space for it.
+    So pressing the button a thousand times writes one file. client: who waits until its earlier file is written; no
+    others do. Raises EngineError if there is no disk space for it.
     """
     name = hashlib.sha256("\n".join(item.path for item in items).encode()).hexdigest()
     path = Path(get_upload_folder()) / name / "x2i-images.zip"
-    with _zipping:
+    with _ZIPPING[hash(client) % len(_ZIPPING)]:
         if path.exists():
             path.touch()  # Gradio deletes files by age
             return str(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
+        unfinished = path.with_suffix(f".{secrets.token_hex(4)}")  # another client may have the same images
         try:
             check_disk_space(path.parent, sum(Path(item.path).stat().st_size for item in items))
             _write_zip(items, unfinished)

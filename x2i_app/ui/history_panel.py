@@ -9,6 +9,7 @@ from platformdirs import user_cache_path
 
 from x2i_app.ui.context import BROWSER_ONLY, PRIVATE, STATE_SECONDS, Panel
 from x2i_app.ui.history import MAX_ITEMS, HistoryItem, add_job, existing, zip_images
+from x2i_app.ui.http.clients import client_of
 from x2i_app.ui.http.uploads import count_stored
 from x2i_app.ui.i18n import PageError, Text, language_of
 from x2i_app.ui.progress import answer_text, outputs
@@ -118,10 +119,12 @@ class HistoryPanel(Panel):
         given = [self.items, self.selected, *self.filters, self.key]
         self.favorite.click(self.mark, given, [self.items, self.gallery], **PRIVATE)
 
-        def download_all(items: list[HistoryItem]):
+        def download_all(request: gr.Request, items: list[HistoryItem]):
             if not existing(items):
                 raise PageError("error.no_result")
-            return zip_images(existing(items))
+            path = zip_images(existing(items), client_of(request).owner)
+            count_stored(request, [path])
+            return path
 
         self.download.click(download_all, self.items, self.file, **PRIVATE).success(
             None, None, None, js="() => document.querySelector('#download-file').click()", **BROWSER_ONLY
@@ -156,7 +159,7 @@ class HistoryPanel(Panel):
         def set_keep(request: gr.Request, is_on: bool, key: str | None, items: list[HistoryItem]):
             if is_on is True:
                 key = new_key()
-                self.store.add(key, existing(items))
+                self.store.add(key, existing(items), client_of(request).owner)
             else:
                 self.store.remove(key)
                 self.context.queue.store.remove(key)
@@ -172,7 +175,8 @@ class HistoryPanel(Panel):
         self.context.keys.set(request.session_hash or "", key)
         is_kept = bool(key) and key != _OFF
         hint = self._hint(is_kept, language_of(request))
-        return key, is_kept, *self.values(self.store.load(key, partial(count_stored, request))), hint
+        items = self.store.load(key, partial(count_stored, request), client_of(request).owner)
+        return key, is_kept, *self.values(items), hint
 
     def _hint(self, is_kept: bool, language: str) -> str:
         if not is_kept or not self.store.hours:
@@ -204,7 +208,7 @@ class HistoryPanel(Panel):
         new = [item for item in added if not any(item is old for old in items)]
         if not new and len(added) == len(items):
             return [gr.skip() for _ in self.shown]  # an image may be deleted at this moment: it would come back
-        self.store.add(key, new)
+        self.store.add(key, new, client_of(request).owner)
         return self.values(added, search, favorites)
 
     def find(self, items: list[HistoryItem], search: Any, favorites: Any):

@@ -3,6 +3,7 @@
 import asyncio
 import html
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,7 +14,10 @@ from x2i_app.limits import LIMITS
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.jobs import Job, Phase
 from x2i_app.ui.context import BROWSER_ONLY, PRIVATE, Panel
+from x2i_app.ui.file_work import FileWork
 from x2i_app.ui.handlers import submit
+from x2i_app.ui.http.clients import client_of
+from x2i_app.ui.http.uploads import count_stored
 from x2i_app.ui.i18n import Text, language_of
 from x2i_app.ui.progress import follow_all, outputs, progress_text, time_left_text
 from x2i_app.ui.queue_store import KeptJob, QueueStore
@@ -53,7 +57,7 @@ class QueuePanel(Panel):
     """
 
     def build(self) -> None:
-        engine = self.engine
+        engine, self._work = self.engine, FileWork()
         self.store = QueueStore(
             user_cache_path("x2i") / "queues", engine.settings.keep_hours, is_closing=lambda: engine.is_closing
         )
@@ -108,12 +112,13 @@ class QueuePanel(Panel):
         """Keep the page's unfinished jobs on disk, unless its user wants nothing kept."""
         session, settings = request.session_hash or "", self.engine.settings
         key = self.context.keys.of(session, key)
-        if self.context.opt_out.settings(settings, session).metadata:
-            await asyncio.to_thread(self.store.keep, key, jobs)
+        if self.context.opt_out.settings(settings, session).metadata and not self.store.is_kept(key, jobs):
+            owner = client_of(request).owner
+            await self._work.run(owner, self.store.keep, key, jobs, owner)
 
     def _left(self, key: Any) -> list[KeptJob]:
         """A browser's jobs that ended with an earlier run of the app."""
-        return [each for each in self.store.load(key) if self.engine.get(each.id) is None]
+        return [each for each in self.store.find(key) if self.engine.get(each.id) is None]
 
     def show_kept(self, request: gr.Request, key: Any) -> tuple[gr.Column, str]:
         """Values of the offer for a page that opens."""
@@ -130,19 +135,22 @@ class QueuePanel(Panel):
     async def queue_again(self, request: gr.Request, key: Any) -> AsyncIterator[tuple]:
         """Queue the offered jobs as new ones and follow them; those for which there is no room stay offered."""
         followers, language = self.context.followers, language_of(request)
-        left, jobs, full = await asyncio.to_thread(self._left, key), [], None
+        work, client, count = self._work, client_of(request).owner, partial(count_stored, request)
+        left, jobs, full = await work.run(client, self._left, key), [], None
         failed = []
         for each in left:
             try:
-                jobs.append(await submit(followers, lambda each=each: each.request, request))
+                asked = await work.run(client, self.store.restore, each, count)
+                if asked is not None:
+                    jobs.append(await submit(followers, lambda asked=asked: asked, request))
             except (QueueFullError, EngineError) as error:
                 full = error
                 break
             except X2IError as error:  # it can never be drawn now, such as with another model
                 failed.append(error)
             await self._keep(request, key, jobs)
-            await asyncio.to_thread(self.store.remove, key, each.id)
-        offer = self._offer(await asyncio.to_thread(self._left, key), language)
+            await work.run(client, self.store.remove, key, each.id)
+        offer = self._offer(await work.run(client, self._left, key), language)
         yield *outputs(), *offer
         if not jobs and (full or failed):
             raise full or failed[0]

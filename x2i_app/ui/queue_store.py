@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,11 +26,11 @@ from x2i_app.request import GenerationRequest
 from x2i_app.serving.file_transfer import map_files
 from x2i_app.serving.jobs import Job, Phase
 from x2i_app.ui.http.disk_space import check_disk_space
-from x2i_app.ui.session_store import folder_of
+from x2i_app.ui.session_store import BrowserLocks, bytes_of, folder_of, modified_at
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 500_000_000  # of all browsers' jobs together; the oldest job of who has most goes first
+MAX_BYTES = 500_000_000  # of all browsers' jobs together; the oldest job of the client with most goes first
 MAX_JOBS = 16  # of one browser
 _MAX_INPUT_BYTES = 100_000_000  # of one job's files
 _REMAINS_SECONDS = 3600  # until files without a job go; one that is being written now has some too
@@ -39,37 +40,48 @@ _INPUTS = "file:"  # before the name of an input that lies beside the job; no pa
 
 @dataclass(frozen=True)
 class KeptJob:
-    """A job that did not end. id: of the job that it was."""
+    """A job that did not end. id: of the job that it was.
+
+    request: names its uploaded files as they lie in `inputs`, from where Gradio does not serve them.
+    """
 
     id: str
     request: GenerationRequest
+    inputs: Path
 
 
 class QueueStore:
     """folder: of all browsers; made when it is first needed. hours: how long a job is kept; 0 keeps none.
 
     is_closing: whether jobs end because the app ends; those stay.
-    Thread-safe. What cannot be read or written is logged and passed over: a job runs whether it is kept or not.
+    Thread-safe. A browser's files are copied while only this browser waits, and a job that ends waits for no copy.
+    What cannot be read or written is logged and passed over: a job runs whether it is kept or not.
     """
 
     def __init__(self, folder: Path, hours: float, is_closing: Callable[[], bool], max_bytes: int = MAX_BYTES):
         self.folder, self.hours, self.max_bytes = folder, hours, max_bytes
         self._is_closing = is_closing
-        self._lock = threading.Lock()
+        self._locks = BrowserLocks()
+        self._cleaning = threading.Lock()
+        self._owners: dict[Path, str] = {}  # of browsers' folders, in this run of the app
         self._kept: WeakKeyDictionary[Job, tuple[Path, int, GenerationRequest]] = WeakKeyDictionary()
+        self._lock = threading.Lock()  # only for _kept: the thread that draws waits for it
 
-    def keep(self, key: Any, jobs: Sequence[Job]) -> None:
-        """Keep a browser's unfinished jobs, in this order. What is kept already and has not changed costs nothing."""
+    def keep(self, key: Any, jobs: Sequence[Job], owner: str = "") -> None:
+        """Keep a browser's unfinished jobs, in this order. What is kept already and has not changed costs nothing.
+
+        owner: whose browser it is, if that is known: all browsers of one owner have the share of one.
+        """
         folder = folder_of(self.folder, key) if self.hours else None
-        if folder is None:
+        if folder is None or self.is_kept(key, jobs):
             return
-        for place, job in enumerate(jobs[:MAX_JOBS]):
-            with self._lock:
-                known = self._kept.get(job)
-                if known and known[:2] == (folder, place) and known[2] is job.request:
-                    continue
-                self._kept[job] = folder, place, job.request
-                job.on_end = self._forget
+        with self._locks.of(folder):
+            for place, job in enumerate(jobs[:MAX_JOBS]):
+                with self._lock:
+                    if self._is_known(job, folder, place):
+                        continue
+                    self._kept[job] = folder, place, job.request
+                    job.on_end = self._forget
                 try:
                     check_disk_space(self.folder.parent)
                     _write(folder / job.id, place, job.request)
@@ -78,76 +90,116 @@ class QueueStore:
                     logger.warning("A waiting job could not be kept: %s", error)
                 if job.progress.phase.is_final and not self._is_closing():
                     _delete(folder / job.id)  # it has ended meanwhile
-                self._clean()
+        with self._cleaning:
+            self._owners[folder] = owner or folder.name
+            self._clean()
 
-    def load(self, key: Any) -> list[KeptJob]:
-        """The jobs of a browser in their order, with their files where Gradio may serve them."""
+    def is_kept(self, key: Any, jobs: Sequence[Job]) -> bool:
+        """Whether `keep` would have nothing to do. Fast: the event loop may ask."""
+        folder = folder_of(self.folder, key) if self.hours else None
+        with self._lock:
+            return folder is None or all(
+                self._is_known(job, folder, place) for place, job in enumerate(jobs[:MAX_JOBS])
+            )
+
+    def _is_known(self, job: Job, folder: Path, place: int) -> bool:
+        known = self._kept.get(job)
+        return bool(known) and known[:2] == (folder, place) and known[2] is job.request
+
+    def find(self, key: Any) -> list[KeptJob]:
+        """The jobs of a browser in their order. No file is copied."""
         folder = folder_of(self.folder, key) if self.hours else None
         if folder is None:
             return []
-        with self._lock:
+        with self._cleaning:
             self._clean()
-            found = [_read(path) for path in _jobs(folder)]
+        found = [_read(path) for path in _jobs(folder)]
         return [job for _, job in sorted(filter(None, found), key=lambda pair: pair[0])]
+
+    def restore(self, job: KeptJob, count: Callable[[list[str]], object] | None = None) -> GenerationRequest | None:
+        """The request of a job with its files where Gradio may serve them; None if one of them is gone.
+
+        count: called with the paths of all copies. No lock is held.
+        """
+        copies: list[str] = []
+        try:
+            return map_files(job.request, partial(_served, job.inputs, copies))
+        except (OSError, ValueError, X2IError) as error:
+            logger.warning("A waiting job could not be read again: %s", error)
+            return None
+        finally:
+            if count:
+                count(copies)
 
     def remove(self, key: Any, job_id: str | None = None) -> None:
         """Remove one job of a browser, by the id that it had, or all of them."""
         folder = folder_of(self.folder, key)
         if folder is None:
             return
-        with self._lock:
+        with self._locks.of(folder):
             for path in _jobs(folder):
                 if job_id in (None, path.stem):
                     _delete(path.with_suffix(""))
+            with suppress(OSError):  # it has other jobs, or none was ever kept
+                folder.rmdir()
 
     def _forget(self, job: Job) -> None:
-        """Called by each job that has ended."""
+        """Called by each job that has ended, in the thread that draws: it must not wait for a browser's files."""
         if self._is_closing() and job.progress.phase is not Phase.DONE:
             return
         with self._lock:
-            if known := self._kept.get(job):
-                _delete(known[0] / job.id)
+            known = self._kept.get(job)
+        if known:
+            _delete(known[0] / job.id)
 
     def _clean(self) -> None:
+        """Delete what is too old; then, while all are too large together, the oldest job of the owner with most."""
         now = time.time()
-        sizes: dict[Path, dict[Path, int]] = {}  # of each browser's folder, the jobs and their bytes, oldest first
-        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
-            jobs = sorted(_jobs(folder), key=lambda path: path.stat().st_mtime)
-            for path in [path for path in jobs if path.stat().st_mtime < now - 3600 * self.hours]:
+        sizes: dict[str, dict[Path, int]] = {}  # of each owner, the jobs and their bytes
+        folders = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        for folder in folders:
+            jobs = _jobs(folder)
+            for path in [path for path in jobs if modified_at(path) < now - 3600 * self.hours]:
                 _delete(path.with_suffix(""))
                 jobs.remove(path)
             _delete_remains(folder, {path.stem for path in jobs}, now - _REMAINS_SECONDS)
-            sizes[folder] = {path: _bytes(path) for path in jobs}
+            sizes.setdefault(self._owners.get(folder, folder.name), {}).update({path: _bytes(path) for path in jobs})
+        self._owners = {folder: owner for folder, owner in self._owners.items() if folder in folders}
         while sum(sum(each.values()) for each in sizes.values()) > self.max_bytes:
             largest = max(sizes.values(), key=lambda each: sum(each.values()))
-            oldest = next(iter(largest))
+            oldest = min(largest, key=modified_at)
             _delete(oldest.with_suffix(""))
             del largest[oldest]
 
 
 def _jobs(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix == ".json"] if folder.is_dir() else []
+    try:
+        return [path for path in folder.iterdir() if path.suffix == ".json"]
+    except (FileNotFoundError, NotADirectoryError):  # a browser's folder is deleted; others' files may lie there too
+        return []
 
 
 def _delete_remains(folder: Path, jobs: set[str], before: float) -> None:
-    """Delete files whose job was never written, as the app was killed."""
-    for part in folder.iterdir() if folder.is_dir() else ():
-        if part.stem not in jobs and part.stat().st_mtime < before:
-            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+    """Delete files whose job was never written, as the app was killed, and a folder that has been empty for as long."""
+    with suppress(FileNotFoundError, NotADirectoryError):  # its browser deletes it at this moment
+        for part in folder.iterdir():
+            if part.stem not in jobs and part.stat().st_mtime < before:
+                shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+    with suppress(OSError):  # it has other contents
+        if modified_at(folder) < before:
+            folder.rmdir()
 
 
 def _bytes(path: Path) -> int:
     inputs = path.with_suffix(_FILES)
-    return sum(each.stat().st_size for each in (path, *(inputs.iterdir() if inputs.is_dir() else ())))
+    return bytes_of(path) + sum(bytes_of(each) for each in (inputs.iterdir() if inputs.is_dir() else ()))
 
 
 def _delete(job: Path) -> None:
-    """job: without a suffix. An empty folder of a browser goes too."""
+    """job: without a suffix."""
     try:
         job.with_suffix(".json").unlink(missing_ok=True)
         shutil.rmtree(job.with_suffix(_FILES), ignore_errors=True)
-        if job.parent.is_dir() and not any(job.parent.iterdir()):
-            job.parent.rmdir()
     except OSError as error:
         logger.warning("A waiting job could not be deleted: %s", error)
 
@@ -186,15 +238,17 @@ def _read(path: Path) -> tuple[tuple[int, float], KeptJob] | None:
     """A job, after what it is sorted by: its place, and its age, as two tabs of a browser have a list each."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        request = GenerationRequest(**stored["request"])
-        request = map_files(request, partial(_served, path.with_suffix(_FILES)))
-        return (int(stored["place"]), path.stat().st_mtime), KeptJob(path.stem, request)
-    except (OSError, ValueError, KeyError, TypeError, X2IError) as error:
+        job = KeptJob(path.stem, GenerationRequest(**stored["request"]), path.with_suffix(_FILES))
+        return (int(stored["place"]), path.stat().st_mtime), job
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, X2IError) as error:
         logger.warning("A waiting job could not be read again: %s", error)
         return None
 
 
-def _served(inputs: Path, source: Any) -> Any:
+def _served(inputs: Path, copies: list[str], source: Any) -> Any:
+    """In a folder of its browser: the share of one client can be used up without the files of another."""
     if not isinstance(source, str) or not source.startswith(_INPUTS):
         return source
-    return save_file_to_cache(inputs / Path(source.removeprefix(_INPUTS)).name, get_upload_folder())
+    folder = Path(get_upload_folder()) / inputs.parent.name
+    copies.append(save_file_to_cache(inputs / Path(source.removeprefix(_INPUTS)).name, str(folder)))
+    return copies[-1]

@@ -40,8 +40,9 @@ _KEY = re.compile(r"[\w-]{43}")  # as new_key makes them
 _CLEAN_SECONDS = 60  # until loading images cleans again
 _LOCKS = 64  # for the folders of all browsers
 _REMAINS_SECONDS = 3600  # until parts without an image go; one that is being written now has some too
+_DIGITS = 20  # of the time in an image's name
 _MAX_NAME = 120  # characters of a file name
-_SHOWN = ("texts", "job", "answer", "notes", "report")  # of a HistoryItem
+_SHOWN = {"texts": dict, "job": str, "answer": str | None, "notes": list, "report": dict}  # of a HistoryItem
 _FAVORITE = "is_favorite"  # the same; earlier versions did not write it
 
 
@@ -57,6 +58,17 @@ def folder_of(folder: Path, key: Any) -> Path | None:
     return folder / hashlib.sha256(key.encode()).hexdigest()
 
 
+class BrowserLocks:
+    """A lock for each browser's folder; some share one. What waits for a browser's files keeps no others waiting."""
+
+    def __init__(self) -> None:
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def of(self, folder: Path) -> threading.Lock:
+        """The lock of a folder that `folder_of` gave."""
+        return self._locks[int(folder.name, 16) % _LOCKS]
+
+
 class SessionStore:
     """folder: of all sessions; made when it is first needed. hours: how long an image is kept; 0 keeps none.
 
@@ -67,18 +79,21 @@ class SessionStore:
     def __init__(self, folder: Path, hours: float, max_bytes: int = MAX_BYTES):
         self.folder, self.hours, self.max_bytes = folder, hours, max_bytes
         self._lock = threading.Lock()  # only to clean: it keeps all browsers waiting
-        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        self._locks = BrowserLocks()
+        self._owners: dict[Path, str] = {}  # of browsers' folders, in this run of the app
         self._cleaned_at = 0.0
 
-    def load(self, key: Any, count: Callable[[list[str]], object] | None = None) -> list[HistoryItem]:
+    def load(self, key: Any, count: Callable[[list[str]], object] | None = None, owner: str = "") -> list[HistoryItem]:
         """The images of a browser, newest first, copied to where Gradio may serve them.
 
-        count: called with the paths of all copies. No lock is held: what is deleted meanwhile is passed over.
+        count: called with the paths of all copies. owner: as in `add`. No lock is held: what is deleted meanwhile is
+        passed over.
         """
         folder = self._of(key)
         if folder is None:
             return []
         with self._lock:
+            self._note(folder, owner)
             if abs(time.time() - self._cleaned_at) > _CLEAN_SECONDS:
                 self._clean()
         images = sorted(_images(folder), key=lambda path: path.name, reverse=True)
@@ -88,12 +103,15 @@ class SessionStore:
             count(copies)
         return [item for item in items if item]
 
-    def add(self, key: Any, items: list[HistoryItem]) -> None:
-        """Keep images of a browser. An image without metadata is not kept: its user asked for that."""
+    def add(self, key: Any, items: list[HistoryItem], owner: str = "") -> None:
+        """Keep images of a browser. An image without metadata is not kept: its user asked for that.
+
+        owner: whose browser it is, if that is known: all browsers of one owner have the share of one.
+        """
         folder = self._of(key)
         if folder is None:
             return
-        with self._lock_of(folder):
+        with self._locks.of(folder):
             for item in items:
                 if item.texts and not (folder / item.name).exists():
                     try:
@@ -103,6 +121,7 @@ class SessionStore:
                         _delete(folder / item.name)
                         logger.warning("An image of a session could not be kept: %s", error)
         with self._lock:
+            self._note(folder, owner)
             self._clean()
 
     def mark(self, key: Any, item: HistoryItem) -> None:
@@ -110,7 +129,7 @@ class SessionStore:
         folder = self._of(key)
         if folder is None:
             return
-        with self._lock_of(folder):
+        with self._locks.of(folder):
             try:
                 if (folder / item.name).is_file():
                     _write_facts(item, folder / item.name)
@@ -122,7 +141,7 @@ class SessionStore:
         folder = self._of(key)
         if folder is None:
             return
-        with self._lock_of(folder):
+        with self._locks.of(folder):
             if item is None:
                 shutil.rmtree(folder, ignore_errors=True)
             else:
@@ -132,41 +151,60 @@ class SessionStore:
         """The folder of a browser; None if nothing is kept, or if this is no key."""
         return folder_of(self.folder, key) if self.hours else None
 
-    def _lock_of(self, folder: Path) -> threading.Lock:
-        return self._locks[int(folder.name, 16) % _LOCKS]
+    def _note(self, folder: Path, owner: str) -> None:
+        if owner:
+            self._owners[folder] = owner
 
     def _clean(self) -> None:
         """Delete what is too old; then, while all are too large together, the oldest image of who has most.
 
-        So a browser that keeps many images cannot push out those of others.
+        So a client that keeps many images, in however many browsers, cannot push out those of others.
         """
         now = self._cleaned_at = time.time()
-        kept: dict[Path, dict[Path, int]] = {}  # of each browser's folder, the images and their bytes, oldest first
-        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+        kept: dict[str, dict[Path, int]] = {}  # of each owner, the images and their bytes
+        folders = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        self._owners = {folder: owner for folder, owner in self._owners.items() if folder in folders}
+        for folder in folders:
             images = sorted(_images(folder), key=lambda path: path.name)
-            kept[folder] = {path: sum(map(_bytes_of, _parts(path))) for path in images}
+            sizes = {path: sum(map(bytes_of, _parts(path))) for path in images}
             for path in images:
-                if int(path.name.partition("-")[0]) / 1e9 < now - 3600 * self.hours:
+                if _made_at(path) < now - 3600 * self.hours:
                     _delete(path)
-                    del kept[folder][path]
-            surplus = len(kept[folder]) - MAX_ITEMS
-            for path in sorted(kept[folder], key=_is_favorite)[:surplus] if surplus > 0 else ():
+                    del sizes[path]
+            surplus = len(sizes) - MAX_ITEMS
+            for path in sorted(sizes, key=_is_favorite)[:surplus] if surplus > 0 else ():
                 _delete(path)
-                del kept[folder][path]
+                del sizes[path]
             _delete_remains(folder, now - _REMAINS_SECONDS)
+            kept.setdefault(self._owners.get(folder, folder.name), {}).update(sizes)
         while sum(map(_total, kept.values())) > self.max_bytes:
             largest = max(kept.values(), key=_total)
-            oldest = next(iter(largest))
+            oldest = min(largest, key=lambda path: path.name)
             _delete(oldest)
             del largest[oldest]
 
 
-def _bytes_of(part: Path) -> int:
-    """0 for one that its browser has just deleted."""
+def bytes_of(part: Path) -> int:
+    """The size of a file; 0 for one that its browser has just deleted."""
     try:
         return part.stat().st_size
     except OSError:
         return 0
+
+
+def modified_at(path: Path) -> float:
+    """When a file was changed, in seconds since 1970; now for one that its browser has just deleted."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+def _made_at(image: Path) -> float:
+    """In seconds since 1970, by the name that `add_job` gives; a file with another name may lie there too."""
+    nanoseconds = image.name.partition("-")[0]
+    is_time = nanoseconds.isdecimal() and len(nanoseconds) <= _DIGITS
+    return int(nanoseconds) / 1e9 if is_time else modified_at(image)
 
 
 def _total(sizes: dict[Path, int]) -> int:
@@ -185,7 +223,7 @@ def _delete_remains(folder: Path, before: float) -> None:
 def _images(folder: Path) -> list[Path]:
     try:
         return [path for path in folder.iterdir() if path.suffix[1:] in FORMATS]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a browser's folder is deleted; others' files may lie there too
         return []
 
 
@@ -230,7 +268,7 @@ def _write_facts(item: HistoryItem, image: Path) -> None:
 def _is_favorite(image: Path) -> bool:
     try:
         return json.loads(image.with_suffix(".json").read_text(encoding="utf-8")).get(_FAVORITE) is True
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 
@@ -249,8 +287,12 @@ def _read(image: Path, copies: list[str]) -> HistoryItem | None:
         # Hashes stay where an input was too large to be kept: then the request asks for it, as after a restored file.
         request = read_recipe(path).with_known(inputs)
         facts = {name: shown[name] for name in _SHOWN}
+        if wrong := [name for name, kind in _SHOWN.items() if not isinstance(facts[name], kind)]:
+            raise TypeError(f"{wrong[0]} has another type")
+        if not all(isinstance(note, str) for note in facts["notes"]):
+            raise TypeError("notes has something else than texts")
         return HistoryItem(path, request, **facts, name=image.name, is_favorite=shown.get(_FAVORITE) is True)
-    except (OSError, ValueError, KeyError, X2IError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, X2IError) as error:
         logger.warning("An image of a session could not be read again: %s", error)
         return None
 

@@ -285,8 +285,9 @@ def get_preset(name: str) -> Preset:
 
 
 def known_flux(source: object) -> FluxSpec | None:
-    """The FLUX model with that name or hub id; None if the registry has none."""
-    return next((spec for spec in FLUX_MODELS.values() if str(source) in (spec.name, spec.repo_id)), None)
+    """The FLUX model with that name or hub id, whatever its revision; None if the registry has none."""
+    name = str(source).partition("@")[0]
+    return next((spec for spec in FLUX_MODELS.values() if name in (spec.name, spec.repo_id)), None)
 
 
 def similar_flux(guidance_embeds: bool, needs_mask: bool = False) -> FluxSpec:

@@ -95,7 +95,7 @@ IMAGE_SETTINGS = {
     "reference": "reference",
 }
 
-_HUB_LORA = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[^:]+)?")
+_HUB_LORA = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?(:[^:]+)?")
 _MEDIA: tuple[tuple[str, Modality], ...] = (
     ("images", "image"),
     ("videos", "video"),
@@ -301,7 +301,7 @@ class GenerationResult:
 
     images: PIL images, RGB. seeds: one for each image. request: with every setting filled in. answer: what the MLLM
     answered, if it was asked. notes: sentences that the user should read. seconds: wall time of each phase.
-    inputs: hashes of the request's files.
+    inputs: hashes of the request's files. commits: what the hub calls each part of the model that came from there.
     """
 
     images: tuple[Any, ...]
@@ -311,6 +311,7 @@ class GenerationResult:
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     inputs: InputRecord = InputRecord()
+    commits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -351,7 +352,7 @@ class GenerationResult:
             "answer": self.answer,
             "notes": list(self.notes),
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
-        }
+        } | ({"commits": dict(self.commits)} if self.commits else {})
 
 
 def validate_text(name: str, value: Any) -> str:
@@ -467,7 +468,7 @@ def _as_lora(value):
 
 
 def is_hub_lora(source: Any) -> bool:
-    """Whether a LoRA is named as on the hub, as OWNER/NAME or OWNER/NAME:FILE, and not as a path."""
+    """Whether a LoRA is named as on the hub, as OWNER/NAME, OWNER/NAME:FILE or with @REVISION, and not as a path."""
     name = str(source)
     return bool(_HUB_LORA.fullmatch(name)) and (":" in name or not name.lower().endswith((".safetensors", ".sft")))
 

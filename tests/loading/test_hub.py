@@ -15,7 +15,17 @@ from huggingface_hub import constants, snapshot_download
 
 from x2i_app.errors import CheckpointError
 from x2i_app.loading import load_alignnet, load_pipeline
-from x2i_app.loading.hub import Download, download_file, download_snapshot, find_directory, find_file, list_files
+from x2i_app.loading.hub import (
+    Download,
+    Found,
+    commit_name,
+    download_file,
+    download_snapshot,
+    find_directory,
+    find_file,
+    list_files,
+)
+from x2i_app.loading.lora import find_lora
 from x2i_app.models import AlignNet
 from x2i_app.presets import PRESETS
 
@@ -109,6 +119,63 @@ def test_revisions(hub):
         "GET /api/models/Qwen/Qwen2.5-VL-3B-Instruct/tree/66285546d2b821cf421d4f5eb2576359d3770cd3",
         "GET /api/models/owner/finetune/revision/main",
     ]
+
+
+def test_a_named_revision(hub):
+    """OWNER/NAME@REVISION is asked for; without one, the commit that was found first is used until it is removed."""
+    hub.add(NAME, files={"config.json": b"{}"})
+    first = find_directory(NAME, None, FILES)
+    commit = "d" * 40
+    hub.add(NAME, files={"config.json": b"[]", "a.bin": b"new"}, revisions=("main", "v2", commit))
+    hub.asked.clear()
+    assert find_directory(NAME, None, FILES) == Found(first.path, "hub cache")
+    assert hub.asked == []
+    for source, revision in ((f"{NAME}@{commit}", None), (f"{NAME}@v2", None), (f"{NAME}@{commit}", "main")):
+        found = find_directory(source, revision, FILES)
+        assert (found.path / "config.json").read_bytes() == b"[]"
+        assert commit_name(found.path) == f"{NAME}@{commit}"
+    assert commit_name(find_file(f"{NAME}@{commit}/a.bin").path) == f"{NAME}@{commit}/a.bin"
+    with pytest.raises(CheckpointError, match="it has no revision 'v3'"):
+        find_directory(f"{NAME}@v3", None, FILES)
+
+
+@pytest.mark.parametrize("source", [f"{NAME}@", f"{NAME}@../../x", f"{NAME}@a b", f"{NAME}@/a", f"{NAME}@a@b"])
+def test_an_odd_revision(source):
+    with pytest.raises(CheckpointError, match="There is no revision"):
+        find_directory(source, None, ["*"])
+
+
+def test_commits_are_named_only_in_the_cache(tmp_path, hub):
+    cache = hub.cache
+    for path in (tmp_path, cache, cache / "models--a--b", cache / "datasets--a--b/snapshots" / COMMIT / "c.bin"):
+        assert commit_name(path) is None
+
+
+def test_required_commits(hub, tmp_path, monkeypatch):
+    """With X2I_REQUIRE_REVISION nothing comes from the hub or its cache that can change; local files do."""
+    hub.add(NAME, files={"config.json": b"{}", "a.bin": b"x"}, revisions=("main", COMMIT))
+    find_directory(NAME, None, FILES)
+    monkeypatch.setenv("X2I_REQUIRE_REVISION", "1")
+    hub.asked.clear()
+    unpinned = (
+        lambda: find_directory(NAME, None, FILES),
+        lambda: find_directory(NAME, "main", FILES),
+        lambda: find_file(f"{NAME}@main/a.bin"),
+        lambda: list_files(NAME, None, "a.bin"),
+        lambda: find_lora(NAME),
+    )
+    for find in unpinned:
+        with pytest.raises(CheckpointError, match=f"{NAME} is named without a commit, which X2I_REQUIRE_REVISION"):
+            find()
+    assert hub.asked == []
+    assert find_directory(f"{NAME}@{COMMIT}", None, FILES).place == "hub cache"
+    assert find_file(f"{NAME}@{COMMIT}/a.bin").place == "hub"
+    folder = tmp_path / "models" / NAME
+    folder.mkdir(parents=True)
+    assert find_directory(NAME, None, FILES) == Found(folder, "models folder")
+    monkeypatch.setenv("X2I_REQUIRE_REVISION", "0")
+    folder.rmdir()
+    assert find_directory(NAME, None, FILES).place == "hub cache"
 
 
 # ----- Download ------------------------------------------------------------------------------------------------------

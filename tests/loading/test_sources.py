@@ -68,6 +68,29 @@ def test_order_of_places(released, mllm, tmp_path):
     assert describe(environment=environment, mllm=other) == f"{other} (flag, local path)"
 
 
+def test_commits(released, mllm, tmp_path, monkeypatch):
+    """Each part from the hub is named with its commit. The preset's own files may lie in the models folder."""
+    found = find_sources("qwen2.5-vl-3b", environment={})
+    assert found.commits == {
+        "mllm": f"{PRESET.mllm.repo_id}@{PRESET.mllm.revision}",
+        "flux": f"{FLUX.repo_id}@{'c' * 40}",
+        "alignnet": f"OPPOer/X2I@{'c' * 40}/{ALIGNNET}",
+    }
+    assert find_sources("x2i-tiny", environment={}).commits == {}
+    released.add("owner/finetune", mllm, revisions=("main", "e" * 40))
+    assert find_sources("qwen2.5-vl-3b", mllm=f"owner/finetune@{'e' * 40}", environment={}).commits["mllm"] == (
+        f"owner/finetune@{'e' * 40}"
+    )
+    monkeypatch.setenv("X2I_REQUIRE_REVISION", "1")
+    with pytest.raises(CheckpointError, match="OPPOer/X2I is named without a commit"):
+        find_sources("qwen2.5-vl-3b", environment={})
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / ALIGNNET).write_bytes(b"an AlignNet")
+    shutil.copytree(TINY, models / "shuttleai/shuttle-3-diffusion")
+    assert set(find_sources("qwen2.5-vl-3b", environment={}).commits) == {"mllm"}
+
+
 def test_alignnet_and_flux_places(released, tmp_path):
     """AlignNet and FLUX come from the same places; T5 is never downloaded."""
     assert describe("alignnet").endswith(f"/{ALIGNNET} (qwen2.5-vl-3b, hub)")

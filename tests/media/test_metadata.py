@@ -154,6 +154,19 @@ def test_long_settings_are_refused(tmp_path):
         read_recipe(path)
 
 
+def test_commits_of_the_model_are_stored(tmp_path):
+    """The file tells which weights have drawn the image. A FLUX model's revision stays in its name."""
+    commits = {"mllm": f"Qwen/Qwen2.5-VL-3B-Instruct@{'a' * 40}", "alignnet": f"OPPOer/X2I@{'b' * 40}/net.bin"}
+    made = replace(result_of(prompt="a house"), commits=commits)
+    path = write(tmp_path / "a.png", made, settings=Settings(flux=f"owner/name@{'c' * 40}"))
+    with Image.open(path) as image:
+        stored = json.loads(image.text["x2i"])
+    assert stored["commits"] == made.report()["commits"] == commits
+    assert stored["flux"] == f"owner/name@{'c' * 40}"
+    assert read_recipe(path).request.prompt == "a house"
+    assert "commits" not in result_of(prompt="a house").report()
+
+
 def test_metadata_can_be_turned_off(tmp_path):
     path = write(tmp_path / "a.png", result_of(prompt="secret"), settings=Settings(metadata=False))
     assert b"secret" not in path.read_bytes()

@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -41,11 +42,14 @@ from x2i_app.errors import CheckpointError
 from x2i_app.loading.files import missing_shards
 
 MODELS = "models"  # the default of X2I_MODELS
+REQUIRE_REVISION = "X2I_REQUIRE_REVISION"  # if set, nothing of the hub is used for which no commit is named
 
 SPARE_BYTES = 2**30  # stay free on the disk
 _PARALLEL_FILES = 4  # one connection alone seldom fills the bandwidth
 _SHA256_LENGTH = 64  # characters of a large file's ETag, which is its SHA-256; a small file's is a shorter Git id
 _LOCAL = "or give a local folder or file"
+_REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -88,42 +92,77 @@ def find_directory(
     """Find a model's folder.
 
     source: a local folder; else OWNER/NAME, looked for as OWNER/NAME and NAME in the models folder, in the hub's cache
-    and on the hub. patterns: glob patterns of the files to download. models: the models folder; None takes X2I_MODELS,
-    else "models". report: called with the progress of a download; None draws a progress bar on a terminal.
+    and on the hub. revision: a commit, a branch or a tag; that of OWNER/NAME@REVISION comes first. patterns: glob
+    patterns of the files to download. models: the models folder; None takes X2I_MODELS, else "models". report: called
+    with the progress of a download; None draws a progress bar on a terminal.
     Raises CheckpointError.
     """
     if path_exists(source, Path.is_dir):
         return Found(Path(source), "local path")
-    _check_repo_id(str(source), str(source), "folder", "a folder or a hub id such as owner/name")
-    for folder in repository_folders(str(source), models):
+    repo_id, named = split_revision(str(source))
+    _check_repo_id(repo_id, str(source), "folder", "a folder or a hub id such as owner/name")
+    revision = named or revision
+    for folder in repository_folders(repo_id, models):
         if folder.is_dir():
             return Found(folder, "models folder")
-    cached = cached_snapshot(str(source), revision, patterns)
+    cached = cached_snapshot(repo_id, revision, patterns)
     if cached and _is_complete(cached, patterns):
         return Found(cached, "hub cache")
-    return Found(download_snapshot(str(source), revision, patterns, report), "hub")
+    return Found(download_snapshot(repo_id, revision, patterns, report), "hub")
 
 
 def find_file(source: str | Path, models: str | Path | None = None, report: Report | None = None) -> Found:
     """Find a file: a local file or folder, else owner/name/path, a file of a hub repository.
 
-    models, report, errors: as in `find_directory`.
+    owner/name@revision/path is the file of a commit, or of a branch or tag without a slash. models, report, errors: as
+    in `find_directory`.
     """
     # A local path that does not exist is returned too: the code that reads it says what it looked for.
     if path_exists(source, Path.exists) or Path(source).is_absolute() or str(source).count("/") < 2:
         return Found(Path(source), "local path")
     owner, name, filename = str(source).split("/", 2)
-    repo_id = f"{owner}/{name}"
+    repo_id, revision = split_revision(f"{owner}/{name}")
     _check_repo_id(repo_id, str(source), "file", "a file or a hub file such as owner/name/file.bin")
     if ".." in filename.split("/"):
         raise CheckpointError(f"There is no file {str(source)!r}; a hub file's path has no '..' in it.")
     for folder in (*repository_folders(repo_id, models), models_folder(models)):
         if (folder / filename).is_file():
             return Found(folder / filename, "models folder")
-    cached = cached_snapshot(repo_id, None, [glob.escape(filename)])
+    cached = cached_snapshot(repo_id, revision, [glob.escape(filename)])
     if cached and (cached / filename).is_file():
         return Found(cached / filename, "hub cache")
-    return Found(download_file(repo_id, filename, None, report), "hub")
+    return Found(download_file(repo_id, filename, revision, report), "hub")
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """OWNER/NAME@REVISION as (OWNER/NAME, REVISION); None without one. Raises CheckpointError for an odd revision."""
+    repo_id, sign, revision = source.partition("@")
+    if sign and not _REVISION.fullmatch(revision):
+        raise CheckpointError(
+            f"There is no revision {revision!r} in {source!r}; name a commit, a branch or a tag as in owner/name@main."
+        )
+    return repo_id, revision or None
+
+
+def commit_name(path: Path) -> str | None:
+    """The name of a file or folder of the hub's cache with its commit, OWNER/NAME@COMMIT; None of any other."""
+    try:
+        folder, snapshots, commit, *rest = path.absolute().relative_to(Path(constants.HF_HUB_CACHE).absolute()).parts
+    except ValueError:
+        return None
+    kind, _, repo_id = folder.partition("--")
+    if (kind, snapshots) != ("models", "snapshots"):
+        return None
+    return "/".join([f"{repo_id.replace('--', '/', 1)}@{commit}", *rest])
+
+
+def _check_pinned(repo_id: str, revision: str | None) -> None:
+    """Raises CheckpointError if the owner requires a commit and none is named."""
+    if os.environ.get(REQUIRE_REVISION, "0") not in ("", "0") and not (revision and _COMMIT.fullmatch(revision)):
+        raise CheckpointError(
+            f"{repo_id} is named without a commit, which {REQUIRE_REVISION} forbids; name one, as {repo_id}@COMMIT "
+            f"with its 40 letters and digits, {_LOCAL}."
+        )
 
 
 def path_exists(source: str | Path, check: Callable[[Path], bool]) -> bool:
@@ -170,7 +209,11 @@ def _is_complete(directory: Path, patterns: list[str]) -> bool:
 
 
 def cached_snapshot(repo_id: str, revision: str | None, patterns: list[str]) -> Path | None:
-    """The folder of a repository in the hub's cache; None if it is not there or known to be incomplete."""
+    """The folder of a repository in the hub's cache; None if it is not there or known to be incomplete.
+
+    Raises CheckpointError, as all functions here do, if a commit is required and `revision` is none.
+    """
+    _check_pinned(repo_id, revision)
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, local_files_only=True))
     except LocalEntryNotFoundError:
@@ -182,6 +225,7 @@ def list_files(repo_id: str, revision: str | None, wanted: str) -> dict[str, int
 
     wanted: what is looked for, named by the CheckpointError that is raised if the hub cannot be asked.
     """
+    _check_pinned(repo_id, revision)
     with _explained(repo_id, wanted, revision):
         tree = HfApi().list_repo_tree(repo_id, recursive=True, revision=revision)
         return {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
@@ -199,6 +243,7 @@ def download_snapshot(repo_id: str, revision: str | None, patterns: list[str], r
     report: called with the progress from any thread; what it raises stops the download. None: a bar on a terminal.
     Raises CheckpointError: no space, connection or permission; no such repository, revision or file.
     """
+    _check_pinned(repo_id, revision)
     files = {"revision": revision, "allow_patterns": patterns}
     name = repo_id if "*" in "".join(patterns) else f"{' and '.join(patterns)} of {repo_id}"
     with _explained(repo_id, name, revision):

@@ -5,7 +5,7 @@
 
 import hashlib
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,15 @@ from torch.utils.hooks import RemovableHandle
 
 from x2i_app.load_lock import one_at_a_time
 from x2i_app.loading.files import SAFETENSORS
-from x2i_app.loading.hub import Report, cached_snapshot, find_file, list_files, path_exists, repository_folders
+from x2i_app.loading.hub import (
+    Report,
+    cached_snapshot,
+    find_file,
+    list_files,
+    path_exists,
+    repository_folders,
+    split_revision,
+)
 from x2i_app.loading.lora_file import LoRA, check_lora, choose_lora, lora_file, read_lora
 from x2i_app.notes import Note
 from x2i_app.pipeline import X2IPipeline
@@ -27,19 +35,25 @@ __all__ = ["check_lora", "find_lora", "read_lora", "use_loras"]
 def find_lora(source: str | Path, models: str | Path | None = None, report: Report | None = None) -> Path:
     """The file of a LoRA, downloaded if need be.
 
-    source: a file or folder; else OWNER/NAME of a hub repository, or OWNER/NAME:FILE if it has several LoRAs. models,
-    report: as in `hub.find_directory`. Raises CheckpointError.
+    source: a file or folder; else OWNER/NAME of a hub repository, or OWNER/NAME:FILE if it has several LoRAs; also
+    OWNER/NAME@REVISION. models, report: as in `hub.find_directory`. Raises CheckpointError.
     """
     if path_exists(source, Path.exists) or not is_hub_lora(source):
         return lora_file(source)
-    repo_id, _, name = str(source).partition(":")
+    given, _, name = str(source).partition(":")
+    repo_id, revision = split_revision(given)
     if not name:
-        for folder in (*repository_folders(repo_id, models), cached_snapshot(repo_id, None, ["*.safetensors"])):
+        for folder in _folders(repo_id, revision, models):
             if folder and any(each.suffix.lower() in SAFETENSORS for each in folder.glob("*")):
                 return lora_file(folder)
-        files = [each for each in list_files(repo_id, None, f"The LoRA {repo_id}") if each.endswith(SAFETENSORS)]
+        files = [each for each in list_files(repo_id, revision, f"The LoRA {repo_id}") if each.endswith(SAFETENSORS)]
         name = choose_lora(repo_id, dict(zip(files, files, strict=True)))
-    return lora_file(find_file(f"{repo_id}/{name}", models, report).path)
+    return lora_file(find_file(f"{given}/{name}", models, report).path)
+
+
+def _folders(repo_id: str, revision: str | None, models: str | Path | None) -> Iterator[Path | None]:
+    yield from repository_folders(repo_id, models)
+    yield cached_snapshot(repo_id, revision, ["*.safetensors"])
 
 
 class _Applied:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from x2i_app.loading.hub import (
     Found,
     Report,
     cached_snapshot,
+    commit_name,
     download_file,
     find_directory,
     find_file,
@@ -61,6 +63,13 @@ class Sources:
     takes_reference: bool = False
     true_cfg: bool | None = None
     flux_spec: FluxSpec | None = None
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """The name and commit on the hub of each part that comes from the hub's cache."""
+        paths = (("mllm", self.mllm), ("flux", self.flux.found.path), ("alignnet", self.alignnet))
+        paths = (*paths, *(("light_control", path) for path in [self.light_control] if path))
+        return {part: name for part, path in paths if (name := commit_name(path))}
 
 
 def find_sources(
@@ -212,10 +221,11 @@ def _places(spec: Preset, models, report) -> Iterator[_Place]:
     repo_id, revision = spec.align_net.repo_id, spec.align_net.revision
     folder = models_folder(models)
     known = {name: 0 for name in spec.align_net.filenames if (folder / name).is_file()}
-    for place, directory in (
-        *(("models folder", directory) for directory in repository_folders(repo_id, models)),
-        ("hub cache", cached_snapshot(repo_id, revision, [])),
+    for place, find in (
+        *(("models folder", partial(Path, directory)) for directory in repository_folders(repo_id, models)),
+        ("hub cache", partial(cached_snapshot, repo_id, revision, [])),  # not before the models folder
     ):
+        directory = find()
         if directory and directory.is_dir():
             files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
             yield _Place(place, {name: path.stat().st_size for name, path in files.items()}, files.get)

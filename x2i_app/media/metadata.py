@@ -46,7 +46,7 @@ from x2i_app.specs import FluxSpec
 
 _FORMAT = 1
 _MAX_JSON = 512 * 1024  # characters; more than the longest conversation of a request
-_HUB_ID = re.compile(r"\w[\w.:-]*(/\w[\w.-]*)?")  # or a registered name, such as custom:qwen2.5-vl
+_HUB_ID = re.compile(r"\w[\w.:-]*(/\w[\w.-]*(@\w[\w./-]*)?)?")  # or a registered name, such as custom:qwen2.5-vl
 _KINDS = ("images", "videos", "audios")
 _PREFIX = "sha256:"
 _EDITED = ("source_image", "mask", "reference")  # images of an edit
@@ -235,7 +235,7 @@ def _as_json(result: GenerationResult, settings: Settings) -> dict[str, Any]:
         "loras": [{"sha256": known_hash(file, hashes), "weight": weight} for file, weight in request.loras],
         "answer": result.answer,
         "notes": list(result.notes),
-    }
+    } | ({"commits": dict(result.commits)} if result.commits else {})
 
 
 def _inpaint_files(request: GenerationRequest) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def facts_of(settings: Settings, sources: "Sources | None" = None, pipeline: "X2
     found = dict(sources.descriptions) if sources else {}
     flux = known_flux(name) or _guess_flux(name, pipeline)
     takes_reference = sources.takes_reference if sources else is_kontext(name, settings.kontext)
-    return ModelFacts(replace(flux, takes_reference=takes_reference), encoding, has_light_control, found)
+    flux = replace(flux, takes_reference=takes_reference)
+    return ModelFacts(flux, encoding, has_light_control, found, sources.commits if sources else {})
 
 
 def _guess_flux(name: str, pipeline: "X2IPipeline | None") -> FluxSpec:

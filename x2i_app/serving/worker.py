@@ -116,7 +116,7 @@ class LocalWorker:
     def _draw(self, job: Job, prepared: Prepared) -> Iterator[GenerationResult]:
         from x2i_app.loading import use_loras
 
-        request, clock, images = prepared.request, Stopwatch(), ()
+        request, clock, images, commits = prepared.request, Stopwatch(), (), self.facts.commits
         use_loras(self.pipeline, request.loras, self.settings.models)
         previewer = self._preview() if job.previewed else None
         clock.start("encode")
@@ -137,6 +137,7 @@ class LocalWorker:
                     notes,
                     dict(clock.seconds),
                     prepared.record,
+                    commits,
                 )
 
     def _preview(self) -> "Previewer":

@@ -37,6 +37,7 @@ def test_rows(tmp_path):
         ("a.jsonl", '{"prompt": "a"}\n5', "Line 2 of the file must be a JSON object"),
         ("a.jsonl", '{"seed": 1}', 'such as {"prompt": "a house", "seed": 1}'),
         ("a.jsonl", '{"prompt": "a", "image": "/etc/passwd"}', "Line 1 has the field image. Allowed are prompt, width"),
+        ("a.jsonl", '{"prompt": "a", "\\ud800": 1}', r"Line 1 has the field \?\."),
         ("a.txt", "x" * 1_000_001, "larger than 1 MB"),
     ],
 )
@@ -55,7 +56,10 @@ def test_batch(engine, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     page = build_page(engine)
     panel = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "generate_all")
-    rows = '{"prompt": "a red house", "seed": 7}\n{"prompt": "a", "steps": 0}\n{"prompt": "a boat", "width": 80}'
+    rows = (
+        '{"prompt": "a red house", "seed": 7}\n{"prompt": "a", "steps": 0}\n{"prompt": "a boat", "width": 80}\n'
+        '{"prompt": "a \\ud800"}\n{"prompt": ' + "[" * 900 + "]" * 900 + "}"
+    )
     given = {"width": 64, "height": 64, "steps": 1, "seed": None, "count": 1, "true_cfg_scale": 4}
     settings = [given.get(name) for name in (*SETTINGS, *LATER_SETTINGS)]
 
@@ -66,8 +70,13 @@ def test_batch(engine, tmp_path, monkeypatch):
     with ThreadPoolExecutor(1) as pool:
         updates = pool.submit(asyncio.run, draw()).result()
     *_, progress, download = updates[-1]
-    assert "已完成 3 个提示词中的 2 个，共 2 张图片。" in progress
+    assert "已完成 5 个提示词中的 2 个，共 2 张图片。" in progress
     assert "第 2 个：步数 为 0；它必须是 1 到 100。" in progress
+    assert "第 4 个：" in progress
+    assert "第 5 个：" in progress
+    json.dumps(updates[-1][-2], ensure_ascii=False).encode()  # can be sent
+    for update in updates:
+        str(update).encode()
     with zipfile.ZipFile(download.value["path"]) as archive:
         house, boat = json.loads(archive.read("settings.json")).values()
     assert (house["prompt"], house["seed"], house["width"]) == ("a red house", 7, 64)

@@ -6,6 +6,7 @@ import random
 import gradio as gr
 import pytest
 
+from x2i_app.errors import InvalidRequestError
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
 from x2i_app.ui.i18n import LANGUAGES, PageError
@@ -29,7 +30,7 @@ def test_own_styles():
 def test_files_of_other_programs(tmp_path, name):
     """A1111's CSV with headings, and Fooocus' JSON; words without a place for the prompt follow it."""
     rows = [{"name": "Old, map", "prompt": "a map of {prompt}", "negative_prompt": "photo"}]
-    rows += [{"name": "moody", "prompt": "dark, rain"}, {"name": 5}, "x"]
+    rows += [{"name": "moody", "prompt": "dark, rain"}, {"name": 5}, "x", {"name": "half \ud800", "prompt": "a"}]
     content = CSV if name.endswith("csv") else json.dumps(rows)
     (tmp_path / name).write_text("\ufeff" + content, encoding="utf-8")
     styles = read_styles(str(tmp_path / name))
@@ -69,6 +70,8 @@ def test_style_of_the_open_tab():
     assert boxes[:-1] == [gr.skip()] * 4
     assert boxes[-1] == {"text": with_style("a cat", STYLES["oil"]), "files": ["a.png"]}
     own = {"mine": Style("my {prompt}")}
+    with pytest.raises(InvalidRequestError, match="prompt is 9,000 bytes long"):
+        functions["apply"](0, "own:many", {"many": Style("{prompt}" * 250)}, None, "", "a" * 9000, *prompts[1:])
     kept, _, *boxes = functions["apply"](fusion, "own:mine", own, kept, "", *prompts[:-1], boxes[-1])
     assert boxes[-1]["text"] == "my a cat"
     changed = functions["remove"](fusion, kept, "", *prompts[:-1], {"text": "my own cat", "files": []})

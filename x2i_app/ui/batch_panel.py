@@ -11,6 +11,7 @@ import anyio
 import gradio as gr
 
 from x2i_app.errors import X2IError
+from x2i_app.limits import show_value
 from x2i_app.request import LATER_SETTINGS, SETTINGS, GenerationRequest
 from x2i_app.ui.context import PRIVATE, Panel
 from x2i_app.ui.handlers import generate
@@ -70,9 +71,7 @@ class BatchPanel(Panel):
         images: list[HistoryItem] = []
         failures: list[str] = []
         for number, row in enumerate(rows, 1):
-            now = Text("batch.progress").to(
-                language, number=number, count=len(rows), prompt=str(row.get("prompt"))[:_MOST_LETTERS]
-            )
+            now = Text("batch.progress").to(language, number=number, count=len(rows), prompt=_brief(row.get("prompt")))
             yield *outputs(), _show(now, failures, number - 1, len(rows)), gr.skip()
             wanted, job = partial(self._request, row, page, loras), ""
             try:
@@ -137,8 +136,14 @@ def _read_row(text: str, number: int) -> dict[str, Any]:
     if not isinstance(row, dict) or "prompt" not in row:
         raise PageError("error.batch_row", number=number)
     if unknown := [name for name in row if name not in _FIELDS]:
-        raise PageError("error.batch_field", number=number, field=unknown[0][:_MOST_LETTERS], fields=", ".join(_FIELDS))
+        raise PageError("error.batch_field", number=number, field=_brief(unknown[0]), fields=", ".join(_FIELDS))
     return row
+
+
+def _brief(value: Any) -> str:
+    """Any value as the page can show it. JSON may contain halves of characters, which no response can."""
+    text = value if isinstance(value, str) else show_value(value)
+    return text[:_MOST_LETTERS].encode(errors="replace").decode()
 
 
 def _show(text: str, failures: list[str], done: int, count: int) -> str:

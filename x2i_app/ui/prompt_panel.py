@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 from platformdirs import user_cache_path
 
+from x2i_app.request import validate_text
 from x2i_app.ui.context import BROWSER_ONLY, PRIVATE, STATE_SECONDS, Panel
 from x2i_app.ui.i18n import Text, language_of
 from x2i_app.ui.ideas import surprise
@@ -104,6 +105,7 @@ class PromptPanel(Panel):
             if style is None:
                 return [gr.skip(), gr.skip(), *[gr.skip()] * len(self.boxes)]
             plain, avoided_before = self._plain(tab, before, avoided, prompts)
+            validate_text("prompt", plain)  # a style may repeat it hundreds of times
             styled = with_style(plain, style)
             negative = ", ".join(filter(None, (avoided_before, style.negative_prompt)))
             can_avoid = self.engine.flux.true_cfg

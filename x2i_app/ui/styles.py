@@ -94,10 +94,21 @@ def read_styles(path: Any) -> dict[str, Style]:
         fields = (
             [row.get(name) or "" for name in ("name", "prompt", "negative_prompt")] if isinstance(row, dict) else []
         )
-        if fields and all(isinstance(each, str) and len(each) <= _MAX_LETTERS for each in fields):
+        if fields and all(map(_is_text, fields)):
             name, prompt, negative = (each.strip() for each in fields)
             # A1111 writes headings as rows without words.
             styles |= {name: Style(prompt, negative)} if name and (prompt or negative) else {}
     if not styles:
         raise PageError("error.styles_form")
     return dict(list(styles.items())[:MAX_STYLES])
+
+
+def _is_text(value: Any) -> bool:
+    """Whether the page can show this. JSON may contain halves of characters, which no response can."""
+    if not isinstance(value, str) or len(value) > _MAX_LETTERS:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

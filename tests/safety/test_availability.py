@@ -4,6 +4,7 @@ Each attack is real and small. Where it could freeze the server, `pulse` asks fo
 somebody else runs beside it.
 """
 
+import asyncio
 import functools
 import io
 import json
@@ -19,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
+import gradio as gr
 import psutil
 import pytest
 from PIL import Image
@@ -40,6 +42,7 @@ from safety.client import (
     upload,
 )
 from safety.local_app import LocalApp, local_app
+from starlette.requests import Request
 from ui.test_session_store import item as history_item
 
 from x2i_app.errors import CheckpointError, EngineError, GenerationCancelledError, InvalidRequestError, MediaError
@@ -51,11 +54,13 @@ from x2i_app.serving.fair_queue import FairQueue
 from x2i_app.serving.jobs import Job, JobLimits, JobMemory
 from x2i_app.settings import Settings
 from x2i_app.ui import tabs
+from x2i_app.ui.history import MetadataOptOut
 from x2i_app.ui.http.clients import Clients
 from x2i_app.ui.http.limits import HttpLimits
 from x2i_app.ui.http.log_limits import EscapedFormatter, LimitedLog
 from x2i_app.ui.http.session_states import SessionStates
-from x2i_app.ui.http.uploads import StoredUploads
+from x2i_app.ui.http.uploads import STORED, StoredUploads
+from x2i_app.ui.progress import JobFollowers
 from x2i_app.ui.session_store import SessionStore, new_key
 
 HEALTH_SECONDS = (
@@ -473,6 +478,23 @@ def test_t26_kept_images_count_when_a_page_gets_them_again(local, tmp_path, monk
     answer = ask(local.url, "POST", "/gradio_api/run/predict", body, from_address("192.0.2.3"))
     assert answer.status == 200, answer.text
     assert [Path(each.json()[0]).exists() for each in (mine, theirs)] == [False, True]
+
+
+def test_t26_results_take_the_share_of_their_client(engine, tmp_path, monkeypatch):
+    """The oldest of a client that draws on and on go, and nobody else's."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    followers = JobFollowers(engine, MetadataOptOut())
+
+    async def draw(address: str, seed: int, **scope) -> Path:
+        scope |= {"type": "http", "client": (address, 1), "headers": []}
+        job = engine.submit(GenerationRequest("a red house", width=64, height=64, num_inference_steps=1, seed=seed))
+        *_, (images, *_) = [update async for update in followers.follow(job, gr.Request(Request(scope)))]
+        return Path(images[0])
+
+    size = asyncio.run(draw("192.0.2.1", 1)).stat().st_size
+    stored = StoredUploads(HttpLimits(stored_bytes=int(2.5 * size)))
+    drawn = [asyncio.run(draw(f"192.0.2.{n}", 10 + seed, **{STORED: stored})) for seed, n in enumerate((9, 1, 1, 1))]
+    assert [path.is_file() for path in drawn] == [True, False, True, True]
 
 
 # T27, T28: connections

@@ -28,6 +28,7 @@ from x2i_app.ui.server import serve
 BOAT = ASSETS / "examples/images/boat-at-sunset.png"
 ROUTE = "/gradio_api/mcp"
 SMALL = {"width": 64, "height": 96, "steps": 2, "seed": 9}
+HALF = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "\\ud800"}}'
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 
@@ -169,7 +170,7 @@ def test_the_route_has_the_checks_of_all_routes(server, method, headers, status)
     assert ask(server, method, ROUTE, LIST if method == "POST" else None, ACCEPT | headers).status == status
 
 
-@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b"[]", b"5", b'{"jsonrpc": "2.0", "method": 5}', b"\xff"])
+@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b"[]", b"5", b'{"jsonrpc": "2.0", "method": 5}', b"\xff", HALF])
 def test_a_malformed_call_is_refused(server, body):
     answer = ask(server, "POST", ROUTE, body, ACCEPT)
     assert answer.status == 400

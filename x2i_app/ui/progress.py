@@ -25,6 +25,7 @@ from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job, Phase, Progress
 from x2i_app.ui.history import HistoryItem, MetadataOptOut
 from x2i_app.ui.http.listeners import listeners_of
+from x2i_app.ui.http.uploads import count_stored
 from x2i_app.ui.i18n import DEFAULT, PageError, Text, error_text, language_of, translate
 from x2i_app.ui.image_files import ImageFiles
 
@@ -141,8 +142,7 @@ class JobFollowers:
                     if progress.phase.is_final:
                         yield outputs(progress=self._show(job, Progress(Phase.SAVING), language), job=job.id)
                     try:
-                        files = await asyncio.to_thread(self.files.of, job)
-                        saved = changed["images"] = [file.path for file in files]
+                        saved = changed["images"] = await asyncio.to_thread(self._written, job, request)
                     except PageError as error:
                         failed = Progress(Phase.FAILED, detail=error.to(language))
                         yield outputs(progress=self._show(job, failed, language), preview="", job=job.id)
@@ -164,6 +164,12 @@ class JobFollowers:
         # A program gets only the last values, so they contain the images again.
         changed |= {"images": saved, "answer": answer_text(result, language), "report": result.report()}
         yield outputs(progress=show_result(result, language), **changed)
+
+    def _written(self, job: Job, request: gr.Request) -> list[str]:
+        """The files of the images that are finished. They take their client's share of the disk, as uploads do."""
+        paths = [file.path for file in self.files.of(job)]
+        count_stored(request, paths)
+        return paths
 
     def _stop_if_unheard(self, job: Job, request: gr.Request) -> None:
         """A job may be followed here while no client has an open stream to be told of it."""

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import anyio
 import gradio as gr
 from platformdirs import user_cache_path
 
@@ -150,7 +151,7 @@ class PromptPanel(Panel):
             language = language_of(request)
             async for number in self.previews.draw():
                 text = Text("style.drawn").to(language, number=number, count=len(STYLES))
-                yield f'<p role="status">{text}</p>', show(language)
+                yield f'<p role="status">{text}</p>', await anyio.to_thread.run_sync(show, language)
 
         self.previews_section.expand(open_previews, None, self.gallery, **PRIVATE)
         self.draw.click(draw, None, [self.drawn, self.gallery], **PRIVATE)

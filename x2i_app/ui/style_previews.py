@@ -32,7 +32,7 @@ _SESSION = "style previews"  # of no page
 
 
 class StylePreviews:
-    """folder: of all models; made when it is first needed. Not thread-safe: use it only in the event loop."""
+    """folder: of all models; made when it is first needed. But for `found`, use it only in the event loop."""
 
     def __init__(self, engine: Engine, folder: Path):
         self._engine, self._folder = engine, folder
@@ -46,7 +46,7 @@ class StylePreviews:
         return self._folder / hashlib.sha256(json.dumps(model).encode()).hexdigest()[:32]
 
     def found(self) -> dict[str, str]:
-        """The thumbnail of each style that has one, where Gradio may serve it."""
+        """The thumbnail of each style that has one, where Gradio may serve it. It reads them: not in the event loop."""
         paths = {name: self._of_model / f"{name}.jpg" for name in STYLES}
         folder = get_upload_folder()
         return {name: save_file_to_cache(path, folder) for name, path in paths.items() if path.is_file()}

@@ -34,6 +34,7 @@ from x2i_app.ui.handlers import generate_handler
 from x2i_app.ui.history import MetadataOptOut
 from x2i_app.ui.http.access import API, MCP
 from x2i_app.ui.http.mcp_tools import describe_tool, values_of_call
+from x2i_app.ui.http.uploads import count_stored
 from x2i_app.ui.i18n import PageError
 from x2i_app.ui.progress import OUTPUTS, JobFollowers, cancel_handler, progress_text, status_handler
 from x2i_app.ui.tabs import TABS, Tab
@@ -96,14 +97,17 @@ class McpServer:
 
     async def _generate(self, tab: Tab, arguments: dict[str, Any]) -> Content:
         request = self._server.request_context.request
-        # Gradio deletes the files in this set when they are old.
-        files: set[str] = request.scope["app"].get_blocks().upload_file_set
-        # In threads: data: URLs are decoded and images encoded, and the event loop serves everybody.
-        values = await anyio.to_thread.run_sync(
-            values_of_call, tab, arguments, self._engine.settings, files.add, limiter=_limiter()
-        )
         # All clients at one address share one session, so together they get one user's share of the queue.
         client = gr.Request(request, session_hash=f"mcp {request.client.host if request.client else ''}")
+        # In threads: data: URLs are decoded and images encoded, and the event loop serves everybody.
+        values = await anyio.to_thread.run_sync(
+            values_of_call,
+            tab,
+            arguments,
+            self._engine.settings,
+            lambda path: count_stored(client, [path]),
+            limiter=_limiter(),
+        )
         handler, results, sent = generate_handler(self._followers, tab), {}, []
         async for update in handler(client, *values):
             results |= {name: value for name, value in zip(OUTPUTS, update, strict=True) if value != gr.skip()}
@@ -113,7 +117,6 @@ class McpServer:
                 await self._send_progress(job, len(sent))
         if "report" not in results:
             raise EngineError("The job was stopped; call the tool again to start a new one.")
-        files.update(results["images"])
         images = await anyio.to_thread.run_sync(lambda: list(map(_file_content, results["images"])), limiter=_limiter())
         return [
             *images,

@@ -50,7 +50,7 @@ from x2i_app.ui.http.limits import HTTP_LIMITS, HttpLimits
 from x2i_app.ui.http.listeners import KEY as LISTENERS
 from x2i_app.ui.http.listeners import Listeners
 from x2i_app.ui.http.openai_api import EDITS, OpenAiApi, as_openai_error
-from x2i_app.ui.http.payloads import check_call, is_address, read_object
+from x2i_app.ui.http.payloads import check_call, check_texts, is_address, read_object
 from x2i_app.ui.http.refusal import Refusal
 from x2i_app.ui.http.uploads import (
     STORED,
@@ -184,7 +184,7 @@ class RequestGuard:
         body = await self._read(request, self._limits.json_bytes if is_long else self._limits.short_bytes)
         receive = _replay(body, request.receive)
         if path == MCP:
-            read_object(body, '{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}')
+            check_texts(read_object(body, '{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}'))
             await self._mcp(request.scope, receive, sender)
         elif runs_function(path):
             function, session = check_call(body, path.rpartition("/")[2], request.scope["app"])

@@ -179,7 +179,6 @@ class OpenAiApi:
         if "report" not in results:
             raise GenerationCancelledError("The job was stopped; send the request again to start a new one.")
         paths, report = results["images"], results["report"]
-        client.request.scope["app"].get_blocks().upload_file_set.update(paths)  # Gradio removes them when they are old
         if call.is_url:
             root = get_root_url(client.request, client.request.url.path, self._engine.settings.root_path or None)
             images = [{"url": f"{root}{self._links.add(path)}"} for path in paths]

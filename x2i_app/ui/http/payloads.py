@@ -31,7 +31,7 @@ def check_call(body: bytes, name: str, app: Any) -> tuple[Any, str | None]:
         value = payload.get(key)
         if value is not None and not (isinstance(value, str) and re.fullmatch(r"[\w-]{1,64}", value, re.ASCII)):
             raise Refusal(400, f"{key} must be up to 64 letters, digits, - and _; leave it out, or make a new one.")
-    _check_texts(payload)
+    check_texts(payload)
     function = _find_function(app.get_blocks().fns, payload.get("fn_index"), name)
     _check_files(payload, Path(app.uploaded_file_dir).resolve())
     _check_event(payload.get("event_data"), function)
@@ -66,7 +66,7 @@ def check_form(payload: dict[str, Any]) -> None:
             raise Refusal(413, f"The body names more than {HTTP_LIMITS.json_files} files; send fewer.")
 
 
-def _check_texts(payload: dict[str, Any]) -> None:
+def check_texts(payload: dict[str, Any]) -> None:
     """Refuse halves of characters: a function of the page that gives a text back would give what cannot be sent."""
     for value, _ in _values(payload):
         texts = [value] if isinstance(value, str) else value.keys() if isinstance(value, dict) else ()

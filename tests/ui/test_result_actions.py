@@ -1,6 +1,8 @@
 """The actions on a result and the sizes of the settings, as functions."""
 
+import asyncio
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +219,27 @@ class TestEnlarge:
             engine._queue.take()()
             with pytest.raises(X2IError, match=r"broken\.safetensors"):
                 started.result(60)
+
+    def test_t21_nobody_waits_while_it_is_kept(self, page, item, tmp_path, monkeypatch):
+        """It is copied in a thread: the event loop goes on, and ends the copy here."""
+        handler = next(fn.fn for fn in page.fns.values() if fn.name == "enlarge_shown")
+        panel = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "load_kept")
+        copying, go_on, kept = threading.Event(), threading.Event(), []
+        monkeypatch.setattr(panel.store, "add", lambda *given: copying.set() or kept.append((go_on.wait(60), *given)))
+
+        async def go_on_meanwhile():
+            while not copying.is_set():
+                await asyncio.sleep(0.01)
+            go_on.set()
+
+        async def draw():
+            others = asyncio.create_task(go_on_meanwhile())
+            updates = [update async for update in handler(ENGLISH, [(item.path, None)], [item], "", False, "key")]
+            await others
+            return updates[-1]
+
+        items, *_ = run_async(draw())
+        assert kept == [(True, "key", [items[0]], "session ")]
 
     def test_on_the_page(self, page, item, tmp_path):
         """It becomes the shown image and the newest of the session, and the original stays."""

@@ -30,6 +30,8 @@ from x2i_app.ui.enlarge import enlarge
 from x2i_app.ui.handlers import generate
 from x2i_app.ui.history import HistoryItem, existing, with_room
 from x2i_app.ui.history_panel import shown_item
+from x2i_app.ui.http.clients import client_of
+from x2i_app.ui.http.uploads import count_stored
 from x2i_app.ui.i18n import PageError, Text, language_of
 from x2i_app.ui.image_files import read_format
 from x2i_app.ui.progress import outputs, show_failure
@@ -167,8 +169,13 @@ class ResultActions(Panel):
             except X2IError as error:
                 yield *nothing, *outputs(progress=show_failure(error, language))
                 raise
-            history.store.add(key, [large])
-            yield *history.values(with_room([large, *items]), search, favorites), *shown_item(large, language)
+
+            def add() -> tuple:
+                count_stored(request, [large.path])
+                history.store.add(key, [large], client_of(request).owner)
+                return *history.values(with_room([large, *items]), search, favorites), *shown_item(large, language)
+
+            yield await anyio.to_thread.run_sync(add)  # it copies the image, and another one of the browser's may wait
 
         given = [result.images, history.items, *history.filters, history.key]
         button.click(enlarge_shown, given, [*history.shown, *result.outputs], js=send_shown_image(0), **PRIVATE)

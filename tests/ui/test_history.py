@@ -259,6 +259,7 @@ class TestPanel:
         assert [caption for _, caption in thumbnails] == ["0", "\u2605 1", "2"]
         assert matching(items, "house", True) == matching(items, "", True) == [1]
         assert matching(items, "boat", True) == []
+        assert matching(items, f"{'house ' * 40}boat", True) == [1], "the words after the limit are not looked for"
         _, thumbnails = mark(items, [0], "", True, None)
         assert [caption for _, caption in thumbnails] == ["\u2605 0", "\u2605 1"]
         items, thumbnails = mark(items, [1], "", True, None)
@@ -267,4 +268,4 @@ class TestPanel:
 
     def test_download_nothing(self, engine):
         with pytest.raises(PageError, match="There is no image yet"):
-            self.function(engine, "download_all")([])
+            self.function(engine, "download_all")(gr.Request(), [])

@@ -17,6 +17,7 @@ from x2i_app.ui.session_store import SessionStore, new_key
 
 _OFF = "off"  # instead of a key, of a browser that wants nothing kept
 _NOT_CONFIRMED = "no"  # instead of a key
+_MOST_SEARCHED = 200  # letters, which no program can exceed either: each word is looked for in each prompt
 _CONFIRM = f"key => confirm(document.querySelector('#delete-all').innerText + '?') ? key : '{_NOT_CONFIRMED}'"
 
 
@@ -36,6 +37,7 @@ class HistoryPanel(Panel):
                     self.search = gr.Textbox(
                         label=Text("history.search"),
                         placeholder=Text("history.search"),
+                        max_length=_MOST_SEARCHED,
                         show_label=False,
                         container=False,
                         elem_id="history-search",
@@ -237,7 +239,7 @@ def matching(items: list[HistoryItem], search: Any, favorites: Any = False) -> l
 
     favorites: only those that are marked.
     """
-    terms = search.casefold().split() if isinstance(search, str) else []
+    terms = search[:_MOST_SEARCHED].casefold().split() if isinstance(search, str) else []
     texts = (f"{item.request.prompt} {item.answer or ''}".casefold() for item in items)
     return [
         index

@@ -80,4 +80,7 @@ def test_batch(engine, tmp_path, monkeypatch):
     with zipfile.ZipFile(download.value["path"]) as archive:
         house, boat = json.loads(archive.read("settings.json")).values()
     assert (house["prompt"], house["seed"], house["width"]) == ("a red house", 7, 64)
+    panel.stop_all(PAGE)
+    assert not panel._running, "nothing of a page stays in the memory"
+    assert not panel._stopped
     assert (boat["prompt"], boat["width"], boat["height"]) == ("a boat", 80, 64)

@@ -18,7 +18,16 @@ from x2i_app.errors import EngineError
 from x2i_app.request import GenerationRequest
 from x2i_app.settings import Settings
 from x2i_app.ui import history
-from x2i_app.ui.history import MAX_ITEMS, HistoryItem, MetadataOptOut, add_job, existing, with_room, zip_images
+from x2i_app.ui.history import (
+    MAX_ITEMS,
+    BrowserKeys,
+    HistoryItem,
+    MetadataOptOut,
+    add_job,
+    existing,
+    with_room,
+    zip_images,
+)
 from x2i_app.ui.history_panel import HistoryPanel, matching
 from x2i_app.ui.http import disk_space
 from x2i_app.ui.i18n import PageError
@@ -142,6 +151,17 @@ def test_items_without_files_are_left_out(tmp_path):
     items = items_in(tmp_path / "images", 2)
     Path(items[0].path).unlink()
     assert existing(items) == items[1:]
+
+
+def test_keys_of_browsers():
+    """The last one of a session counts; what can be no key takes no memory."""
+    keys = BrowserKeys()
+    keys.set("mine", "first")
+    keys.set("mine", "off")
+    assert (keys.of("mine", "first"), keys.of("other", "own")) == ("off", "own")
+    for value in ("x" * 65, ["x"] * 1000, {"a": 1}, 5, None):
+        keys.set("mine", value)
+        assert keys.of("mine", "first") == ""
 
 
 class TestZip:

@@ -2,7 +2,9 @@
 
 import html
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,8 @@ class BatchPanel(Panel):
     """Folded. Each row has the page's settings, but for what a JSONL row says itself."""
 
     def build(self) -> None:
-        self._stopped: set[str] = set()  # sessions
+        self._running: Counter[str] = Counter()  # batches by session
+        self._stopped: set[str] = set()  # of these sessions
         with gr.Accordion(Text("batch"), open=False, elem_id="batch"):
             gr.Markdown(Text("batch.hint"))
             self.prompts = gr.Textbox(label=Text("batch.prompts"), lines=4, max_lines=12, elem_id="batch-prompts")
@@ -56,7 +59,8 @@ class BatchPanel(Panel):
     def stop_all(self, request: gr.Request) -> None:
         """Stop the page's batch after the image that is drawn now, which is stopped too."""
         session = request.session_hash or ""
-        self._stopped.add(session)
+        if session in self._running:
+            self._stopped.add(session)
         for job in self.engine.jobs_of(session):
             self.engine.cancel(job)
 
@@ -64,10 +68,30 @@ class BatchPanel(Panel):
         self, request: gr.Request, text: Any, file: Any, format: Any, loras: Any, *settings: Any
     ) -> AsyncIterator[tuple]:
         """Draw each row, and yield values of progress.OUTPUTS, the batch's progress, and its ZIP file."""
-        language, session = language_of(request), request.session_hash or ""
+        session = request.session_hash or ""
         rows = await anyio.to_thread.run_sync(read_rows, text, file)
         page = dict(zip((*SETTINGS, *LATER_SETTINGS), settings, strict=True))
+        with self._batch_of(session):
+            async for update in self._generate_rows(request, rows, page, format, loras):
+                yield update
+
+    @contextmanager
+    def _batch_of(self, session: str) -> Iterator[None]:
+        """Count a batch, which can be stopped inside the block."""
         self._stopped.discard(session)
+        self._running[session] += 1
+        try:
+            yield
+        finally:
+            self._running[session] -= 1
+            if not self._running[session]:
+                del self._running[session]
+                self._stopped.discard(session)
+
+    async def _generate_rows(
+        self, request: gr.Request, rows: list[dict[str, Any]], page: dict[str, Any], format: Any, loras: Any
+    ) -> AsyncIterator[tuple]:
+        language, session = language_of(request), request.session_hash or ""
         images: list[HistoryItem] = []
         failures: list[str] = []
         for number, row in enumerate(rows, 1):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_ITEMS = 48  # images of one session; the oldest are removed
 _MAX_OPT_OUTS = 20_000  # sessions
 _MAX_KEYS = 20_000  # sessions
+_MAX_KEY_LETTERS = 64
 _STAR = "\u2605 "
 _ZIPPING = [threading.Lock() for _ in range(64)]  # each client has one: it writes one ZIP file at a time
 
@@ -56,9 +57,12 @@ class BrowserKeys:
         self._keys: OrderedDict[str, Any] = OrderedDict()
 
     def set(self, session: str, key: Any) -> None:
-        """Note the key of a session from now on. Of too many sessions, the oldest is forgotten."""
+        """Note the key of a session from now on. Of too many sessions, the oldest is forgotten.
+
+        Anything that cannot be a key is noted as none: strangers could fill the memory with it.
+        """
         self._keys.pop(session, None)
-        self._keys[session] = key
+        self._keys[session] = key if isinstance(key, str) and len(key) <= _MAX_KEY_LETTERS else ""
         if len(self._keys) > _MAX_KEYS:
             self._keys.popitem(last=False)
 

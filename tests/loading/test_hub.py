@@ -124,19 +124,19 @@ def test_revisions(hub):
 def test_a_named_revision(hub):
     """OWNER/NAME@REVISION is asked for; without one, the commit that was found first is used until it is removed."""
     hub.add(NAME, files={"config.json": b"{}"})
-    first = find_directory(NAME, None, FILES)
+    first = find_directory(NAME, None, ["*.json"])
     commit = "d" * 40
     hub.add(NAME, files={"config.json": b"[]", "a.bin": b"new"}, revisions=("main", "v2", commit))
     hub.asked.clear()
-    assert find_directory(NAME, None, FILES) == Found(first.path, "hub cache")
+    assert find_directory(NAME, None, ["*.json"]) == Found(first.path, "hub cache")
     assert hub.asked == []
     for source, revision in ((f"{NAME}@{commit}", None), (f"{NAME}@v2", None), (f"{NAME}@{commit}", "main")):
-        found = find_directory(source, revision, FILES)
+        found = find_directory(source, revision, ["*.json"])
         assert (found.path / "config.json").read_bytes() == b"[]"
         assert commit_name(found.path) == f"{NAME}@{commit}"
     assert commit_name(find_file(f"{NAME}@{commit}/a.bin").path) == f"{NAME}@{commit}/a.bin"
     with pytest.raises(CheckpointError, match="it has no revision 'v3'"):
-        find_directory(f"{NAME}@v3", None, FILES)
+        find_directory(f"{NAME}@v3", None, ["*.json"])
 
 
 @pytest.mark.parametrize("source", [f"{NAME}@", f"{NAME}@../../x", f"{NAME}@a b", f"{NAME}@/a", f"{NAME}@a@b"])
@@ -154,12 +154,12 @@ def test_commits_are_named_only_in_the_cache(tmp_path, hub):
 def test_required_commits(hub, tmp_path, monkeypatch):
     """With X2I_REQUIRE_REVISION nothing comes from the hub or its cache that can change; local files do."""
     hub.add(NAME, files={"config.json": b"{}", "a.bin": b"x"}, revisions=("main", COMMIT))
-    find_directory(NAME, None, FILES)
+    find_directory(NAME, None, ["*.json"])
     monkeypatch.setenv("X2I_REQUIRE_REVISION", "1")
     hub.asked.clear()
     unpinned = (
-        lambda: find_directory(NAME, None, FILES),
-        lambda: find_directory(NAME, "main", FILES),
+        lambda: find_directory(NAME, None, ["*.json"]),
+        lambda: find_directory(NAME, "main", ["*.json"]),
         lambda: find_file(f"{NAME}@main/a.bin"),
         lambda: list_files(NAME, None, "a.bin"),
         lambda: find_lora(NAME),
@@ -168,14 +168,14 @@ def test_required_commits(hub, tmp_path, monkeypatch):
         with pytest.raises(CheckpointError, match=f"{NAME} is named without a commit, which X2I_REQUIRE_REVISION"):
             find()
     assert hub.asked == []
-    assert find_directory(f"{NAME}@{COMMIT}", None, FILES).place == "hub cache"
+    assert find_directory(f"{NAME}@{COMMIT}", None, ["*.json"]).place == "hub cache"
     assert find_file(f"{NAME}@{COMMIT}/a.bin").place == "hub"
     folder = tmp_path / "models" / NAME
     folder.mkdir(parents=True)
-    assert find_directory(NAME, None, FILES) == Found(folder, "models folder")
+    assert find_directory(NAME, None, ["*.json"]) == Found(folder, "models folder")
     monkeypatch.setenv("X2I_REQUIRE_REVISION", "0")
     folder.rmdir()
-    assert find_directory(NAME, None, FILES).place == "hub cache"
+    assert find_directory(NAME, None, ["*.json"]).place == "hub cache"
 
 
 # ----- Download ------------------------------------------------------------------------------------------------------

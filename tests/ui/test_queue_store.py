@@ -111,7 +111,8 @@ def test_no_browser_waits_for_another(store, upload, monkeypatch):
     assert done == [True]
     (request,) = requests(store, mine)
     assert Path(request.images[0]).read_bytes() == BOAT.read_bytes()
-    assert done == [True, True]
+    assert len(done) > 1
+    assert all(done)
 
 
 def test_t29_browsers_of_one_client_share(store, upload):

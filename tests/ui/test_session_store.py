@@ -105,7 +105,7 @@ def test_t29_size(tmp_path, store):
 def test_t29_browsers_of_one_client_share(tmp_path, store):
     """However many browsers a client has, its oldest image goes, and not one of another client with less."""
     theirs, mine = new_key(), [new_key() for _ in range(3)]
-    store.add(theirs, [item(tmp_path, 1, "theirs" * 300)], "192.0.2.9")
+    store.add(theirs, [item(tmp_path, 1, "theirs" * 40)], "192.0.2.9")
     for number, key in enumerate(mine):
         store.add(key, [item(tmp_path, 2 + number)], "192.0.2.1" if number else "")
     store.load(mine[0], owner="192.0.2.1")

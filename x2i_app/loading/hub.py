@@ -161,7 +161,7 @@ def _check_pinned(repo_id: str, revision: str | None) -> None:
     if os.environ.get(REQUIRE_REVISION, "0") not in ("", "0") and not (revision and _COMMIT.fullmatch(revision)):
         raise CheckpointError(
             f"{repo_id} is named without a commit, which {REQUIRE_REVISION} forbids; name one, as {repo_id}@COMMIT "
-            f"with its 40 letters and digits, {_LOCAL}."
+            "with its 40 letters and digits, or give a local folder or file."
         )
 
 

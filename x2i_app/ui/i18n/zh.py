@@ -631,8 +631,8 @@ SENTENCES = {
     "There is no revision {0} in {1}; name a commit, a branch or a tag as in owner/name@main.": (
         "{1} 中的修订版 {0} 不存在；请指定提交、分支或标签，例如 owner/name@main。"
     ),
-    "{0} is named without a commit, which {1} forbids; name one, as {2}@COMMIT with its 40 letters and digits, or give a "
-    "local folder or file.": (
+    "{0} is named without a commit, which {1} forbids; name one, as {2}@COMMIT with its 40 letters and digits, or give "
+    "a local folder or file.": (
         "{0} 没有指定提交，而 {1} 不允许这样；请用 40 个字母和数字指定一个，例如 {2}@COMMIT，或给出本地文件夹或文件。"
     ),
     "There is no LoRA {0}; check its path.": "没有 LoRA {0}；请检查路径。",

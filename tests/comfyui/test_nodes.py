@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from encoders.internvl_checkpoint_factory import save_internvl
 from huggingface_hub import constants
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
@@ -27,12 +28,14 @@ from x2i_app.comfyui.nodes import (
     FollowImage,
     LoadAlignNet,
     LoadMLLM,
+    ReadImage,
     RewritePrompt,
 )
 from x2i_app.errors import CheckpointError, InvalidRequestError, UnsupportedModalityError, X2IError
 from x2i_app.loading import load_transformer
 from x2i_app.models import AlignNet
 from x2i_app.presets import PRESETS
+from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
 
 EXAMPLES = ASSETS / "examples"
@@ -68,6 +71,11 @@ def as_image(*files: Path) -> torch.Tensor:
     return torch.from_numpy(np.stack(pixels))
 
 
+def as_audio(samples: np.ndarray) -> dict:
+    """As ComfyUI's Load Audio, for the input of this name."""
+    return {"audio": {"waveform": torch.from_numpy(samples)[None, None], "sample_rate": 16_000}}
+
+
 @pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)
 def test_a_node_describes_itself(name):
     node = NODE_CLASS_MAPPINGS[name]
@@ -77,7 +85,8 @@ def test_a_node_describes_itself(name):
     assert len(node.RETURN_TYPES) == len(node.RETURN_NAMES) == len(node.OUTPUT_TOOLTIPS)
     assert node.SEARCH_ALIASES
     for kind, options in [*inputs["required"].values(), *inputs.get("optional", {}).values()]:
-        assert (isinstance(kind, str) and kind.isupper()) or kind, kind
+        choices = isinstance(kind, list) and (kind or name == "X2ILoadImage")  # without ComfyUI there are no images
+        assert choices or (isinstance(kind, str) and kind.isupper()), kind
         assert options["tooltip"]
     values = [
         key
@@ -97,7 +106,7 @@ def test_the_conditioning_is_that_of_the_pipeline(mllm, alignnet, pipeline):
     conditioning, answer, notes, history = Encode().encode(
         mllm, alignnet, PROMPT, 2.5, False,
         images=as_image(boat), video_frames=torch.from_numpy(frames) / 255, video_fps=1.0,
-        audio={"waveform": torch.from_numpy(tone)[None, None], "sample_rate": 16_000},
+        **as_audio(tone),
     )  # fmt: skip
     ((embeds, values),) = conditioning
     assert torch.equal(embeds, expected.prompt_embeds)
@@ -122,6 +131,56 @@ def test_a_prompt_is_rewritten(mllm):
     assert "house" in text
 
 
+def test_a_modality_that_the_mllm_lacks_is_one_sentence(tmp_path):
+    """A real InternVL, which sees no video and hears nothing; speech would be written down by Whisper."""
+    folder = save_internvl(tmp_path / "internvl")
+    mllm = LoadMLLM().load("x2i-tiny", "full", "cpu", path=str(folder))[0]
+    net = AlignNet(mllm.encoder.num_states, mllm.encoder.hidden_size, joint_dim=128, pooled_dim=128)
+    net.save_pretrained(tmp_path / "net")
+    alignnet = LoadAlignNet().load("x2i-tiny", path=str(tmp_path / "net"))[0]
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000).astype(np.float32)
+    frames = torch.zeros(3, 32, 32, 3)
+    for error, sentence, given in (
+        (UnsupportedModalityError, "internvl2.5 does not support video, only text, image; presets that do: x2i-tiny",
+            {"video_frames": frames}),
+        (CheckpointError, "Whisper's base model is not in the cache and cannot be downloaded", as_audio(noise)),
+        (UnsupportedModalityError, "No speech was found in the audio, and internvl2.5 can only", as_audio(0 * noise)),
+    ):  # fmt: skip
+        with pytest.raises(error, match=sentence):
+            Encode().encode(mllm, alignnet, PROMPT, 3.5, False, **given)
+    *_, history = Encode().encode(mllm, alignnet, PROMPT, 3.5, False)
+    heard = (*history, Turn("and this", videos=[(np.zeros((2, 32, 32, 3), np.uint8), 1.0)]))
+    with pytest.raises(UnsupportedModalityError, match="does not support video"):
+        Encode().encode(mllm, alignnet, PROMPT, 3.5, False, history=heard)
+    assert Encode().encode(mllm, alignnet, PROMPT, 3.5, False)[0][0][0].isfinite().all()  # the next workflow runs
+
+
+def test_an_image_is_loaded_as_everywhere(tmp_path, monkeypatch):
+    """tests/ui/test_image_pixels.py compares the pixels of hard images."""
+    folder = tmp_path / "input"
+    (folder / "clipspace").mkdir(parents=True)
+    monkeypatch.setattr(host, "input_folder", lambda: folder)
+    Image.new("RGBA", (8, 4), (255, 0, 0, 0)).save(folder / "clear.webp", lossless=True)
+    Image.new("RGB", (8194, 2), "red").save(folder / "clipspace/wide.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "outside.png")
+    (folder / "notes.txt").touch()
+    names = ReadImage.INPUT_TYPES()["required"]["image"][0]
+    assert names == ["clear.webp"]
+    image, notes = ReadImage().load("clear.webp")
+    assert (image.dtype, image.shape, image.min(), notes) == (torch.float32, (1, 4, 8, 3), 1, "")
+    pasted, notes = ReadImage().load("clipspace/wide.png [input]")
+    assert pasted.shape[2] == 8192
+    assert "scaled down" in notes
+    for name in ("gone.png", "../outside.png", str(tmp_path / "outside.png")):
+        assert f"There is no {name!r} in {folder}; choose or upload" in ReadImage.VALIDATE_INPUTS(name)
+        with pytest.raises(InvalidRequestError, match="choose or upload another image"):
+            ReadImage().load(name)
+    assert ReadImage.VALIDATE_INPUTS("clear.webp") is True
+    before = ReadImage.IS_CHANGED("clear.webp")
+    Image.new("RGB", (8, 4)).save(folder / "clear.webp")
+    assert ReadImage.IS_CHANGED("clear.webp") != before
+
+
 def test_bad_input_is_one_sentence(mllm, alignnet, tmp_path, qwen_vl_directory):
     other = LoadMLLM().load("x2i-tiny", "full", "cpu", path=str(qwen_vl_directory))[0]
     with pytest.raises(CheckpointError, match="This AlignNet expects 9 states of width 192, but the MLLM has"):
@@ -129,10 +188,8 @@ def test_bad_input_is_one_sentence(mllm, alignnet, tmp_path, qwen_vl_directory):
     net = AlignNet(other.encoder.num_states, other.encoder.hidden_size, joint_dim=128, pooled_dim=128)
     net.save_pretrained(tmp_path)
     fitting = LoadAlignNet().load("x2i-tiny", path=str(tmp_path))[0]
-    other.encoder.transcriber = None
-    silence = {"waveform": torch.zeros(1, 1, 800), "sample_rate": 16_000}
-    with pytest.raises(UnsupportedModalityError, match="does not support audio"):
-        Encode().encode(other, fitting, PROMPT, 3.5, False, audio=silence)
+    with pytest.raises(UnsupportedModalityError, match="No speech was found in the audio"):
+        Encode().encode(other, fitting, PROMPT, 3.5, False, **as_audio(np.zeros(800, np.float32)))
     for load, name in ((LoadMLLM().load, "gone"), (LoadMLLM().load, "/nowhere")):
         with pytest.raises(InvalidRequestError, match="is not there any more; ComfyUI looks in"):
             load(name, "full", "cpu")

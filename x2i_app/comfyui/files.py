@@ -1,8 +1,9 @@
-"""Which MLLMs, AlignNets and LightControls the nodes offer: presets, and what lies in ComfyUI's folders."""
+"""Which MLLMs, AlignNets, LightControls and images the nodes offer: presets, and what lies in ComfyUI's folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from x2i_app.caption_files import IMAGE_SUFFIXES
 from x2i_app.comfyui import host
 from x2i_app.encoders import family_of as family_of_folder
 from x2i_app.errors import CheckpointError, InvalidRequestError
@@ -30,6 +31,13 @@ def file_names() -> list[str]:
     return [*PRESETS, *_files()]
 
 
+def image_names() -> list[str]:
+    """Images in ComfyUI's folder of inputs; HEIC and AVIF files too."""
+    folder = host.input_folder()
+    files = folder.iterdir() if folder and folder.is_dir() else ()
+    return sorted(path.name for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
 # ----- What was chosen -----------------------------------------------------------------------------------------------
 
 
@@ -46,6 +54,20 @@ def find_mllm(name: str, report: Report) -> Path:
 def find_file(name: str, part: Part, report: Report) -> Path:
     """A preset's AlignNet or LightControl, or the file of this name or path; otherwise as `find_mllm`."""
     return _local_file(name, part) or find_part(name, part, report=report)
+
+
+def find_image(name: str) -> Path:
+    """An image in ComfyUI's folder of inputs, or in one below it, as the page names it. Raises InvalidRequestError."""
+    folder = host.input_folder()
+    path = Path(folder, name.removesuffix(" [input]")).resolve() if folder else None  # as in "clipspace/a.png [input]"
+    if path is None or not (path.is_relative_to(folder.resolve()) and path.is_file()):
+        raise InvalidRequestError(f"There is no {name!r} in {folder or 'ComfyUI'}; choose or upload another image.")
+    return path
+
+
+def image_fingerprint(name: str) -> str:
+    """As `mllm_fingerprint`, for an image. Raises InvalidRequestError."""
+    return _fingerprint(find_image(name), name)
 
 
 def mllm_fingerprint(name: str) -> str:

@@ -127,3 +127,8 @@ def model_folders() -> list[Path]:
     known = folder_paths.folder_names_and_paths
     folders = [Path(folder) for kind in _KINDS if kind in known for folder in folder_paths.get_folder_paths(kind)]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def input_folder() -> Path | None:
+    """ComfyUI's folder of inputs, where its page uploads to."""
+    return Path(folder_paths.get_input_directory()) if management else None

@@ -22,6 +22,8 @@ from x2i_app.errors import InvalidRequestError, OutOfMemoryError, forget_frames
 from x2i_app.loading.checkpoints import load_alignnet, load_light_control
 from x2i_app.loading.memory import is_out_of_memory
 from x2i_app.loading.quantization import linear_bytes, quantize
+from x2i_app.media import load_image
+from x2i_app.media.images import scaled_note
 from x2i_app.media.transcription import Transcriber
 from x2i_app.models import AlignNet
 from x2i_app.notes import SILENT_VIDEO, Note
@@ -263,6 +265,7 @@ class Encode(_Node):
             if getattr(parts, "audio", None) is not None:
                 notes = (*notes, Note(SILENT_VIDEO))
         turn = Turn(text, [] if images is None else list(_as_pixels(images)), videos, _as_recordings(audio))
+        mllm.encoder.check_modalities([*history, turn])  # before ComfyUI makes room for the models
         host.load(mllm.managed, alignnet.managed)
         states = _read(mllm, [*history, turn], reason)
         align_net = alignnet.align_net
@@ -271,6 +274,39 @@ class Encode(_Node):
         answered = Turn(turn.prompt, turn.images, turn.videos, turn.audios, states.answer or "")
         shown = "\n".join([*notes, *states.notes])
         return [[host.to_output(prompt_embeds), values]], states.answer or "", shown, (*history, answered)
+
+
+class ReadImage(_Node):
+    """Load an image as X2I does everywhere: upright, in sRGB, transparent pixels on white; HEIC and AVIF files too."""
+
+    FUNCTION = "load"
+    RETURN_TYPES, RETURN_NAMES = ("IMAGE", "STRING"), ("image", "notes")
+    OUTPUT_TOOLTIPS = ("for X2I Encode and X2I LightControl", "whether it was scaled down")
+    SEARCH_ALIASES = ("load image", "heic", "avif", "color profile", "photo")
+    SMALLER = "choose a smaller image"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image": _input(files.image_names(), "in ComfyUI's folder of inputs", image_upload=True)}}
+
+    @classmethod
+    def IS_CHANGED(cls, image: str) -> str:
+        return files.image_fingerprint(image)
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, image: str) -> bool | str:
+        """ComfyUI asks before it runs a workflow. The page may name images that are not in its list."""
+        try:
+            files.find_image(image)
+        except InvalidRequestError as error:
+            return str(error)
+        return True
+
+    @_explained
+    def load(self, image: str) -> tuple[torch.Tensor, str]:
+        path = files.find_image(image)
+        pixels = torch.from_numpy(np.asarray(load_image(path), np.float32) / 255)
+        return pixels[None], str(scaled_note(path) or "")
 
 
 class RewritePrompt(_Node):
@@ -402,6 +438,7 @@ def _as_recordings(audio: dict[str, Any] | None) -> list[tuple[np.ndarray, int]]
 NODE_CLASS_MAPPINGS: dict[str, type] = {
     "X2ILoadMLLM": LoadMLLM,
     "X2ILoadAlignNet": LoadAlignNet,
+    "X2ILoadImage": ReadImage,
     "X2IEncode": Encode,
     "X2ILightControl": FollowImage,
     "X2IRewritePrompt": RewritePrompt,
@@ -410,6 +447,7 @@ NODE_CLASS_MAPPINGS: dict[str, type] = {
 NODE_DISPLAY_NAME_MAPPINGS = {
     "X2ILoadMLLM": "X2I Load MLLM",
     "X2ILoadAlignNet": "X2I Load AlignNet",
+    "X2ILoadImage": "X2I Load Image",
     "X2IEncode": "X2I Encode",
     "X2ILightControl": "X2I LightControl",
     "X2IRewritePrompt": "X2I Rewrite prompt",

@@ -1,0 +1,161 @@
+"""The same hard images by every way in: the page, both HTTP APIs, the command line, a batch, ComfyUI and training.
+
+A real server in this process and real uploads. What the encoders are given is recorded, so that pixels are compared bit
+for bit.
+"""
+
+import json
+import secrets
+import shutil
+
+import httpx
+import numpy as np
+import pytest
+from media.test_images import ADOBE, P3, lut_profile, png, rgb_profile
+from PIL import Image
+
+from tests.safety.client import SETTINGS, as_file, call, upload
+from tests.ui.test_one_click import click
+from x2i_app import load_pipeline
+from x2i_app.cli import main
+from x2i_app.comfyui import host
+from x2i_app.comfyui.nodes import Encode, LoadAlignNet, LoadMLLM, ReadImage
+from x2i_app.encoders.base import MLLMEncoder
+from x2i_app.media import load_image
+from x2i_app.media.isolation import isolate_decoding
+from x2i_app.serving.engine import Engine
+from x2i_app.settings import Settings
+from x2i_app.training.data import Broken, read_images
+from x2i_app.ui.layout import build_page
+from x2i_app.ui.server import launch
+
+UPRIGHT = (48, 32)
+
+
+def noise(mode, size=UPRIGHT):
+    levels = np.random.default_rng(1).integers(0, 256, (len(mode), *size[::-1]), np.uint8)
+    return Image.merge(mode, [Image.fromarray(each) for each in levels])
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    """Files of which Pillow's own pixels are others than the eye sees."""
+    folder, exif = tmp_path_factory.mktemp("hard images"), Image.Exif()
+    exif[0x0112] = 6
+    turned = {"exif": exif, "quality": 95}
+    noise("RGB", UPRIGHT[::-1]).save(folder / "a camera.jpg", icc_profile=rgb_profile(ADOBE), **turned)
+    noise("CMYK").save(folder / "b print.jpg", icc_profile=lut_profile(), quality=95)
+    levels = np.random.default_rng(2).integers(0, 2**16, (32, 48 * 4)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in levels)
+    (folder / "c 16 bits.png").write_bytes(png(*UPRIGHT, depth=16, color=6, data=rows))
+    gray = Image.fromarray(np.arange(1536, dtype=np.uint16).reshape(32, 48) * 40)
+    gray.save(folder / "d 16 bits gray.png")
+    palette = noise("RGB").quantize(16)
+    palette.save(folder / "e palette.png", transparency=bytes([0, 128, *[255] * 14]))
+    noise("RGB", UPRIGHT[::-1]).save(folder / "f phone.heic", "HEIF", icc_profile=rgb_profile(P3), **turned)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def page():
+    engine = Engine(Settings(profile="cpu", port=0, openai_api=True))
+    page = build_page(engine)
+    was_isolated = isolate_decoding()  # as in `serve`
+    page.app_url = launch(page, engine)[0].rstrip("/")
+    engine.start()
+    yield page
+    page.close(verbose=False)
+    engine.close()
+    isolate_decoding(was_isolated)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The pixels of every image that an MLLM was given."""
+    read, original = [], MLLMEncoder._build_conversation
+
+    def build(self, turns):
+        conversation = original(self, turns)
+        read.extend(image.tobytes() for image in conversation.images)
+        return conversation
+
+    monkeypatch.setattr(MLLMEncoder, "_build_conversation", build)
+    return read
+
+
+def send(page, paths):
+    return [as_file(path) for path in upload(page.app_url, *((p.name, p.read_bytes()) for p in paths)).json()]
+
+
+def by_page(page, paths, folder):
+    value = {"text": "by the page", "files": send(page, paths)}
+    click(page, secrets.token_hex(8), "fusion", [value, *SETTINGS])
+
+
+def by_api(page, paths, folder):
+    value = {"text": "by the API", "files": send(page, paths)}
+    assert call(page.app_url, "fusion", [value, *SETTINGS]).startswith("complete")
+
+
+def by_openais_api(page, paths, folder):
+    files = [("image[]", (path.name, path.read_bytes())) for path in paths]
+    form = {"prompt": "by OpenAI's API", "size": "64x64", "steps": "1"}
+    answer = httpx.post(f"{page.app_url}/v1/images/edits", data=form, files=files, timeout=300)
+    assert answer.status_code == 200, answer.text
+
+
+def by_command(page, paths, folder):
+    images = [part for path in paths for part in ("--image", str(path))]
+    small = ["--width", "64", "--height", "64", "--steps", "1", "--profile", "cpu"]
+    assert main(["generate", "--prompt", "by a command", *images, *small, "--output", str(folder / "a.png")]) == 0
+
+
+def by_batch(page, paths, folder):
+    rows = folder / "rows.jsonl"
+    for path in paths:
+        shutil.copy(path, folder)
+    small = {"width": 64, "height": 64, "steps": 1}
+    rows.write_text(json.dumps({"images": [path.name for path in paths], "prompt": "by a batch", **small}))
+    assert main(["batch", str(rows), "--output", str(folder / "out"), "--profile", "cpu"]) == 0
+
+
+def by_library(page, paths, folder):
+    load_pipeline("x2i-tiny", device="cpu").encode("by the library", images=paths)
+
+
+def by_comfyui(page, paths, folder):
+    """ComfyUI's own Load Image neither converts profiles nor puts transparent pixels on white; ours does."""
+    for path in paths:
+        shutil.copy(path, folder)
+    assert ReadImage.INPUT_TYPES()["required"]["image"][0] == [path.name for path in paths]
+    loaded = [ReadImage().load(path.name)[0] for path in paths]
+    assert all(image.shape == (1, *UPRIGHT[::-1], 3) for image in loaded)
+    mllm, alignnet = LoadMLLM().load("x2i-tiny", "full", "cpu")[0], LoadAlignNet().load("x2i-tiny")[0]
+    for image in loaded:
+        Encode().encode(mllm, alignnet, "by ComfyUI", 3.5, False, images=image)
+
+
+WAYS = (by_page, by_api, by_openais_api, by_command, by_batch, by_library, by_comfyui)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_the_mllm_is_given_the_same_pixels(page, paths, read, tmp_path, monkeypatch, way):
+    monkeypatch.setattr(host, "input_folder", lambda: tmp_path)
+    encoder = load_pipeline("x2i-tiny", device="cpu").encoder
+    expected = []
+    for path in paths:
+        image = load_image(path)
+        with Image.open(path) as stored:
+            plain = stored.convert("RGB")
+        assert (image.size, image.tobytes() != plain.tobytes()) == (UPRIGHT, True), path.name
+        expected.append(encoder._load_image(image).tobytes())
+    way(page, paths, tmp_path)
+    assert read == expected
+
+
+def test_training_is_given_the_same_pixels(paths, tmp_path):
+    for path in paths:
+        shutil.copy(path, tmp_path)
+        (tmp_path / path.name).with_suffix(".txt").write_text(path.stem)
+    found = read_images([str(tmp_path)], "caption", Broken(0), with_source=False)
+    assert [each.open(each.target).tobytes() for each in found] == [load_image(path).tobytes() for path in paths]

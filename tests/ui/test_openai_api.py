@@ -78,6 +78,27 @@ def test_what_has_no_effect_is_named_and_auto_is_the_models_own(client):
     assert [note.partition(" ")[0] for note in answer.x2i["notes"][:2]] == ["quality", "style"]
 
 
+DEFAULTS = {  # of OpenAI's reference, with a small size
+    "model": "gpt-image-1", "n": 1, "background": "auto", "output_compression": 100, "output_format": "png",
+    "partial_images": 0, "quality": "auto", "response_format": "b64_json", "size": "64x64", "stream": False,
+    "user": "ann",
+}  # fmt: skip
+
+
+def test_every_default_is_accepted_and_what_has_no_effect_is_told(client, server):
+    def told(notes):
+        return [note.partition(" ")[0] for note in notes if "has no effect" in note]
+
+    given = {"prompt": "a red house", **DEFAULTS, "extra_body": {"steps": 1}}
+    answer = client.images.generate(**given, moderation="auto", style="vivid")
+    assert told(answer.x2i["notes"]) == ["style", "output_compression", "partial_images"]
+    answer = client.images.edit(image=BOAT.open("rb"), **given, input_fidelity="low")
+    assert told(answer.x2i["notes"]) == ["input_fidelity", "output_compression", "partial_images"]
+    form = {"prompt": "a red house", **{name: str(value) for name, value in DEFAULTS.items()}, "reason": "False"}
+    answer = httpx.post(f"{server}{EDITS}", data=form, files={"image": ("a.png", BOAT.read_bytes())}, timeout=300)
+    assert answer.status_code == 200, answer.text
+
+
 # What other programs send, read in their source; with smaller sizes.
 OPEN_WEBUI = [  # backend/open_webui/routers/images.py
     ("generations?api-version=1", {"model": "x2i-tiny", "n": 1, "size": "64x64", "response_format": "b64_json"}, ()),
@@ -195,7 +216,8 @@ REFUSED = [
     ({"prompt": "a", "steps": 0}, "steps", "steps is 0; it must be 1 to 100."),
     ({"prompt": "a", "seed": 1.5}, "seed", "seed is 1.5; it must be a whole number"),
     ({"prompt": "a", "stream": True}, "stream", "stream is not supported"),
-    ({"prompt": "a", "background": "transparent"}, "background", "choose one of auto, opaque"),
+    ({"prompt": "a", "background": "transparent"}, "background", "This model draws no transparent images; leave"),
+    ({"prompt": "a", "background": "blue"}, "background", "background is 'blue'; choose one of auto, opaque"),
     ({"prompt": "a", "response_format": "png"}, "response_format", "choose one of b64_json, url"),
     ({"prompt": "a", "output_format": "gif"}, "output_format", "output_format is 'gif'; choose one of png, jpg, webp"),
     ({"prompt": "a", "loras": "striped"}, "loras", "loras is 'striped'; it must be a list"),

@@ -32,6 +32,7 @@ _OWN_OF_EDITS = {
 }
 _FILES = ("image", "mask")
 _ADDRESS_MODELS = ("dall-e-2", "dall-e-3")
+_OF_PYTHON = {"True": True, "False": False, "None": None}
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 
@@ -72,6 +73,10 @@ class ImageCall:
             if not isinstance(self.given.get(name, ""), str):
                 raise FieldError(name, f"{name} is {show_value(self.given[name])}; it must be text.")
         _choice(self.given, "response_format", ("b64_json", "url"))
+        if self.given.get("background") == "transparent":
+            raise FieldError(
+                "background", "This model draws no transparent images; leave background out, or send auto or opaque."
+            )
         _choice(self.given, "background", ("auto", "opaque"))
         if self.given.get("stream", False) is not False:
             raise FieldError("stream", "stream is not supported; leave it out, and the answer comes when it is ready.")
@@ -175,7 +180,12 @@ def without_null(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A number, a truth value or a list as JSON; other text as it is, which the request's own checks refuse."""
+    """A number, a truth value or a list as JSON; other text as it is, which the request's own checks refuse.
+
+    Scripts whose forms are written by Python send True, False and None.
+    """
+    if text in _OF_PYTHON:
+        return _OF_PYTHON[text]
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -41,10 +41,10 @@ def install() -> None:
     """Make the environment and install the requirements, unless exactly these are installed. Raises OSError."""
     requirements = ROOT / "requirements.txt"
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    if PYTHON.is_file() and INSTALLED.is_file() and INSTALLED.read_text(encoding="ascii") == digest:
+    if INSTALLED.is_file() and INSTALLED.read_text(encoding="ascii") == digest and _runs("-c", ""):
         return
     print("X2I Studio is being installed: 6.5 GB, some minutes. The next start takes seconds.", flush=True)
-    if not PYTHON.is_file():
+    if not _runs("-m", "pip", "--version"):  # a first start was interrupted, or the Python it took has been removed
         venv.create(ENVIRONMENT, with_pip=True, clear=ENVIRONMENT.exists())
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     if os.name == "nt" and shutil.which("nvidia-smi"):
@@ -69,6 +69,14 @@ def run(arguments: list[str]) -> int:
         except KeyboardInterrupt:  # the app has got it too, and ends
             pass
         return app.wait()
+
+
+def _runs(*arguments: str) -> bool:
+    """Whether the environment's Python is there and runs these."""
+    try:
+        return subprocess.run([str(PYTHON), *arguments], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def _fail(message: str) -> int:

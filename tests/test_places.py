@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import venv
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.request import ProxyHandler, build_opener
@@ -336,6 +337,27 @@ def test_start_script(tmp_path):
         process.wait(200)
 
 
+def test_a_broken_environment_is_made_again(tmp_path):
+    """A first start that was stopped before pip was there; later, the Python that the environment took is gone."""
+    shutil.copy(ROOT / "start.py", tmp_path)
+    (tmp_path / "requirements.txt").write_text("# nothing\n")
+    venv.create(tmp_path / ".venv", with_pip=False)
+    python = tmp_path / ".venv/bin/python"
+
+    def install():
+        command = [sys.executable, "-c", "import start; start.install()"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=True)
+        return done.stdout
+
+    assert "being installed" in install()
+    assert install() == ""
+    python.unlink()
+    python.symlink_to("/nowhere/python3")
+    assert "being installed" in install()
+
+
 def wait_until(condition, process, log):
     deadline = time.monotonic() + 200
     while not condition():
@@ -349,6 +371,8 @@ def test_scripts_of_the_other_systems():
     batch = (ROOT / "start-windows.bat").read_bytes()
     assert batch.count(b"\n") == batch.count(b"\r\n") > 5
     assert batch.isascii()
+    assert b'pushd "%~dp0"' in batch  # a folder of the network has no letter, which "cd" wants
+    assert batch.endswith(b'if not "%errorlevel%"=="0" pause\r\n')  # a crash has a negative status
     linux, macos = ((ROOT / name).read_text().splitlines() for name in ("start-linux.sh", "start-macos.command"))
     assert linux[2:] == macos[2:]
     for name in ("start-linux.sh", "start-macos.command"):
@@ -360,6 +384,7 @@ def test_pinokio():
     """Its script names a file that exists, and the page's address is found in what the app prints."""
     script = (ROOT / "pinokio-start.js").read_text(encoding="utf-8")
     event = re.search(r'event: "/(.+)/"', script)[1].encode().decode("unicode_escape")
+    assert re.search(r'venv_python: "3\.1[123]"', script)  # Pinokio's own Python is older
     assert re.search(event.replace("\\/", "/"), "X2I Studio: http://127.0.0.1:7860/\n")[1] == "http://127.0.0.1:7860"
     assert "pinokio-start.js" in (ROOT / "pinokio.js").read_text(encoding="utf-8")
     icon = re.search(r'icon: "(.+png)"', (ROOT / "pinokio.js").read_text(encoding="utf-8"))[1]

@@ -23,11 +23,20 @@ def plain(prompt):
         ("a (red house:0.8), (night:1.5)", "a red house, night"),
         ("((masterpiece)), a cat", "masterpiece, a cat"),
         ("(((a cat:1.1)))", "a cat"),
+        ("(((a cat)))", "a cat"),
+        ("((a cat:1.1)), ( (night) )", "a cat, night"),
+        ("(portrait of a (young) woman:1.3)", "portrait of a young woman"),
+        ("(((a (small) cat)))", "a small cat"),
+        ("(((a, b), c), d:1.3)", "a, b, c, d"),
+        (r"(miku \(vocaloid\):1.2)", "miku (vocaloid)"),
+        ("a (cat (of (my:1.1) aunt", "a (cat (of my aunt"),
         ("a (cat (on a mat:1.2):1.1)", "a cat on a mat"),
         ("a [blurry] cat", "a blurry cat"),
         ("[[a]] cat", "a cat"),
         ("a [cat:dog:0.5]", "a dog"),
         ("a [cat::0.5] house", "a cat house"),
+        ("a (cat (of my)1.3 aunt:1.1), (a (big) dog)++", "a cat of my aunt, a big dog"),
+        ("a [cat:[dog:fox:0.3]:0.5]", "a fox"),
         ("a [hat:10] cat", "a hat cat"),
         ("[red|blue] car", "red car"),
         ("a cat BREAK a dog", "a cat, a dog"),
@@ -64,6 +73,8 @@ def test_signs_go(prompt, expected):
         "a book about C++, f(x)++ and (a)--flag",
         '{"subject": "a cat", "style": {"name": "ink"}}',
         "f(x) = {x}",
+        "a house (red (dark) or blue) on snow",
+        '{"subject": "((a|b))", "colors": ["red", [1, 2]], "mood": {"one": "calm | quiet __x__"}}',
         "a snake_case_name and __",
         "a < b and <html> and <lora>",
         "C:\\Users\\me",
@@ -132,6 +143,7 @@ def test_wildcards(tmp_path):
     texts = {resolve_prompt("__place/in_town__", seed, tmp_path)[0] for seed in range(60)}
     assert len(texts) == 4
     assert "in a narrow street of cats" in texts
+    assert "in a narrow street of cats" in {resolve_prompt("__in_town__", seed, tmp_path)[0] for seed in range(60)}
     assert {resolve_prompt("__place/*__", 0, tmp_path)[0].split()[0]} == {"in"}
     (tmp_path / "style.txt").write_text("<lora:my__ink__one:0.5> ink")
     assert resolve_prompt("__style__, a cat", 0, tmp_path)[:2] == ("ink, a cat", [("my__ink__one", 0.5)])

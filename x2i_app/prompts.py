@@ -9,9 +9,11 @@ r"""Prompts as people write them for other programs: LoRA tags, choices, wildcar
 What a prompt wants to show in quotation marks stays as it is, but for choices and wildcards. Each change is told.
 """
 
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -50,10 +52,10 @@ _WILDCARD = re.compile(r"(?<!\w)__[~@]?([\w*-]+?(?:/[\w*-]+?)*)__")
 _ESCAPED_BRACES = re.compile(r"\\([{}|])")
 _TAG = re.compile(r"<\s*+(lora|lyco|hypernet)\s*+:\s*+([^:<>]++)((?::[^:<>]*+)*+)>", re.IGNORECASE)
 _NUMBER = r"[-+]?(?:\d++\.?+\d*+|\.\d++)"
-_WEIGHTED = re.compile(rf"(?<!\\)\(([^()]*?)(?<!\\):\s*+({_NUMBER})\s*+\)")
-_COMPEL = re.compile(r"(?<![\\\w])\(([^()]*?)(?<!\\)\)(?:\+++|-++|\d++\.\d++)(?![\w+-])")
-_DOUBLED = re.compile(r"(?<!\\)\(\s*\(([^()]*)\)\s*\)")
-_BRACKETS = re.compile(r"(?:(?<=^)|(?<=[\s,(\[]))\[([^\[\]]*)\](?![\w(])")
+_PARENTHESIS = re.compile(r"(?<!\\)[()]")
+_WEIGHT = re.compile(rf"\s*+({_NUMBER})\s*+")
+_COMPEL = re.compile(r"(?:\+++|-++|\d++\.\d++)(?![\w+-])")  # behind a parenthesis
+_BRACKETS = re.compile(r"(?:(?<=^)|(?<=[\s,(\[:|]))\[([^\[\]]*)\](?![\w(])")
 _BREAK = re.compile(r"(?:(?<!\s)\s++)?+(?:,\s*+)?+(?<!\w)BREAK(?!\w)\s*+,?+\s*+")
 _AND = re.compile(r"(?:(?<!\s)\s++)?+(?:(?<!\d):\s*+" + _NUMBER + r"\s*+)?+(?<!\w)AND(?!\w)\s*+")
 _WEIGHT_AT_END = re.compile(rf"(?:(?<!\s)\s++)?+(?<!\d):\s*+{_NUMBER}\s*+\Z")
@@ -117,6 +119,8 @@ def resolve_prompt(
     that they keep. Raises InvalidRequestError if the prompt becomes longer than a request allows.
     """
     notes: list[str] = []
+    if _is_json(prompt):
+        return prompt, [], notes
     filled = _fill_choices(prompt, random.Random(seed), wildcards, notes)
     text, tags = _take_tags(filled, notes)
     signs: list[str] = []
@@ -127,6 +131,16 @@ def resolve_prompt(
     if filled != prompt:
         notes.insert(0, Note(CHOICES_FILLED, prompt=plain))
     return plain, tags, notes
+
+
+def _is_json(prompt: str) -> bool:
+    """Whether it is a JSON object, which some people describe images with; its braces are no choices."""
+    if not prompt.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(prompt), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 # Choices and wildcards
@@ -201,7 +215,9 @@ def _list_files(name: str, wildcards: Path | None) -> list[Path]:
     if wildcards is None or not wildcards.is_dir():
         return []
     pattern = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() and len(c.upper()) == 1 else c for c in name)
-    return sorted(path for path in wildcards.glob(f"{pattern}.txt") if path.is_file())
+    places = (f"{pattern}.txt", f"**/{pattern}.txt")  # a name alone may be that of a list in a sub-folder
+    found = ([path for path in wildcards.glob(place) if path.is_file()] for place in places)
+    return sorted(next(filter(None, found), []))
 
 
 def _read_list(path: Path) -> Iterator[str]:
@@ -271,21 +287,22 @@ def _without_signs(prompt: str, signs: list[str], keep_backslashes: bool) -> str
     def unmask(text: str) -> str:
         return _MASKED.sub(lambda match: quoted[int(match[1])], text)
 
+    def tell(sign: str) -> None:
+        signs.append(unmask(" ".join(sign.split()))[:60])
+
     def replaced(pattern: re.Pattern[str], text: str, change: Callable[[re.Match[str]], str]) -> str:
-        def tell(match: re.Match[str]) -> str:
+        def replace(match: re.Match[str]) -> str:
             new = change(match)
             if new != match[0]:
-                signs.append(unmask(" ".join(match[0].split()))[:60])
+                tell(match[0])
             return new
 
-        return pattern.sub(tell, text)
+        return pattern.sub(replace, text)
 
     text = masked = _QUOTED.sub(mask, prompt)
     for _ in range(20):  # from the inside out
         before = text
-        text = replaced(_WEIGHTED, text, _unweighted)
-        text = replaced(_COMPEL, text, lambda match: match[1])
-        text = replaced(_DOUBLED, text, lambda match: match[1])
+        text = _without_parentheses(text, tell)
         text = replaced(_BRACKETS, text, lambda match: _of_brackets(match[1]))
         if text == before:
             break
@@ -299,10 +316,74 @@ def _without_signs(prompt: str, signs: list[str], keep_backslashes: bool) -> str
     return _ESCAPED_BRACES.sub(r"\1", unmask(_ESCAPED.sub(r"\1", text)))
 
 
-def _unweighted(match: re.Match[str]) -> str:
-    """`(text:1.2)` without its weight; `(16:9)` and `(at 10:30)` are no weights."""
-    inside, number = match.groups()
-    return match[0] if inside[-1:].isdigit() and "." not in number else inside
+@dataclass
+class _Parentheses:
+    """A pair: places of its signs in a text.
+
+    end: None if it is not closed. parent, child: the pair around it, and the first one inside it. last: the end of the
+    last one inside it. goes: whether its signs are left out.
+    """
+
+    start: int
+    parent: "_Parentheses | None"
+    end: int | None = None
+    child: "_Parentheses | None" = None
+    last: int = -1
+    goes: bool = False
+
+    def is_doubled(self, text: str) -> bool:
+        """Whether there is nothing in it but another pair, as in `((text))`."""
+        child = self.child
+        outside = text[self.start + 1 : child.start] + text[self.last + 1 : self.end] if child else "-"
+        return not outside.strip() and child.end == self.last
+
+    def weight_start(self, text: str) -> int | None:
+        """Place of the colon of `(text:1.2)`; `(16:9)` and `(at 10:30)` have no weights."""
+        begin = max(self.start, self.last) + 1
+        inside, colon, number = text[begin : self.end].rpartition(":")
+        if not colon or inside.endswith("\\") or not _WEIGHT.fullmatch(number):
+            return None
+        return None if inside[-1:].isdigit() and "." not in number else begin + len(inside)
+
+    def weight_end(self, text: str) -> int:
+        """Place behind the pair, and behind the weight of `(text)1.2` or `(text)++`; `f(x)++` has none."""
+        is_call = self.start > 0 and (text[self.start - 1].isalnum() or text[self.start - 1] == "_")
+        weight = None if is_call else _COMPEL.match(text, self.end + 1)
+        return weight.end() if weight else self.end + 1
+
+
+def _without_parentheses(text: str, tell: Callable[[str], None]) -> str:
+    """The text without weights and the parentheses that stand for weights, also those inside of such ones.
+
+    `(text)` alone stays: prompts have ordinary parentheses too. tell: called with what goes.
+    """
+    pairs: list[_Parentheses] = []
+    opened: list[_Parentheses] = []
+    for sign in _PARENTHESIS.finditer(text):
+        if sign[0] == "(":
+            opened.append(_Parentheses(sign.start(), opened[-1] if opened else None))
+            pairs.append(opened[-1])
+        elif opened:
+            pair = opened.pop()
+            pair.end = sign.start()
+            if pair.parent:
+                pair.parent.child = pair.parent.child or pair
+                pair.parent.last = pair.end
+    cuts: list[tuple[int, int]] = []
+    for pair in pairs:
+        if pair.end is None:
+            continue
+        colon, end, is_inside = pair.weight_start(text), pair.weight_end(text), pair.parent and pair.parent.goes
+        pair.goes = bool(is_inside or colon or end > pair.end + 1 or pair.is_doubled(text))
+        if pair.goes:
+            cuts += [(pair.start, pair.start + 1), (colon or pair.end, end)]
+            if not is_inside:
+                tell(text[pair.start : end])
+    parts, place = [], 0
+    for start, end in sorted(cuts):
+        parts.append(text[place:start])
+        place = end
+    return "".join([*parts, text[place:]])
 
 
 def _of_brackets(inside: str) -> str:

@@ -93,6 +93,8 @@ def test_a1111_in_any_language(tmp_path):
         ("Steps: 30, Seed: 2, Size: 64x64", None, None),
         ("a cat\nSteps: many, Sampler: x, Seed: 1", "a cat", None),
         ("a cat\r\nSteps: 6, Sampler: x, Seed: 1\r\n", "a cat", 6),
+        ("a cat\nSteps: 6, Sampler: x, Seed: 1\nTemplate: a {cat|dog}\nNegative Template: bad, worse", "a cat", 6),
+        ("a cat\nSteps: 6, Hires upscale: 2, Hires upscaler: R-ESRGAN 4x+, Denoising strength: 0.4", "a cat", 6),
         ('a "b: c"\nSteps: 6, Note: "Steps: 9, x", Seed: 1', 'a "b: c"', 6),
     ],
 )
@@ -103,6 +105,31 @@ def test_unusual_parameters(tmp_path, text, prompt, steps):
             read_recipe(path)
     else:
         assert values_of(path, "prompt", "steps") == (prompt, steps)
+
+
+def test_rows_of_extensions_are_told(tmp_path):
+    text = FORGE + "\nTemplate: a {red|blue} car\nNegative Template: bad"
+    recipe = read_recipe(save(tmp_path / "a.png", parameters=text))
+    assert recipe.request.seed == 12345
+    assert recipe.notes[0].endswith("CFG scale, Model, Template, Negative Template.")
+
+
+@pytest.mark.parametrize("text", ["Screenshot", "oplus_1048608", "a walk\nby the sea", '{"mode": 4, "seed": 1}'])
+def test_comments_of_phones_are_no_settings(tmp_path, text, refused):
+    """Those of an iPhone's screenshots are PNG files with EXIF."""
+    image, exif = Image.new("RGB", (8, 8)), Image.Exif()
+    exif.get_ifd(EXIF)[USER_COMMENT] = b"ASCII\0\0\0" + text.encode()
+    for name in ("a.png", "a.jpg"):
+        image.save(tmp_path / name, exif=exif)
+        refused(read_recipe, tmp_path / name, contains=["contains no settings"])
+    refused(read_recipe, save(tmp_path / "b.png", parameters='{"c": "of another program"}'), contains=["no settings"])
+
+
+def test_loras_of_swarmui(tmp_path):
+    for names, weights in ((["styles/ink", "b"], ["0.5"]), ("styles/ink.safetensors,b", "0.5,1")):
+        stored = {"prompt": "a bear", "seed": 5, "steps": 3, "loras": names, "loraweights": weights}
+        path = save(tmp_path / "a.png", parameters=json.dumps({"sui_image_params": stored}))
+        assert values_of(path, "prompt") == ("a bear <lora:ink:0.5> <lora:b:1>",)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +210,16 @@ TWO_PASSES = CLASSIC | {
     ),
     "31": node("LatentUpscale", samples=["3", 0], width=1536, height=1024),
 }
+LOADER = {  # of Efficiency Nodes: one node has both texts and the size
+    **SAVE,
+    "3": node("KSampler (Efficient)", **(CLASSIC["3"]["inputs"] | {"positive": ["4", 1], "negative": ["4", 2]})),
+    "4": node(
+        "Efficient Loader", ckpt_name="m", lora_name="None", lora_model_strength=1.0, positive="a fox in snow",
+        negative="bad", empty_latent_width=768, empty_latent_height=512,
+    ),
+    "5": node("Reroute", x=["4", 3]),
+    "10": CLASSIC["10"],
+}  # fmt: skip
 # Both conditionings go through one node: the prompt is behind its input `positive`.
 CONTROLLED = CLASSIC | {
     "3": node("KSampler", **(CLASSIC["3"]["inputs"] | {"positive": ["20", 0], "negative": ["20", 1]})),
@@ -192,7 +229,10 @@ CONTROLLED = CLASSIC | {
 }
 
 
-@pytest.mark.parametrize("graph", [CLASSIC, FLUX, TWO_PASSES, CONTROLLED], ids=["classic", "flux", "passes", "control"])
+GRAPHS = {"classic": CLASSIC, "flux": FLUX, "passes": TWO_PASSES, "loader": LOADER, "control": CONTROLLED}
+
+
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 @pytest.mark.parametrize("place", ["png", "webp", "jpg"])
 def test_comfyui(tmp_path, graph, place):
     """In PNG texts, and in EXIF as ComfyUI's nodes for WebP write it."""
@@ -284,9 +324,9 @@ FOOOCUS = {
     "version": "Fooocus v2.5.5",
 }
 FOOOCUS_A1111 = (
-    "a bear <lora:ink:0.5>\nNegative prompt: bad\nSteps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 5, Size: 1024x768, "
+    "a bear\nNegative prompt: bad\nSteps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 5, Size: 1024x768, "
     'CFG scale: 4, Sharpness: 2, ADM Guidance: "(1.5, 0.8, 0.3)", Base model: jug, Performance: Speed, '
-    "Version: Fooocus v2.5.5"
+    'Lora hashes: "ink: 1a2b: 0.5", Lora weights: "ink: 0.5", Version: Fooocus v2.5.5'
 )
 
 

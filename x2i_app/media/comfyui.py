@@ -42,6 +42,7 @@ _PARTS = (
 _NO_CONDITIONING = ("clip", "model", "vae", "image", "pixels", "control_net")
 _ZEROES = "ConditioningZeroOut"  # its output has nothing of its text
 _LATENTS = ("latent_image", "latent", "samples")
+_SIZES = (("width", "height"), ("empty_latent_width", "empty_latent_height"))
 _SEEDS = ("seed", "noise_seed")
 _HELD = ("value", "int", "float", "number", "Number", "seed", "noise_seed")  # inputs of nodes that hold a number
 _LEFT_OUT = {
@@ -122,8 +123,8 @@ class _Reader:
         }
         latents = self.linked(sampler, *_LATENTS)
         if latents:
-            for node in self.upstream(latents):
-                sides = [self.value(node["inputs"].get(side), side) for side in ("width", "height")]
+            for node, names in ((node, names) for node in self.upstream(latents) for names in _SIZES):
+                sides = [self.value(node["inputs"].get(side), side) for side in names]
                 if all(isinstance(side, (int, float)) for side in sides):
                     values["width"], values["height"] = sides
                     break
@@ -197,7 +198,8 @@ class _Reader:
         for node in filter(None, (sampler, self.linked(sampler, "guider"))):
             for name in names:
                 if link := node["inputs"].get(name):
-                    texts = list(self._conditioning(link, set(), 0))
+                    side = "negative" if name == "negative" else "positive"
+                    texts = list(self._conditioning(link, side, set(), 0))
                     if any(texts):
                         return "\n".join(dict.fromkeys(filter(None, texts)))
         return ""
@@ -209,14 +211,15 @@ class _Reader:
         negative = self._prompt(sampler, "negative")
         return "" if negative == prompt else negative
 
-    def _conditioning(self, link: Any, visited: set[int], depth: int) -> Iterator[str]:
+    def _conditioning(self, link: Any, side: str, visited: set[int], depth: int) -> Iterator[str]:
+        """The texts behind a link. side: "positive" or "negative", for nodes that hold both texts."""
         node = self.follow(link)
         if node is None or id(node) in visited or depth > _MAX_DEPTH or node["class_type"] == _ZEROES:
             return
         visited.add(id(node))
         inputs = node["inputs"]
-        positive = inputs["positive"] if isinstance(inputs.get("positive"), str) and link[1] == 0 else None
-        named = [positive, *(inputs[name] for name in _TEXTS if name in inputs)]
+        own = inputs[side] if isinstance(inputs.get(side), str) else None
+        named = [own, *(inputs[name] for name in _TEXTS if name in inputs)]
         if text := next(filter(None, (self._text(value, 0) for value in named)), ""):
             yield text
             return
@@ -225,7 +228,7 @@ class _Reader:
         wanted = inputs if not is_pair else ("negative",) if link[1] == 1 else ("positive",)
         for name in wanted:
             if isinstance(inputs[name], list) and name not in _NO_CONDITIONING:
-                yield from self._conditioning(inputs[name], visited, depth + 1)
+                yield from self._conditioning(inputs[name], side, visited, depth + 1)
 
     def _text(self, value: Any, depth: int) -> str:
         """A text, or what the nodes behind a link put together; the end of a very long one is left out."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from x2i_app.media.comfyui import lora_name, read_graph
-from x2i_app.media.image_texts import PARAMETERS
+from x2i_app.media.image_texts import COMMENT, PARAMETERS
 
 _MAX_LEFT_OUT = 12  # names in a note
 
@@ -58,23 +58,26 @@ _A1111 = {
     "seed": "seed",
     "distilled cfg scale": "guidance",
 }
+_LORA_WEIGHT = re.compile(r"([^\s,:\"][^,:\"]*):\s?(-?\d{1,3}(?:\.\d{1,6})?)(?=[,\"])")
+_NAMED_ROW = re.compile(r"\s*+(\w[\w \-/]{0,40}):")
 _SIZE = re.compile(r"(\d{1,9})\s{0,9}[x×, ]\s{0,9}(\d{1,9})")
 _NEGATIVE = "Negative prompt:"
 _UNIMPORTANT = {"version", "created date", "user"}
 
 
 def _a1111(texts: Mapping[str, str]) -> Foreign | None:
-    text = texts.get(PARAMETERS) or texts.get("description") or ""
-    *prompt, last = text.strip().split("\n")
-    pairs = _PAIR.findall(last)
-    if len(pairs) < 3 or not any(name.lower() == "steps" for name, _ in pairs):
-        if not text.strip() or PARAMETERS not in texts:
+    text = (texts.get(PARAMETERS) or texts.get("description") or "").strip()
+    prompt, pairs, others = _split_pairs(text.split("\n"))
+    if not pairs:
+        # A PNG text may be a prompt alone. Phones also write comments: that of a screenshot is "Screenshot".
+        is_prompt = PARAMETERS in texts and COMMENT not in texts and _json_object(text) is None
+        if not text or not is_prompt:
             return None
-        prompt, pairs = [*prompt, last], []  # a prompt alone
     positive, negative = _split_negative(prompt)
     named = {name.lower(): value.strip().strip('"') for name, value in pairs}
     version = named.get("version", "")
-    program = next((name for name in ("Fooocus", "X2I", "Forge") if name.lower() in version.lower()), "A1111")
+    said = f"{named.get('app', '')} {version}".lower()
+    program = next((name for name in ("Fooocus", "X2I", "Forge", "SD.Next") if name.lower() in said), "A1111")
     if re.match(r"f\d", version):
         program = "Forge"
     # With a scale of 1, as Forge has it for FLUX.1, the negative prompt has no effect.
@@ -86,9 +89,23 @@ def _a1111(texts: Mapping[str, str]) -> Foreign | None:
             found.values[_A1111[key]] = value.strip().strip('"')
         elif key == "size" and (size := _SIZE.search(value)):
             found.values["width"], found.values["height"] = size.groups()
+        elif key == "lora weights":  # of Fooocus, whose prompt has no tags
+            found.loras = [_lora(*lora) for lora in _LORA_WEIGHT.findall(value)]
         elif program != "X2I" and key not in _UNIMPORTANT and not key.startswith("lora hash"):
             found.left_out.append(name)
+    found.left_out += others
     return found
+
+
+def _split_pairs(rows: list[str]) -> tuple[list[str], list[tuple[str, str]], list[str]]:
+    """The rows of a prompt, the pairs below it, and the names of rows that extensions have added below these."""
+    for place in reversed(range(len(rows))):
+        pairs = _PAIR.findall(rows[place])
+        is_first = rows[place].lstrip().lower().startswith("steps:")
+        if len(pairs) >= 3 and (is_first or (place == len(rows) - 1 and any(n.lower() == "steps" for n, _ in pairs))):
+            names = (_NAMED_ROW.match(row) for row in rows[place + 1 :])
+            return rows[:place], pairs, [name[1] for name in names if name]
+    return rows, [], []
 
 
 def _split_negative(rows: list[str]) -> tuple[str, str]:
@@ -199,7 +216,19 @@ _FOOOCUS_LEFT = {
     "clip_skip": "CLIP skip",
 }
 _SWARM = {"seed": "seed", "steps": "steps", "width": "width", "height": "height", "fluxguidancescale": "guidance"}
-_SWARM_LEFT = {"cfgscale": "CFG scale", "sampler": "sampler", "model": "model"}
+_SWARM_LEFT = {
+    "cfgscale": "CFG scale",
+    "sampler": "sampler",
+    "scheduler": "scheduler",
+    "model": "model",
+    "vae": "VAE",
+    "initimage": "initial image",
+    "initimagecreativity": "strength",
+    "variationseed": "variation seed",
+    "refinermodel": "refiner",
+    "refinerupscale": "upscaling",
+    "controlnetmodel": "ControlNet",
+}
 _SCALES = ("cfg_scale", "cfgscale", "guidance_scale")  # of 1: then the negative prompt had no effect
 _NEGATIVES = ("negative_prompt", "negativeprompt", "uc")
 _NOVELAI_LEFT = {"scale": "prompt guidance", "sampler": "sampler"}
@@ -210,7 +239,7 @@ def _json_parameters(texts: Mapping[str, str]) -> Foreign | None:
     if stored is None:
         return None
     if isinstance(stored.get("sui_image_params"), dict):
-        return _from_json("SwarmUI", stored["sui_image_params"], "prompt", _SWARM, _SWARM_LEFT)
+        return _swarm(stored["sui_image_params"])
     if not {"prompt", "full_prompt"} & stored.keys():
         return None
     prompt = stored.get("prompt")
@@ -226,6 +255,20 @@ def _json_parameters(texts: Mapping[str, str]) -> Foreign | None:
     if not found.loras:
         found.loras = [_lora(lora[0], lora[1]) for lora in stored.get("loras") or ()]
     return found
+
+
+def _swarm(stored: Mapping[str, Any]) -> Foreign:
+    found = _from_json("SwarmUI", stored, "prompt", _SWARM, _SWARM_LEFT)
+    names, weights = (_texts(stored.get(key)) for key in ("loras", "loraweights"))
+    weights += ["1"] * (len(names) - len(weights))
+    found.loras = [_lora(name, weight) for name, weight in zip(names, weights, strict=False)]
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a list, which earlier versions wrote as one text with commas."""
+    values = value.split(",") if isinstance(value, str) else value or ()
+    return [each.strip() for each in values if isinstance(each, str)]
 
 
 def _novelai(texts: Mapping[str, str]) -> Foreign | None:

@@ -18,6 +18,7 @@ from x2i_app.media.png_texts import read_texts as read_png_texts
 # The key of each text: the keyword of a PNG chunk. In other files, PARAMETERS is the EXIF user comment, where the A1111
 # web UI writes it too, and SETTINGS is a property of the XMP packet.
 SETTINGS, PARAMETERS = "x2i", "parameters"
+COMMENT = "comment"  # the same as PARAMETERS, if it is an EXIF user comment, which cameras and phones write too
 _NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}  # of the formats, for Pillow
 
 _QUALITY = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}}
@@ -71,7 +72,7 @@ def save_image(image: Image.Image, file: Any, texts: Mapping[str, str] | None = 
 def read_texts(path: str | os.PathLike, caps: MediaCaps = CAPS) -> dict[str, str]:
     """The texts of an image file: of a PNG file by their keywords, of EXIF and XMP by the names used here.
 
-    The keys of EXIF are description, make, model and PARAMETERS. No pixels are decoded. Raises MediaError if it is no
+    The keys of EXIF are description, make, model, PARAMETERS and COMMENT. No pixels are decoded. Raises MediaError if it is no
     image within the limits.
     """
     texts: dict[str, str] = {}
@@ -83,6 +84,8 @@ def read_texts(path: str | os.PathLike, caps: MediaCaps = CAPS) -> dict[str, str
         own = exif.get_ifd(ExifTags.IFD.Exif)
         for tag, name in _EXIF_TEXTS.items():
             text = _as_text(own.get(tag) or exif.get(tag))
+            if text and name == PARAMETERS and name not in texts:
+                texts[COMMENT] = text
             if text:
                 texts.setdefault(name, text)
     if isinstance(packet, (bytes, str)) and (settings := _settings_in(packet)):

@@ -293,7 +293,8 @@ def _foreign_recipe(name: str, found: Foreign) -> Recipe:
     prompt, negative = (_printable(text) for text in (found.prompt, found.negative_prompt))
     if not prompt.strip():
         raise MediaError(f"{name} has settings of {found.program}, but no prompt; type one, or choose another image.")
-    tags = (f"<lora:{lora}:{weight:g}>" for lora, weight in found.loras if f"<lora:{lora}:" not in prompt)
+    loras = [(lora, weight) for lora, weight in found.loras if weight and lora.lower() not in ("", "none")]
+    tags = (f"<lora:{lora}:{weight:g}>" for lora, weight in loras if f"<lora:{lora}:" not in prompt)
     prompt, notes = " ".join([prompt.strip(), *tags]), []
     prompt, negative = (_cut(text.strip(), notes) for text in (prompt, negative))
     values, left_out = _foreign_values(found, notes)

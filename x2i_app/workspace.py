@@ -152,6 +152,7 @@ def _new_folder(parent: Path, stack: ExitStack) -> Path:
             if (old / _LOCK).is_file() and _is_own(old):
                 with FileLock(old / _LOCK, timeout=0):
                     shutil.rmtree(old, ignore_errors=True)
+                old.rmdir()  # Windows does not remove a lock that is held
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent.absolute()))
         lock = FileLock(folder / _LOCK)
@@ -204,10 +205,15 @@ def exit_with_parent() -> None:
     """End this child process, at once and without cleaning up, soon after its parent process has ended."""
     if any(thread.name == _PARENT_THREAD for thread in threading.enumerate()):
         return
-    parent = os.getppid()
+    import psutil
+
+    parent, is_running = os.getppid(), None
+    with suppress(psutil.Error):
+        is_running = psutil.Process(parent).is_running
 
     def watch() -> None:
-        while os.getppid() == parent:
+        # On Windows, the number of the parent stays the same after its end.
+        while os.getppid() == parent and (is_running is None or is_running()):
             time.sleep(_POLL_SECONDS)
         os._exit(1)
 

@@ -210,8 +210,9 @@ def test_r14_another_process_with_the_same_id_lives(tmp_path):
         process.communicate(b"\n")
 
 
-def test_r14_forked_processes(tmp_path):
-    """As ZeroGPU forks: the child ends when its parent has been killed."""
+@pytest.mark.parametrize("system", ["posix", "windows"])
+def test_r14_forked_processes(tmp_path, system):
+    """As ZeroGPU forks: the child ends when its parent has been killed. On Windows, its parent's number stays."""
     reader, writer = os.pipe()
     parent = os.fork()
     if not parent:
@@ -219,6 +220,8 @@ def test_r14_forked_processes(tmp_path):
         if child:
             os.write(writer, f"{child}\n".encode())
         else:
+            if system == "windows":
+                os.getppid = lambda number=os.getppid(): number
             exit_with_parent()
             os.write(writer, b"ready\n")
         time.sleep(600)

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import time
+from pathlib import Path
 
 import pytest
 from conftest import run_async
@@ -53,6 +54,12 @@ def test_progress_is_reported_while_a_file_arrives(url, pieces):
             connection.sendall(END)
             assert read_status(connection) == 200
     assert list(events) == [{"msg": "done"}]
+
+
+def test_names_of_devices_on_windows(url):
+    for given, stored in (("con.txt", "_con.txt"), ("LPT1.bin", "_LPT1.bin"), ("console.txt", "console.txt")):
+        (path,) = upload(url, (given, b"text")).json()
+        assert Path(path).name == stored
 
 
 def test_events_end_if_no_upload_starts(impatient_url):

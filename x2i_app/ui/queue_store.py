@@ -229,6 +229,7 @@ def _write(job: Path, place: int, request: GenerationRequest) -> None:
         try:
             json.dump({"place": place, "request": values}, unfinished, ensure_ascii=False)
         except BaseException:
+            unfinished.close()  # Windows removes no open file
             Path(unfinished.name).unlink()
             raise
     Path(unfinished.name).replace(job.with_suffix(".json"))

@@ -22,6 +22,7 @@ from starlette.requests import Request
 
 from x2i_app.errors import EngineError, MediaError
 from x2i_app.media import sniff
+from x2i_app.output_names import is_device_name
 from x2i_app.ui.http.disk_space import check_disk_space
 from x2i_app.ui.http.limits import HTTP_LIMITS, HttpLimits
 from x2i_app.ui.http.refusal import Refusal
@@ -345,4 +346,4 @@ def clean_name(name: str, path: Path) -> str:
         extension = _EXTENSIONS.get(kind, kind.lower())
     except MediaError:  # the code that reads the file reports what is wrong with it
         extension = re.sub(r"[^a-z0-9]", "", given.suffix.lower())[:_EXTENSION_LENGTH] or "bin"
-    return f"{stem}.{extension}"
+    return f"{'_' if is_device_name(stem) else ''}{stem}.{extension}"

@@ -221,7 +221,8 @@ def test_r14_forked_processes(tmp_path, system):
             os.write(writer, f"{child}\n".encode())
         else:
             if system == "windows":
-                os.getppid = lambda number=os.getppid(): number
+                number = os.getppid()
+                os.getppid = lambda: number
             exit_with_parent()
             os.write(writer, b"ready\n")
         time.sleep(600)

@@ -72,8 +72,8 @@ def save_image(image: Image.Image, file: Any, texts: Mapping[str, str] | None = 
 def read_texts(path: str | os.PathLike, caps: MediaCaps = CAPS) -> dict[str, str]:
     """The texts of an image file: of a PNG file by their keywords, of EXIF and XMP by the names used here.
 
-    The keys of EXIF are description, make, model, PARAMETERS and COMMENT. No pixels are decoded. Raises MediaError if it
-    is no image within the limits.
+    The keys of EXIF are description, make, model, PARAMETERS and COMMENT. No pixels are decoded. Raises MediaError if
+    it is no image within the limits.
     """
     texts: dict[str, str] = {}
     if sniff(path, "image", caps).name == "PNG":

@@ -59,6 +59,23 @@ def test_ends_of_rows():
     assert decode_text(b"") == ""
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_tables_of_spreadsheets(tmp_path, separator):
+    """Excel writes semicolons in many countries, and tabs as "text"."""
+    write_image(tmp_path / "one.png")
+    rows = (("file_name", "text"), ("one.png", '"a house, red; and a ""tree"""'))
+    (tmp_path / "metadata.csv").write_text("\ufeff" + "\r\n".join(map(separator.join, rows)), encoding="utf-8")
+    assert training_captions(tmp_path) == batch_prompts(tmp_path) == ['a house, red; and a "tree"']
+
+
+def test_a_quotation_mark_that_is_not_closed(tmp_path):
+    write_image(tmp_path / "one.png")
+    rows = "\n".join(f"{number}.png,a house" for number in range(20_000))
+    (tmp_path / "metadata.csv").write_text(f'file_name,text\none.png,a house\ntwo.png,"a red\n{rows}')
+    for read in (training_captions, batch_prompts):
+        refuse(InvalidRequestError, read, tmp_path, contains="'metadata.csv' cannot be read as a table")
+
+
 def test_a_caption_that_is_not_text(tmp_path):
     """The message names the file; in training, the sample is named and counted."""
     write_image(tmp_path / "a.png")

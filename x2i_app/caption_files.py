@@ -147,7 +147,14 @@ def _records(path):
     """Number and content of every row of a metadata file; None for a row that is not JSON."""
     text = read_text(path)
     if path.suffix == ".csv":
-        yield from enumerate(csv.DictReader(io.StringIO(text)), 2)
+        columns = text.partition("\n")[0]
+        separator = max(",;\t", key=columns.count)  # spreadsheets write semicolons where a comma is part of numbers
+        try:
+            yield from enumerate(csv.DictReader(io.StringIO(text), delimiter=separator), 2)
+        except csv.Error as error:
+            raise InvalidRequestError(
+                f"{path.name!r} cannot be read as a table ({error}); a quotation mark may not be closed."
+            ) from None
         return
     for number, row in enumerate(text.splitlines(), 1):
         if row.strip():

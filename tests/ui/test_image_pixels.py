@@ -116,7 +116,7 @@ def by_batch(page, paths, folder):
         shutil.copy(path, folder)
     small = {"width": 64, "height": 64, "steps": 1}
     rows.write_text(json.dumps({"images": [path.name for path in paths], "prompt": "by a batch", **small}))
-    assert main(["batch", str(rows), "--output", str(folder / "out"), "--profile", "cpu"]) == 0
+    assert main(["batch", "--input", str(rows), "--output", str(folder / "out"), "--profile", "cpu"]) == 0
 
 
 def by_library(page, paths, folder):

@@ -160,7 +160,7 @@ curl -s "$(grep -o 'http[^"]*[.]png' answer.json)" > image.png
 |---|---|
 | `model` | any name; the loaded model answers, and the answer's `model` says which it was |
 | `n` | 1 to 8 images |
-| `size` | `auto`, the model's own size or that of the edited image, or WIDTHxHEIGHT, each a multiple of 16 |
+| `size` | `auto`, the model's own size or that of the edited image, or WIDTHxHEIGHT, made multiples of 16 |
 | `response_format` | `b64_json`, or `url`: an address that shows the image for an hour to everybody who knows it |
 | `output_format` | png, jpeg or webp |
 | `user` | each user that the client names gets turns of their own in the queue |

@@ -137,6 +137,7 @@ def test_a_modality_that_the_mllm_lacks_is_one_sentence(tmp_path):
 
     All known families see videos, so this one is loaded as one that does not.
     """
+    (tmp_path / "internvl").mkdir()
     folder = save_internvl(tmp_path / "internvl")
     mllm = LoadMLLM().load("x2i-tiny", "full", "cpu", path=str(folder))[0]
     mllm.encoder.spec = replace(mllm.encoder.spec, modalities=("text", "image"))

@@ -25,7 +25,8 @@ from x2i_app.media import load_image
 from x2i_app.media.isolation import isolate_decoding
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
-from x2i_app.training.data import Broken, read_images
+from x2i_app.training.image_data import read_images
+from x2i_app.training.samples import Broken
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.server import launch
 

@@ -57,6 +57,8 @@ class EncodingSpec:
     pad_length: number of tokens that `padding="padded"` pads to.
     max_new_tokens: the longest answer, in tokens, when the MLLM is asked to reason.
     unknown_mark: how an answer ends if a part of the prompt is unknown to the MLLM; empty if it has no such mark.
+    least_confidence: an answer with a lower mean logarithm of its tokens' probabilities is a guess, which a note says;
+    None if that is not measured.
     """
 
     modalities: tuple[Modality, ...]
@@ -72,6 +74,7 @@ class EncodingSpec:
     audio_rate: int | None = None
     max_new_tokens: int = 128
     unknown_mark: str = ""
+    least_confidence: float | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EncodingSpec":

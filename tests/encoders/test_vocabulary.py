@@ -5,13 +5,17 @@ import json
 import random
 
 import pytest
+import torch
 
 from x2i_app import load_pipeline
+from x2i_app.encoders.base import HiddenStates
 from x2i_app.encoders.vocabulary import Vocabulary
 from x2i_app.miniature.everyday import everyday_prompt
 from x2i_app.miniature.everyday.own_wordings import first_prompts, own_wordings
+from x2i_app.miniature.foreign_media import foreign_image
 from x2i_app.miniature.meaning import UNKNOWN as MARK
-from x2i_app.notes import UNKNOWN, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, UNKNOWN_TERMS
+from x2i_app.miniature.world import draw_scene, random_scene
+from x2i_app.notes import GUESS, UNKNOWN, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, UNKNOWN_TERMS
 from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
 
@@ -19,6 +23,10 @@ CONFIG = json.loads((ASSETS / "x2i-tiny" / "processor" / "tokenizer_config.json"
 BUNDLED = Vocabulary.from_dict(CONFIG["vocabulary"])
 ROWS = [*own_wordings(), *first_prompts()]
 SIX = ("en", "zh", "de", "fr", "ja", "vi")
+
+
+def said(answer: str | None, confidence: float | None = None) -> HiddenStates:
+    return HiddenStates(torch.empty(0), torch.empty(0), answer, confidence=confidence)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +147,7 @@ def test_a_vocabulary_is_kept_in_a_tokenizer_config():
     ],
 )
 def test_notes(encoder, prompt, answer, template, named):
-    (note,) = encoder._unknown_notes([Turn("a horse"), Turn(prompt)], answer)
+    (note,) = encoder._unknown_notes([Turn("a horse"), Turn(prompt)], said(answer))
     assert note.template == template
     assert named in note
     assert note.values["drawn"] == answer.removesuffix(MARK)
@@ -148,14 +156,53 @@ def test_notes(encoder, prompt, answer, template, named):
 
 
 def test_no_note_about_what_is_known(encoder):
-    assert encoder._unknown_notes([Turn("a red house")], "a large red house in the middle, on grass by day") == ()
-    assert encoder._unknown_notes([Turn("")], "on grass by day") == ()
-    assert encoder._unknown_notes([Turn("lasagna")], None) == ()
+    assert encoder._unknown_notes([Turn("a red house")], said("a large red house in the middle, on grass by day")) == ()
+    assert encoder._unknown_notes([Turn("")], said("on grass by day")) == ()
+    assert encoder._unknown_notes([Turn("lasagna")], said(None)) == ()
+
+
+@pytest.mark.parametrize("prompt", ["", "make it night"])
+def test_a_guess_is_told(encoder, prompt):
+    answer, least = "a large brown balloon in the middle, on sand at night", encoder.spec.least_confidence
+    (note,) = encoder._unknown_notes([Turn(prompt)], said(answer, least - 0.01))
+    assert note.template == GUESS
+    assert f"It drew this: {answer}." in note
+    assert encoder._unknown_notes([Turn(prompt)], said(answer, least)) == ()
+    (note,) = encoder._unknown_notes([Turn("a lion")], said(answer, least - 1))
+    assert note.template == UNKNOWN_TERMS
+
+
+def test_an_answer_has_its_confidence(encoder):
+    """The mean logarithm of the probabilities of its own tokens, whatever is encoded beside it."""
+    prompts = ["a house", "a green boat and a small red ball on the sea at night", "lasagna house"]
+    together = encoder.encode_batch([[Turn(prompt)] for prompt in prompts])
+    for prompt, states in zip(prompts, together, strict=True):
+        (single,) = encoder.encode_batch([[Turn(prompt)]])
+        assert states.confidence == pytest.approx(single.confidence, abs=1e-4)
+        assert -5 < states.confidence < 0
+        # The last layer's states give the probabilities of all tokens but the first.
+        ids = encoder.processor.tokenizer(states.answer)["input_ids"]
+        scores = encoder.model.lm_head(single.hidden_states[:, -1]).log_softmax(-1)[0]
+        followed = scores[: len(ids) - 1].gather(1, torch.tensor(ids[1:])[:, None]).sum()
+        ended = scores[len(ids) - 1, encoder.model.generation_config.eos_token_id]
+        assert (followed + ended).item() / (len(ids) + 1) >= states.confidence - 1e-3
+
+
+def test_an_image_of_nothing_known_is_told(encoder):
+    """With an instruction, too, which alone is known."""
+    rng = random.Random(3)
+    for index in range(4):
+        image = draw_scene(random_scene(rng), 128, 0.0, index)
+        assert encoder.encode("make it night", images=[image]).notes == ()
+    told = [encoder.encode("add a red ball", images=[foreign_image(128, 1000 + index)]).notes for index in range(8)]
+    templates = [note.template for notes in told for note in notes]
+    assert len(templates) >= 7
+    assert set(templates) == {GUESS, UNKNOWN}
 
 
 def test_many_unknown_terms_are_cut(encoder):
     (note,) = encoder._unknown_notes(
-        [Turn("dog horse dragon unicorn bicycle wizard lamp guitar")], "on grass by day; ?"
+        [Turn("dog horse dragon unicorn bicycle wizard lamp guitar")], said("on grass by day; ?")
     )
     assert note.values["terms"] == "“dog”, “horse”, “dragon”, “unicorn”, “bicycle”, “wizard”, …"
 

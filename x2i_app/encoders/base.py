@@ -26,6 +26,7 @@ from x2i_app.notes import (
     UNKNOWN,
     UNKNOWN_LANGUAGE,
     UNKNOWN_MEDIA,
+    GUESS,
     UNKNOWN_TERMS,
     WRITTEN_DOWN,
     Note,
@@ -44,13 +45,15 @@ class HiddenStates:
 
     hidden_states: (B, L, S, H); the embedding output first, the last layer after the final norm.
     mask: (B, S) bool, False for padding.
-    answer: what the MLLM answered, None if it was not asked. notes: sentences to show to the user.
+    answer: what the MLLM answered, None if it was not asked. confidence: the mean logarithm of the probabilities of its
+    tokens, None if not measured. notes: sentences to show to the user.
     """
 
     hidden_states: torch.Tensor
     mask: torch.Tensor
     answer: str | None = None
     notes: tuple[str, ...] = ()
+    confidence: float | None = None
 
 
 @dataclass
@@ -163,7 +166,7 @@ class MLLMEncoder(ABC):
         conversations = list(map(self._prepare, turns_lists))
         encoded = self._encode(conversations, padding, reason)
         return [
-            replace(states, notes=(*conversation.notes, *states.notes, *self._unknown_notes(turns, states.answer)))
+            replace(states, notes=(*conversation.notes, *states.notes, *self._unknown_notes(turns, states)))
             for conversation, turns, states in zip(conversations, turns_lists, encoded, strict=True)
         ]
 
@@ -180,9 +183,9 @@ class MLLMEncoder(ABC):
         shown = end if len(end) <= _LONGEST_END else f"{end[:_LONGEST_END]}..."
         return (Note(LONG_PROMPT, tokens=len(ids), limit=limit, end=shown),)
 
-    def _unknown_notes(self, turns: Sequence[Turn], answer: str | None) -> tuple[str, ...]:
+    def _unknown_notes(self, turns: Sequence[Turn], states: HiddenStates) -> tuple[str, ...]:
         """A note on what of the last prompt the MLLM does not know: if it marks its answer, or should have done so."""
-        mark = self.spec.unknown_mark
+        mark, answer = self.spec.unknown_mark, states.answer
         if not mark or not answer:
             return ()
         prompt, drawn = turns[-1].prompt, answer.removesuffix(mark)
@@ -191,7 +194,9 @@ class MLLMEncoder(ABC):
         if language:
             return (Note(UNKNOWN_LANGUAGE, spoken=language, drawn=drawn),)
         if not answer.endswith(mark) and vocabulary.knows_any(prompt) and not vocabulary.has_strange(prompt):
-            return ()
+            least = self.spec.least_confidence
+            is_sure = None in (states.confidence, least) or states.confidence >= least
+            return () if is_sure else (Note(GUESS, drawn=drawn),)
         terms = vocabulary.unknown_terms(prompt)
         if terms:
             named = ", ".join(f"“{term}”" for term in terms[:_NAMED_TERMS])

@@ -6,6 +6,7 @@ import unicodedata
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -208,6 +209,7 @@ class NativeEncoder(MLLMEncoder):
             do_sample=False,
             num_beams=1,
             output_hidden_states=True,
+            output_scores=self.spec.least_confidence is not None,
             return_dict_in_generate=True,
         )
         # Step 0 processes the prompt, step i the answer's token i - 1. The last token is never processed.
@@ -215,9 +217,17 @@ class NativeEncoder(MLLMEncoder):
         prompts = steps[0]
         answers = torch.cat(steps[1:], dim=2) if len(steps) > 1 else prompts[:, :, :0]
         answer_ids = output.sequences[:, inputs["input_ids"].shape[1] :].tolist()
-        return [
+        results = [
             self._pair_states(prompt, answer, self._cut_at_eos(ids))
             for prompt, answer, ids in zip(prompts.split(1), answers.split(1), answer_ids, strict=True)
+        ]
+        if output.scores is None:
+            return results
+        scores = self.model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
+        lengths = [len(self._cut_at_eos(ids)) for ids in answer_ids]
+        return [
+            replace(states, confidence=row[:length].float().mean().item())
+            for states, row, length in zip(results, scores, lengths, strict=True)
         ]
 
     def _cut_at_eos(self, answer_ids: list[int]) -> list[int]:

@@ -9,12 +9,12 @@ import torch
 
 from x2i_app.miniature.evaluation.cases import Case
 from x2i_app.miniature.evaluation.judge import fit
-from x2i_app.notes import UNKNOWN, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, UNKNOWN_TERMS
+from x2i_app.notes import GUESS, UNKNOWN, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, UNKNOWN_TERMS
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training import TeacherText
 
 FIRST_SEED = 40_000  # the seed of case 0; case i has FIRST_SEED + i, for every model
-UNKNOWN_NOTES = (UNKNOWN, UNKNOWN_TERMS, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA)
+UNKNOWN_NOTES = (UNKNOWN, UNKNOWN_TERMS, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, GUESS)
 _ENCODED_TOGETHER = 64  # conversations: enough to find some of equal length, few enough for their media to fit memory
 
 

@@ -244,9 +244,10 @@ TEXTS = {
     "note.lora_text_encoders": "LoRA {name}：没有使用 CLIP 和 T5 的 {count} 个张量，因为 X2I 不含这两个模型。",
     "note.lora_embeddings": "LoRA {name}：没有使用为 CLIP 和 T5 训练的词（{count} 个张量），因为 X2I 不含这两个模型。",
     "note.lora_guidance": "LoRA {name}：没有使用引导层的 {count} 个张量，因为这个 FLUX 模型没有引导层。",
-    "note.unknown": "这个模型不认识提示词的一部分，或者做不到。它画的是：{drawn}。" + _KNOWN,
+    "note.unknown": "这个模型不认识输入的一部分，或者做不到。它画的是：{drawn}。" + _KNOWN,
     "note.unknown_terms": "这个模型不认识 {terms}。它画的是：{drawn}。" + _KNOWN,
     "note.unknown_language": "提示词似乎是这种语言：{spoken}，这个模型读不懂。它画的是：{drawn}。" + _KNOWN,
+    "note.guess": "这个模型不确定输入的意思，这只是猜测。它画的是：{drawn}。" + _KNOWN,
     "note.unknown_media": "这个模型在输入中没有找到它认识的东西。它画的是：{drawn}。" + _KNOWN,
     # The queue
     "queue": "队列中还有 {count} 个",

@@ -18,6 +18,7 @@ from x2i_app.media.images import fit_size, scaled_note
 from x2i_app.media.transcription import Transcriber
 from x2i_app.notes import (
     CUT_AUDIO,
+    GUESS,
     HEARD,
     INCOMPLETE,
     LONG_PROMPT,
@@ -26,7 +27,6 @@ from x2i_app.notes import (
     UNKNOWN,
     UNKNOWN_LANGUAGE,
     UNKNOWN_MEDIA,
-    GUESS,
     UNKNOWN_TERMS,
     WRITTEN_DOWN,
     Note,

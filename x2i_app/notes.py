@@ -73,3 +73,9 @@ class Note(str):
 def of_negative(notes: Iterable[str]) -> tuple[Note, ...]:
     """Notes about a negative prompt, which say so: without that they read as if they were about the prompt."""
     return tuple(Note(OF_NEGATIVE, note=note) for note in notes)
+
+
+def is_unsure(note: str) -> bool:
+    """Whether a note says that the MLLM does not know a part of its input, or only guesses."""
+    unsure = (UNKNOWN, UNKNOWN_TERMS, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, GUESS)
+    return getattr(note, "template", None) in unsure

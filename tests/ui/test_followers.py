@@ -4,12 +4,14 @@ import asyncio
 import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 import pytest
 from PIL import Image
 
+from x2i_app import notes
 from x2i_app.errors import EngineError, GenerationCancelledError
 from x2i_app.request import GenerationRequest, GenerationResult
 from x2i_app.serving.engine import Engine
@@ -309,3 +311,7 @@ class TestHtml:
     def test_result(self, running):
         assert show_result(result_of(running, 2)) == "<p>Done in 1.2 s. Seeds 7, 8</p>"
         assert show_result(result_of(running, 1), "zh") == "<p>用时 1.2 秒。种子 7</p>"
+        known, unknown = notes.Note(notes.SILENT_VIDEO), notes.Note(notes.GUESS, drawn="a <b>")
+        unsure = "<p>This may not be what you asked for: see “What the model understood”.</p>"
+        assert show_result(replace(result_of(running, 1), notes=(known,))) == "<p>Done in 1.2 s. Seed 7</p>"
+        assert show_result(replace(result_of(running, 1), notes=(known, unknown))).endswith(f"</p>{unsure}")

@@ -291,10 +291,13 @@ def show_failure(error: X2IError, language: str = DEFAULT) -> str:
 
 
 def show_result(result: GenerationResult, language: str = DEFAULT) -> str:
-    """How long it took and the seeds that were used, as HTML."""
+    """How long it took, the seeds that were used, and whether the MLLM may have misunderstood, as HTML."""
     text = Text("progress.done_all" if len(result.seeds) > 1 else "progress.done")
     seeds = ", ".join(map(str, result.seeds))
-    return f"<p>{html.escape(text.to(language, seconds=f'{sum(result.seconds.values()):.1f}', seeds=seeds))}</p>"
+    shown = f"<p>{html.escape(text.to(language, seconds=f'{sum(result.seconds.values()):.1f}', seeds=seeds))}</p>"
+    # On a phone the answer, which says it in full, is below the input.
+    unsure = f"<p>{html.escape(Text('progress.unsure').to(language))}</p>"
+    return shown + unsure if any(map(notes.is_unsure, result.notes)) else shown
 
 
 def answer_text(result: GenerationResult | HistoryItem, language: str = DEFAULT) -> str:

@@ -9,12 +9,11 @@ import torch
 
 from x2i_app.miniature.evaluation.cases import Case
 from x2i_app.miniature.evaluation.judge import fit
-from x2i_app.notes import GUESS, UNKNOWN, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, UNKNOWN_TERMS
+from x2i_app.notes import is_unsure
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training import TeacherText
 
 FIRST_SEED = 40_000  # the seed of case 0; case i has FIRST_SEED + i, for every model
-UNKNOWN_NOTES = (UNKNOWN, UNKNOWN_TERMS, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, GUESS)
 _ENCODED_TOGETHER = 64  # conversations: enough to find some of equal length, few enough for their media to fit memory
 
 
@@ -80,7 +79,7 @@ def _encode_together(pipeline, cases):
         Encoded(
             Embeds(each.prompt_embeds, each.pooled_prompt_embeds),
             each.answer,
-            any(getattr(note, "template", None) in UNKNOWN_NOTES for note in each.notes),
+            any(map(is_unsure, each.notes)),
         )
         for each in aligned
     ]

@@ -196,6 +196,7 @@ TEXTS = {
     "progress.step": "step {step} of {steps}",
     "progress.seconds_left": "about {seconds} s left",
     "progress.minutes_left": "about {minutes} min left",
+    "progress.unsure": "This may not be what you asked for: see “What the model understood”.",
     "progress.done": "Done in {seconds} s. Seed {seeds}",
     "progress.done_all": "Done in {seconds} s. Seeds {seeds}",
     "progress.shown": "Seed {seed}, {width} x {height}, {steps} steps",

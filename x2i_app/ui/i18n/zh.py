@@ -208,6 +208,7 @@ TEXTS = {
     "progress.step": "第 {step} 步，共 {steps} 步",
     "progress.seconds_left": "大约还需 {seconds} 秒",
     "progress.minutes_left": "大约还需 {minutes} 分钟",
+    "progress.unsure": "这可能不是您要的图片：请看“模型的理解”。",
     "progress.done": "用时 {seconds} 秒。种子 {seeds}",
     "progress.done_all": "用时 {seconds} 秒。各张种子 {seeds}",
     "progress.shown": "种子 {seed}，{width} x {height}，{steps} 步",

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -58,6 +60,27 @@ def test_second_start(folder, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
     whole = sum((ASSETS / f"x2i-tiny/{name}.safetensors").stat().st_size for name in ("mllm/model",))
     assert sizes < 2 * whole
+
+
+def test_useless_entries_are_deleted(folder, tmp_path):
+    """Those whose model is gone, and a file that a killed process has begun; nothing else in the folder."""
+    kept = []
+    for name in ("gone", "there", "new"):
+        (tmp_path / name).mkdir()
+        save_qwen_vl(tmp_path / name)
+        files = sorted((tmp_path / name).rglob("*.safetensors"))
+        kept.append(KeptWeights("the MLLM", files, torch.float32, "cpu"))
+    for entry in kept[:2]:
+        entry.keep(load(entry, "qwen2.5-vl", torch.float32)[0].model)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    begun = [folder / f"flux-0.{process}" for process in (ended.pid, os.getppid())]
+    others = [folder / name for name in ("notes.txt", "damaged.safetensors")]
+    for path in (*begun, *others):
+        path.write_bytes(b"x")
+    shutil.rmtree(tmp_path / "gone")
+    kept[2].keep(load(kept[2], "qwen2.5-vl", torch.float32)[0].model)
+    assert set(folder.iterdir()) == {kept[1].path, kept[2].path, begun[1], *others}
 
 
 def test_switched_off(folder):

@@ -19,6 +19,7 @@ from typing import Any
 
 import bitsandbytes as bnb
 import numpy as np
+import psutil
 import torch
 from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
@@ -104,6 +105,7 @@ class KeptWeights:
         temporary = self.path.with_suffix(f".{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_useless(self.path.parent)
             if shutil.disk_usage(self.path.parent).free < size + _SPARE_BYTES:
                 logger.info("%s in 4 bit is not kept, as the disk of %s is nearly full.", self.part, self.path)
                 return
@@ -163,6 +165,30 @@ class KeptWeights:
             file.seek(0)
             file.write(header())  # of the same length
             flush(file)
+
+
+def _remove_useless(directory: Path) -> None:
+    """Delete the entries of models that are no longer there, and what processes left that ended while they wrote."""
+    for path in directory.iterdir():
+        process = path.suffix.removeprefix(".")
+        if process.isdecimal():
+            is_useless = not psutil.pid_exists(int(process))
+        else:
+            is_useless = path.suffix == ".safetensors" and not all(source.exists() for source in _sources(path))
+        if is_useless:
+            with suppress(OSError):  # on Windows, while another process reads it
+                size = path.stat().st_size
+                path.unlink()
+                logger.info("%s is deleted: %.1f GB that nothing uses", path, size / 1e9)
+
+
+def _sources(entry: Path) -> list[Path]:
+    """The files that an entry was made from; the entry itself, if it does not say so."""
+    try:
+        with safe_open(entry, framework="pt") as file:
+            return [Path(name) for name, _, _ in json.loads(file.metadata()["source"])["files"]]
+    except (SafetensorError, ValueError, LookupError, TypeError):
+        return [entry]
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

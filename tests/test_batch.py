@@ -65,7 +65,7 @@ def test_bad_rows_do_not_stop_the_others(tmp_path, capsys):
     for name in images_in(output):
         with Image.open(output / name) as image:
             assert (image.format, image.size) == ("PNG", (64, 64))
-    assert read_recipe(output / "one.png").values["seed"] == 5
+    assert read_recipe(output / "one.png").request.seed == 5
     results = results_of(output)
     assert [result["place"] for result in results] == [f"line {i}" for i in (1, 2, 3, 4, 5, 6, 8, 9, 10)]
     assert (results[0]["seeds"], results[0]["prompt"], results[0]["answer"] != "") == ([5], "雪地上的红房子", True)
@@ -333,6 +333,6 @@ def test_formats_and_names(tmp_path, options, names):
     batch = Batch(Settings(**options), tmp_path / "out")
     record = write_row(batch, row, GenerationResult(images, (7, 8), request))
     assert record["files"] == names
-    assert [read_recipe(tmp_path / "out" / name).values["seed"] for name in names] == [7, 8]
+    assert [read_recipe(tmp_path / "out" / name).request.seed for name in names] == [7, 8]
     other = Batch(Settings(image_format="png"), tmp_path / "out")
     assert (row.digest(batch.model) == row.digest(other.model)) is ("image_format" not in options)

@@ -181,7 +181,7 @@ def test_restore(session, tmp_path):
     used = generate(session, "make it night", "image_text")
     path = tmp_path / "night.png"
     path.write_bytes(session.request.get(images(session).first.get_attribute("src")).body())
-    assert read_recipe(path).values["steps"] == 3
+    assert read_recipe(path).request.num_inference_steps == 3
 
     session.evaluate("localStorage.clear()")  # as in another browser
     session.reload()

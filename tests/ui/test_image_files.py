@@ -70,7 +70,7 @@ def test_format(files, form, suffix):
     paths = [Path(file.path) for file in files.of(job)]
     assert [path.suffix for path in paths] == [suffix, suffix]
     assert [path.stem[10:] for path in paths] == ["-7-a-house", "-8-a-house"]
-    assert [read_recipe(path).values["seed"] for path in paths] == [7, 8]
+    assert [read_recipe(path).request.seed for path in paths] == [7, 8]
 
 
 @pytest.mark.parametrize("form", ["gif", 5, True, ["png"], "../png"])

@@ -43,7 +43,7 @@ def _with_known(sentence: str) -> str:
 UNKNOWN = _with_known("A part of the input is unknown to this model, or it cannot do it. It drew this: {drawn}.")
 UNKNOWN_TERMS = _with_known("This model does not know {terms}. It drew this instead: {drawn}.")
 UNKNOWN_LANGUAGE = _with_known("The prompt seems to be {spoken}, which this model cannot read. It drew this: {drawn}.")
-GUESS = _with_known("This model is not sure what the input means; this is a guess. It drew this: {drawn}.")
+GUESS = _with_known("This model is not sure what the files show; this is a guess. It drew this: {drawn}.")
 UNKNOWN_MEDIA = _with_known("This model finds nothing that it knows in the input. It drew this: {drawn}.")
 
 LORA_USED = "LoRA {name}: used; layers of FLUX that it changes: {count}."

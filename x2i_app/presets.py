@@ -178,7 +178,7 @@ _TINY = Preset(
         max_video_frames=8,
         max_video_pixels=96 * 96,
         unknown_mark="; ?",
-        # Answers below it: of 1,300 to inputs of its world, 2, both wrong; of 48 to photos without the mark, 45.
+        # Answers below it: of 600 to media of its world, none; of 48 to photos without the mark, 45.
         least_confidence=-0.12,
     ),
     flux="x2i-tiny",

@@ -57,8 +57,8 @@ class EncodingSpec:
     pad_length: number of tokens that `padding="padded"` pads to.
     max_new_tokens: the longest answer, in tokens, when the MLLM is asked to reason.
     unknown_mark: how an answer ends if a part of the prompt is unknown to the MLLM; empty if it has no such mark.
-    least_confidence: an answer with a lower mean logarithm of its tokens' probabilities is a guess, which a note says;
-    None if that is not measured.
+    least_confidence: an answer to media with a lower mean logarithm of its tokens' probabilities is a guess, which a
+    note says; None if that is not measured.
     """
 
     modalities: tuple[Modality, ...]

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from PIL import Image
 
 from x2i_app import load_pipeline
 from x2i_app.encoders.base import HiddenStates
@@ -164,10 +165,12 @@ def test_no_note_about_what_is_known(encoder):
 @pytest.mark.parametrize("prompt", ["", "make it night"])
 def test_a_guess_is_told(encoder, prompt):
     answer, least = "a large brown balloon in the middle, on sand at night", encoder.spec.least_confidence
-    (note,) = encoder._unknown_notes([Turn(prompt)], said(answer, least - 0.01))
+    shown = Turn(prompt, images=[Image.new("RGB", (8, 8))])
+    (note,) = encoder._unknown_notes([shown], said(answer, least - 0.01))
     assert note.template == GUESS
     assert f"It drew this: {answer}." in note
-    assert encoder._unknown_notes([Turn(prompt)], said(answer, least)) == ()
+    assert encoder._unknown_notes([shown], said(answer, least)) == ()
+    assert encoder._unknown_notes([shown, Turn("make it snow")], said(answer, least - 0.01)) == ()
     (note,) = encoder._unknown_notes([Turn("a lion")], said(answer, least - 1))
     assert note.template == UNKNOWN_TERMS
 

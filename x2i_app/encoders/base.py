@@ -196,6 +196,8 @@ class MLLMEncoder(ABC):
         if not answer.endswith(mark) and vocabulary.knows_any(prompt) and not vocabulary.has_strange(prompt):
             least = self.spec.least_confidence
             is_sure = None in (states.confidence, least) or states.confidence >= least
+            # Of a prompt alone, such as "snow", that may mean two things, its words already tell.
+            is_sure = is_sure or set(turns[-1].modalities) <= {"text"}
             return () if is_sure else (Note(GUESS, drawn=drawn),)
         terms = vocabulary.unknown_terms(prompt)
         if terms:

@@ -248,7 +248,7 @@ TEXTS = {
     "note.unknown": "这个模型不认识输入的一部分，或者做不到。它画的是：{drawn}。" + _KNOWN,
     "note.unknown_terms": "这个模型不认识 {terms}。它画的是：{drawn}。" + _KNOWN,
     "note.unknown_language": "提示词似乎是这种语言：{spoken}，这个模型读不懂。它画的是：{drawn}。" + _KNOWN,
-    "note.guess": "这个模型不确定输入的意思，这只是猜测。它画的是：{drawn}。" + _KNOWN,
+    "note.guess": "这个模型不确定文件的内容，这只是猜测。它画的是：{drawn}。" + _KNOWN,
     "note.unknown_media": "这个模型在输入中没有找到它认识的东西。它画的是：{drawn}。" + _KNOWN,
     # The queue
     "queue": "队列中还有 {count} 个",

@@ -56,7 +56,17 @@ def test_code_pages(tmp_path, encoding):
 
 def test_ends_of_rows():
     assert decode_text(b"\xef\xbb\xbfone\r\ntwo\rthree\n") == "one\ntwo\nthree"
-    assert decode_text(b"") == ""
+    assert decode_text(b"") == decode_text("\ufeff\n\ufeff".encode()).strip() == ""
+
+
+def test_captions_that_are_named_after_the_whole_file(tmp_path):
+    for name, color in (("one.png", "red"), ("two.v2.JPG", "blue"), ("three.webp", "lime")):
+        write_image(tmp_path / name, color)
+    for name in ("one.png.txt", "two.v2.JPG.caption", "three.txt"):
+        (tmp_path / name).write_text(f"\ufeffof {name}", encoding="utf-8")
+    expected = ["of one.png.txt", "of three.txt", "of two.v2.JPG.caption"]
+    assert sorted(training_captions(tmp_path)) == sorted(batch_prompts(tmp_path)) == expected
+    assert len(list(read_rows(tmp_path, {})[1])) == 3
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])

@@ -1,9 +1,9 @@
 """Captions and prompts in folders as other trainers and data sets have them; training and batches read them here.
 
-Beside an image: `.txt` or `.caption`, in any common code page. For a whole folder: `metadata.jsonl` or `metadata.csv`
-with the columns `file_name` and `text`, as the `imagefolder` of Hugging Face datasets reads them
-(https://huggingface.co/docs/datasets/image_dataset). kohya's folders `10_cat` repeat their images ten times and name
-what images without a caption show.
+Beside an image: `.txt` or `.caption` (`cat.txt`, `cat.png.txt`), in any common code page. For a whole folder:
+`metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`, as the `imagefolder` of Hugging Face datasets
+reads them (https://huggingface.co/docs/datasets/image_dataset). kohya's folders `10_cat` repeat their images ten times and
+name what images without a caption show.
 """
 
 import csv
@@ -54,7 +54,7 @@ def decode_text(content: bytes) -> str:
             raise InvalidRequestError("its text is in an unknown code page; save it as UTF-8") from None
         # Of a short text several are equally likely; then the first one of the list is.
         text = str(min(found, key=lambda each: (each.chaos, -each.coherence, _CODE_PAGES.index(each.encoding))))
-    return "\n".join(text.removeprefix("\ufeff").splitlines())
+    return "\n".join(text.replace("\ufeff", "").splitlines())  # also of files that were put together
 
 
 def read_text(path: Path) -> str:
@@ -66,6 +66,13 @@ def read_text(path: Path) -> str:
         raise InvalidRequestError(f"{path.name!r} cannot be read: {error}.") from None
     except OSError as error:
         raise InvalidRequestError(f"{path.name!r} cannot be read ({error.strerror}); check its permissions.") from None
+
+
+def without_suffix(path: Path) -> Path:
+    """What the files of one image share. `cat.png.txt` is a caption of `cat.png`, as some taggers write it."""
+    stem = path.with_suffix("")
+    is_double = path.suffix.lower() in CAPTION_SUFFIXES and stem.suffix.lower() in IMAGE_SUFFIXES and stem.is_file()
+    return stem.with_suffix("") if is_double else stem
 
 
 def is_stranger(path: Path) -> bool:

@@ -24,6 +24,7 @@ from x2i_app.caption_files import (
     read_table,
     read_text,
     visible_files,
+    without_suffix,
 )
 from x2i_app.errors import InvalidRequestError, X2IError, explain_failure
 from x2i_app.media import modality_of, sniff
@@ -154,7 +155,7 @@ class _Folder:
             if is_stranger(path):
                 strangers.append(path)
             else:
-                groups.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+                groups.setdefault(without_suffix(path).relative_to(folder).as_posix(), []).append(path)
         captions = {row.file: row.caption for row in listed if not row.problem}
         return cls(groups, captions, [row for row in listed if row.problem], strangers)
 

@@ -28,6 +28,7 @@ from x2i_app.caption_files import (
     folder_repeats,
     read_table,
     visible_files,
+    without_suffix,
 )
 from x2i_app.errors import TrainingError
 
@@ -251,12 +252,12 @@ def _samples_of_folder(folder: Path, tables: Sequence[Path], caption_field: str,
     strangers: list[Path] = []
     named: list[tuple[str, str, Span]] = []
     listed: dict[str, bytes] = {}
-    for path in sorted(visible_files(folder), key=lambda path: (path.parent, path.stem, path.suffix)):
+    for path in sorted(visible_files(folder), key=lambda path: (path.parent, without_suffix(path).name, path.suffix)):
         extension = path.suffix[1:].lower()
         if path in tables or extension not in _EXTENSIONS:
             strangers += [] if path in tables else [path]
             continue
-        stem = str(path.with_suffix(""))  # file names that people choose have dots in their stem too
+        stem = str(without_suffix(path))  # file names that people choose have dots in their stem too
         named.append((stem, extension, Span(path, 0, path.stat().st_size)))
         if path in captions:
             listed[stem] = captions[path].encode()

@@ -1,9 +1,9 @@
 """Captions and prompts in folders as other trainers and data sets have them; training and batches read them here.
 
 Beside an image: `.txt` or `.caption` (`cat.txt`, `cat.png.txt`), in any common code page. For a whole folder:
-`metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`, as the `imagefolder` of Hugging Face datasets
-reads them (https://huggingface.co/docs/datasets/image_dataset). kohya's folders `10_cat` repeat their images ten times and
-name what images without a caption show.
+`metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`, as the `imagefolder` of Hugging Face
+datasets reads them (https://huggingface.co/docs/datasets/image_dataset). kohya's folders `10_cat` repeat their images
+ten times and name what images without a caption show.
 """
 
 import csv

@@ -118,7 +118,7 @@ def test_rows_of_extensions_are_told(tmp_path):
 def test_comments_of_phones_are_no_settings(tmp_path, text, refused):
     """Those of an iPhone's screenshots are PNG files with EXIF."""
     image, exif = Image.new("RGB", (8, 8)), Image.Exif()
-    exif.get_ifd(EXIF)[USER_COMMENT] = b"ASCII\0\0\0" + text.encode()
+    exif[EXIF] = {USER_COMMENT: b"ASCII\0\0\0" + text.encode()}
     for name in ("a.png", "a.jpg"):
         image.save(tmp_path / name, exif=exif)
         refused(read_recipe, tmp_path / name, contains=["contains no settings"])

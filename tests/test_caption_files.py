@@ -59,7 +59,7 @@ def test_ends_of_rows():
     assert decode_text(b"") == decode_text("\ufeff\n\ufeff".encode()).strip() == ""
 
 
-def test_captions_that_are_named_after_the_whole_file(tmp_path):
+def test_captions_with_the_whole_name_of_the_image(tmp_path):
     for name, color in (("one.png", "red"), ("two.v2.JPG", "blue"), ("three.webp", "lime")):
         write_image(tmp_path / name, color)
     for name in ("one.png.txt", "two.v2.JPG.caption", "three.txt"):

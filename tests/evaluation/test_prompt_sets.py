@@ -1,5 +1,6 @@
 """Prompt sets in the forms in which they are published, own rows, and what is said about rows that cannot be used."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -72,7 +73,10 @@ def test_objects_of_geneval_in_plain_english(tmp_path):
     """What GenEval calls its objects is not always the word that a question needs."""
     rows = [
         {"tag": "a", "include": [{"class": name, "count": count, "color": "red"}], "prompt": name}
-        for name, count in (("person", 3), ("toothbrush", 2), ("broccoli", 4), ("wine glass", 2), ("skis", 1))
+        for name, count in (
+            *(("person", 3), ("toothbrush", 2), ("broccoli", 4), ("wine glass", 2), ("computer mouse", 2)),
+            ("skis", 1),
+        )
     ]
     found = read_prompts(write(tmp_path, "evaluation_metadata.jsonl", "\n".join(map(json.dumps, rows))))
     assert [row.questions[0].text for row in found.rows] == [
@@ -80,6 +84,7 @@ def test_objects_of_geneval_in_plain_english(tmp_path):
         "Are there at least 2 toothbrushes in this image?",
         "Are there at least 4 broccoli in this image?",
         "Are there at least 2 wine glasses in this image?",
+        "Are there at least 2 computer mice in this image?",
         "Are there skis in this image?",
     ]
     assert found.rows[-1].questions[1].text == "Are the skis red?"
@@ -115,7 +120,8 @@ def test_folders_of_dpg_bench(tmp_path):
     ]
     table = DPG_COLUMNS + (
         "9,A barn of 9.,,1,2,entity,whole,t,Is it red?\n9,A barn of 9.,,2,0,entity,whole,t,Is there a barn?\n"
-        "10,A barn,,1,0,entity,whole,t,\n"
+        "10,A barn,,1,0,entity,whole,t,Is it?\n"
+        "10,A barn,,2,0,entity,whole,t,\n"
         "11,A barn,,1,0,entity,whole,t,Is it?,one cell too many\n"
         ",A barn,,1,0,entity,whole,t,Is it?\n"
     )
@@ -125,9 +131,9 @@ def test_folders_of_dpg_bench(tmp_path):
         assert (found.form, len(found.rows)) == ("DPG-Bench", 1)
         assert [question.depends for question in found.rows[0].questions] == [(1,), ()], "a parent may come later"
         assert list(map(str, found.problems)) == [
-            "line 4: a question of '10' is empty; fill the cell in.",
-            "line 5: this row has more cells than there are columns; put cells with commas in quotes.",
-            "line 6: item_id is empty; fill the cell in.",
+            "line 4: a question of '10' is empty, in line 5; fill the cell in.",
+            "line 6: this row has more cells than there are columns; put cells with commas in quotation marks.",
+            "line 7: item_id is empty; fill the cell in.",
         ]
 
 
@@ -194,6 +200,51 @@ def test_lists_without_questions_ask_whether_the_image_shows_the_prompt(tmp_path
         assert found.rows[0].text == prompts[0]
 
 
+GENEVAL_TEXT = "\n".join(map(json.dumps, GENEVAL))
+PARTI = "Prompt\tCategory\tChallenge\tNote\na cat\tAnimals\tBasic\t\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form", "rows"),
+    [
+        ("a.jsonl", f"{{\n{GENEVAL_TEXT}", "GenEval", 4),
+        ("a.json", GENEVAL_TEXT, "GenEval", 4),
+        ("a.json", json.dumps(GENEVAL, indent=1), "GenEval", 4),
+        ("a.jsonl", json.dumps([{"prompt": "a"}, {"prompt": "b"}], indent=1), "own rows", 2),
+        ("a.json", '{"prompt": "a",\n "questions": ["Is it?"]}', "own rows", 1),
+        ("a.ndjson", '{"prompt": "a"}\n\n{"prompt": "b"}', "own rows", 2),
+        ("a.json", '["a house", "a tree"]', "one prompt an entry", 2),
+        ("a.tsv", PARTI, "PartiPrompts", 1),
+        ("a.csv", PARTI.replace("\t", ","), "PartiPrompts", 1),
+        ("a.csv", PARTI.lower(), "PartiPrompts", 1),
+        ("a.csv", "Prompt,Category,Questions\na cat,x,Is it?\n", "own rows", 1),
+        ("a.txt", "a house\ra tree\r", "one prompt a line", 2),
+        ("a.csv", "prompt\ra house\ra tree\r", "own rows", 2),
+        ("a.csv", (DPG_COLUMNS + '0,"a, b",,1,0,entity,w,t,Is it?\n').replace(",", ";"), "DPG-Bench", 1),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_variants_of_the_forms(tmp_path, name, content, form, rows):
+    """A form is known by what is in the file, whatever program has written it and however it is named."""
+    found = read_prompts(write(tmp_path, name, content))
+    assert (found.form, len(found.rows)) == (form, rows)
+    assert len(found.problems) == content.startswith("{\n")
+    if form == "GenEval":
+        assert found.rows[1].questions[1] == Question("Are there 3 or more clocks in this image?", False, "counting")
+
+
+def test_lists_of_t2i_compbench_without_a_split(tmp_path):
+    for name, content in (("color.txt", "a red ball\na blue cup\n"), ("shape.txt", "a round box\n")):
+        write(tmp_path, name, content)
+    write(tmp_path.parent, "dpg_bench.csv", DPG_COLUMNS)
+    found = read_prompts(tmp_path)
+    assert [(row.category, row.place) for row in found.rows] == [
+        ("color", "color.txt, line 1"),
+        ("color", "color.txt, line 2"),
+        ("shape", "shape.txt, line 1"),
+    ]
+
+
 def test_own_rows(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     scene = "a large red house in the middle, on grass by day"
@@ -226,6 +277,50 @@ def test_own_rows_from_a_table(tmp_path):
     assert [question.text for question in row.questions] == ["Is it?", "Is it red?"]
     assert row.request == {"prompt": "a house", "width": 64}
     assert str(found.problems[0]).startswith("line 3: this row has more cells")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+def test_tables_of_spreadsheets(tmp_path, delimiter):
+    """Excel writes semicolons in half of Europe, pandas a column of row numbers, people a space after a comma."""
+    questions = ["Is it | or not?", {"question": "No?", "answer": "no"}]
+    rows = [
+        ["", "Prompt", " questions", "width", "reason", "negative_prompt", ""],
+        ["0", 'a "red" house\r\nby day', " Is it, or not?\nWhy?", "64", "TRUE", "7", ""],
+        [],
+        ["", "", ""],
+        ["1", "a tree", json.dumps(questions)],
+        ["2", "a lake", "", "wide"],
+        ["3", "a hill", "", "", "", "", "odd"],
+    ]
+    with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    found = read_prompts(tmp_path / "rows.csv")
+    first, second, third = found.rows
+    assert first.request == {
+        "prompt": 'a "red" house\nby day',
+        "width": 64,
+        "reason": True,
+        "negative_prompt": "7",
+    }
+    assert (first.id, first.place) == ("0", "line 2")
+    assert [question.text for question in first.questions] == ["Is it, or not?", "Why?"]
+    assert second.questions == (Question("Is it | or not?"), Question("No?", False))
+    assert third.request["width"] == "wide", "it is refused when it is drawn, with its line"
+    assert list(map(str, found.problems)) == [
+        "line 9: this row has a cell in a column without a name; name it in the first line."
+    ]
+
+
+def test_a_quotation_mark_without_a_partner_costs_one_row(tmp_path):
+    content = 'id,prompt\na,a house\nb,"a tree\nc,a lake\nd,"Hi" sign\ne,a sign with "Hi"\nf,"a hill'
+    found = read_prompts(write(tmp_path, "rows.csv", content))
+    assert [row.prompt for row in found.rows] == ["a house", "a lake", 'a sign with "Hi"']
+    assert [each.place for each in found.problems] == ["line 3", "line 5", "line 7"]
+    assert all("quotation mark" in each.sentence for each in found.problems)
+    quoted = 'Prompt\tCategory\n"a ""red"" house"\tx\n'
+    assert read_prompts(write(tmp_path, "a.tsv", quoted)).rows[0].prompt == 'a "red" house'
+    plain = read_prompts(write(tmp_path, "b.tsv", quoted + '"Hi" sign\tx\n'))
+    assert [row.prompt for row in plain.rows] == ['"a ""red"" house"', '"Hi" sign'], "marks are text in this file"
 
 
 @pytest.mark.parametrize(
@@ -274,6 +369,11 @@ def test_a_row_that_cannot_be_used_is_named_and_the_others_go_on(tmp_path, row, 
         ("rows.docx", "a", "must end in .jsonl"),
         ("rows.csv", "a,b\n1,2\n", "has no column prompt"),
         ("rows.json", "7", "is not JSON of rows"),
+        ("rows.json", '[\n{"prompt": "a"},\n{"prompt": "b"\n]', "is not JSON of rows (Expecting ',' delimiter: line 4"),
+        ("rows.jsonl", '[{"prompt": "a"},\n{"prompt": "b"},]', "is not JSON of rows ("),
+        ("rows.csv", "a house\na tree\n", "its first line has ['a house']. Name the columns there"),
+        ("rows.csv", "prompt,Prompt\na,b\n", "two columns 'prompt'"),
+        ("rows.parquet", "PAR1", "unpack or convert it"),
         ("bench.csv", DPG_COLUMNS + "0,a,,1,9,entity,whole,t,Is it?\n", "dependency '9' is no proposition_id of '0'"),
         ("g.jsonl", '{"tag": "counting", "include": [{}], "prompt": "a"}', "not as GenEval writes it"),
         ("g.jsonl", '{"tag": "a", "include": [{"class": 5}], "prompt": "a"}', "not as GenEval writes it"),

@@ -1,13 +1,13 @@
 """Rows in this project's own form, of which FIELDS are all fields."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from x2i_app.errors import InvalidRequestError, MediaError, X2IError
 from x2i_app.evaluation.media import Recipe
 from x2i_app.evaluation.prompts import FILES, MEDIA, Question, Row
+from x2i_app.evaluation.tables import Record
 from x2i_app.limits import show_value
 from x2i_app.media import sniff
 from x2i_app.request import validate_text
@@ -17,6 +17,7 @@ _SETTINGS = (
     *("width", "height", "steps", "guidance", "reason", "negative_prompt", "true_cfg_scale", "fast", "control"),
     *("strength", "outpaint", "mask_invert", "mask_grow", "mask_feather", "only_masked"),
 )
+_PARSED = frozenset(_SETTINGS) - {"negative_prompt"}  # whose cells in a table are no text
 FIELDS = (
     *("id", "category", "language", "prompt", "instruction", "history", "caption", "questions"),
     *(*MEDIA, *FILES, *_SETTINGS),
@@ -25,22 +26,18 @@ _QUESTION_FIELDS = ("question", "answer", "kind", "depends")
 _MOST_QUESTIONS = 100
 
 
-def table_row(number: int, place: str, record: Mapping[str | None, Any], folder: Path) -> Row:
-    """Cells are text; `questions` has one in each line, or separated by |."""
-    check_cells(record)
-    values: dict[str, Any] = {name: cell for name, cell in record.items() if cell}
-    for name in ("questions", *MEDIA):
-        if name in values:
-            values[name] = [part.strip() for part in values[name].replace("|", "\n").splitlines() if part.strip()]
-    for name in set(_SETTINGS) & values.keys():
-        values[name] = parse_or_none(values[name])
+def table_row(number: int, place: str, record: Record, folder: Path) -> Row:
+    """Cells are text. A list is JSON, or has one entry in each line, or entries separated by |."""
+    values: dict[str, Any] = {name: cell for name, cell in record.read().items() if cell}
+    for name in values.keys() & {"questions", *MEDIA}:
+        listed = parse_or_none(values[name])
+        parts = [part.strip() for part in values[name].replace("|", "\n").splitlines()]
+        values[name] = listed if isinstance(listed, list) else [part for part in parts if part]
+    for name in values.keys() & (_PARSED | {"history"}):
+        cell = values[name]
+        parsed = parse_or_none(cell.lower() if name in _PARSED else cell)
+        values[name] = cell if parsed is None else parsed
     return own_row(number, place, json.dumps(values), folder)
-
-
-def check_cells(record: Mapping[str | None, Any]) -> None:
-    """Raise InvalidRequestError if a table's row is longer than its head, as `csv.DictReader` tells by the key None."""
-    if None in record:
-        raise InvalidRequestError("this row has more cells than there are columns; put cells with commas in quotes.")
 
 
 def own_row(number: int, place: str, text: str, folder: Path) -> Row:

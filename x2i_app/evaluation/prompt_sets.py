@@ -3,6 +3,7 @@
 | form | file | a row is |
 |---|---|---|
 | own | .jsonl, .json list, .csv or .tsv with a column `prompt` | FIELDS |
+| | .json list of texts | a prompt |
 | GenEval | evaluation_metadata.jsonl: tag, include, exclude, prompt | one object; its questions follow from include |
 | DPG-Bench | dpg_bench.csv: item_id, text, proposition_id, dependency, question_natural_language ... | an item_id |
 | | the folder of dpg_bench.csv, or its folder prompts | an item_id |
@@ -15,9 +16,7 @@ Lists without questions get the one of VQAScore (Lin et al. 2024, arXiv 2404.012
 A row that cannot be used becomes a Problem with its place, and the other rows go on.
 """
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,16 +25,19 @@ from typing import Any
 
 from x2i_app.caption_files import decode_text
 from x2i_app.errors import InvalidRequestError, explain_failure
-from x2i_app.evaluation.own_rows import check_cells, own_row, parse_object, parse_or_none, table_row
-from x2i_app.evaluation.prompts import Problem, PromptSet, Question, Row
+from x2i_app.evaluation.own_rows import own_row, parse_object, parse_or_none, table_row
+from x2i_app.evaluation.prompts import MEDIA, Problem, PromptSet, Question, Row
+from x2i_app.evaluation.tables import Record, read_table
 from x2i_app.limits import show_value
 from x2i_app.request import validate_text
 
 OWN = "own"  # the bundled set
 OWN_SET = Path(__file__).with_name("own_set.jsonl")
 _DPG = "dpg_bench.csv"
+_DPG_COLUMNS = {"item_id", "text", "question_natural_language"}
+_COMPBENCH = re.compile(r"(3d_spatial|color|complex|non_spatial|numeracy|shape|spatial|texture)(_|\Z)")  # its files
 _ES = re.compile(r"(?:[sx]|[cs]h)\Z")  # endings with a plural in -es
-_PLURALS = {"person": "people", "knife": "knives", "sheep": "sheep", "broccoli": "broccoli"}
+_PLURALS = {"person": "people", "knife": "knives", "sheep": "sheep", "broccoli": "broccoli", "mouse": "mice"}
 _PAIRS = ("skis", "scissors")  # names of objects that are plurals
 
 
@@ -76,8 +78,9 @@ def read_prompts(source: str | Path) -> PromptSet:
 
 def _files_of(folder: Path) -> list[Path]:
     """The files with the prompts in a folder of a published set."""
-    if table := next((each for each in (folder / _DPG, folder.parent / _DPG) if each.is_file()), None):
-        return [table]
+    for table in (folder / _DPG, *([folder.parent / _DPG] if folder.absolute().name == "prompts" else [])):
+        if table.is_file():
+            return [table]
     return sorted(folder.glob("*_val.txt")) or sorted(folder.glob("*.txt"))
 
 
@@ -90,27 +93,24 @@ def _read(paths: Sequence[Path], contents: Sequence[bytes]) -> tuple[str, _Found
     path, content = paths[0], contents[0]
     suffix = path.suffix.lower()
     if suffix == ".txt":
-        if len(paths) > 1 and not path.stem.endswith("_val"):
+        if len(paths) > 1 and not any(_COMPBENCH.match(each.stem) for each in paths):
             return "one prompt a file", _read_files(paths, contents)
         return "one prompt a line", _read_lists(paths, contents)
     text = _decode(content)
-    if suffix == ".jsonl":
-        parts = [(f"line {number}", each) for number, each in enumerate(text.split("\n"), 1) if each.strip()]
-        first = parse_or_none(parts[0][1]) if parts else None
-        if isinstance(first, dict) and {"tag", "include"} <= first.keys():
-            return "GenEval", ((place, _maker(_geneval_row, each)) for place, each in parts)
-        return "own rows", ((place, _maker(own_row, each, path.parent)) for place, each in parts)
-    if suffix == ".json":
+    if suffix in (".jsonl", ".ndjson", ".json"):
         return _read_json(path, text)
     if suffix in (".csv", ".tsv"):
-        return _read_table(path, text, "\t" if suffix == ".tsv" else ",")
-    raise InvalidRequestError(f"--prompts {str(path)!r} must end in .jsonl, .json, .csv, .tsv or .txt.")
+        return _read_table(path, text)
+    raise InvalidRequestError(
+        f"--prompts {str(path)!r} must end in .jsonl, .json, .csv, .tsv or .txt; unpack or convert it."
+    )
 
 
 def _decode(content: bytes) -> str:
     """Text as `decode_text`, but UTF-8 keeps what only some programs take for the end of a line."""
     try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
+        return text if "\n" in text else text.replace("\r", "\n")
     except UnicodeDecodeError:
         return decode_text(content)
 
@@ -204,17 +204,49 @@ def _be(name: str) -> str:
 def _plural(name: str) -> str:
     if name in _PAIRS:
         return name
-    return _PLURALS.get(name) or f"{name}{'es' if _ES.search(name) else 's'}"
+    before, _, last = name.rpartition(" ")
+    plural = _PLURALS.get(last) or f"{last}{'es' if _ES.search(last) else 's'}"
+    return f"{before} {plural}".lstrip()
 
 
 def _read_json(path: Path, text: str) -> tuple[str, _Found]:
-    values = parse_or_none(text)
-    if isinstance(values, list):
-        rows = ((f"entry {n}", _maker(own_row, json.dumps(each), path.parent)) for n, each in enumerate(values, 1))
-        return "own rows", rows
-    if isinstance(values, dict):
-        return "MJHQ-30K", ((f"id {show_value(key)}", _maker(_mjhq_row, key, each)) for key, each in values.items())
-    raise InvalidRequestError(f"--prompts {str(path)!r} is not JSON of rows; give a list, or the object of MJHQ-30K.")
+    """One object a line, a list of rows, or the object of MJHQ-30K, whatever the file's suffix says."""
+    whole = parse_or_none(text)
+    numbered = [(f"line {number}", each) for number, each in enumerate(text.split("\n"), 1) if each.strip()]
+    if isinstance(whole, dict) and _is_by_id(whole, path):
+        return "MJHQ-30K", ((f"id {show_value(key)}", _maker(_mjhq_row, key, each)) for key, each in whole.items())
+    if isinstance(whole, list):
+        parts = [(f"entry {number}", json.dumps(each)) for number, each in enumerate(whole, 1)]
+        if whole and all(isinstance(each, str) for each in whole):
+            rows = ((f"entry {number}", _maker(_listed_row, each, "")) for number, each in enumerate(whole, 1))
+            return "one prompt an entry", rows
+    elif isinstance(whole, dict):
+        parts = [(numbered[0][0], text)]
+    else:
+        parts = numbered
+    values = [each for _, part in parts if isinstance(each := parse_or_none(part), dict)]
+    is_broken_list = whole is None and text.lstrip().startswith("[") and parse_or_none(parts[0][1]) is None
+    if is_broken_list or (not values and path.suffix.lower() == ".json"):
+        raise InvalidRequestError(f"--prompts {str(path)!r} is not JSON of rows{_why(text)}; give a list of objects.")
+    if values and values[0].keys() >= {"tag", "include"}:
+        return "GenEval", ((place, _maker(_geneval_row, each)) for place, each in parts)
+    return "own rows", ((place, _maker(own_row, each, path.parent)) for place, each in parts)
+
+
+def _is_by_id(values: Mapping[str, Any], path: Path) -> bool:
+    """Whether an object holds rows by their ids, and is no row itself."""
+    if values.keys() & {"prompt", "instruction", *MEDIA}:
+        return False
+    return path.suffix.lower() == ".json" or any(isinstance(each, dict) for each in values.values())
+
+
+def _why(text: str) -> str:
+    """What is wrong with JSON, for a message; empty if nothing is."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return f" ({error})"
+    return ""
 
 
 def _mjhq_row(number: int, place: str, row_id: str, values: Any) -> Row:
@@ -223,61 +255,52 @@ def _mjhq_row(number: int, place: str, row_id: str, values: Any) -> Row:
     return _listed_row(number, place, values["prompt"], str(values.get("category") or "all"), row_id)
 
 
-def _read_table(path: Path, text: str, delimiter: str) -> tuple[str, _Found]:
-    csv.field_size_limit(2**24)
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # PartiPrompts has quotation marks of prompts
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
-    try:
-        columns = set(reader.fieldnames or ())
-        # A record may have several lines; it is named by its last one.
-        records = [(f"line {reader.line_num}", record) for record in reader]
-    except csv.Error as error:
-        raise InvalidRequestError(
-            f"--prompts {str(path)!r} is no table ({error}), at line {reader.line_num}."
-        ) from None
-    if {"item_id", "text", "question_natural_language"} <= columns:
+def _read_table(path: Path, text: str) -> tuple[str, _Found]:
+    columns, records = read_table(path, text, (_DPG_COLUMNS, {"prompt"}, {"instruction"}))
+    names = {column.lower() for column in columns}
+    if names >= _DPG_COLUMNS:
         return "DPG-Bench", _dpg_rows(records)
-    if {"Prompt", "Category"} <= columns:
-        rows = ((place, _maker(_parti_row, record)) for place, record in records)
-        return "PartiPrompts", rows
-    if columns & {"prompt", "instruction"}:
-        return "own rows", ((place, _maker(table_row, record, path.parent)) for place, record in records)
-    raise InvalidRequestError(f"--prompts {str(path)!r} has no column prompt; its columns are {show_value(columns)}.")
+    is_parti = names >= {"prompt", "category", "challenge"} or {"Prompt", "Category"} == {*columns}
+    if is_parti and "questions" not in names:
+        return "PartiPrompts", ((each.place, _maker(_parti_row, each)) for each in records)
+    return "own rows", ((each.place, _maker(table_row, each, path.parent)) for each in records)
 
 
-def _parti_row(number: int, place: str, record: Mapping[str | None, Any]) -> Row:
-    check_cells(record)
-    return _listed_row(number, place, record.get("Prompt") or "", record.get("Category") or "")
+def _parti_row(number: int, place: str, record: Record) -> Row:
+    cells = record.read()
+    return _listed_row(number, place, cells["prompt"], cells["category"])
 
 
-def _dpg_rows(records: Iterable[tuple[str, Mapping[str, Any]]]) -> _Found:
+def _dpg_rows(records: Iterable[Record]) -> _Found:
     """An item's questions stand in several records, one below the other."""
-    items: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for place, record in records:
-        items.setdefault(record["item_id"] or "", []).append((place, record))
-    for row_id, parts in items.items():
-        yield parts[0][0], _maker(_dpg_row, row_id, [record for _, record in parts])
-
-
-def _dpg_row(number: int, place: str, row_id: str, records: Sequence[Mapping[str, Any]]) -> Row:
-    prompt = validate_text("text", records[0].get("text"))
-    if not row_id or not prompt.strip():
-        raise InvalidRequestError(f"{'text' if row_id else 'item_id'} is empty; fill the cell in.")
-    indices = {(record.get("proposition_id") or "").strip(): index for index, record in enumerate(records)}
-    questions = []
+    items: dict[str, list[Record]] = {}
     for record in records:
-        check_cells(record)
-        text = validate_text("question_natural_language", record.get("question_natural_language"))
-        if not text.strip():
-            raise InvalidRequestError(f"a question of {show_value(row_id)} is empty; fill the cell in.")
-        # "0" stands for no dependency.
-        depends = [
-            each.strip() for each in (record.get("dependency") or "0").split(",") if each.strip() not in ("0", "")
-        ]
-        if unknown := [each for each in depends if each not in indices]:
-            raise InvalidRequestError(
-                f"dependency {show_value(unknown[0])} is no proposition_id of {show_value(row_id)}."
-            )
-        kind = record.get("category_broad") or "content"
-        questions.append(Question(text, True, kind, tuple(indices[each] for each in depends)))
-    return Row(number, row_id, place, "dpg", {"prompt": prompt}, tuple(questions))
+        items.setdefault(record.cells.get("item_id") or record.place, []).append(record)
+    for row_id, parts in items.items():
+        yield parts[0].place, _maker(_dpg_row, row_id, parts)
+
+
+def _dpg_row(number: int, place: str, row_id: str, records: Sequence[Record]) -> Row:
+    cells = records[0].read()
+    prompt = validate_text("text", cells["text"])
+    for name in ("item_id", "text"):
+        if not cells[name].strip():
+            raise InvalidRequestError(f"{name} is empty; fill the cell in.")
+    indices = {record.cells.get("proposition_id", "").strip(): index for index, record in enumerate(records)}
+    questions = tuple(_dpg_question(record, row_id, indices) for record in records)
+    return Row(number, row_id, place, "dpg", {"prompt": prompt}, questions)
+
+
+def _dpg_question(record: Record, row_id: str, indices: Mapping[str, int]) -> Question:
+    cells = record.read()
+    text = validate_text("question_natural_language", cells["question_natural_language"])
+    if not text.strip():
+        raise InvalidRequestError(f"a question of {show_value(row_id)} is empty, in {record.place}; fill the cell in.")
+    # "0" stands for no dependency.
+    depends = [each.strip() for each in cells.get("dependency", "").split(",") if each.strip() not in ("0", "")]
+    if unknown := [each for each in depends if each not in indices]:
+        raise InvalidRequestError(
+            f"dependency {show_value(unknown[0])} is no proposition_id of {show_value(row_id)}, in {record.place}."
+        )
+    kind = cells.get("category_broad") or "content"
+    return Question(text, True, kind, tuple(indices[each] for each in depends))

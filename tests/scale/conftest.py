@@ -12,7 +12,7 @@ from tests.conftest import App
 from tests.safety.client import ask
 from tests.ui.test_endpoints import SETTINGS
 
-REPLICA = "ServeReplica"
+REPLICA, ACTOR = "ServeReplica", "MapWorker(Map(RowActor))"  # titles of processes
 ENDLESS = {"steps": 100, "count": 8, "width": 512, "height": 512}  # many minutes
 SECONDS = 550  # timeout of every step, for a busy machine
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.scale.conftest import SECONDS, ray_processes, wait_until
+from tests.scale.conftest import ACTOR, SECONDS, ray_processes, wait_until
 from x2i_app.batch import Batch
 from x2i_app.cli import main
 from x2i_app.errors import X2IError
@@ -18,7 +18,6 @@ from x2i_app.scale.batch import RowActor
 from x2i_app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-ACTOR = "MapWorker(Map(RowActor))"
 
 
 def test_killed_actor(tmp_path):

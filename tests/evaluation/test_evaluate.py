@@ -26,7 +26,7 @@ from transformers import CLIPTextModel, T5EncoderModel
 from x2i_app.cli import main
 from x2i_app.evaluation import html_report, images
 from x2i_app.evaluation.prompts import Question
-from x2i_app.evaluation.report import _count
+from x2i_app.evaluation.report import _count, conclusion, summarize
 from x2i_app.evaluation.similarity import DINO_KEPT, DINO_SIMILARITY
 from x2i_app.scale.batch import RowActor
 from x2i_app.scale.cluster import working_folder
@@ -310,6 +310,23 @@ def test_goals(whole, options):
     assert "text has no score" in errors, "one of its prompts could not be drawn"
 
 
+def test_an_image_that_cannot_be_judged(whole, options, tmp_path):
+    """It is named, the others are judged, and no goal is reached without it."""
+    folder = Path(shutil.copytree(whole[0], tmp_path / "copy"))
+    name = next(row for row in read(folder)["rows"] if row["id"] == "edit")["samples"][1]["file"]
+    (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n")
+    left = folder / "teacher" / "embeds" / "00001.safetensors"
+    left.parent.mkdir()
+    left.touch()
+    status, _, errors = evaluate(*options, "--output", folder, "--at-least", "edit=0")
+    assert status == 1
+    assert "line 5: attributes cannot judge it" in errors
+    assert "edit has no score to compare with 0" in errors
+    (entry,) = [each for each in read(folder)["table"] if each["name"] == "edit"]
+    assert (entry["images"], entry["unjudged"], entry["missing"]) == (2, 1, 0)
+    assert not left.parent.exists(), "what a killed run had left"
+
+
 def test_two_alignnets_of_different_quality(whole, options, tmp_path):
     weights = load_file(ASSETS / "x2i-tiny" / "align_net" / "diffusion_pytorch_model.safetensors")
     worse = Path(shutil.copytree(ASSETS / "x2i-tiny" / "align_net", tmp_path / "align_net"))
@@ -326,10 +343,45 @@ def test_two_alignnets_of_different_quality(whole, options, tmp_path):
     assert entry["score"]["mean"] > entry["compared"]["score"]["mean"]
     assert entry["compared"]["difference"]["mean"] > 0.2
     assert "A, right" in printed
+    written = ((output / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    for text in (printed, *written):
+        assert "Neither is shown to be better: A minus B is +" in " ".join(text.split()), "two prompts are too few"
     assert (output / "report.html").read_text(encoding="utf-8").count("<img ") == 8
     status, printed, _ = evaluate("--compare", other, whole[0], "--json", "--at-least", "all=1")
     assert status == 1
     assert json.loads(printed)["sides"] == ["A", "B"]
+
+
+def shares(sides, first, other):
+    """A report of prompts with four questions, of which each side has so many right."""
+    rows = [
+        {
+            "category": "all",
+            "questions": ["Is it?"] * 4,
+            "samples": [
+                {"side": side, "right": right, "total": 4, "answers": {}, "scores": {}}
+                for side, right in zip(sides, pair, strict=True)
+            ],
+        }
+        for pair in zip(first, other, strict=True)
+    ]
+    return {"sides": sides, "table": summarize(rows, sides)}
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "compared", "taught"),
+    [
+        ([4, 3, 4, 2] * 20, [2, 3, 3, 1] * 20, "A is better than B: +25.0 points (1", "is less than 1 % worse"),
+        ([2, 3, 3, 1] * 20, [4, 3, 4, 2] * 20, "A is worse than B: -25.0 points (-2", "is 1 % or more worse"),
+        ([4, 3] * 20, [3, 4] * 20, "Neither is shown to be better: A minus B is +0.0 points (-7.", "not sure yet"),
+        ([4] * 400, [4] * 400, "Neither is shown to be better: A minus B is +0.0 points (-0.8", "is less than 1 %"),
+        ([4], [0], "Neither is shown to be better: A minus B is +100.0 points", "unknown, as the teacher has none"),
+    ],
+    ids=["better", "worse", "mixed", "equal", "one prompt"],
+)
+def test_what_a_report_concludes(first, other, compared, taught):
+    assert conclusion(shares(("A", "B"), first, other)).startswith(compared)
+    assert taught in conclusion(shares(("student", "teacher"), first, other))
 
 
 @pytest.mark.parametrize(
@@ -390,6 +442,27 @@ def test_reports_that_cannot_be_compared(whole, tmp_path):
         status, _, errors = evaluate("--compare", whole[0], tmp_path)
         assert (status, errors.count("\n")) == (2, 1)
         assert said in errors
+
+
+@pytest.mark.parametrize(("categories", "seeds", "most"), [(1, 1, 12), (12, 2, 120), (300, 100, 120)])
+def test_a_page_stays_small(categories, seeds, most):
+    """However many rows and seeds there are, it has the worst and the best of them."""
+    rows = [
+        {
+            "category": f"{number % categories}",
+            "samples": [
+                {"side": "student", "seed": seed, "right": (number + seed) % 7, "total": 6, "scores": {}}
+                for seed in range(seeds)
+            ],
+        }
+        for number in range(1200)
+    ]
+    chosen = html_report._choose(rows)
+    assert (len(chosen), chosen[0][1], chosen[-1][1]) == (most, "worst", "best")
+    assert [key for *_, key in chosen] == sorted(key for *_, key in chosen)
+    shown = html_report._some_samples(rows[0])
+    assert len(shown) == min(seeds, 4)
+    assert {0, min(seeds - 1, 6)} <= {each["right"] for each in shown}
 
 
 def test_images_outside_of_a_report_are_not_shown(tmp_path):

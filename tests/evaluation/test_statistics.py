@@ -56,6 +56,20 @@ def test_verdict(student, teacher, said):
     assert verdict(relative_loss(student, teacher)) == said
 
 
+def test_a_gain_in_every_prompt_is_a_gain():
+    """Prompts without a loss leave room for a few unseen ones, and not for a loss of all."""
+    found = difference([1.0] * 100, [0.5] * 100)
+    assert (found.low, found.high) == pytest.approx((0.97 * 0.5 - 0.03, 0.5))
+    assert difference([1.0] * 4, [0.5] * 4).low < 0, "four prompts are too few"
+
+
+def test_two_models_in_either_order():
+    better, worse = [1.0, 0.75, 1.0, 0.5] * 20, [0.5, 0.75, 0.75, 0.25] * 20
+    one, other = (difference(*pair, is_symmetric=True) for pair in ((better, worse), (worse, better)))
+    assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low))
+    assert one.low > 0.1
+
+
 def test_relative_loss_is_a_part_of_the_teachers_mean():
     found = relative_loss([0.45, 0.35] * 50, [0.5, 0.4] * 50)
     assert found.mean == pytest.approx(0.05 / 0.45)

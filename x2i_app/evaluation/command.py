@@ -22,6 +22,7 @@ from x2i_app.evaluation.report import (
     Report,
     build_report,
     cells,
+    conclusion,
     headings,
     judge_sentences,
     score_table,
@@ -95,7 +96,7 @@ def run_prompts(options: Options, prompts: str, goals: Mapping[str, float], *, a
 def run_comparison(first: Path, second: Path, output: Path | None, goals: Mapping[str, float], *, as_json: bool) -> int:
     """Compare two reports; with `output`, write the comparison there. Status 1 if A misses a goal. Raises X2IError."""
     (one, one_folder), (other, other_folder) = read_report(first), read_report(second)
-    report = compare(one, other)
+    report = compare(one, other, (one_folder.absolute().name, other_folder.absolute().name))
     check_names(goals, [entry["name"] for entry in report["table"]])
     if output:
         try:
@@ -123,10 +124,11 @@ def _settings(options: Options) -> dict[str, Any]:
 
 
 def _shares(report: Report) -> dict[str, float | None]:
-    """The score of each row; None if one of its prompts has no image, so that a failure cannot pass."""
+    """The score of each row; None if an image of it could not be drawn or judged, so that a failure cannot pass."""
     found = {}
     for entry in report["table"]:
-        found[entry["name"]] = entry["score"]["mean"] if entry["score"] and not entry["missing"] else None
+        is_whole = entry["score"] and not entry["missing"] and not entry["unjudged"]
+        found[entry["name"]] = entry["score"]["mean"] if is_whole else None
     if "all" not in found:
         found["all"] = next(iter(found.values()))
     return found
@@ -138,6 +140,8 @@ def _print(report: Report, folder: Path | None, *, as_json: bool) -> None:
         return
     console = Console()
     console.print(Text(title(report), style="bold"))
+    if said := conclusion(report):
+        console.print(Text(said))
     for columns, rows in ((headings(report), [cells(report, entry) for entry in report["table"]]), score_table(report)):
         if rows:
             console.print(_table(columns, rows, console.width))

@@ -30,9 +30,10 @@ def read_report(source: Path) -> tuple[Report, Path]:
     return report, path.parent
 
 
-def compare(first: Report, second: Report) -> Report:
+def compare(first: Report, second: Report, folders: tuple[str, str] = ("A", "B")) -> Report:
     """A report of the rows that both have, with A in the student's place and B as the other side.
 
+    folders: how to tell two reports apart that measured models of the same name.
     Raises InvalidRequestError for reports of different prompts, or judged by different judges.
     """
     if first["prompts"]["sha256"] != second["prompts"]["sha256"]:
@@ -49,10 +50,13 @@ def compare(first: Report, second: Report) -> Report:
     if not rows:
         raise InvalidRequestError("The reports have no prompt in common; compare runs with the same --limit.")
     left_out = len(first["rows"]) + len(second["rows"]) - 2 * len(rows)
+    names = [_name(report) for report in (first, second)]
+    if names[0] == names[1]:
+        names = [f"{name} in {folder}" for name, folder in zip(names, folders, strict=True)]
     problems = [{"place": "rows", "sentence": f"{left_out} are in only one of the reports."}] if left_out else []
     return {
         "format": 1,
-        "preset": f"A: {_name(first)}, B: {_name(second)}",
+        "preset": f"A: {names[0]}, B: {names[1]}",
         "sides": [FIRST, SECOND],
         "prompts": first["prompts"],
         "settings": _both(first, second, "settings"),

@@ -35,7 +35,10 @@ def missed_goals(goals: Mapping[str, float], found: Mapping[str, float | None]) 
     missed = []
     for name, goal in goals.items():
         if found.get(name) is None:
-            missed.append(f"{name} has no score to compare with {goal:g}: no judge answered its questions.")
+            missed.append(
+                f"{name} has no score to compare with {goal:g}: its questions were not answered, or one of its prompts "
+                "could not be drawn or judged."
+            )
         elif found[name] < goal:
             missed.append(f"{name} is {found[name]:.4f}, which is below {goal:g}.")
     return missed

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from x2i_app.errors import MediaError
-from x2i_app.evaluation.report import cells, headings, judge_sentences, kind_table, score_table, title
+from x2i_app.evaluation.report import cells, conclusion, headings, judge_sentences, kind_table, score_table, title
 from x2i_app.media import load_image
 
-_SHOWN = 12  # prompts of each category: the worst and the best half of these
+_SHOWN = 12  # prompts of each category, the worst and the best half of these; fewer if there are many categories
+_MOST = 120  # prompts in all
+_SEEDS = 4  # images of a prompt on each side: the worst and the best half of these
 _SIDE = 256  # pixels: longer side of an embedded image
 _QUALITY = 85
 
@@ -41,12 +43,13 @@ label { display: flex; flex-direction: column; font-size: .85rem; color: var(--f
 select, input { font: inherit; color: var(--text); background: var(--card); border: 1px solid var(--edge);
   border-radius: .4rem; padding: .35rem .5rem; min-height: 2.5rem; }
 :focus-visible { outline: 2px solid var(--focus); outline-offset: 1px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); gap: 1rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); gap: 1rem;
+  align-items: start; }
 article { background: var(--card); border: 1px solid var(--edge); border-radius: .6rem; padding: .8rem; min-width: 0; }
 article[hidden] { display: none; } article h3 { margin: 0 0 .25rem; font-size: .95rem; }
 article p { margin: .25rem 0; font-size: .92rem; }
-.images { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 11rem)); gap: .5rem; margin: .5rem 0; }
-figure { margin: 0; } figure img { width: 100%; height: auto; border-radius: .3rem; display: block; }
+.images { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: .5rem; margin: .5rem 0; }
+figure { margin: 0; max-width: 11rem; } figure img { width: 100%; height: auto; border-radius: .3rem; display: block; }
 figcaption { font-size: .8rem; color: var(--faint); } details { font-size: .9rem; }
 summary { cursor: pointer; min-height: 2rem; } details ul { margin: .25rem 0; list-style: none; padding: 0; }
 .yes { color: var(--good); } .no { color: var(--bad); }
@@ -88,13 +91,14 @@ def as_html(report: Mapping[str, Any], folders: Mapping[str, Path]) -> str:
     more = (("Other figures", score_table(report)), ("By kind of question", kind_table(report)))
     parts = [
         f"<h1>{escape(title(report))}</h1>",
+        f"<p>{escape(said)}</p>" if (said := conclusion(report)) else "",
         _table(headings(report), [cells(report, entry) for entry in report["table"]], "main"),
         *(f"<h2>{name}</h2>{_table(*table)}" for name, table in more if table[1]),
         f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in judge_sentences(report))}</ul>",
         _problems(report["problems"]),
         "<h2>Worst and best images</h2>",
-        f'<p class="faint">Of each row of the table up to {_SHOWN} prompts: those with the lowest and the highest '
-        "score. report.json has all.</p>",
+        f'<p class="faint">Of each row of the table up to {_shown(report["rows"])} prompts, those with the lowest and '
+        f"the highest score; of each prompt up to {_SEEDS} images, likewise. report.json has all.</p>",
         _filters(chosen),
         f'<div class="cards">{"".join(_card(row, end, key, folders) for row, end, key in chosen)}</div>',
         "<h2>Settings and weights</h2>",
@@ -128,16 +132,37 @@ def _problems(problems: Sequence[Mapping[str, str]]) -> str:
 
 def _choose(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], str, float]]:
     """The rows to show, each as worst or best, with its score; the worst first."""
-    found = []
+    found, shown = [], _shown(rows)
     categories = dict.fromkeys(row["category"] for row in rows)
     for category in categories:
         scored = [(_key(row), index, row) for index, row in enumerate(rows) if row["category"] == category]
         scored = sorted((each for each in scored if each[2]["samples"]), key=lambda each: each[:2])
-        half = min(_SHOWN // 2, (len(scored) + 1) // 2)
+        half = min(shown // 2, (len(scored) + 1) // 2)
         both = "worst best" if len(scored) == 1 else "worst"
         found += [(row, both, key) for key, _, row in scored[:half]]
-        found += [(row, "best", key) for key, _, row in scored[half:][-_SHOWN // 2 :]]
-    return sorted(found, key=lambda each: each[2])
+        found += [(row, "best", key) for key, _, row in scored[half:][-(shown // 2) :]]
+    found = sorted(found, key=lambda each: each[2])
+    return found if len(found) <= _MOST else [*found[: _MOST // 2], *found[-_MOST // 2 :]]
+
+
+def _shown(rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many prompts of a category are shown: an even number."""
+    categories = len({row["category"] for row in rows})
+    return min(_SHOWN, max(2, _MOST // max(1, categories) // 2 * 2))
+
+
+def _some_samples(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The images of a row to show: the same seeds of both sides, chosen by the first side's scores."""
+    samples = row["samples"]
+    ranked = sorted((_sample_key(each), each["seed"]) for each in samples if each["side"] == samples[0]["side"])
+    seeds = {seed for _, seed in (*ranked[: _SEEDS // 2], *ranked[_SEEDS // 2 :][-_SEEDS // 2 :])}
+    return [each for each in samples if each["seed"] in seeds]
+
+
+def _sample_key(sample: Mapping[str, Any]) -> float:
+    if sample["total"]:
+        return sample["right"] / sample["total"]
+    return next(iter(sample["scores"].values()), 0.0)
 
 
 def _key(row: Mapping[str, Any]) -> float:
@@ -175,6 +200,7 @@ def _token(value: str) -> str:
 
 
 def _card(row: Mapping[str, Any], end: str, key: float, folders: Mapping[str, Path]) -> str:
+    row = {**row, "samples": _some_samples(row)}
     figures = "".join(_figure(sample, row, folders) for sample in row["samples"])
     has_questions = any(sample["total"] for sample in row["samples"])
     score = f"{100 * key:.0f} % right" if has_questions else f"{key:.3g}"
@@ -192,7 +218,7 @@ def _card(row: Mapping[str, Any], end: str, key: float, folders: Mapping[str, Pa
 
 
 def _figure(sample: Mapping[str, Any], row: Mapping[str, Any], folders: Mapping[str, Path]) -> str:
-    share = f"{sample['right']} of {sample['total']}" if sample["total"] else ""
+    share = f"{sample['right']} of {sample['total']} right" if sample["total"] else ""
     scores = [f"{name} {value:.3g}" for name, value in sample["scores"].items()]
     text = ", ".join(filter(None, (sample["side"], f"seed {sample['seed']}", share, *scores)))
     source = _embedded(folders[sample["side"]], sample["file"])
@@ -225,8 +251,9 @@ def _answers(row: Mapping[str, Any]) -> str:
         marks = "".join(_mark(sample, index, question["expected"]) for sample in samples)
         wanted = "" if question["expected"] else ' <span class="faint">(no is right)</span>'
         items.append(f"<li>{marks} {escape(question['text'])}{wanted}</li>")
-    order = ", ".join(dict.fromkeys(f"{each['side']} {each['seed']}" for each in samples))
-    return f"<details><summary>Questions ({escape(order)})</summary><ul>{''.join(items)}</ul></details>"
+    order = ", ".join(f"{each['side']} seed {each['seed']}" for each in samples)
+    marks = f'<li class="faint">marks: {escape(order)}</li>'
+    return f"<details><summary>Questions</summary><ul>{marks}{''.join(items)}</ul></details>"
 
 
 def _mark(sample: Mapping[str, Any], index: int, expected: bool) -> str:
@@ -241,7 +268,9 @@ def _mark(sample: Mapping[str, Any], index: int, expected: bool) -> str:
 
 def _facts(report: Mapping[str, Any]) -> str:
     facts = {"prompts, SHA-256": report["prompts"]["sha256"]}
-    facts |= {str(name): str(value) for name, value in report["settings"].items() if value not in (None, "", [])}
+    for name, value in report["settings"].items():
+        if value not in (None, "", []):
+            facts[str(name)] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     facts |= {f"weights: {name}": digest for name, digest in report["weights"].items()}
     facts |= {f"judge {each['name']}": each["weights"] or "no weights" for each in report["judges"]}
     facts |= report["versions"]

@@ -1,6 +1,7 @@
 """The images of a run: the student's by `x2i_app.batch`, and the teacher's, which reads T5 and CLIP."""
 
 import json
+import shutil
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,11 @@ def draw_teacher(outcome: Outcome, options: Options) -> None:
     todo = {
         name: row for name, row in names.items() if name in outcome.records and not (folder / f"{name}.png").is_file()
     }
+    embeds = folder / "embeds"  # 4 MB for each prompt of a FLUX.1 model; removed as its images are done
     if not todo:
+        shutil.rmtree(embeds, ignore_errors=True)  # of a run that was killed at its end
         return
     device = torch.device(options.settings.device or ("cpu" if options.settings.profile == "cpu" else best_device()))
-    embeds = folder / "embeds"  # 4 MB for each prompt of a FLUX.1 model; removed as its images are done
     with phase(outcome, "teacher: T5 and CLIP"):
         _encode_texts(options, {row.name: row.text for row in todo.values()}, embeds, device)
     with phase(outcome, "teacher: images"):
@@ -94,9 +96,7 @@ def draw_teacher(outcome: Outcome, options: Options) -> None:
                 image.save(fresh)
                 fresh.replace(folder / f"{name}.png")
         del pipeline
-    for each in embeds.iterdir():
-        each.unlink()
-    embeds.rmdir()
+    shutil.rmtree(embeds, ignore_errors=True)
 
 
 def _encode_texts(options: Options, texts: Mapping[str, str], folder: Path, device: torch.device) -> None:

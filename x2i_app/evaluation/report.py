@@ -127,13 +127,16 @@ def _summary(name: str, rows: Sequence[Mapping[str, Any]], sides: Sequence[str])
         "prompts": len(rows),
         "images": len(samples),
         "unanswered": sum(sum(answer is None for answer in _first(each["answers"])) for each in samples),
+        "unjudged": _unjudged(rows, first),
         "missing": len([row for row in rows if not any(each["side"] == first for each in row["samples"])]),
         "score": _as_dict(estimate_share(scored)),
         "all_right": float(np.mean(answered)) if answered else None,
         "compared": {
             "prompts": len(pairs),
             "score": _as_dict(estimate_share([second for _, second in pairs])),
-            "difference": _as_dict(difference(*zip(*pairs, strict=True))) if pairs else None,
+            "difference": _as_dict(difference(*zip(*pairs, strict=True), is_symmetric=first != STUDENT))
+            if pairs
+            else None,
             "loss": _as_dict(loss),
             "less_than_1_percent": verdict(loss),
         }
@@ -141,6 +144,12 @@ def _summary(name: str, rows: Sequence[Mapping[str, Any]], sides: Sequence[str])
         else None,
         "scores": _scores(rows, sides),
     }
+
+
+def _unjudged(rows: Sequence[Mapping[str, Any]], side: str) -> int:
+    """Images whose questions no judge could read; 0 if nobody was asked."""
+    asked = [each for row in rows if row["questions"] for each in row["samples"] if each["side"] == side]
+    return sum(not each["answers"] for each in asked) if any(each["answers"] for each in asked) else 0
 
 
 def _first(answers: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
@@ -289,6 +298,29 @@ def title(report: Mapping[str, Any]) -> str:
     return f"{report['preset']}: {count} of {name}{form}"
 
 
+def conclusion(report: Mapping[str, Any]) -> str:
+    """What all prompts together say about the two sides; empty for one side, or without a pair of answers."""
+    compared = report["table"][-1]["compared"]
+    if not compared or not compared["difference"]:
+        return ""
+    found, count = compared["difference"], compared["prompts"]
+    shown = f"{percent(found, signed=True)} over {count} {'prompt' if count == 1 else 'prompts'}"
+    first, other = sides_of(report)
+    if first != STUDENT:
+        low, high = found["interval_95"]
+        if low > 0:
+            return f"{first} is better than {other}: {shown}."
+        if high < 0:
+            return f"{first} is worse than {other}: {shown}."
+        return f"Neither is shown to be better: {first} minus {other} is {shown}. More prompts may tell."
+    loss = percent(compared["loss"]) or "unknown, as the teacher has none right"
+    claim = {
+        "yes": "The student is less than 1 % worse than the teacher",
+        "no": "The student is 1 % or more worse than the teacher",
+    }.get(compared["less_than_1_percent"], "It is not sure yet whether the student is less than 1 % worse")
+    return f"{claim}: the loss is {loss}; the difference is {shown}."
+
+
 def judge_sentences(report: Mapping[str, Any]) -> list[str]:
     """How to read the tables, and what the judges' self-checks and their agreement say."""
     found = ["Each figure is a mean over prompts, with its 95 % interval by bootstrap over prompts."]
@@ -319,7 +351,7 @@ def judge_sentences(report: Mapping[str, Any]) -> list[str]:
 
 def as_markdown(report: Mapping[str, Any]) -> str:
     """The tables and what to know about them."""
-    parts = [f"# {_plain(title(report))}"]
+    parts = [f"# {_plain(title(report))}", *filter(None, [_plain(conclusion(report))])]
     main = headings(report), [cells(report, entry) for entry in report["table"]]
     parts += [_markdown_table(*table) for table in (main, score_table(report), kind_table(report)) if table[1]]
     parts.append("\n".join(f"- {_plain(each)}" for each in judge_sentences(report)))

@@ -46,21 +46,22 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     return Estimate(float(np.mean(values)), *_bounds(means), len(values))
 
 
-def difference(values: Sequence[float], others: Sequence[float]) -> Estimate | None:
+def difference(values: Sequence[float], others: Sequence[float], *, is_symmetric: bool = False) -> Estimate | None:
     """Of two shares for the same prompts, the mean of the first minus the second; None without any.
 
     The bootstrap knows only losses that it has met. If none of n prompts has one, up to about 3 / n of all prompts may
-    still have (the rule of three), so the interval begins at -3 / n or below. If no prompt differs, it also ends at
-    3 / n.
+    still have (the rule of three), and lose up to all: the interval begins with that. If no prompt differs, or if
+    `is_symmetric` and none has a gain, it ends with a gain of 3 / n of them: of two models, either may be the first.
     """
     if not len(values):
         return None
     pairs = np.asarray(values, float) - np.asarray(others, float)
     low, high = _bounds(_means(pairs[:, None])[:, 0])
+    unseen = min(1.0, 3 / len(pairs))
     if pairs.min() >= 0:
-        low = min(low, -3 / len(pairs))
-    if not pairs.any():
-        high = 3 / len(pairs)
+        low -= unseen * (1 + low)
+    if not pairs.any() or (is_symmetric and pairs.max() <= 0):
+        high += unseen * (1 - high)
     return Estimate(float(pairs.mean()), max(-1.0, low), min(1.0, high), len(pairs))
 
 

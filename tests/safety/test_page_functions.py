@@ -35,7 +35,7 @@ def hostile(folder: Path) -> list:
         *(None, -1, True, "<img src=x onerror=window.p=1>", [], {"a": 1}, [[5]], gone),
         *({"text": 5, "files": [gone]}, {"text": "", "files": [directory]}, [{"image": directory, "caption": "x"}]),
         *([{"file": "<img src=x>", "weight": -1e308}] * 9, [{"file": gone}], [{"file": directory, "weight": 0}]),
-        *("half a character \ud800", {"\udfff": "a"}),
+        *(10**300, [10**30], {"a": 10**30}, "half a character \ud800", {"\udfff": "a"}),
         *(elsewhere, [{"image": elsewhere, "caption": "x"}], {"url": elsewhere["url"]}, [{"file": elsewhere}]),
     ]
 

@@ -173,6 +173,7 @@ class HistoryPanel(Panel):
 
     def load_kept(self, request: gr.Request, key: str | None):
         """Values of key, keep, `shown` and hint for a page that opens; a browser without a key gets one."""
+        key = key if isinstance(key, str) else None  # JSON has numbers that no response can give back
         key = new_key() if not key and self.store.hours else key
         self.context.keys.set(request.session_hash or "", key)
         is_kept = bool(key) and key != _OFF

@@ -9,10 +9,13 @@ import functools
 import io
 import json
 import logging
+import os
 import re
 import select
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -170,6 +173,25 @@ def eventually(happens: Callable[[], object]) -> None:
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_t21_the_first_visitor_keeps_nobody_waiting():
+    """In a new process, a function of the page loads no module: Gradio would load pyplot on the event loop."""
+    script = (
+        "import sys\n"
+        "from safety.client import CALL, ask\n"
+        "from safety.local_app import local_app\n"
+        "from x2i_app.ui.http.limits import HttpLimits\n"
+        "with local_app(HttpLimits()) as app:\n"
+        "    assert ask(app.url, 'GET', '/config').status == 200\n"
+        "    before = set(sys.modules)\n"
+        "    assert ask(app.url, 'POST', '/gradio_api/run/status', {'data': ['']}).status == 200\n"
+        "    print(sorted(set(sys.modules) - before))\n"
+    )
+    tests = Path(__file__).resolve().parents[1]
+    environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip().splitlines()[-1] == "[]", done.stderr[-2000:]
 
 
 # T22: files without end

@@ -117,6 +117,7 @@ def _has_listeners(page: gr.Blocks) -> bool:
 
 def launch(page: gr.Blocks, engine: Engine, limits: HttpLimits = HTTP_LIMITS) -> tuple[str, str | None]:
     """Start the page's server in a thread, behind RequestGuard. Returns the local URL, and the share link or None."""
+    _choose_backend()
     settings = engine.settings
     hosts, clients = Hosts(settings, os.environ), Clients(settings, os.environ)
     mcp = _load_mcp(engine) if settings.mcp else None
@@ -174,6 +175,17 @@ def launch(page: gr.Blocks, engine: Engine, limits: HttpLimits = HTTP_LIMITS) ->
     if share_url:
         hosts.add(share_url)
     return url, share_url
+
+
+def _choose_backend() -> None:
+    """Tell matplotlib that nothing is shown in windows.
+
+    Gradio asks for its backend before each function of the page, on the event loop. The first time, matplotlib would
+    look for one there, and for all fonts of the machine: nobody would be answered for a second or more.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
 
 
 def _load_mcp(engine: Engine):

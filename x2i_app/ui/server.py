@@ -36,6 +36,9 @@ _SPARE_SESSIONS = 100  # of Gradio's own limit, which SessionStates never lets i
 _OTHER_EVENTS = 16  # beside the jobs that wait and the page's functions: requests that are being refused
 _POLL_SECONDS = 0.1
 _TELL_SECONDS, _SHUTDOWN_SECONDS = 2, 1  # at the end: for the last messages, and for open connections
+# After which a thread that is busy in Python lets another one go on. With Python's 5 ms, the event loop and the thread
+# that draws waited so long at each step while functions of the page ran.
+_TURN_SECONDS = 0.001
 _FULL = (errno.ENOSPC, errno.EROFS)
 _NO_SHARE_LINK = (
     "x2i: there is no share link: Gradio's tunnel could not be downloaded or reached, or this is a Space, which is "
@@ -118,6 +121,7 @@ def _has_listeners(page: gr.Blocks) -> bool:
 def launch(page: gr.Blocks, engine: Engine, limits: HttpLimits = HTTP_LIMITS) -> tuple[str, str | None]:
     """Start the page's server in a thread, behind RequestGuard. Returns the local URL, and the share link or None."""
     _choose_backend()
+    sys.setswitchinterval(_TURN_SECONDS)
     settings = engine.settings
     hosts, clients = Hosts(settings, os.environ), Clients(settings, os.environ)
     mcp = _load_mcp(engine) if settings.mcp else None

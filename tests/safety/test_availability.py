@@ -175,7 +175,7 @@ def eventually(happens: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def test_t21_the_first_visitor_keeps_nobody_waiting():
+def test_t21_the_first_function_keeps_nobody_waiting():
     """In a new process, a function of the page loads no module: Gradio would load pyplot on the event loop."""
     script = (
         "import sys\n"

@@ -177,6 +177,7 @@ _TINY = Preset(
         max_new_tokens=64,
         max_video_frames=8,
         max_video_pixels=96 * 96,
+        trims_media=True,
         unknown_mark="; ?",
         # Answers below it: of 600 to media of its world, none; of 48 to photos without the mark, 45.
         least_confidence=-0.12,

@@ -55,6 +55,7 @@ class EncodingSpec:
     video_fps: frames sampled per second; max_video_frames limits their number, max_video_pixels the area of one.
     audio_rate: samples per second of the MLLM's audio input; None if it takes no audio.
     pad_length: number of tokens that `padding="padded"` pads to.
+    trims_media: whether bars beside images and videos and silence before audio are cut off, and audio gets one level.
     max_new_tokens: the longest answer, in tokens, when the MLLM is asked to reason.
     unknown_mark: how an answer ends if a part of the prompt is unknown to the MLLM; empty if it has no such mark.
     least_confidence: an answer to media with a lower mean logarithm of its tokens' probabilities is a guess, which a
@@ -72,6 +73,7 @@ class EncodingSpec:
     max_video_frames: int = 32
     max_video_pixels: int = 128 * 128
     audio_rate: int | None = None
+    trims_media: bool = False
     max_new_tokens: int = 128
     unknown_mark: str = ""
     least_confidence: float | None = None

@@ -4,9 +4,10 @@ import errno
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from x2i_app import load_pipeline
 from x2i_app.encoders.base import HiddenStates
@@ -15,7 +16,7 @@ from x2i_app.miniature.everyday import everyday_prompt
 from x2i_app.miniature.everyday.own_wordings import first_prompts, own_wordings
 from x2i_app.miniature.foreign_media import foreign_image
 from x2i_app.miniature.meaning import UNKNOWN as MARK
-from x2i_app.miniature.world import draw_scene, random_scene
+from x2i_app.miniature.world import audio, describe, draw_scene, random_scene
 from x2i_app.notes import GUESS, UNKNOWN, UNKNOWN_LANGUAGE, UNKNOWN_MEDIA, UNKNOWN_TERMS
 from x2i_app.request import Turn
 from x2i_app.settings import ASSETS
@@ -189,6 +190,20 @@ def test_an_answer_has_its_confidence(encoder):
         followed = scores[: len(ids) - 1].gather(1, torch.tensor(ids[1:])[:, None]).sum()
         ended = scores[len(ids) - 1, encoder.model.generation_config.eos_token_id]
         assert (followed + ended).item() / (len(ids) + 1) >= states.confidence - 1e-3
+
+
+def test_bars_silence_and_loudness_do_not_matter(encoder):
+    """A letterboxed image, a pillarboxed video, and quiet audio that begins late, with the bundled weights."""
+    scene = random_scene(random.Random(5))
+    image = draw_scene(scene, 256, 0.0, 1)
+    boxed = ImageOps.pad(image, (256, 384), color=(0, 0, 0))
+    assert encoder.encode(images=[boxed]).answer == encoder.encode(images=[image]).answer == describe(scene)
+    frames = np.stack([np.asarray(draw_scene(scene, 128, moment / 2, 1)) for moment in range(8)])
+    wide = np.pad(frames, ((0, 0), (0, 0), (50, 50), (0, 0)))
+    assert encoder.encode(videos=[(wide, 2.0)]).answer == encoder.encode(videos=[(frames, 2.0)]).answer
+    samples = audio(scene, 4.0, 16_000, 1)
+    late = np.pad(samples / 4, (16_000, 0)).astype(np.float32)
+    assert encoder.encode(audios=[(late, 16_000)]).answer == encoder.encode(audios=[(samples, 16_000)]).answer
 
 
 def test_an_image_of_nothing_known_is_told(encoder):

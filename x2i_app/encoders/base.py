@@ -14,6 +14,7 @@ from PIL import Image
 from x2i_app.encoders.vocabulary import Vocabulary
 from x2i_app.errors import InvalidRequestError, UnsupportedModalityError
 from x2i_app.media import AudioClip, VideoClip, load_audio, load_image, load_video
+from x2i_app.media.edges import at_one_level, from_first_sound, without_bars
 from x2i_app.media.images import fit_size, scaled_note
 from x2i_app.media.transcription import Transcriber
 from x2i_app.notes import (
@@ -290,8 +291,9 @@ class MLLMEncoder(ABC):
     def _load_audio(self, source: Any, conversation: Conversation) -> np.ndarray:
         rate = self.spec.audio_rate
         samples = _read_audio(source, rate, conversation).samples
-        used = samples[: self._max_samples]
-        if len(used) < len(samples):
+        sound = at_one_level(from_first_sound(samples, rate)) if self.spec.trims_media else samples
+        used = sound[: self._max_samples]
+        if len(used) < len(sound):
             seconds = {"seconds": f"{len(samples) / rate:.0f}", "heard": f"{len(used) / rate:.0f}"}
             conversation.notes.append(Note(CUT_AUDIO, **seconds))
         else:
@@ -312,14 +314,21 @@ class MLLMEncoder(ABC):
 
     def _load_image(self, source: Any) -> Image.Image:
         image = load_image(source)
+        if self.spec.trims_media:
+            image = Image.fromarray(without_bars(np.asarray(image)[None])[0])
         size = self.spec.image_size or fit_size(*image.size, self.spec.max_image_pixels)
         return image if size == image.size else image.resize(size)
 
     def _load_video(self, source: Any) -> VideoClip:
         spec = self.spec
-        return load_video(
-            source, fps=spec.video_fps, max_frames=spec.max_video_frames, max_pixels=spec.max_video_pixels
-        )
+        # What is left without bars still has as many pixels as the MLLM takes.
+        max_pixels = spec.max_video_pixels * (4 if spec.trims_media else 1)
+        clip = load_video(source, fps=spec.video_fps, max_frames=spec.max_video_frames, max_pixels=max_pixels)
+        if not spec.trims_media:
+            return clip
+        frames = [Image.fromarray(frame) for frame in without_bars(clip.frames)]
+        size = fit_size(*frames[0].size, spec.max_video_pixels)
+        return replace(clip, frames=np.stack([frame.resize(size, Image.Resampling.LANCZOS) for frame in frames]))
 
 
 def _read_audio(source: Any, rate: int, conversation: Conversation) -> AudioClip:

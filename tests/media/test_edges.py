@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from x2i_app.media.edges import at_one_level, from_first_sound, without_bars
+from x2i_app.media.edges import at_one_level, without_bars, without_silence
 
 RNG = np.random.default_rng(0)
 INNER = RNG.integers(0, 256, (2, 60, 80, 3), np.uint8)
@@ -52,13 +52,13 @@ def test_colored_and_unlike_edges_stay():
         assert np.array_equal(without_bars(frames), frames)
 
 
-def test_silence_before_the_first_sound():
+def test_silence_before_the_rest():
     tone = np.sin(np.arange(1600) / 5).astype(np.float32)
     late = np.concatenate([1e-3 * np.sin(np.arange(8000, dtype=np.float32)), tone])
-    assert 1600 <= len(from_first_sound(late, 16_000)) <= 1600 + 160
-    assert np.array_equal(from_first_sound(tone, 16_000), tone)
-    assert len(from_first_sound(np.zeros(50, np.float32), 16_000)) == 50
-    assert len(from_first_sound(np.zeros(0, np.float32), 16_000)) == 0
+    assert 1600 <= len(without_silence(late, 16_000)) <= 1600 + 160
+    assert np.array_equal(without_silence(tone, 16_000), tone)
+    assert len(without_silence(np.zeros(50, np.float32), 16_000)) == 50
+    assert len(without_silence(np.zeros(0, np.float32), 16_000)) == 0
 
 
 @pytest.mark.parametrize("factor", [0.02, 0.3, 1.0])

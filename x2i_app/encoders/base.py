@@ -14,7 +14,7 @@ from PIL import Image
 from x2i_app.encoders.vocabulary import Vocabulary
 from x2i_app.errors import InvalidRequestError, UnsupportedModalityError
 from x2i_app.media import AudioClip, VideoClip, load_audio, load_image, load_video
-from x2i_app.media.edges import at_one_level, from_first_sound, without_bars
+from x2i_app.media.edges import at_one_level, without_bars, without_silence
 from x2i_app.media.images import fit_size, scaled_note
 from x2i_app.media.transcription import Transcriber
 from x2i_app.notes import (
@@ -291,9 +291,9 @@ class MLLMEncoder(ABC):
     def _load_audio(self, source: Any, conversation: Conversation) -> np.ndarray:
         rate = self.spec.audio_rate
         samples = _read_audio(source, rate, conversation).samples
-        sound = at_one_level(from_first_sound(samples, rate)) if self.spec.trims_media else samples
-        used = sound[: self._max_samples]
-        if len(used) < len(sound):
+        cleaned = at_one_level(without_silence(samples, rate)) if self.spec.trims_media else samples
+        used = cleaned[: self._max_samples]
+        if len(used) < len(cleaned):
             seconds = {"seconds": f"{len(samples) / rate:.0f}", "heard": f"{len(used) / rate:.0f}"}
             conversation.notes.append(Note(CUT_AUDIO, **seconds))
         else:

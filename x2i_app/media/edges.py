@@ -42,7 +42,7 @@ def _between_bars(lowest: np.ndarray, highest: np.ndarray, mean: np.ndarray) -> 
     return slice(first, count - last)
 
 
-def from_first_sound(samples: np.ndarray, rate: int) -> np.ndarray:
+def without_silence(samples: np.ndarray, rate: int) -> np.ndarray:
     """Mono samples (N,) without the silence before the first sound; all of them if there is no sound."""
     loud = np.flatnonzero(abs(samples) > _SILENT * abs(samples).max(initial=0))
     return samples[max(0, loud[0] - round(_LEAD * rate)) :] if len(loud) else samples

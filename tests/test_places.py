@@ -22,7 +22,7 @@ from conftest import ROOT, free_port, run_app
 
 from x2i_app.cli import main
 from x2i_app.errors import InvalidRequestError
-from x2i_app.hosting import use_proxies
+from x2i_app.hosting import ask_directly, use_proxies
 from x2i_app.settings import Settings
 
 NOWHERE = "http://127.0.0.1:9"
@@ -54,6 +54,17 @@ def test_variables_of_proxies(system, expected):
     use_proxies(environment, system)
     assert expected.items() <= environment.items()
     assert bool(environment) == bool(expected)
+
+
+def test_the_own_address_is_asked_directly():
+    """Also one that is not the loopback: the page would be asked through the proxy, and the app would not start."""
+    environment = {}
+    ask_directly("192.168.1.5", environment)
+    assert environment == {}
+    use_proxies(environment, {"http": "http://p:1"})
+    for _ in range(2):
+        ask_directly("192.168.1.5", environment)
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "localhost,127.0.0.1,::1,192.168.1.5"
 
 
 def test_unknown_proxies_are_named():
@@ -131,7 +142,8 @@ def test_downloads_go_through_the_proxy(proxy, variable):
 # Folders, addresses and terminals
 
 
-def test_the_app_in_an_unusual_place(tmp_path):
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_the_app_in_an_unusual_place(tmp_path, host):
     """A path of 300 bytes with spaces, umlauts and Chinese, no home, IPv6, proxies that do not work, a code page."""
     folder = tmp_path / "with spaces, ümlauts 和中文" / ("long" * 40)
     temporary = folder / "temporary"
@@ -139,7 +151,7 @@ def test_the_app_in_an_unusual_place(tmp_path):
     assert len(os.fsencode(folder)) >= 250
     proxies = dict.fromkeys(("http_proxy", "https_proxy"), NOWHERE) | {"ALL_PROXY": "socks5://127.0.0.1:9"}
     places = {"HOME": "/dev/null", "TMPDIR": str(temporary), "PYTHONIOENCODING": "cp1252"}
-    with run_app(folder, "--host", "::1", **proxies, **places, NO_PROXY="", no_proxy="") as app:
+    with run_app(folder, "--host", host, **proxies, **places, NO_PROXY="", no_proxy="") as app:
         assert app.url.startswith("http://[::1]:")
         assert get(f"{app.url}/") == 200
         assert get(f"{app.url}/config") == 200

@@ -51,6 +51,14 @@ def use_proxies(environment: MutableMapping[str, str] = os.environ, system: Mapp
         environment[name] = ",".join((*names, *own))
 
 
+def ask_directly(host: str, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let no proxy be asked for this address of this machine, on which the page listens; for after `use_proxies`."""
+    for name in ("no_proxy", "NO_PROXY"):
+        known = environment.get(name)
+        if known is not None and host not in known.split(","):
+            environment[name] = f"{known},{host}"
+
+
 def print_any_text() -> None:
     """Let `print` write what the terminal's code page lacks as escapes, as \\u7ea2, instead of failing."""
     for stream in (sys.stdout, sys.stderr):

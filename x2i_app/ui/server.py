@@ -12,6 +12,7 @@ from gradio.tunneling import CURRENT_TUNNELS
 from starlette.middleware import Middleware
 
 from x2i_app.errors import EngineError, InvalidRequestError
+from x2i_app.hosting import ask_directly
 from x2i_app.media.isolation import isolate_decoding, warm_up
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.zero_gpu import ZeroGpuWorker, is_zero_gpu
@@ -138,6 +139,7 @@ def launch(page: gr.Blocks, engine: Engine, limits: HttpLimits = HTTP_LIMITS) ->
         limits=limits,
     )
     page.queue(default_concurrency_limit=None)
+    ask_directly(settings.host)  # Gradio asks its page at this address
     try:
         with bounded_server(limits, clients.is_shared):
             _, url, share_url = page.launch(

@@ -155,6 +155,16 @@ def test_column_of_a_table(tmp_path):
     assert training_captions(tmp_path) == ["a house"]
 
 
+def test_a_table_written_from_the_folder_above(tmp_path):
+    """As diffusers users have it: the names begin with the folder; a sub-folder of that name is still meant first."""
+    folder = write_image(tmp_path / "train" / "one.png").parent
+    write_image(folder / "train" / "two.png")
+    rows = [{"file_name": f"train/{name}.png", "text": name} for name in ("one", "two")]
+    write_table(folder / "metadata.csv", rows)
+    assert [row.file for row in read_table(folder / "metadata.csv")] == [folder / "one.png", folder / "train/two.png"]
+    assert training_captions(folder) == ["one", "two"]
+
+
 def test_rows_of_a_table_that_cannot_be_used(tmp_path):
     """Each is named by its row, and no file outside the folder is opened."""
     write_image(tmp_path / "outside.png")

@@ -118,9 +118,13 @@ def read_table(path: Path, column: str | None = None) -> Iterator[TableRow]:
         if name is None:
             yield TableRow(place, problem="it has no file_name")
             continue
-        file = path.parent / PurePosixPath(PureWindowsPath(name))
+        parts = PureWindowsPath(name).parts
+        is_outside = ".." in parts or PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).drive)
+        file = path.parent.joinpath(*parts)
+        if parts[:1] == (path.parent.name,) and not (is_outside or file.is_file()):  # written from the folder above
+            file = path.parent.joinpath(*parts[1:])
         names = [each for each in (column, *_COLUMNS) if each in record]
-        if ".." in file.parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
+        if is_outside:
             yield TableRow(place, problem=f"the file {name!r} is outside the folder")
         elif not file.is_file():
             yield TableRow(place, problem=f"there is no file {name!r}")

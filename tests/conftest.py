@@ -237,7 +237,7 @@ def server(app) -> str:
 def _wait_for_url(process: subprocess.Popen, log: Path) -> str:
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        found = re.search(r"https?://((127\.0\.0\.1|localhost|\[::1\]):\d+)", log.read_text())
+        found = re.search(r"https?://((127\.0\.0\.1|localhost|\[::1\]):\d+)", log.read_text(errors="replace"))
         if found:
             return f"http://{found[1]}"
         assert process.poll() is None, log.read_text()

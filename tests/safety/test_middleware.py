@@ -107,7 +107,8 @@ def test_t2_an_upload_gets_a_safe_name(server, name):
         assert path.suffix == ".png"
         assert path.read_bytes() == IMAGE
         assert len(path.parent.name) == 32
-        assert path.name.removesuffix(".png").replace("-", "a").isalnum()
+        # The underscore is before a name that Windows gives to a device.
+        assert path.name.removesuffix(".png").removeprefix("_").replace("-", "a").isalnum()
         assert not Path("/tmp/x2i-escaped.png").exists()
 
 

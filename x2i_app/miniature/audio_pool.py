@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from transformers import WhisperFeatureExtractor
 
+from x2i_app.media.edges import at_one_level, without_silence
 from x2i_app.miniature.audio import audio, sounding
 from x2i_app.miniature.conversations import Shown, random_audio
 from x2i_app.miniature.pool import run_in_processes, save_array
@@ -36,7 +37,14 @@ class AudioPool:
 
 
 def hear(extractor: WhisperFeatureExtractor, samples: np.ndarray) -> np.ndarray:
-    """Samples (N,) at 16 kHz -> float16 (mel bins, frames): features without the padding to the full length."""
+    """Samples (N,) at 16 kHz -> float16 (mel bins, frames): features without the padding to the full length.
+
+    The samples are cleaned as the encoder's (`EncodingSpec.trims_media`).
+    """
+    return _features(extractor, at_one_level(without_silence(samples, RATE)))
+
+
+def _features(extractor, samples):
     heard = extractor(
         samples, sampling_rate=RATE, padding="max_length", return_attention_mask=True, return_tensors="np"
     )
@@ -75,5 +83,9 @@ def _recipe(index, split, seed):
 def _make(task):
     path, start, extractor, split, seed = task
     recipes = (_recipe(index, split, seed) for index in range(start, start + _CHUNK))
-    features = np.stack([hear(extractor, audio(recipe.scene, SECONDS, RATE, recipe.seed)) for recipe in recipes])
-    save_array(path, features)
+    features = []
+    for recipe in recipes:
+        samples = audio(recipe.scene, SECONDS, RATE, recipe.seed)
+        cleaned = at_one_level(without_silence(samples, RATE))
+        features.append(_features(extractor, np.pad(cleaned, (0, len(samples) - len(cleaned)))))  # all of one length
+    save_array(path, np.stack(features))

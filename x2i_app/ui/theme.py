@@ -150,7 +150,7 @@ CSS = (
   border: 1px solid var(--block-border-color); border-radius: var(--block-radius); overflow: hidden; }
 #preview:not(:has(img)) { display: none; }
 #preview img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
-#job { align-items: center; min-height: 3.5rem; }
+#job { align-items: center; min-height: 4rem; } /* two rows, so that nothing moves */
 :is(#progress, #facts, #memory, #details) .html-container { padding: 0; }
 /* A click on a player selects its example. */
 [id^="examples-"] :is(audio, video) { pointer-events: none; }
@@ -287,7 +287,7 @@ CSS = (
   #seed-actions { order: -3; }
   #tabs { order: -2; }
   #take-away, #use-as-input, #enlarge, #result > .form, #compare-original, #report-section { order: -1; }
-  #job { min-height: 5rem; }
+  #job { min-height: 6.5rem; }
   #queue, #kept-jobs { order: -3; }
   #queue li { flex-wrap: wrap; }
   #queue li > div { flex-basis: 60%; }

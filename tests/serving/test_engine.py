@@ -314,6 +314,10 @@ def test_failed_load():
     assert engine.status.state == "failed"
     with pytest.raises(EngineError, match="no folder '/no/such/folder'"):
         engine.submit(GenerationRequest(prompt="late"))
+    late = Job(GenerationRequest(prompt="a cat"))  # accepted at the moment in which loading failed
+    engine._queue.put(late)
+    with pytest.raises(EngineError, match="no folder '/no/such/folder'"):
+        late.wait()
 
 
 def test_close():

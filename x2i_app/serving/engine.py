@@ -356,6 +356,8 @@ class Engine:
             job.report(Phase.LOADING)
             if failure := self._load():
                 raise failure
+        if self._state is EngineState.FAILED:  # since the job was accepted
+            raise EngineError(self._detail)
         job.begin()
         with job.inputs.spending():
             prepared = Prepared.of(resolve_request(job.request, seed, self.settings), self.flux, seed)

@@ -119,6 +119,19 @@ def generate(server: str, data: list) -> str:
     return ask(server, "GET", f"{CALL}/text/{event}").text
 
 
+def test_a_deleted_image_does_not_come_back(server, functions):
+    """A page that was opened again may hear of a job only after its image was deleted."""
+    by_name = {function["api_name"]: function for function in functions}
+    events = generate(server, ["a red house", *SETTINGS])
+    job = re.findall(r'"([0-9a-f]{32})"', events)[-1]
+    heard = [None, job, "", False, None]
+    assert len(run(server, by_name["add_result"], heard, session_hash="deleter").json()["data"][2]) == 1
+    left = run(server, by_name["delete"], [None, None, "", False, None], session_hash="deleter").json()["data"]
+    assert left[2] == []
+    again = run(server, by_name["add_result"], heard, session_hash="deleter").json()["data"]
+    assert again[2] == {"__type__": "update"}
+
+
 def test_t9_an_error_contains_no_html_of_a_user(server):
     """Gradio's page shows errors as HTML."""
     events = generate(server, ["a house", *SETTINGS[:-1], [{"file": "<img src=x>", "weight": 1}]])

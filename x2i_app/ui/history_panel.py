@@ -1,5 +1,6 @@
 """The images of this session below the page: shown again, compared, used again, downloaded."""
 
+from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from x2i_app.ui.session_store import SessionStore, new_key
 
 _OFF = "off"  # instead of a key, of a browser that wants nothing kept
 _NOT_CONFIRMED = "no"  # instead of a key
+_MOST_DELETED = 10_000  # jobs whose images were deleted, of all sessions
 _MOST_SEARCHED = 200  # letters, which no program can exceed either: each word is looked for in each prompt
 _CONFIRM = f"key => confirm(document.querySelector('#delete-all').innerText + '?') ? key : '{_NOT_CONFIRMED}'"
 
@@ -30,6 +32,7 @@ class HistoryPanel(Panel):
     def build(self) -> None:
         hours = self.engine.settings.keep_hours
         self.store = SessionStore(user_cache_path("x2i") / "sessions", hours)
+        self._deleted: OrderedDict[str, None] = OrderedDict()
         with gr.Accordion(Text("history"), open=True, elem_id="history"):
             self.hint = gr.Markdown(Text("history.hint"))
             with gr.Column(visible=False) as self.content:
@@ -140,6 +143,9 @@ class HistoryPanel(Panel):
             request: gr.Request, items: list[HistoryItem], selected: list[int], search: Any, favorites: Any, key: Any
         ):
             item = self.selected_item(items, selected)
+            self._deleted[item.job] = None
+            if len(self._deleted) > _MOST_DELETED:
+                self._deleted.popitem(last=False)
             self.store.remove(key, item)
             left = [other for other in existing(items) if other is not item]
             return *self.values(left, search, favorites), *shown_item(None, language_of(request))
@@ -206,7 +212,9 @@ class HistoryPanel(Panel):
         followers, added = self.context.followers, items
         shown = self.engine.get(job) if isinstance(job, str) else None
         for finished in dict.fromkeys([*followers.take_finished(request.session_hash or ""), shown]):
-            added = add_job(added, finished, followers.files, self.engine.settings.preset)
+            # After a reload, a page may hear of a job only when its images have already been deleted again.
+            if finished and finished.id not in self._deleted:
+                added = add_job(added, finished, followers.files, self.engine.settings.preset)
         added = existing(added)
         new = [item for item in added if not any(item is old for old in items)]
         if not new and len(added) == len(items):

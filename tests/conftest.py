@@ -224,7 +224,7 @@ def run_app(
 def app(tmp_path_factory) -> Iterator[App]:
     """One real app for all tests of this process, in an empty working folder."""
     # When a test leaves its page, its job must not keep the following tests waiting for long.
-    with run_app(tmp_path_factory.mktemp("server"), "--linger", "20", "--mcp", "--openai-api", watch=True) as app:
+    with run_app(tmp_path_factory.mktemp("server"), "--linger", "40", "--mcp", "--openai-api", watch=True) as app:
         yield app
 
 

@@ -179,7 +179,7 @@ _TINY = Preset(
         max_video_pixels=96 * 96,
         trims_media=True,
         unknown_mark="; ?",
-        # Answers below it: of 600 to media of its world, none; of 48 to photos without the mark, 45.
+        # Answers below it: of 600 to media of its world, none; of 41 to photos without the mark, 38.
         least_confidence=-0.12,
     ),
     flux="x2i-tiny",

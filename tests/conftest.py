@@ -101,11 +101,13 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def isolated() -> Iterator[None]:
-    """Files are decoded in child processes during the test, as in the app."""
+    """Files are decoded in child processes during the test, as in the app; there are none when the test begins."""
     from x2i_app.media.isolation import isolate_decoding
 
-    was_isolated = isolate_decoding()
+    was_isolated = isolate_decoding(False)
+    isolate_decoding()
     yield
+    isolate_decoding(False)
     isolate_decoding(was_isolated)
 
 
@@ -118,25 +120,25 @@ def pipeline():
 
 
 @pytest.fixture(scope="module")
-def worker():
-    """The worker of `engine`, with x2i-tiny."""
+def engine():
+    """An engine with x2i-tiny, which is loaded."""
+    from x2i_app.serving.engine import Engine
     from x2i_app.serving.worker import LocalWorker
     from x2i_app.settings import Settings
 
-    return LocalWorker(Settings(profile="cpu"))
-
-
-@pytest.fixture(scope="module")
-def engine(worker):
-    """An engine with x2i-tiny, which is loaded."""
-    from x2i_app.serving.engine import Engine
-
-    engine = Engine(worker.settings, worker)
+    settings = Settings(profile="cpu")
+    engine = Engine(settings, LocalWorker(settings))
     engine.start()
     while engine.status.state == "loading":
         time.sleep(0.01)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def worker(engine):
+    """The worker of `engine`. Its model is loaded, whichever of the two a test asks for."""
+    return engine._worker
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from x2i_app.errors import GenerationCancelledError, OutOfMemoryError
 from x2i_app.media import read_recipe
 from x2i_app.media.budget import InputLimits
 from x2i_app.media.hashing import path_hash
+from x2i_app.media.isolation import is_isolated, isolate_decoding
 from x2i_app.request import GenerationRequest
 from x2i_app.scale.replica import Replica
 from x2i_app.serving.file_transfer import pack
@@ -65,11 +66,12 @@ def two_replicas(cluster_app):
 @pytest.fixture(scope="module")
 def replica():
     """A replica without Ray, in this process; on one thread like the others, or the last bit may differ."""
-    threads = torch.get_num_threads()
+    threads, folder, was_isolated = torch.get_num_threads(), Path.cwd(), is_isolated()
     torch.set_num_threads(1)
-    replica = Replica(Settings(profile="cpu"), str(Path.cwd()))
+    replica = Replica(Settings(profile="cpu"), str(folder))
     yield replica
     replica.engine.close()
+    isolate_decoding(was_isolated)  # a replica's process never ends that
     torch.set_num_threads(threads)
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import resource
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -17,6 +19,7 @@ from x2i_app.request import GenerationRequest, GenerationResult
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job, Phase, Progress
 from x2i_app.settings import Settings
+from x2i_app.ui import progress
 from x2i_app.ui.history import MetadataOptOut
 from x2i_app.ui.i18n import PageError
 from x2i_app.ui.progress import (
@@ -84,6 +87,31 @@ def result_of(job, count, color="red"):
     return GenerationResult(images, tuple(range(7, 7 + count)), job.request, "a red house", (), {"encode": 1.25})
 
 
+class Clock:
+    """A clock, and the event loop's timers, that go on only when a test says so."""
+
+    def __init__(self):
+        self.now = 100.0
+        self._timers: list[tuple[float, Callable, tuple]] = []
+
+    def call_later(self, seconds: float, function: Callable, *arguments) -> None:
+        self._timers.append((self.now + seconds, function, arguments))
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        for timer in [timer for timer in self._timers if timer[0] <= self.now]:
+            self._timers.remove(timer)
+            timer[1](*timer[2])
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(progress, "asyncio", SimpleNamespace(get_running_loop=lambda: clock))
+    return clock
+
+
 class TestLeaving:
     """What happens to a job whose followers leave."""
 
@@ -95,36 +123,27 @@ class TestLeaving:
         self.leave(followers, job, 0)
         assert job.progress.phase is Phase.CANCELLED
 
-    def test_a_page_has_time_to_come_back(self, followers, job):
-        async def wait():
-            self.leave(followers, job, 0.3)
-            await asyncio.sleep(0.1)
+    def test_a_page_has_time_to_come_back(self, followers, job, clock):
+        self.leave(followers, job, 10)
+        clock.advance(9)
+        assert job.error is None
+        clock.advance(1)
+        assert job.progress.phase is Phase.CANCELLED
+
+    def test_a_page_that_came_back_keeps_its_job(self, followers, job, clock):
+        self.leave(followers, job, 10)
+        with followers.following(job, 10):
+            clock.advance(30)
             assert job.error is None
-            await asyncio.sleep(0.4)
-            assert job.progress.phase is Phase.CANCELLED
 
-        run(wait())
-
-    def test_a_page_that_came_back_keeps_its_job(self, followers, job):
-        async def wait():
-            self.leave(followers, job, 0.1)
-            with followers.following(job, 0.1):
-                await asyncio.sleep(0.3)
-                assert job.error is None
-
-        run(wait())
-
-    def test_each_time_it_leaves_it_has_all_its_time(self, followers, job):
-        async def wait():
-            self.leave(followers, job, 0.6)
-            await asyncio.sleep(0.4)
-            self.leave(followers, job, 0.6)
-            await asyncio.sleep(0.3)  # the first 0.6 s are over, the second ones are not
-            assert job.error is None
-            await asyncio.sleep(0.5)
-            assert job.progress.phase is Phase.CANCELLED
-
-        run(wait())
+    def test_each_time_it_leaves_it_has_all_its_time(self, followers, job, clock):
+        self.leave(followers, job, 10)
+        clock.advance(6)
+        self.leave(followers, job, 10)
+        clock.advance(5)  # the first 10 s are over, the second ones are not
+        assert job.error is None
+        clock.advance(5)
+        assert job.progress.phase is Phase.CANCELLED
 
     def test_the_last_follower_counts(self, followers, job):
         async def follow_twice():
@@ -150,13 +169,26 @@ class TestLeaving:
 class TestFollowing:
     """What a page or a program is sent."""
 
+    @pytest.fixture(autouse=True)
+    def polls(self, monkeypatch):
+        """How often a follower has found nothing new, and sleeps."""
+        self.polls = 0
+
+        async def sleep(seconds):
+            self.polls += 1
+            await asyncio.sleep(seconds)
+
+        monkeypatch.setattr(progress, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
+
     def follow(self, followers, job, steps, request=PROGRAM):
         """The updates while `steps`, functions that the worker would call, are called one by one."""
 
         async def work():
-            task = asyncio.create_task(collect(followers.follow(job, request)))
+            task, polls = asyncio.create_task(collect(followers.follow(job, request))), 0
             for step in steps:
-                await asyncio.sleep(0.12)  # longer than a follower's poll
+                while self.polls == polls and not task.done():  # the follower knows of what came before
+                    await asyncio.sleep(0.01)
+                polls = self.polls
                 step()
             return await task
 
@@ -240,12 +272,13 @@ class TestFollowing:
         """It is an error in the user's language; the job keeps its result, for when there is space again."""
         usual = resource.getrlimit(resource.RLIMIT_FSIZE)
         # Python ignores this signal, but a library that an earlier test imported may have set its usual effect again.
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        effect = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, usual[1]))
         try:
             updates, error = self.follow(followers, running, [self.finish(running)], BROWSER)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+            signal.signal(signal.SIGXFSZ, effect)
         assert isinstance(error, PageError)
         assert "File too large" in str(error)
         assert updates[-1]["progress"] == "<p>失败</p>"
@@ -295,11 +328,11 @@ class TestHandlers:
 
 class TestHtml:
     def test_progress(self, followers):
-        progress = Progress(Phase.DENOISING, step=2, steps=8, image=2, images=3)
-        shown = show_progress(progress, followers.engine, seconds=5)
+        moment = Progress(Phase.DENOISING, step=2, steps=8, image=2, images=3)
+        shown = show_progress(moment, followers.engine, seconds=5)
         assert '<progress value="10" max="24">' in shown
         assert "<span>about 5 s left</span>" in shown
-        assert "left" not in show_progress(progress, followers.engine, seconds=1.9)
+        assert "left" not in show_progress(moment, followers.engine, seconds=1.9)
         assert "<progress></progress>" in show_progress(Progress(Phase.ENCODING), followers.engine)
         assert show_progress(Progress(Phase.DONE), followers.engine) == "<p>Done</p>"
 

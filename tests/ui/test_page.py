@@ -3,9 +3,9 @@
 import asyncio
 import inspect
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -18,6 +18,7 @@ from x2i_app.serving.engine import Engine
 from x2i_app.serving.fair_queue import FairQueue
 from x2i_app.serving.jobs import Job, Phase
 from x2i_app.settings import Settings
+from x2i_app.ui import progress
 from x2i_app.ui.http import disk_space
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.page import Page
@@ -149,28 +150,28 @@ def test_nearly_full_disk(page, monkeypatch):
         in_own_thread(call())
 
 
-def test_changes_of_a_waiting_job():
+def test_changes_of_a_waiting_job(monkeypatch):
     """A waiting job's new place is sent once a second, everything else at once."""
     jobs_queue, jobs = FairQueue(64, 3), [Job(GenerationRequest(prompt="x"), str(number)) for number in range(20)]
     for job in jobs:
         jobs_queue.put(job)
-    last = jobs[-1]
+    last, now = jobs[-1], 100.0
 
-    async def take_all() -> None:
-        while jobs_queue.take() is not last:
-            await asyncio.sleep(0.06)  # longer than a follower's poll
-        last.report(Phase.ENCODING)
-        await asyncio.sleep(0.06)
-        last.fail(EngineError("x"))
+    async def sleep(_) -> None:
+        """What happens while the follower sleeps."""
+        nonlocal now
+        now += 0.06
+        if len(jobs_queue) > 1:
+            jobs_queue.take()
+        elif jobs_queue:
+            assert jobs_queue.take() is last
+            last.report(Phase.ENCODING)
+        else:
+            last.fail(EngineError("x"))
 
-    async def listen() -> list:
-        taking = asyncio.create_task(take_all())
-        progress = [progress async for progress in _changes(last)]
-        await taking
-        return progress
+    async def listen() -> list[Phase]:
+        return [moment.phase async for moment in _changes(last)]
 
-    start = time.monotonic()
-    phases = [progress.phase for progress in in_own_thread(listen())]
-    waiting = phases.count(Phase.QUEUED)
-    assert phases[waiting:] == [Phase.ENCODING, Phase.FAILED]
-    assert 1 <= waiting <= 1 + (time.monotonic() - start)
+    monkeypatch.setattr(progress, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    assert in_own_thread(listen()) == [Phase.QUEUED, Phase.QUEUED, Phase.ENCODING, Phase.FAILED]

@@ -219,7 +219,7 @@ def run_app(
         yield App(_wait_for_url(process, log), process, log, contacts)
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(120)
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def health(url: str) -> int:
     _, *arguments = json.loads(check.split("CMD", 1)[1])
     port = url.rsplit(":", 1)[1]
     environment = {"PATH": os.environ["PATH"], "X2I_PORT": port}
-    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, timeout=300, check=False)
     return done.returncode
 
 
@@ -125,7 +125,7 @@ def test_a_read_only_root(tmp_path):
         result = call(app.url, "video", [as_file(path), "", *SETTINGS])
         assert result.startswith("complete"), result
         app.process.terminate()
-        assert app.process.wait(60) == 143
+        assert app.process.wait(120) == 143
         log = app.log.read_text()
     assert "Read-only" not in log
     assert "Traceback" not in log

@@ -19,7 +19,7 @@ def policy(tmp_path: Path, *arguments: str, **variables: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"} | variables
     command = [sys.executable, *arguments]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     found = re.search(r"^policy (\w+)$", run.stdout, re.MULTILINE)  # the app may print its address first
     assert found, run.stdout + run.stderr
     return found[1]

@@ -29,7 +29,7 @@ def leave(tmp_path) -> list[str]:
     program, log = tmp_path / "program.py", tmp_path / "contacts.log"
     program.write_text(LEAVING)
     watched = Path(__file__).with_name("watched.py")
-    subprocess.run([sys.executable, str(watched), str(log), str(program)], check=True, timeout=60)
+    subprocess.run([sys.executable, str(watched), str(log), str(program)], check=True, timeout=300)
     return log.read_text().splitlines()
 
 

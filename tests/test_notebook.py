@@ -19,7 +19,7 @@ def cells():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)  # they would grow with every commit
     folder = {"metadata": {"path": NOTEBOOK.parent}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=folder).execute()
+    NotebookClient(notebook, timeout=500, kernel_name="python3", resources=folder).execute()
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 

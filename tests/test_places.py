@@ -30,7 +30,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 def get(url):
     """The status of a page, asked without any proxy."""
-    return build_opener(ProxyHandler({})).open(url, timeout=30).status
+    return build_opener(ProxyHandler({})).open(url, timeout=120).status
 
 
 # Proxies

@@ -72,7 +72,7 @@ rows = st.fixed_dictionaries(
 def fuzz(rounds: int, strategy: st.SearchStrategy, check) -> None:
     """Run `check` with many values of a strategy."""
     relaxed = settings(
-        max_examples=rounds, deadline=timedelta(seconds=5), database=None, suppress_health_check=list(HealthCheck)
+        max_examples=rounds, deadline=timedelta(seconds=60), database=None, suppress_health_check=list(HealthCheck)
     )
     relaxed(given(strategy)(check))()
 

@@ -126,18 +126,18 @@ def test_quiet_in_threads():
     level, first_open, first_closed = logger.level, Barrier(2), Barrier(2)
 
     def outlast():
-        first_open.wait(10)
+        first_open.wait(60)
         with quiet():
-            first_open.wait(10)
-            first_closed.wait(10)
+            first_open.wait(60)
+            first_closed.wait(60)
             return logger.level
 
     with ThreadPoolExecutor(1) as pool:
         with quiet():
             outlasting = pool.submit(outlast)
-            first_open.wait(10)
-            first_open.wait(10)
-        first_closed.wait(10)
+            first_open.wait(60)
+            first_open.wait(60)
+        first_closed.wait(60)
         assert outlasting.result() == logging.ERROR
     assert logger.level == level
 

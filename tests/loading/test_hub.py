@@ -314,14 +314,13 @@ def test_failed_file(hub):
     assert hub.fetched() == ["b.safetensors"]
 
 
-def test_failed_large_file(hub):
+def test_failed_large_file(hub, monkeypatch):
     """When one large file fails, the download of the others stops, and the error is that of the file."""
     repository = hub.add(NAME, files={"a.safetensors": WEIGHTS, "b.safetensors": WEIGHTS[::-1]})
     repository.stalls["a.safetensors"] = 22_000_000
     repository.broken.add("b.safetensors")
-    start = time.monotonic()
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 3600)  # for the next bytes of the other file
     assert "the hub answers 500" in refusal()
-    assert time.monotonic() - start < 8  # the client's timeout for the other file is 10 s
 
 
 def test_disk_space(hub, tmp_path):

@@ -82,9 +82,9 @@ def test_tokenizers_stay_the_same(built):
 
 
 def test_a_finished_build_is_not_repeated(built, tmp_path):
-    started = time.monotonic()
+    before = {path: path.stat().st_ino for path in built[0].rglob("final")}
     build.main(["--output", str(tmp_path / "again"), "--work", str(built[0]), "--short", str(STEPS)])
-    assert time.monotonic() - started < 30
+    assert {path: path.stat().st_ino for path in built[0].rglob("final")} == before
     assert sorted(p.name for p in (tmp_path / "again").iterdir()) == sorted(p.name for p in built[1].iterdir())
 
 
@@ -252,7 +252,7 @@ def test_rendering_processes_end_with_their_parent(tmp_path):
     assert len(workers) >= 2
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while any(map(_is_alive, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.1)

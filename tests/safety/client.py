@@ -95,7 +95,7 @@ def as_file(path: str) -> dict[str, Any]:
 def connect(url: str) -> socket.socket:
     """A TCP connection to the app."""
     parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=30)
+    return socket.create_connection((parts.hostname, parts.port), timeout=120)
 
 
 def in_parallel(function: Callable, arguments: Iterable) -> list:

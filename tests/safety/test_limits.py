@@ -196,13 +196,13 @@ def test_t7_a_right_login_starts_the_count_again(locked):
 
 def test_t7_refused_logins_do_not_prolong_the_wait():
     """A user with the password gets in after the wait, whatever others try meanwhile."""
-    with local_app(HttpLimits(logins=3, login_seconds=2), login=f"ann:{PASSWORD}") as app:
+    with local_app(HttpLimits(logins=3, login_seconds=5), login=f"ann:{PASSWORD}") as app:
         start = time.monotonic()
         while log_in(app, "wrong") != 429:
-            assert time.monotonic() - start < 30
+            assert time.monotonic() - start < 120
         while log_in(app, "wrong") == 429:
-            assert time.monotonic() - start < 30
-        assert time.monotonic() - start > 1.8
+            assert time.monotonic() - start < 120
+        assert time.monotonic() - start > 4.5
 
 
 def test_t7_simultaneous_logins_do_not_exceed_the_limit(locked):

@@ -125,7 +125,7 @@ def test_r6_a_dead_worker_fails_all_jobs(monkeypatch):
     started = threading.Event()
 
     def die(*_):
-        started.wait(10)
+        started.wait(60)
         raise SystemExit
 
     monkeypatch.setattr(LocalWorker, "load", lambda worker: None)
@@ -136,7 +136,7 @@ def test_r6_a_dead_worker_fails_all_jobs(monkeypatch):
     started.set()
     for job in jobs:
         with pytest.raises(EngineError, match=r"has stopped \(SystemExit\); restart the app"):
-            job.wait(10)
+            job.wait(60)
     assert engine.status.state == "failed"
     with pytest.raises(EngineError, match="has stopped"):
         engine.submit(GenerationRequest(prompt="a house"))

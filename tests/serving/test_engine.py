@@ -214,7 +214,7 @@ def test_results_are_forgotten(engine, monkeypatch):
 
 
 def test_cancel_while_queued(engine):
-    running = engine.submit(GenerationRequest(prompt="long", num_inference_steps=60, width=128, height=128))
+    running = engine.submit(GenerationRequest(prompt="long", num_inference_steps=100, width=512, height=512))
     waiting = engine.submit(GenerationRequest(prompt="short", **SMALL))
     engine.cancel(waiting)
     assert waiting.progress.phase is Phase.CANCELLED
@@ -333,7 +333,7 @@ def test_close():
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("x2i-engine")]
     for job in (running, waiting):
         with pytest.raises(EngineError, match="shutting down"):
-            job.wait(1)
+            job.wait(60)
     assert running.partial is None, "its image was not finished"
     with pytest.raises(EngineError, match="shutting down"):
         engine.submit(GenerationRequest(prompt="late", **SMALL))

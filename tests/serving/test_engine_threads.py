@@ -16,7 +16,7 @@ from x2i_app.serving.model_manager import facts_of
 from x2i_app.serving.protocol import EngineState, ignore_report
 from x2i_app.settings import Settings
 
-PATIENCE = 30
+PATIENCE = 120  # seconds after which a test that hangs fails instead
 REQUEST = GenerationRequest(prompt="a house", width=64, height=64, num_inference_steps=4, seed=1)
 
 

@@ -15,7 +15,7 @@ from x2i_app.request import GenerationRequest, GenerationResult
 from x2i_app.serving.fair_queue import FairQueue
 from x2i_app.serving.jobs import Job, JobMemory, Phase, Progress
 
-PATIENCE = 30  # seconds after which a test that hangs fails instead
+PATIENCE = 120  # seconds after which a test that hangs fails instead
 
 
 def new_job(session: str = "", prompt: str = "a house") -> Job:

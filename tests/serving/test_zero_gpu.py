@@ -31,6 +31,7 @@ from x2i_app.serving.zero_gpu import MAX_SECONDS, ZeroGpuWorker, gpu_seconds
 from x2i_app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 300  # seconds; a job may wait for the model
 SPACE = {
     "SYSTEM": "spaces",
     "SPACE_ID": "ann/x2i",
@@ -166,23 +167,23 @@ def test_worker():
     request = GenerationRequest(prompt="a red house", width=64, height=64, num_inference_steps=2, seed=1)
     own = Engine(settings)
     own.start()
-    expected = own.submit(request).wait(120)
+    expected = own.submit(request).wait(PATIENCE)
     own.close()
     lent = Engine(settings, ZeroGpuWorker(settings))
     lent.start()
     try:
         job = lent.submit(replace(request, num_images_per_prompt=2))
-        result = job.wait(120)
+        result = job.wait(PATIENCE)
         assert result.seeds == (1, 2)
         assert result.images[0].tobytes() == expected.images[0].tobytes()
         assert lent.seconds_left(job) is None
 
-        long = lent.submit(replace(request, num_inference_steps=50, num_images_per_prompt=8))
+        long = lent.submit(replace(request, num_inference_steps=50, num_images_per_prompt=8, width=256, height=256))
         found = next(moment for moment in long.watch() if moment.phase is Phase.DENOISING and moment.step)
         assert (found.steps, found.images) == (50, 8)
         lent.cancel(long)
         with pytest.raises(GenerationCancelledError):
-            long.wait(60)
-        assert lent.submit(request).wait(60).seeds == (1,), "the next one is served"
+            long.wait(PATIENCE)
+        assert lent.submit(request).wait(PATIENCE).seeds == (1,), "the next one is served"
     finally:
         lent.close()

@@ -227,7 +227,7 @@ def rounds(request) -> int:
 
 def fuzz(rounds: int, strategy: st.SearchStrategy, check) -> None:
     relaxed = settings(
-        max_examples=rounds, deadline=timedelta(seconds=10), database=None, suppress_health_check=list(HealthCheck)
+        max_examples=rounds, deadline=timedelta(seconds=60), database=None, suppress_health_check=list(HealthCheck)
     )
     relaxed(given(strategy)(check))()
 

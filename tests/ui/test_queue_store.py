@@ -102,7 +102,7 @@ def test_no_browser_waits_for_another(store, upload, monkeypatch):
         if threading.current_thread() is main:
             thread = threading.Thread(target=meanwhile, daemon=True)
             thread.start()
-            thread.join(30)
+            thread.join(120)
         return function(*files, **options)
 
     monkeypatch.setattr(shutil, "copyfile", partial(while_others_go_on, copy))
@@ -309,7 +309,7 @@ class TestPage:
             mine = [asyncio.ensure_future(opened(f"page {n}", "192.0.2.1", [upload])) for n in range(16)]
             await asyncio.sleep(0.1)
             try:
-                return await asyncio.wait_for(opened("other", "192.0.2.9"), 30)
+                return await asyncio.wait_for(opened("other", "192.0.2.9"), 50)
             finally:
                 go_on.set()
                 await asyncio.gather(*mine)

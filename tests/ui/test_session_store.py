@@ -210,7 +210,7 @@ def test_no_browser_waits_for_another(tmp_path, store, monkeypatch):
         if threading.current_thread() is main:
             thread = threading.Thread(target=lambda: got.append(len(store.load(other))), daemon=True)
             thread.start()
-            thread.join(30)
+            thread.join(120)
 
     monkeypatch.setattr(session_store, "save_file_to_cache", lambda *files: load_other() or copy(*files))
     monkeypatch.setattr(shutil, "copyfile", lambda *files, **options: load_other() or keep(*files, **options))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -88,6 +89,19 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    """Near the end of the output too, as its first rows are often cut off."""
+    if seed := config.getoption("randomly_seed", None):
+        terminalreporter.write_line(f"Each file's order again: --randomly-seed={seed}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """What torch draws in a test, and in fixtures that are made for it, does not depend on the tests before."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Move the tests that take longest to the front, whatever the random order of the rest."""
@@ -97,6 +111,22 @@ def pytest_collection_modifyitems(items):
 def pytest_addoption(parser):
     """Add this project's options."""
     parser.addoption("--fuzz-long", action="store_true", help="damage ten times as many files in tests/safety")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_before() -> Iterator[None]:
+    """A file's tests leave the process as they found it: another file's tests run in it next."""
+    before = _global_state()
+    yield
+    assert {name: value for name, value in _global_state().items() if value != before.get(name, value)} == {}
+
+
+def _global_state() -> dict[str, Any]:
+    state: dict[str, Any] = {"folder": Path.cwd()}
+    if torch := sys.modules.get("torch"):
+        state |= {"threads": torch.get_num_threads(), "dtype": torch.get_default_dtype()}
+    isolation = sys.modules.get("x2i_app.media.isolation")
+    return state | {"files are decoded in child processes": bool(isolation and isolation.is_isolated())}
 
 
 @pytest.fixture
@@ -188,6 +218,22 @@ class App:
     process: subprocess.Popen
     log: Path
     contacts: Path
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """The kernel refuses what a file of this process has beyond this size, as it would on a full disk."""
+    import resource
+
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As Python does, unless a library that an earlier test imported has changed it.
+    effect = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, effect)
 
 
 def run_async(coroutine: Coroutine[Any, Any, T]) -> T:

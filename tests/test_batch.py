@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import file_size_limit
 from PIL import Image
 
 from x2i_app.batch import Batch, run_batch, write_row
@@ -147,15 +147,9 @@ def test_a_full_disk(tmp_path, room, drawn):
     size = 30_000 if drawn else 200
     record = foreign.replace('""}', f'"{"x" * (size - len(foreign) - 1)}"}}') + "\n"
     (output / "results.jsonl").write_text(record)
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, usual[1]))
-    try:
-        with pytest.raises(EngineError, match=r"out' cannot be written to \(File too large\). Finished rows are kept"):
-            run_batch(Settings(profile="cpu"), source, output, {"steps": 1, "width": 64, "height": 64})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    refusal = r"out' cannot be written to \(File too large\). Finished rows are kept"
+    with file_size_limit(room), pytest.raises(EngineError, match=refusal):
+        run_batch(Settings(profile="cpu"), source, output, {"steps": 1, "width": 64, "height": 64})
     assert set(images_in(output)) == {f"{n}.png" for n in range(drawn)}
     assert (output / "results.jsonl").read_text().startswith(record)
     outcome = run_batch(Settings(profile="cpu"), source, output, {"steps": 1, "width": 64, "height": 64})

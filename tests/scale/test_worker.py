@@ -34,7 +34,7 @@ from x2i_app.serving.jobs import Job, Phase
 from x2i_app.settings import ASSETS, Settings
 
 DRAWING = ASSETS / "examples/images/boat-at-sunset.png"
-LONG = {"steps": 40, "count": 2}  # about a second at the smallest size
+LONG = {"steps": 100, "count": 2}  # a few seconds at the smallest size
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,9 @@ def replica():
 
 
 def step(job) -> int:
-    """The step, of 80, of a LONG job; 0 before the first one."""
+    """The step, of 200, of a LONG job; 0 before the first one."""
     said = job.outputs()[-1][1] if job.outputs() else ""
-    found = re.search(r'value="(\d+)" max="80"', said)
+    found = re.search(r'value="(\d+)" max="200"', said)
     return int(found.group(1)) if found and not job.done() else 0
 
 
@@ -133,7 +133,7 @@ def test_stopped_job(two_replicas, tmp_path):
 
 def test_killed_replica(two_replicas, replica, tmp_path):
     jobs = [submit(two_replicas, seed, tmp_path, **LONG) for seed in (10, 20)]
-    wait_until(lambda: all(1 < step(job) < 60 for job in jobs), "both replicas draw")
+    wait_until(lambda: all(1 < step(job) < 160 for job in jobs), "both replicas draw")
     first, second = ray_processes(REPLICA)
     first.kill()
     jobs += [submit(two_replicas, seed, tmp_path, count=2) for seed in range(30, 90, 10)]

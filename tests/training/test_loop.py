@@ -1,12 +1,9 @@
 """The training loop: losses fall, a resumed run ends as an uninterrupted one, and errors are named."""
 
 import json
-import resource
 import shutil
-import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from conftest import file_size_limit
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -148,19 +146,6 @@ def test_full_disk_in_a_checkpoint(tmp_path, part):
     assert newest_step(tmp_path) == 1
     save_checkpoint(tmp_path, 2, state)
     assert newest_step(tmp_path) == 2
-
-
-@contextmanager
-def file_size_limit(size):
-    """The kernel refuses what a file has beyond this size, as it would on a full disk."""
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
 
 def tensors(values):

@@ -1,8 +1,6 @@
 """JobFollowers: what is shown of a job, and when a job that nobody follows is stopped."""
 
 import asyncio
-import resource
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +9,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from conftest import file_size_limit
 from PIL import Image
 
 from x2i_app import notes
@@ -270,15 +269,8 @@ class TestFollowing:
 
     def test_image_that_cannot_be_written(self, followers, running, upload_folder):
         """It is an error in the user's language; the job keeps its result, for when there is space again."""
-        usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-        # Python ignores this signal, but a library that an earlier test imported may have set its usual effect again.
-        effect = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10, usual[1]))
-        try:
+        with file_size_limit(10):
             updates, error = self.follow(followers, running, [self.finish(running)], BROWSER)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-            signal.signal(signal.SIGXFSZ, effect)
         assert isinstance(error, PageError)
         assert "File too large" in str(error)
         assert updates[-1]["progress"] == "<p>失败</p>"

@@ -2,8 +2,6 @@
 
 import json
 import os
-import resource
-import signal
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+from conftest import file_size_limit
 from PIL import Image
 
 from x2i_app.errors import EngineError
@@ -222,14 +221,8 @@ class TestZip:
         """It is one sentence, and no unfinished file stays."""
         items = items_in(tmp_path / "images", 2)
         Path(items[0].path).write_bytes(b"x" * 100_000)
-        usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does, unless a library has changed it
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, usual[1]))
-        try:
-            with pytest.raises(EngineError, match="The ZIP file cannot be written"):
-                zip_images(items)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        with file_size_limit(50_000), pytest.raises(EngineError, match="The ZIP file cannot be written"):
+            zip_images(items)
         assert not [path for path in upload_folder.rglob("*") if path.is_file()]
 
     def test_a_deleted_image(self, tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from browser.actions import wait_until_ready
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-expect.set_options(timeout=180_000)  # the first job waits for the model, and other tests have the cores too
+_PATIENCE = 180_000  # milliseconds: the first job waits for the model, and other tests have the cores too
+expect.set_options(timeout=_PATIENCE)
 
 ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -41,6 +42,14 @@ def browser() -> Iterator[Browser]:
     """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
+        new_context = browser.new_context
+
+        def patient_context(**options):
+            context = new_context(**options)
+            context.set_default_timeout(_PATIENCE)
+            return context
+
+        browser.new_context = patient_context
         yield browser
         browser.close()
 
@@ -53,7 +62,6 @@ def page(request, browser, server) -> Iterator[Page]:
         viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     page = context.new_page()
-    page.set_default_timeout(120_000)
     page.kind = request.param
     strangers, complaints = [], []
     page.on("request", lambda r: strangers.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None)

@@ -37,6 +37,7 @@ def generate(page, prompt, tab="text"):
     prompt_box(page, tab).fill(prompt)
     page.locator(f"#generate-{tab}").click()
     expect(thumbnails(page)).to_have_count(count + 1)
+    expect(page.locator("#progress")).to_contain_text(re.compile(r"Done.*Seed \d"))
     return re.search(r"Seed (\d+)", page.locator("#progress").inner_text())[1]
 
 
@@ -70,7 +71,8 @@ def test_four_more(session):
     expect(thumbnails(session)).to_have_count(5)
     expect(prompt_box(session)).to_have_value("something else, not sent yet")
     expect(number_field(session, "Number of images")).to_have_value("1")
-    seeds = re.findall(r"\d{3,}", session.locator("#progress").inner_text())
+    expect(session.locator("#progress")).to_contain_text(re.compile(r"Done.*Seeds \d"))
+    seeds = re.findall(r"\d+", session.locator("#progress").inner_text().partition("Seeds")[2])
     assert len(seeds) == 4
     assert first not in seeds
 

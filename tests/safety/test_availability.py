@@ -66,9 +66,7 @@ from x2i_app.ui.http.uploads import STORED, StoredUploads
 from x2i_app.ui.progress import JobFollowers
 from x2i_app.ui.session_store import SessionStore, new_key
 
-HEALTH_SECONDS = (
-    5.0  # five times what is promised: tests share their cores. Without its guard, each attack takes longer
-)
+HEALTH_SECONDS = 5.0  # of work; without its guard, each attack takes longer
 PATIENCE = 60.0  # for what happens at some time, however busy the machine is
 LIMITS = HttpLimits(
     unheard_seconds=1,
@@ -78,7 +76,7 @@ LIMITS = HttpLimits(
     head_seconds=2,
     write_seconds=1,
     uploads=2,
-    upload_grace=1,
+    upload_grace=2,
     upload_rate=100_000,
     stored_bytes=1000,
 )
@@ -92,16 +90,22 @@ def local() -> Iterator[LocalApp]:
         yield app
 
 
+def worked(process: psutil.Process) -> float:
+    """Seconds for which a core has worked for a process: a machine that is busy with other tests adds none."""
+    times = process.cpu_times()
+    return times.user + times.system
+
+
 @contextmanager
-def pulse(url: str) -> Iterator[None]:
-    """/health answers in time throughout the block."""
-    slowest, is_over = [0.0], threading.Event()
+def pulse(url: str, server: psutil.Process) -> Iterator[None]:
+    """Throughout the block, /health answers before the server has worked for long."""
+    beats, is_over = [], threading.Event()
 
     def beat():
         while not is_over.is_set():
-            start = time.monotonic()
-            assert ask(url, "GET", "/health").status == 200
-            slowest[0] = max(slowest[0], time.monotonic() - start)
+            start = worked(server)
+            status = ask(url, "GET", "/health").status
+            beats.append((status, worked(server) - start))
             time.sleep(0.05)
 
     thread = threading.Thread(target=beat)
@@ -111,7 +115,8 @@ def pulse(url: str) -> Iterator[None]:
     finally:
         is_over.set()
         thread.join()
-    assert slowest[0] < HEALTH_SECONDS
+    assert {status for status, _ in beats} == {200}
+    assert max(seconds for _, seconds in beats) < HEALTH_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +139,13 @@ def ready(server) -> str:
     ],
     ids=["path", "files", "lists", "keys"],
 )
-def test_t21_a_body_that_takes_long_to_check(ready, payload, status):
-    with pulse(ready):
-        start = time.monotonic()
+def test_t21_a_body_that_takes_long_to_check(app, ready, payload, status):
+    server = psutil.Process(app.process.pid)
+    with pulse(ready, server):
+        start = worked(server)
         answer = ask(ready, "POST", f"{CALL}/status", {"data": [payload]})
         assert answer.status == status, answer.text
-        assert time.monotonic() - start < HEALTH_SECONDS
+        assert worked(server) - start < HEALTH_SECONDS
 
 
 def test_t21_a_file_is_never_opened_on_the_event_loop(local, monkeypatch):
@@ -536,7 +542,7 @@ def test_t26_results_take_the_share_of_their_client(engine, tmp_path, monkeypatc
 
 def test_t27_idle_connections_make_room(local):
     idle = [connect(local.url) for _ in range(40)]
-    with pulse(local.url):
+    with pulse(local.url, psutil.Process()):
         for _ in range(3):  # the others are accepted before the first response, and closed before the last one
             assert ask(local.url, "GET", "/health").status == 200
     assert len(established(local)) <= LIMITS.connections + 1
@@ -706,10 +712,10 @@ def test_t26_of_too_many_clients_the_oldest_loses_its_files(tmp_path, monkeypatc
     assert [path.exists() for path in paths] == [False, False, False, True, True]
 
 
-def test_t21_many_at_once(ready):
+def test_t21_many_at_once(app, ready):
     """The attacks of T21 together, by several clients, beside a job."""
     bodies = [{"data": [{"path": "a/" * 300_000}]}, {"data": [[[]] * 100_000]}] * 3
-    with pulse(ready):
+    with pulse(ready, psutil.Process(app.process.pid)):
         threads = threading.Thread(
             target=in_parallel, args=(lambda body: ask(ready, "POST", f"{CALL}/text", body), bodies)
         )

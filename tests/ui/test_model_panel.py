@@ -30,7 +30,7 @@ def running(qwen_vl_directory, tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(running, tmp_path_factory):
     folder = tmp_path_factory.mktemp("downloads")
-    return Client(running.url, verbose=False, download_files=folder, httpx_kwargs={"timeout": 120})
+    return Client(running.url, verbose=False, download_files=folder, httpx_kwargs={"timeout": 300})
 
 
 def generate(client):

@@ -14,6 +14,7 @@ from x2i_app.miniature.evaluation.attributes import Tally
 from x2i_app.miniature.evaluation.cases import ROWS, cases, find_rows
 from x2i_app.miniature.evaluation.evaluate import Models, evaluate, fresh_images, judge_bounds
 from x2i_app.miniature.evaluation.judge import Judge
+from x2i_app.miniature.evaluation.likeness import Likeness
 from x2i_app.miniature.evaluation.results import Results, RowResult
 from x2i_app.miniature.evaluation.sampling import Embeds, Sampling, draw, encode
 from x2i_app.pipeline import X2IPipeline
@@ -127,11 +128,11 @@ def test_batches_give_the_same_images_as_single_runs(pipeline):
         for length in (5, 9, 5)
     ]
     sampling = Sampling(steps=2, size=64)
-    together = draw(pipeline, embeds, (1, 2, 3), sampling, ignore)
+    together, _ = draw(pipeline, embeds, (1, 2, 3), sampling, ignore)
     assert together.shape == (3, 3, 128, 128)
     assert together.abs().max() <= 1
     for index in range(3):
-        single = draw(pipeline, embeds[index : index + 1], (index + 1,), sampling, ignore)
+        single, _ = draw(pipeline, embeds[index : index + 1], (index + 1,), sampling, ignore)
         assert torch.allclose(single[0], together[index], atol=0.02)
 
 
@@ -172,6 +173,7 @@ def result(accuracy: float, **values) -> RowResult:
         "between": (0.7812, 1.0),
         "unchanged": Tally(),
         "untrained": Tally(),
+        "likeness": Likeness({"cat": 1.5, "car": 4.0}, {"cat": 2.0, "car": 4.0}),
         "exact": None,
         "told": None,
         "goal": None,
@@ -194,10 +196,10 @@ def test_goals_and_misses():
     assert teacher.reached
     assert not row.reached
     table = Results("x2i-tiny", 4, 8, 128, 31.9, 0.999, 0.4, teacher, [row]).as_markdown()
-    assert (
-        "| image | 90.5% | 78.1-100.0 | 0.905 | 97.0% | no | 100.0% |  | 90.0% |  |  | 50.0% |  | 75.0% | 25.0% |"
-        in table
+    shares = (
+        "90.5% | 78.1-100.0 | 0.905 | 97.0% | no | 100.0% |  | 90.0% |  |  | 50.0% |  | 87.5% | 75.0% | 75.0% | 25.0%"
     )
+    assert f"| image | 90.5% | {shares} |" in table
     assert "31.9 dB (goal 32 dB: missed)" in table
     assert "in renders of the wanted scene: 99.9%, of another scene: 40.0%" in table
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from x2i_app.miniature.evaluation.attributes import Tally
 from x2i_app.miniature.evaluation.cases import Case
+from x2i_app.miniature.pixels import to_image
 
 Judged = tuple[torch.Tensor, Tally]  # an image (3, H, W) in [-1, 1] and the tally of its attributes
 _Paint = Callable[[int, int], Image.Image]  # (width, height) -> one part of an input panel
@@ -88,18 +89,13 @@ def _paint_example(sheet, x, y, example):
         if judged is None:
             continue
         image, tally = judged
-        sheet.paste(_to_image(image, _TILE), (left, y))
+        sheet.paste(to_image(image).resize((_TILE, _TILE), Image.Resampling.LANCZOS), (left, y))
         right, total = tally.counts
         draw.text((left, y + _TILE + 4), name, font=_font(12), fill=_INK)
         place, colour = (left + _TILE, y + _TILE + 4), _GOOD if right == total else _BAD
         draw.text(place, f"{right} of {total}", font=_font(12), fill=colour, anchor="ra")
         left += _TILE + _GAP
     _write_wrapped(draw, example.case.answer, (x, y + _TILE + 4, x + _INPUT, y + _TILE + _CAPTION - 4), 12, _FAINT)
-
-
-def _to_image(image: torch.Tensor, size: int) -> Image.Image:
-    pixels = ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
 
 
 def _input_panel(case: Case, width: int, height: int) -> Image.Image:

@@ -21,8 +21,9 @@ from x2i_app.miniature.evaluation.attributes import Tally, compare, tally_interv
 from x2i_app.miniature.evaluation.cases import ROWS, SCENES, Case, Row, cases
 from x2i_app.miniature.evaluation.contact_sheet import Example, Section, contact_sheet
 from x2i_app.miniature.evaluation.judge import Judge
+from x2i_app.miniature.evaluation.likeness import Likeness, likeness
 from x2i_app.miniature.evaluation.results import TEACHER_GOAL, Results, RowResult
-from x2i_app.miniature.evaluation.sampling import FIRST_SEED, Embeds, Sampling, draw, encode, teach
+from x2i_app.miniature.evaluation.sampling import FIRST_SEED, Drawn, Embeds, Sampling, draw, encode, teach
 from x2i_app.miniature.pixels import to_tensor
 from x2i_app.miniature.pool import pool_image
 from x2i_app.miniature.world import Scene, draw_scene
@@ -111,11 +112,22 @@ def _judge_teacher(models, scenes, sampling, progress):
     start = time.monotonic()
     asked = cases(ROWS["english"], scenes)
     embeds = teach(models.teacher, [case.dialogue[-1].text for case in asked], models.text_length)
-    images = _draw(models, "teacher", embeds, sampling, progress)
-    tallies = _tallies(asked, models.judge, images)
+    drawn = _draw(models, "teacher", embeds, sampling, progress)
     return RowResult(
-        "teacher", "teacher, English", scenes, *tallies, None, None, TEACHER_GOAL, time.monotonic() - start
+        "teacher",
+        "teacher, English",
+        scenes,
+        *_tallies(asked, models.judge, drawn.images),
+        likeness=_likeness(asked, drawn),
+        exact=None,
+        told=None,
+        goal=TEACHER_GOAL,
+        seconds=time.monotonic() - start,
     )
+
+
+def _likeness(asked: Sequence[Case], drawn: Drawn) -> Likeness:
+    return likeness((image, case.wanted) for image, case in zip(drawn.whole, asked, strict=False))
 
 
 def _judge_row(models, row, scenes, sampling, teacher, progress):
@@ -123,23 +135,24 @@ def _judge_row(models, row, scenes, sampling, teacher, progress):
     asked = cases(row, scenes)
     with _bar(progress, f"{row.title}: reading", scenes) as advance:
         encoded = encode(models.pipeline, asked, advance)
-    images = _draw(models, row.title, [each.embeds for each in encoded], sampling, progress)
+    drawn = _draw(models, row.title, [each.embeds for each in encoded], sampling, progress)
     answers = [each.answer for each in encoded]
     exact = sum(answer == case.answer for answer, case in zip(answers, asked, strict=True)) / scenes
     result = RowResult(
         row.name,
         row.title,
         scenes,
-        *_tallies(asked, models.judge, images),
+        *_tallies(asked, models.judge, drawn.images),
+        likeness=_likeness(asked, drawn),
         exact=None if None in answers else exact,
         told=None if None in answers else sum(each.is_told for each in encoded) / scenes,
         goal=row.factor * teacher.tally.accuracy if teacher else None,
         seconds=time.monotonic() - start,
     )
-    return result, _examples(models, asked[:EXAMPLES], images, sampling, progress)
+    return result, _examples(models, asked[:EXAMPLES], drawn.images, sampling, progress)
 
 
-def _draw(models, title: str, embeds: Sequence[Embeds], sampling: Sampling, progress: Progress) -> torch.Tensor:
+def _draw(models, title: str, embeds: Sequence[Embeds], sampling: Sampling, progress: Progress) -> Drawn:
     with _bar(progress, f"{title}: drawing", len(embeds)) as advance:
         return draw(models.pipeline, embeds, range(FIRST_SEED, FIRST_SEED + len(embeds)), sampling, advance)
 
@@ -162,7 +175,7 @@ def _examples(models, asked, images, sampling, progress) -> list[Example]:
     taught = None
     if models.teacher:
         embeds = teach(models.teacher, [case.answer for case in asked], models.text_length)
-        taught = _draw(models, "teacher", embeds, sampling, progress)
+        taught = _draw(models, "teacher", embeds, sampling, progress).images
     examples = []
     for index, case in enumerate(asked):
         drawn = [images[index : index + 1], *([] if taught is None else [taught[index : index + 1]])]

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from x2i_app.miniature.evaluation.attributes import ATTRIBUTES, Tally
+from x2i_app.miniature.evaluation.likeness import Likeness
 
 TEACHER_GOAL = 0.97
 PSNR_GOAL = 32.0  # dB
@@ -21,7 +22,8 @@ class RowResult:
 
     tally: all attributes. between: the 95 % interval of its accuracy, from 0 to 1. unchanged: the attributes that an
     edit must not change; untrained: kind and colour of things whose pair is never trained; both may be empty.
-    exact: share of the MLLM's answers that are exactly the canonical sentence, 0 to 1; None without answers.
+    likeness: of the things in the first images. exact: share of the MLLM's answers that are exactly the canonical
+    sentence, 0 to 1; None without answers.
     told: share of results whose notes say that something is unknown, 0 to 1; None without answers.
     goal: accuracy to reach, 0 to 1; None without a teacher.
     """
@@ -33,6 +35,7 @@ class RowResult:
     between: tuple[float, float] | None
     unchanged: Tally
     untrained: Tally
+    likeness: Likeness
     exact: float | None
     told: float | None
     goal: float | None
@@ -58,6 +61,8 @@ class RowResult:
             "total": dict(self.tally.total),
             "untrained_pairs": _share(self.untrained),
             "unchanged_attributes": _share(self.unchanged),
+            "likeness": self.likeness.mean,
+            "likeness_by_kind": self.likeness.by_kind,
             "exact_answers": self.exact,
             "told_unknown": self.told,
             "seconds": round(self.seconds, 1),
@@ -133,7 +138,8 @@ class Results:
             f"VAE reconstruction: {self.psnr:.1f} dB (goal {PSNR_GOAL:g} dB: {reached}). Attributes that the judge "
             f"finds as wanted in renders of the wanted scene: {self.judge:.1%}, of another scene: {self.chance:.1%}. "
             "untrained: kind and colour of things whose pair is never trained. kept: attributes that an edit must not "
-            "change. answers: the MLLM's answers that are exactly right. told: results that name something unknown."
+            "change. like, worst: edges of things, as a share of what another drawing reaches, mean of kinds and worst "
+            "kind. answers: the MLLM's answers that are exactly right. told: results that name something unknown."
         )
 
     def _cells(self, row):
@@ -149,6 +155,8 @@ class Results:
             *(_percent(found.get(name)) for name in ATTRIBUTES),
             _percent(_share(row.untrained)),
             _percent(_share(row.unchanged)),
+            _percent(row.likeness.mean),
+            _percent(row.likeness.worst[1]),
             _percent(row.exact),
             _percent(row.told),
         )
@@ -157,7 +165,7 @@ class Results:
 _HEADINGS = (
     *("input", "accuracy", "95% within", "x teacher", "goal", "reached"),
     *ATTRIBUTES,
-    *("untrained", "kept", "answers", "told"),
+    *("untrained", "kept", "like", "worst", "answers", "told"),
 )
 
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 
 from x2i_app.miniature.evaluation.cases import Case
 from x2i_app.miniature.evaluation.judge import fit
+from x2i_app.miniature.pixels import to_image
 from x2i_app.notes import is_unsure
 from x2i_app.pipeline import X2IPipeline
 from x2i_app.training import TeacherText
 
 FIRST_SEED = 40_000  # the seed of case 0; case i has FIRST_SEED + i, for every model
+WHOLE = 100  # images of a row that are kept as made, for their likeness: six drawings of each take a second
 _ENCODED_TOGETHER = 64  # conversations: enough to find some of equal length, few enough for their media to fit memory
 
 
@@ -30,6 +33,13 @@ class Encoded(NamedTuple):
     embeds: Embeds
     answer: str | None
     is_told: bool
+
+
+class Drawn(NamedTuple):
+    """images: as the judge reads them, (B, 3, 128, 128) in [-1, 1], on the CPU. whole: the first of them, as made."""
+
+    images: torch.Tensor
+    whole: list[Image.Image]
 
 
 @dataclass(frozen=True)
@@ -98,15 +108,15 @@ def draw(
     seeds: Sequence[int],
     sampling: Sampling,
     advance: Callable[[int], None],
-) -> torch.Tensor:
-    """Generate images (B, 3, 128, 128) in [-1, 1], on the CPU; image i starts from the noise of `seeds[i]`.
+) -> Drawn:
+    """Generate an image for each conditioning; image i starts from the noise of `seeds[i]`.
 
-    Images whose conditioning has the same length are generated together, as nothing is padded. Larger images are
-    resized to the judge's input.
+    Images whose conditioning has the same length are generated together, as nothing is padded.
     """
     flux = pipeline.drawing_pipeline()
     flux.set_progress_bar_config(disable=True)
     images: dict[int, torch.Tensor] = {}
+    whole: dict[int, Image.Image] = {}
     for chosen in _batches(embeds, sampling.batch_size):
         drawn = flux(
             prompt_embeds=torch.cat([embeds[i].prompt_embeds for i in chosen]),
@@ -118,9 +128,12 @@ def draw(
             generator=[torch.Generator().manual_seed(seeds[i]) for i in chosen],
             output_type="pt",
         ).images
-        images |= zip(chosen, fit(drawn.float().cpu() * 2 - 1), strict=True)
+        drawn = drawn.float().cpu() * 2 - 1
+        images |= zip(chosen, fit(drawn), strict=True)
+        whole |= {index: to_image(image) for index, image in zip(chosen, drawn, strict=True) if index < WHOLE}
         advance(len(chosen))
-    return torch.stack([images[index] for index in range(len(embeds))])
+    indices = range(len(embeds))
+    return Drawn(torch.stack([images[index] for index in indices]), [whole[index] for index in indices[:WHOLE]])
 
 
 def _batches(embeds, batch_size):

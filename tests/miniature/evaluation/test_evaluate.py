@@ -205,7 +205,7 @@ def test_goals_and_misses():
 
 
 def test_bounds_of_the_judge():
-    own, other = judge_bounds(Judge.load(ASSETS / "judge"), *fresh_images(100))
+    own, other = judge_bounds(Judge.load(ASSETS / "judge"), *fresh_images(100, 128))
     assert own > 0.99
     assert 0.1 < other < 0.3
 

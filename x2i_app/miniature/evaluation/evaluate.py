@@ -32,6 +32,7 @@ from x2i_app.training import TeacherText
 
 EXAMPLES = 3  # cases of each row on the contact sheet: the first ones, not the best
 _FRESH = 250  # renders for measuring the judge and the VAE
+_LARGEST = 512  # px of these renders
 _FRESH_SEED = 7_003
 _DEFAULT = Sampling()
 
@@ -78,7 +79,7 @@ def evaluate(
     with _progress() as progress:
         if left_out:
             progress.console.print(f"{preset} accepts {', '.join(accepted)}; rows left out: {', '.join(left_out)}.")
-        fresh, images = fresh_images(min(scenes, _FRESH))
+        fresh, images = fresh_images(min(scenes, _FRESH), min(sampling.size, _LARGEST))
         # With offloading, the VAE moves to that device when it is called.
         psnr = reconstruction_psnr(models.pipeline.vae, images, device=models.pipeline._execution_device)
         bounds = judge_bounds(models.judge, fresh, images)
@@ -92,10 +93,10 @@ def evaluate(
     return results
 
 
-def fresh_images(count: int) -> tuple[list[Scene], np.ndarray]:
-    """`count` scenes, and renders of them, uint8 (N, 128, 128, 3), on which nothing was trained."""
+def fresh_images(count: int, size: int) -> tuple[list[Scene], np.ndarray]:
+    """`count` scenes, and renders of them, uint8 (N, size, size, 3), on which nothing was trained."""
     drawn = [pool_image(index, None, _FRESH_SEED) for index in range(count)]
-    images = [draw_scene(scene, 128, moment, seed) for scene, moment, seed in drawn]
+    images = [draw_scene(scene, size, moment, seed) for scene, moment, seed in drawn]
     return [scene for scene, *_ in drawn], np.stack([np.asarray(image) for image in images])
 
 

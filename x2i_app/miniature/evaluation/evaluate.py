@@ -127,8 +127,12 @@ def _judge_teacher(models, scenes, sampling, progress):
     )
 
 
-def _likeness(asked: Sequence[Case], drawn: Drawn) -> Likeness:
-    return likeness((image, case.wanted) for image, case in zip(drawn.whole, asked, strict=False))
+def _likeness(asked: Sequence[Case], drawn: Drawn) -> Likeness | None:
+    pairs = zip(drawn.whole, (case.wanted for case in asked), strict=False)
+    found = likeness(
+        [(image, wanted) for image, wanted in pairs if isinstance(wanted, Scene)]
+    )  # no audio: it has no sizes
+    return found if found.found else None
 
 
 def _judge_row(models, row, scenes, sampling, teacher, progress):

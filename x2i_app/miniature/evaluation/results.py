@@ -22,8 +22,8 @@ class RowResult:
 
     tally: all attributes. between: the 95 % interval of its accuracy, from 0 to 1. unchanged: the attributes that an
     edit must not change; untrained: kind and colour of things whose pair is never trained; both may be empty.
-    likeness: of the things in the first images. exact: share of the MLLM's answers that are exactly the canonical
-    sentence, 0 to 1; None without answers.
+    likeness: of the things in the first images; None for audio. exact: share of the MLLM's answers that are exactly the
+    canonical sentence, 0 to 1; None without answers.
     told: share of results whose notes say that something is unknown, 0 to 1; None without answers.
     goal: accuracy to reach, 0 to 1; None without a teacher.
     """
@@ -35,7 +35,7 @@ class RowResult:
     between: tuple[float, float] | None
     unchanged: Tally
     untrained: Tally
-    likeness: Likeness
+    likeness: Likeness | None
     exact: float | None
     told: float | None
     goal: float | None
@@ -61,8 +61,8 @@ class RowResult:
             "total": dict(self.tally.total),
             "untrained_pairs": _share(self.untrained),
             "unchanged_attributes": _share(self.unchanged),
-            "likeness": self.likeness.mean,
-            "likeness_by_kind": self.likeness.by_kind,
+            "likeness": self.likeness and self.likeness.mean,
+            "likeness_by_kind": self.likeness and self.likeness.by_kind,
             "exact_answers": self.exact,
             "told_unknown": self.told,
             "seconds": round(self.seconds, 1),
@@ -155,8 +155,8 @@ class Results:
             *(_percent(found.get(name)) for name in ATTRIBUTES),
             _percent(_share(row.untrained)),
             _percent(_share(row.unchanged)),
-            _percent(row.likeness.mean),
-            _percent(row.likeness.worst[1]),
+            _percent(row.likeness and row.likeness.mean),
+            _percent(row.likeness and row.likeness.worst[1]),
             _percent(row.exact),
             _percent(row.told),
         )

@@ -13,7 +13,6 @@ import argparse
 import io
 import json
 import resource
-import shutil
 import sys
 import time
 import urllib.error
@@ -22,18 +21,24 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from media.test_images import ADOBE, P3, rgb_profile
 
 from tests.comfyui.tiny_files import GGUF, MLLM, PROJ, VAE, WIDE
 from tests.comfyui.workflows import Graph, Node, as_prompt, graphs, with_tiny_gguf, with_tiny_weights
 from x2i_app import load_pipeline
+from x2i_app.media import load_image
 from x2i_app.settings import ASSETS
 
 _EXAMPLES = ASSETS / "examples"
@@ -42,10 +47,10 @@ _SECONDS = 600
 
 
 class ComfyUI:
-    """A running ComfyUI."""
+    """A running ComfyUI. inputs: its folder of inputs."""
 
-    def __init__(self, url: str):
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, inputs: Path):
+        self.url, self.inputs = url.rstrip("/"), inputs
 
     def get(self, path: str) -> Any:
         """The JSON, or the bytes of anything else, at a path."""
@@ -93,15 +98,6 @@ def error_of(entry: dict[str, Any]) -> str:
     return failed.get("exception_message", "").strip() or ("interrupted" * ("execution_interrupted" in messages))
 
 
-def frames_as_in_comfyui(path: Path) -> tuple[np.ndarray, float]:
-    """A video's frames and rate by PyAV, as ComfyUI reads them."""
-    import av
-
-    with av.open(str(path)) as container:
-        rate = float(container.streams.video[0].average_rate)
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]), rate
-
-
 def drawn_by_us(pipeline: Any, name: str, nodes: Graph) -> np.ndarray:
     """The pixels of our own pipeline for the same values, cut off to whole levels as ComfyUI does."""
     prompt, values = nodes["encode"].values["prompt"], nodes["sample"].values
@@ -109,7 +105,7 @@ def drawn_by_us(pipeline: Any, name: str, nodes: Graph) -> np.ndarray:
     if "images" in nodes:
         given["images"] = [_EXAMPLES / "images" / nodes["images"].values["image"]]
     if "video" in nodes:
-        given["videos"] = [frames_as_in_comfyui(_EXAMPLES / "videos" / nodes["video"].values["file"])]
+        given["videos"] = [_EXAMPLES / "videos" / nodes["video"].values["file"]]
     if "audio" in nodes:
         given["audios"] = [_EXAMPLES / "audios" / nodes["audio"].values["audio"]]
     conditioning = pipeline.encode(prompt, **given)
@@ -148,10 +144,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a workflow or a check; may be repeated")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for file in _EXAMPLES.glob("*/*.*"):
-        if file.suffix in (".png", ".mp4", ".wav"):
-            shutil.copy(file, arguments.folder / "input")
-    comfyui, failed = ComfyUI(arguments.url), 0
+    comfyui, failed = ComfyUI(arguments.url, arguments.folder / "input"), 0
     process = psutil.Process(arguments.pid)
     print("| workflow | seconds | largest difference of 255 | mean difference | memory |\n|---|---|---|---|---|")
     for name, nodes in graphs().items():
@@ -312,6 +305,85 @@ def _no_memory(comfyui: ComfyUI, process: psutil.Process) -> str:
     return f"{says.splitlines()[0]!r}; {_next(comfyui)}; {_memory(process)}"
 
 
+def _images(comfyui: ComfyUI, process: psutil.Process) -> str:
+    """X2I Load Image gives the app's pixels: upright, in sRGB, on white; HEIC too."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise = np.random.default_rng(1).integers(0, 256, (32, 48, 4), np.uint8)
+    clear, turned, gray = Image.fromarray(noise), {"exif": exif, "quality": 95}, noise[..., 0].astype(np.uint16) * 200
+    files = {"a clear.png": {}, "b camera.jpg": turned | {"icc_profile": rgb_profile(ADOBE)}, "c 16 bits.png": {}}
+    files["d phone.heic"] = turned | {"icc_profile": rgb_profile(P3), "format": "HEIF"}
+    for name, options in files.items():
+        made = {"a clear.png": clear, "c 16 bits.png": Image.fromarray(gray)}.get(name, clear.convert("RGB"))
+        made.save(comfyui.inputs / name, **options)
+    for name in files:
+        shown = {
+            "read": Node("X2ILoadImage", 0, 0, {"image": name}),
+            "save": Node("SaveImage", 0, 0, {"filename_prefix": "x2i"}, {"images": ("read", 0)}),
+        }
+        theirs = comfyui.image(comfyui.wait(comfyui.start(as_prompt(shown))))
+        ours = load_image(comfyui.inputs / name)
+        (comfyui.inputs / name).unlink()
+        if theirs.size != ours.size or theirs.tobytes() != ours.tobytes():
+            raise Failed(f"{name} differs")
+    return f"{len(files)} files, the app's pixels bit for bit"
+
+
+def _linked(comfyui: ComfyUI, process: psutil.Process) -> str:
+    """Paths from other nodes: nothing is loaded again."""
+    nodes = with_tiny_weights(graphs()["text"])
+    for name, folder in (("mllm", "mllm"), ("alignnet", "align_net")):
+        nodes[f"{name} path"] = Node("PrimitiveString", 0, 0, {"value": str(ASSETS / "x2i-tiny" / folder)})
+        nodes[name].values.pop("path")
+        nodes[name].links["path"] = (f"{name} path", 0)
+    if says := _run(comfyui, nodes):
+        raise Failed(says)
+    nodes["sample"].values["seed"] = 78
+    entry = comfyui.wait(comfyui.start(as_prompt(nodes)))
+    cached = set(dict(entry["status"]["messages"])["execution_cached"]["nodes"])
+    if not {"mllm", "alignnet", "encode"} <= cached:
+        raise Failed(f"only {sorted(cached)} are cached")
+    return "loaded once"
+
+
+def _two_controls(comfyui: ComfyUI, process: psutil.Process) -> str:
+    """Two LightControls at half the strength draw what one draws at the whole; the image has transparency."""
+    noise = np.random.default_rng(1).integers(0, 256, (128, 128, 4), np.uint8)
+    Image.fromarray(noise).save(file := comfyui.inputs / "clear.png")
+    drawn = []
+    for strengths in ((1.0,), (0.5, 0.5)):
+        nodes = with_tiny_weights(graphs()["text"])
+        nodes["loaded"] = Node("LoadImage", 0, 0, {"image": "clear.png"})
+        links = {"image": ("loaded", 0), "alpha": ("loaded", 1)}
+        nodes["clear"] = Node("JoinImageWithAlpha", 0, 0, {}, links)
+        for number, strength in enumerate(strengths):
+            values = {"light_control": "x2i-tiny", "strength": strength, "start": 0.0, "end": 1.0}
+            links = {"model": nodes["sample"].links["model"], "image": ("clear", 0)}
+            nodes[f"control_{number}"] = Node("X2ILightControl", 0, 0, values, links)
+            nodes["sample"].links["model"] = (f"control_{number}", 0)
+        drawn.append(np.asarray(comfyui.image(comfyui.wait(comfyui.start(as_prompt(nodes)))), int))
+    file.unlink()
+    if (difference := np.abs(drawn[0] - drawn[1]).max()) > _MOST:
+        raise Failed(f"they differ by {difference}")
+    return f"largest difference {difference} of 255"
+
+
+def _long_video(comfyui: ComfyUI, process: psutil.Process) -> str:
+    """A phone's video of 20 s; as ComfyUI's own floats it would be 15 GB."""
+    options = ["-f", "lavfi", "-i", "testsrc=size=1920x1080:rate=30:duration=20", "-preset", "ultrafast"]
+    run([get_ffmpeg_exe(), "-y", *options, comfyui.inputs / "long.mp4"], capture_output=True, check=True)
+    nodes = with_tiny_weights(graphs()["video"])
+    nodes["video"].values["file"] = "long.mp4"
+    most, number = 0, comfyui.start(as_prompt(nodes))
+    while number not in comfyui.get(f"/history/{number}"):
+        most = max(most, process.memory_info().rss)
+        time.sleep(0.1)
+    (comfyui.inputs / "long.mp4").unlink()
+    if says := error_of(comfyui.wait(number)):
+        raise Failed(says)
+    return f"at most {most / 1e6:,.0f} MB"
+
+
 def _wrong_alignnet(comfyui: ComfyUI, process: psutil.Process) -> str:
     nodes = with_tiny_weights(graphs()["text"])
     nodes["alignnet"].values["alignnet"] = PROJ
@@ -324,14 +396,25 @@ def _missing_file(comfyui: ComfyUI, process: psutil.Process) -> str:
     return _red(comfyui, nodes, "is not there any more; ComfyUI looks in")
 
 
-def _missing_modality(comfyui: ComfyUI, process: psutil.Process) -> str:
+def _no_whisper(comfyui: ComfyUI, process: psutil.Process) -> str:
     nodes = with_tiny_weights(graphs()["audio"])
     nodes["mllm"].values["mllm"], nodes["alignnet"].values["alignnet"] = MLLM, PROJ
     return _red(comfyui, nodes, "cannot")
 
 
+def _missing_modality(comfyui: ComfyUI, process: psutil.Process) -> str:
+    nodes = with_tiny_weights(graphs()["audio"])
+    nodes["audio"] = Node("EmptyAudio", 0, 0, {"duration": 1.0, "sample_rate": 16_000, "channels": 1})
+    nodes["mllm"].values["mllm"], nodes["alignnet"].values["alignnet"] = MLLM, PROJ
+    return _red(comfyui, nodes, "No speech was found in the audio")
+
+
 _CHECKS: dict[str, Callable[[ComfyUI, psutil.Process], str]] = {
     "cached": _cached,
+    "X2I Load Image": _images,
+    "inputs from other nodes": _linked,
+    "two LightControls": _two_controls,
+    "a long video": _long_video,
     "two MLLMs in turns": _presets,
     "cancel while it encodes": _cancel_encode,
     "cancel while it loads": _cancel_load,
@@ -339,6 +422,7 @@ _CHECKS: dict[str, Callable[[ComfyUI, psutil.Process], str]] = {
     "no memory": _no_memory,
     "an AlignNet of another MLLM": _wrong_alignnet,
     "a missing folder": _missing_file,
+    "speech without Whisper": _no_whisper,
     "a modality that the MLLM lacks": _missing_modality,
 }
 

@@ -49,7 +49,7 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
         page = browser.new_page(viewport={"width": 1500, "height": 900})
-        page.goto(arguments.url)
+        page.goto(arguments.url, timeout=120_000)
         page.wait_for_function(
             "!!(window.app?.graph && window.LiteGraph?.registered_node_types?.X2IEncode)", timeout=120_000
         )

@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import tomllib
 import types
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ import torch
 from encoders.internvl_checkpoint_factory import save_internvl
 from huggingface_hub import constants
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from tests.comfyui.workflows import FOLDER, WIDGETS, as_workflow, graphs
+from tests.comfyui.workflows import FOLDER, PAGE_ONLY, WIDGETS, as_workflow, graphs
 from x2i_app import __version__, load_pipeline
 from x2i_app.cli import main
 from x2i_app.comfyui import host
@@ -89,13 +92,13 @@ def test_a_node_describes_itself(name):
         choices = isinstance(kind, list) and (kind or name == "X2ILoadImage")  # without ComfyUI there are no images
         assert choices or (isinstance(kind, str) and kind.isupper()), kind
         assert options["tooltip"]
-    values = [
+    values = [  # ComfyUI's page saves them by position
         key
         for part in ("required", "optional")
         for key, (kind, *_) in inputs.get(part, {}).items()
         if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN")
     ]
-    assert name not in WIDGETS or values == list(WIDGETS[name])  # ComfyUI's page saves them by position
+    assert name not in WIDGETS or values == [key for key in WIDGETS[name] if key not in PAGE_ONLY]
 
 
 def test_the_conditioning_is_that_of_the_pipeline(mllm, alignnet, pipeline):
@@ -172,19 +175,94 @@ def test_an_image_is_loaded_as_everywhere(tmp_path, monkeypatch):
     (folder / "notes.txt").touch()
     names = ReadImage.INPUT_TYPES()["required"]["image"][0]
     assert names == ["clear.webp"]
-    image, notes = ReadImage().load("clear.webp")
+    image, notes, mask = ReadImage().load("clear.webp")
     assert (image.dtype, image.shape, image.min(), notes) == (torch.float32, (1, 4, 8, 3), 1, "")
-    pasted, notes = ReadImage().load("clipspace/wide.png [input]")
-    assert pasted.shape[2] == 8192
+    assert (mask.dtype, mask.shape, mask.min()) == (torch.float32, (1, 4, 8), 1)
+    pasted, notes, mask = ReadImage().load("clipspace/wide.png [input]")
+    assert pasted.shape[2] == mask.shape[2] == 8192
     assert "scaled down" in notes
+    assert mask.max() == 0
     for name in ("gone.png", "../outside.png", str(tmp_path / "outside.png")):
         assert f"There is no {name!r} in {folder}; choose or upload" in ReadImage.VALIDATE_INPUTS(name)
         with pytest.raises(InvalidRequestError, match="choose or upload another image"):
             ReadImage().load(name)
     assert ReadImage.VALIDATE_INPUTS("clear.webp") is True
+    assert ReadImage.VALIDATE_INPUTS(None) is True  # another node makes the name
     before = ReadImage.IS_CHANGED("clear.webp")
     Image.new("RGB", (8, 4)).save(folder / "clear.webp")
     assert ReadImage.IS_CHANGED("clear.webp") != before
+
+
+def test_what_was_painted_in_the_mask_editor_keeps_its_colors(tmp_path, monkeypatch):
+    """ComfyUI's mask editor saves its mask as transparency. In another image, transparent pixels are white."""
+    monkeypatch.setattr(host, "input_folder", lambda: tmp_path)
+    (tmp_path / "clipspace").mkdir()
+    painted = Image.new("RGBA", (8, 4), (255, 0, 0, 255))
+    painted.putpixel((2, 1), (255, 0, 0, 0))
+    painted.putpixel((3, 1), (255, 0, 0, 51))
+    for name, color in (("clipspace/clipspace-painted-masked-1.png", [1, 0, 0]), ("a.png", [1, 1, 1])):
+        painted.save(tmp_path / name)
+        image, _, mask = ReadImage().load(name)
+        assert image[0, 1, 2].tolist() == color
+        assert image[0, 0, 0].tolist() == [1, 0, 0]
+        assert mask[0, 1, 1:4].tolist() == pytest.approx([0, 1, 0.8])
+
+
+def test_images_of_other_forms_are_read(mllm, alignnet, pipeline):
+    """Of other sizes, which one batch cannot hold; with transparency, and gray ones with one channel."""
+    given = torch.rand(3, 24, 32, 3), torch.rand(1, 40, 16, 4), torch.rand(1, 20, 20, 1)
+    first, second, third = ((255 * images).round().to(torch.uint8).numpy() for images in given)
+    conditioning, *_ = Encode().encode(
+        mllm, alignnet, PROMPT, 3.5, False, images=given[0], images_2=given[1], images_3=given[2]
+    )
+    expected = pipeline.encode(PROMPT, images=[*first, *second, *third[..., 0]])
+    assert torch.equal(conditioning[0][0], expected.prompt_embeds)
+    conditioning, *_ = Encode().encode(mllm, alignnet, PROMPT, 3.5, False, video_frames=torch.rand(3, 24, 32, 4))
+    assert conditioning[0][0].isfinite().all()
+
+
+def test_an_empty_batch_is_not_passed_over(mllm, alignnet):
+    nothing = torch.zeros(0, 32, 32, 3)
+    silence = {"waveform": torch.zeros(0, 1, 100), "sample_rate": 16_000}
+    for given in ({"images": nothing}, {"images_3": nothing}, {"video_frames": nothing}, {"audio": silence}):
+        with pytest.raises(InvalidRequestError, match=r"An empty batch of (images|audio) came"):
+            Encode().encode(mllm, alignnet, PROMPT, 3.5, False, **given)
+    with pytest.raises(InvalidRequestError, match="An empty batch of images came"):
+        RewritePrompt().rewrite(mllm, PROMPT, "", images=nothing)
+
+
+class VideoFromFile:
+    """As ComfyUI's, which run.py uses. seconds: of a video that was trimmed."""
+
+    def __init__(self, path, seconds=2.0):
+        self.path, self.seconds, self.was_decoded = path, seconds, False
+
+    def get_stream_source(self):
+        return self.path
+
+    def get_duration(self):
+        return self.seconds
+
+    def get_dimensions(self):
+        return 128, 128
+
+    def get_components(self):
+        self.was_decoded = True
+        return types.SimpleNamespace(images=torch.ones(4, 16, 16, 3), frame_rate=4, audio=None)
+
+
+def test_a_video_file_is_read_as_everywhere(mllm, alignnet, pipeline):
+    """ComfyUI would keep all of its frames in memory; but only it knows which part of a trimmed video is meant."""
+    path = str(EXAMPLES / "videos/rocket-at-night.mp4")
+    whole, trimmed = VideoFromFile(path), VideoFromFile(path, 1.0)
+    conditioning, _, notes, _ = Encode().encode(mllm, alignnet, PROMPT, 3.5, False, video=whole)
+    expected = pipeline.encode(PROMPT, videos=[path])
+    assert torch.equal(conditioning[0][0], expected.prompt_embeds)
+    assert notes == "\n".join(expected.notes)
+    conditioning, *_ = Encode().encode(mllm, alignnet, PROMPT, 3.5, False, video=trimmed)
+    frames = np.full((4, 16, 16, 3), 255, np.uint8)
+    assert torch.equal(conditioning[0][0], pipeline.encode(PROMPT, videos=[(frames, 4)]).prompt_embeds)
+    assert (whole.was_decoded, trimmed.was_decoded) == (False, True)
 
 
 def test_bad_input_is_one_sentence(mllm, alignnet, tmp_path, qwen_vl_directory):
@@ -259,10 +337,38 @@ def test_a_changed_file_is_loaded_again(tmp_path):
     assert LoadMLLM.IS_CHANGED("x2i-tiny", precision="full", device="cpu", family="auto")
 
 
+@pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)
+def test_an_input_from_another_node_does_not_run_the_node_again(name):
+    """ComfyUI gives None for it. Its value is that of the other node, which ComfyUI compares itself."""
+    node = NODE_CLASS_MAPPINGS[name]
+    if hasattr(node, "IS_CHANGED"):
+        inputs = [key for values in node.INPUT_TYPES().values() for key in values]
+        assert node.IS_CHANGED(**dict.fromkeys(inputs)) == ""
+
+
+def test_a_folder_that_must_not_be_read_does_not_take_the_nodes_away(monkeypatch):
+    """Such as lost+found, if the models have a disk of their own."""
+    with TemporaryDirectory() as directory:
+        base = Path(directory) / "x2i"
+        (base / "lost+found").mkdir(parents=True)
+        base.parent.chmod(0o755)
+        save_file({"a": torch.ones(1)}, base / "mine.safetensors")
+        (base / "lost+found").chmod(0o700 if os.geteuid() == 0 else 0)
+        monkeypatch.setattr(host, "model_folders", lambda: [base])
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)  # nobody; root may read all folders
+            mllms = LoadMLLM.INPUT_TYPES()["required"]["mllm"][0]
+            files = LoadAlignNet.INPUT_TYPES()["required"]["alignnet"][0]
+        finally:
+            os.seteuid(user)
+    assert mllms == [*PRESETS]
+    assert files == [*PRESETS, "mine.safetensors"]
+
+
 def test_the_original_names_load_back(tmp_path):
     """Under Black Forest Labs' names, our own loader of single files reads the same weights."""
-    from safetensors.torch import save_file
-
     folder = ASSETS / PRESETS["x2i-tiny"].directory
     transformer = load_transformer(folder, torch.float32)
     weights = original_names(transformer.state_dict())
@@ -305,8 +411,17 @@ def test_install_and_remove(tmp_path, capsys):
     for form in ("json", "jpg"):  # the page of templates shows the images
         assert {file.stem for file in home.glob(f"example_workflows/*.{form}")} == graphs().keys()
     assert imported(home).NODE_CLASS_MAPPINGS is NODE_CLASS_MAPPINGS
+    given = [value for nodes in graphs().values() for node in nodes.values() for value in node.values.values()]
+    media = {value for value in given if str(value).endswith((".png", ".mp4", ".wav"))}
+    assert {file.name for file in (tmp_path / "input").iterdir()} == media  # so that they run at once
+    changed, mine = sorted((tmp_path / "input").iterdir())[0], tmp_path / "input/mine.png"
+    changed.write_bytes(b"the user's")
+    mine.touch()
+    assert main(["comfyui", str(tmp_path)]) == 0
     assert main(["comfyui", str(tmp_path / "custom_nodes"), "--remove"]) == 0
     assert not home.exists()
+    assert sorted((tmp_path / "input").iterdir()) == sorted([changed, mine])
+    assert changed.read_bytes() == b"the user's"
     assert "Removed" in capsys.readouterr().out
     home.mkdir()
     (home / "__init__.py").write_text("# a clone\n")

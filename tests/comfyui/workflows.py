@@ -15,7 +15,6 @@ WIDGETS = {
     "EmptySD3LatentImage": ("width", "height", "batch_size"),
     "KSampler": ("seed", "control_after_generate", "steps", "cfg", "sampler_name", "scheduler", "denoise"),
     "ModelSamplingFlux": ("max_shift", "base_shift", "width", "height"),
-    "LoadImage": ("image", "upload"),
     "LoadAudio": ("audio", "audioUI", "upload"),
     "LoadVideo": ("file", "upload"),
     "SaveImage": ("filename_prefix",),
@@ -23,6 +22,7 @@ WIDGETS = {
     "UnetLoaderGGUF": ("unet_name",),
     "VAELoader": ("vae_name",),
     "X2ILoadFlux": ("flux", "path"),
+    "X2ILoadImage": ("image", "upload"),
     "X2ILoadMLLM": ("mllm", "precision", "device", "family", "path"),
     "X2ILoadAlignNet": ("alignnet", "path"),
     "X2IEncode": ("prompt", "guidance", "reason", "video_fps"),
@@ -34,7 +34,6 @@ OUTPUTS = {
     "KSampler": ("LATENT",),
     "ModelSamplingFlux": ("MODEL",),
     "FluxKontextImageScale": ("IMAGE",),
-    "LoadImage": ("IMAGE", "MASK"),
     "LoadAudio": ("AUDIO",),
     "LoadVideo": ("VIDEO",),
     "PreviewAny": (),
@@ -48,6 +47,7 @@ OUTPUTS = {
     "X2ILoadFlux": ("MODEL", "VAE"),
     "X2ILoadMLLM": ("X2I_MLLM",),
     "X2ILoadAlignNet": ("X2I_ALIGNNET",),
+    "X2ILoadImage": ("IMAGE", "STRING", "MASK"),
     "X2IEncode": ("CONDITIONING", "STRING", "STRING", "X2I_HISTORY"),
     "X2ILightControl": ("MODEL",),
     "MarkdownNote": (),
@@ -101,7 +101,7 @@ def graph(
             1,
             {"prompt": prompt, "guidance": 3.5, "reason": False, "video_fps": 24.0},
             {"mllm": ("mllm", 0), "alignnet": ("alignnet", 0)},
-            height=330,
+            height=370,
         ),
         "answer": Node("PreviewAny", 2, 2, {}, {"source": ("encode", 2)}, height=150),
         "shift": Node(
@@ -149,7 +149,7 @@ def graph(
 
 
 def _image(file: str) -> Node:
-    return Node("LoadImage", 0, 0, {"image": file, "upload": "image"}, height=330)
+    return Node("X2ILoadImage", 0, 0, {"image": file, "upload": "image"}, height=370)
 
 
 def _audio(file: str) -> Node:
@@ -242,7 +242,7 @@ def as_prompt(nodes: Graph) -> dict[str, Any]:
     return {
         name: {
             "class_type": node.kind,
-            "inputs": {key: value for key, value in node.values.items() if key not in _PAGE_ONLY}
+            "inputs": {key: value for key, value in node.values.items() if key not in PAGE_ONLY}
             | {key: list(source) for key, source in node.links.items()},
         }
         for name, node in nodes.items()
@@ -250,7 +250,7 @@ def as_prompt(nodes: Graph) -> dict[str, Any]:
     }
 
 
-_PAGE_ONLY = ("control_after_generate", "upload", "audioUI")
+PAGE_ONLY = ("control_after_generate", "upload", "audioUI")
 
 
 def as_workflow(nodes: Graph) -> dict[str, Any]:

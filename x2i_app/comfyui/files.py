@@ -65,19 +65,27 @@ def find_image(name: str) -> Path:
     return path
 
 
-def image_fingerprint(name: str) -> str:
+def is_painted(name: str) -> bool:
+    """Whether ComfyUI's mask editor has made this image: what was painted over is transparent, with its colors kept."""
+    return name.startswith("clipspace/")
+
+
+def image_fingerprint(name: str | None) -> str:
     """As `mllm_fingerprint`, for an image. Raises InvalidRequestError."""
-    return _fingerprint(find_image(name), name)
+    return _fingerprint(find_image(name), name) if name else ""
 
 
-def mllm_fingerprint(name: str) -> str:
-    """Changes with the files of an MLLM on this machine; nothing is downloaded or unpacked."""
-    return _fingerprint(_local_mllm(name), name)
+def mllm_fingerprint(name: str | None) -> str:
+    """Changes with the files of an MLLM on this machine; nothing is downloaded or unpacked.
+
+    name: None where another node makes it, which ComfyUI does not run before it asks.
+    """
+    return _fingerprint(_local_mllm(name), name) if name else ""
 
 
-def file_fingerprint(name: str, part: Part) -> str:
+def file_fingerprint(name: str | None, part: Part) -> str:
     """As `mllm_fingerprint`, for an AlignNet or a LightControl."""
-    return _fingerprint(_local_file(name, part), name)
+    return _fingerprint(_local_file(name, part), name) if name else ""
 
 
 def folder_fingerprint(folder: str) -> str:
@@ -154,7 +162,16 @@ def _files() -> dict[str, Path]:
 
 def _walk() -> Iterator[tuple[Path, Path]]:
     for base in host.model_folders():
-        for path in sorted(base.iterdir()):
+        for path in _entries(base):
             yield base, path
-            if path.is_dir() and not (path / "config.json").is_file():
-                yield from ((base, inner) for inner in sorted(path.iterdir()))
+            inner = _entries(path) if path.is_dir() else []
+            if path / "config.json" not in inner:
+                yield from ((base, each) for each in inner)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Empty for a folder that must not be read, such as the system's lost+found on a disk of its own."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []

@@ -1,5 +1,6 @@
 """Installing the nodes: a small folder in ComfyUI's custom_nodes that imports this package."""
 
+import filecmp
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from x2i_app.settings import ASSETS
 NAME = "x2i"
 _MARK = "# Written by x2i comfyui; removed by x2i comfyui --remove."
 _WORKFLOWS = "example_workflows"  # where ComfyUI looks for the templates of custom nodes
+MEDIA = ("images/boat-at-sunset.png", "videos/rocket-at-night.mp4", "audios/rain-at-sea.wav")  # which these name
 
 
 def install(path: str | Path) -> list[str]:
@@ -28,13 +30,15 @@ def install(path: str | Path) -> list[str]:
         home.mkdir()
         (home / "__init__.py").write_text(_module(package), encoding="utf-8")
         _copy_workflows(home / _WORKFLOWS)
+        inputs = _copy_media(home)
     except OSError as error:
         raise InvalidRequestError(
             f"{home} cannot be written ({error.strerror}); choose a ComfyUI folder of your own."
         ) from error
     count = len(list((home / _WORKFLOWS).glob("*.json")))
     return [
-        f"Wrote {home}, which loads x2i {__version__} from {package}, and {count} example workflows.",
+        f"Wrote {home}, which loads x2i {__version__} from {package}, and {count} example workflows. Their image, "
+        f"video and audio are in {inputs}.",
         f"Restart ComfyUI. If it runs with another Python than {sys.executable}, that one needs the libraries of x2i "
         f"too: {_how_to_get_libraries(package)}.",
     ]
@@ -46,6 +50,20 @@ def _copy_workflows(folder: Path) -> None:
     for file in (ASSETS / "comfyui").glob("*.png"):
         with Image.open(file) as image:
             image.convert("RGB").save(folder / f"{file.stem}.jpg", quality=85)
+
+
+def _copy_media(home: Path) -> Path:
+    """To the folder where ComfyUI's nodes look for them, which is returned. A file of the user's is kept."""
+    for source, copy in _copies(home):
+        copy.parent.mkdir(exist_ok=True)
+        if not copy.exists():
+            shutil.copyfile(source, copy)
+    return copy.parent
+
+
+def _copies(home: Path) -> list[tuple[Path, Path]]:
+    folder = home.parents[1] / "input"
+    return [(ASSETS / "examples" / name, folder / Path(name).name) for name in MEDIA]
 
 
 def _how_to_get_libraries(package: Path) -> str:
@@ -64,6 +82,9 @@ def remove(path: str | Path) -> list[str]:
     if not _is_ours(home):
         raise InvalidRequestError(f"{home} was not written by this command, so it is left as it is; remove it by hand.")
     shutil.rmtree(home)
+    for source, copy in _copies(home):
+        if copy.is_file() and filecmp.cmp(source, copy, shallow=False):
+            copy.unlink()
     return [f"Removed {home}. Models and your own workflows are left as they are. Restart ComfyUI."]
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -15,10 +14,10 @@ _KEY = "x2i_light_control"
 _PIXELS = 8  # of a latent's side
 
 
-def follow(model: Any, net: LightControl, image: np.ndarray, strength: float, start: float, end: float) -> Any:
+def follow(model: Any, net: LightControl, image: Image.Image, strength: float, start: float, end: float) -> Any:
     """A copy of ComfyUI's model, which is a ModelPatcher, that keeps close to an image.
 
-    image: (H, W, 3) uint8; center-cropped to the aspect ratio of the output. strength, start, end: as in
+    image: RGB; center-cropped to the aspect ratio of the output. strength, start, end: as in
     `X2IPipeline.control`. Raises CheckpointError if the net is for another model.
     """
     from comfy.patcher_extension import WrappersMP
@@ -32,8 +31,9 @@ def follow(model: Any, net: LightControl, image: np.ndarray, strength: float, st
         )
     controlled = model.clone()
     managed = host.Managed(net, str(model.load_device))
-    controlled.set_additional_models(_KEY, [managed.patcher])  # loaded and offloaded with the model
-    wrapper = _Wrapper(net, Image.fromarray(image), strength, start, end)
+    others = controlled.get_additional_models_with_key(_KEY)  # of an X2I LightControl before this one
+    controlled.set_additional_models(_KEY, [*others, managed.patcher])  # loaded and offloaded with the model
+    wrapper = _Wrapper(net, image, strength, start, end)
     controlled.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, wrapper)
     return controlled
 

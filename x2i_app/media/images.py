@@ -236,8 +236,16 @@ def load_mask(source: Any) -> Image.Image:
 
 
 @in_child
+def load_opaque(path: str | os.PathLike, caps: MediaCaps = CAPS) -> Image.Image:
+    """As `load_image`, for a file in which transparency marks an area: its colors there are kept, and not blended."""
+    with open_image(path, caps) as image:
+        check_size(show_name(path), *image.size, caps.source_side, caps.whole_pixels)
+        return _fit(to_rgb(image.convert("RGB")) if image.mode == "RGBA" else _decode(image, caps), caps)
+
+
+@in_child
 def load_transparency(path: str | os.PathLike, caps: MediaCaps = CAPS) -> Image.Image:
-    """What is transparent in an image file, upright: L, 255 where alpha is below one half, and 0 elsewhere.
+    """What is transparent in an image file, upright: L, from 255 where nothing can be seen to 0.
 
     Raises MediaError for a file that cannot be read.
     """
@@ -248,7 +256,7 @@ def load_transparency(path: str | os.PathLike, caps: MediaCaps = CAPS) -> Image.
         if not image.has_transparency_data:
             return Image.new("L", image.size)
         orientation = _orientation(image)
-        mask = image.convert("RGBA").getchannel("A").point(lambda level: 255 if level < 128 else 0)
+        mask = image.convert("RGBA").getchannel("A").point(lambda level: 255 - level)
         return mask.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else mask
 
 

@@ -206,7 +206,7 @@ def _named(name: str, read: Any) -> Any:
 
 def _as_mask(path: str) -> str:
     """Make an uploaded file a mask: white where it was transparent, which OpenAI means by "edit here"."""
-    mask = load_transparency(path)
+    mask = load_transparency(path).point(lambda level: 255 if level > 127 else 0)
     if mask.getextrema() == (0, 0):
         raise InvalidRequestError(
             "mask has no transparent pixels, so nothing would change; send a PNG whose transparent pixels are the area "

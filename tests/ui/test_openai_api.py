@@ -240,9 +240,14 @@ def test_bad_fields_are_named_in_openais_form(server, body, name, sentence):
 
 
 def test_bad_edits_are_named(client):
-    boat, opaque = BOAT.read_bytes(), as_png(Image.new("RGB", (8, 8)))
+    boat, opaque, wide = BOAT.read_bytes(), as_png(Image.new("RGB", (8, 8))), as_png(Image.new("RGBA", (200, 50)))
     for name, sentence, given in (
         ("mask", "mask has no transparent pixels", {"image": ("a.png", boat), "mask": ("m.png", opaque)}),
+        (
+            "mask",
+            "mask has 200 x 50 pixels, and the image has 256 x 256; send a mask of",
+            {"image": ("a.png", boat), "mask": ("m.png", wide)},
+        ),
         ("steps", "steps is 'many'; it must be a number", {"image": ("a.png", boat), "extra_body": {"steps": "many"}}),
         ("control", "control is 9", {"image": ("a.png", boat), "extra_body": {"control": 9}}),
         (None, "is a text file; use a PNG", {"image": ("a.png", b"text")}),
@@ -265,6 +270,8 @@ def test_bad_edits_are_named(client):
         answer = httpx.post(f"{client.base_url}images/edits", files=parts)
         assert answer.status_code in (400, 413), answer.text
         assert sentence in error_of(answer)["message"]
+    answer = httpx.post(f"{client.base_url}images/edits", json={"prompt": "a", "image": "data:image/png;base64,AAAA"})
+    assert "must be multipart/form-data; send the files as its parts." in error_of(answer)["message"]
     large = [("image", ("a.png", boat)), ("prompt", (None, "a")), *[("loras[]", (None, "x" * 900_000))] * 6]
     answer = httpx.post(f"{client.base_url}images/edits", files=large)
     assert (answer.status_code, "characters; send less" in error_of(answer)["message"]) == (413, True), answer.text

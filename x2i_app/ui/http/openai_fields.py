@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, show_value, validate_integer
-from x2i_app.media.images import load_transparency
+from x2i_app.media.images import image_size, load_transparency
 from x2i_app.request import IMAGE_SETTINGS, LATER_SETTINGS, SETTINGS, GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
@@ -142,7 +142,8 @@ class ImageCall:
         fields: dict[str, Any] = {"images": images}
         paints = masks or "strength" in self.given or "outpaint" in self.given
         if masks:
-            fields["mask"] = _named("mask", lambda: _as_mask(masks[0]))
+            size = image_size(images[0])
+            fields["mask"] = _named("mask", lambda: _as_mask(masks[0], size))
         if paints:
             fields["source_image"] = images[0]
         elif engine.flux.takes_reference:
@@ -204,13 +205,22 @@ def _named(name: str, read: Any) -> Any:
         raise FieldError(name, str(error)) from error
 
 
-def _as_mask(path: str) -> str:
-    """Make an uploaded file a mask: white where it was transparent, which OpenAI means by "edit here"."""
+def _as_mask(path: str, size: tuple[int, int]) -> str:
+    """Make an uploaded file a mask: white where it was transparent, which OpenAI means by "edit here".
+
+    size: of the image. A mask of another size is stretched to it, but one of another shape was made for another image.
+    """
     mask = load_transparency(path).point(lambda level: 255 if level > 127 else 0)
     if mask.getextrema() == (0, 0):
         raise InvalidRequestError(
             "mask has no transparent pixels, so nothing would change; send a PNG whose transparent pixels are the area "
             "to edit."
+        )
+    (width, height), (image_width, image_height) = mask.size, size
+    if abs(width * image_height / image_width - height) > 1 + height / 50:
+        raise InvalidRequestError(
+            f"mask has {width} x {height} pixels, and the image has {image_width} x {image_height}; send a mask of the "
+            "image's size."
         )
     mask.save(path, "PNG")  # in place of the upload, whose bytes count and which is removed when it is old
     return path

@@ -275,7 +275,8 @@ async def receive_form(
     Raises Refusal if the body is malformed or the disk is full.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Refusal(400, "An upload must be multipart/form-data; send the files in the field 'files'.")
+        field = f" in the field '{next(iter(names))}'" if names else " as its parts"
+        raise Refusal(400, f"An upload must be multipart/form-data; send the files{field}.")
     parser = _Parser(request.headers, request.stream(), max_files=limits.upload_files, max_fields=limits.upload_files)
     parser.on_bytes = on_bytes
     try:

@@ -48,6 +48,9 @@ def plain(prompt):
         ("a cat :1.2 AND a dog:0.5", "a cat and a dog"),
         ("a cat BREAK a dog AND (red:1.3)", "a cat, a dog and red"),
         ("a poster at 16:9 AND a cat", "a poster at 16:9 and a cat"),
+        ("{{{masterpiece}}}, {{a red house}}, {b}", "masterpiece, a red house, {b}"),
+        ("a red house::1.5 night::-0.5 snow::", "a red house, night, snow"),
+        ("std::vector, 3:2", "std::vector, 3:2"),
         ("（红色:1.2）", "（红色:1.2）"),
         ("(红色:1.2)的房子", "红色的房子"),
     ],
@@ -58,6 +61,59 @@ def test_signs_go(prompt, expected):
     assert len(notes) == (prompt != expected)
     assert all("have no effect here" in note for note in notes)
     assert resolve_prompt(expected, 0) == (expected, [], [])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected", "left_out"),
+    [
+        ("a cat --ar 16:9 --v 6.1 --tile", "a cat", "--ar 16:9 --v 6.1 --tile"),
+        ("a cat --no dogs, birds --v6", "a cat", "--no dogs, birds --v6"),
+        ("a cat —ar 16:9", "a cat", "—ar 16:9"),  # telephones make a dash of two
+        ("/imagine prompt: a cat --niji 6", "a cat", "--niji 6"),
+        ("a cat\nNegative prompt: dog,\nblurry\nSteps: 20, Seed: 5", "a cat", "Negative prompt: dog, blurry Steps: 20"),
+        ("a cat, snow\nSteps: 20, Sampler: Euler, Seed: 5", "a cat, snow", "Steps: 20, Sampler: Euler, Seed: 5"),
+        ("a face <segment:face> in snow", "a face in snow", "<segment:face>"),
+        ("a cat <embed:easynegative>", "a cat", "<embed:easynegative>"),
+    ],
+)  # fmt: skip
+def test_parameters_go(prompt, expected, left_out):
+    """Of Midjourney, A1111 and SwarmUI."""
+    text, tags, notes = resolve_prompt(prompt, 0)
+    assert (text, tags) == (expected, [])
+    assert notes[0].startswith(left_out)
+    assert all("is left out of the prompt" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a house -- very old, -- and red",
+        "a poster that says --draft version and more",
+        'a sign "--ar 16:9"',
+        "--ar 16:9",
+        "a cat --ar 16:9 on a mat",
+        "first\nSteps: 20 of stone",
+        "Steps: 20, stone",
+    ],
+)
+def test_what_only_looks_like_parameters_stays(prompt):
+    assert resolve_prompt(prompt, 0) == (prompt, [], [])
+
+
+def test_variables_and_swarmuis_choices():
+    for seed in range(4):
+        text = resolve_prompt("${season=!{summer|winter}} ${season} day, ${season} night", seed)[0]
+        assert text in ("summer day, summer night", "winter day, winter night")
+        assert resolve_prompt("<random:red,blue> house", seed)[0] in ("red house", "blue house")
+        assert resolve_prompt("a <random:red|dark, blue> house", seed)[0] in ("a red house", "a dark, blue house")
+    assert {resolve_prompt("${a={red|blue}}${a}", seed)[0] for seed in range(20)} == {"red", "blue"}
+    assert plain("a ${color:green} house, ${other}") == "a green house, ${other}"
+
+
+def test_a_lora_with_a_drive_letter():
+    assert resolve_prompt(r"<lora:C:\models\ink.safetensors:0.5> a cat", 0)[:2] == (
+        "a cat", [(r"C:\models\ink.safetensors", 0.5)]
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 r"""Prompts as people write them for other programs: LoRA tags, choices, wildcards, weights.
 
 - `<lora:NAME:WEIGHT>` adds a LoRA of this machine.
-- `{a|b}`, `{2$$a|b|c}`, `{0.7::a|0.3::b}` choose by the seed; `__name__` takes a row of `name.txt` in a folder.
-- `(text:1.2)`, `(text)1.2`, `(text)++`, `((text))`, `[text]`, `[a:b:0.5]`, BREAK and AND mean nothing to an MLLM: the
-  text stays, the signs go. `embedding:NAME` is for text encoders that X2I lacks, and goes.
+- `{a|b}`, `{2$$a|b|c}`, `{0.7::a|0.3::b}` and `<random:a,b>` choose by the seed; `__name__` and `<wildcard:name>` take
+  a row of `name.txt` in a folder. `${name=text}` keeps a text, and `${name}` is that text.
+- `(text:1.2)`, `(text)1.2`, `(text)++`, `((text))`, `{{text}}`, `[text]`, `[a:b:0.5]`, `a::2 b::1`, BREAK and AND mean
+  nothing to an MLLM: the text stays, the signs go. `embedding:NAME` is for text encoders that X2I lacks, and goes; so
+  do SwarmUI's tags, Midjourney's parameters at the end (`--ar 16:9`), and settings of A1111 pasted with the prompt.
 - A backslash keeps a sign: `\(`, `\[`, `\{`.
 
 What a prompt wants to show in quotation marks stays as it is, but for choices and wildcards. Each change is told.
@@ -47,11 +49,27 @@ _MASKED = re.compile("\x03(\\d+)\x03")
 # Prompts are of strangers, and a search holds up all threads. So each pattern takes a time that grows with the prompt's
 # length and not with its square: what was matched is not given back ("++"), and runs of spaces are searched once.
 _BRACES = re.compile(r"\{([^{}]*)\}")
+_VARIABLE = re.compile(r"\$\{\s*+(\w++)\s*+(?:([=:])([^{}]*+))?+\}")  # what it is set to has no choices any more
+_AS_KEPT = {ord("{"): _OPEN, ord("}"): _CLOSE}
 _AMOUNT = re.compile(r"\s*+(\d{1,3})?(?:(-)(\d{1,3})?)?\s*+\$\$(?:([^$|]*)\$\$)?(.*)", re.DOTALL)
 _WILDCARD = re.compile(r"(?<!\w)__[~@]?([\w*-]+?(?:/[\w*-]+?)*)__")
 _ESCAPED_BRACES = re.compile(r"\\([{}|])")
-_TAG = re.compile(r"<\s*+(lora|lyco|hypernet)\s*+:\s*+([^:<>]++)((?::[^:<>]*+)*+)>", re.IGNORECASE)
+_LEFT_OUT = ("hypernet", "embed", "embedding", "preset", "segment", "object", "region", "refiner", "video")
+_TAG = re.compile(
+    rf"<\s*+(lora|lyco|{'|'.join(_LEFT_OUT)})\s*+:\s*+((?:[a-z]:(?=[\\/]))?+[^:<>]++)((?::[^:<>]*+)*+)>", re.IGNORECASE
+)
+_CHOICE_TAG = re.compile(r"<(random|wildcard):([^<>]++)>", re.IGNORECASE)  # SwarmUI's
+_FLAG = re.compile(r"(?:(?<=\s)|(?<=^))(?:--|—)(?=[a-z])")
+# Midjourney's parameters, which come last. Those of _LONG_FLAGS have as many values as follow, others one at most.
+_FLAGS = re.compile(
+    "ar|aspect|v|version|niji|s|stylize|c|chaos|q|quality|seed|style|iw|weird|w|tile|raw|stop|repeat|r|video|cw|sw|ow|sv"
+    "|profile|fast|relax|turbo|hd|draft|exp|stealth|public|test|testp|upbeta|creative|uplight|hq"
+)
+_LONG_FLAGS = ("no", "sref", "cref", "oref", "p")
+_COMMAND = re.compile(r"/imagine\s++(?:prompt:\s*+)?+")
+_DOUBLED = re.compile(r"(?<!\{)\{\{++([^{}]*+)\}\}++")
 _NUMBER = r"[-+]?(?:\d++\.?+\d*+|\.\d++)"
+_PARTS = re.compile(rf"(?<=\w)::(?:{_NUMBER})?+(?:\s++|$)")
 _PARENTHESIS = re.compile(r"(?<!\\)[()]")
 _WEIGHT = re.compile(rf"\s*+({_NUMBER})\s*+")
 _COMPEL = re.compile(r"(?:\+++|-++|\d++\.\d++)(?![\w+-])")  # behind a parenthesis
@@ -121,6 +139,7 @@ def resolve_prompt(
     notes: list[str] = []
     if _is_json(prompt):
         return prompt, [], notes
+    prompt = _without_end(prompt, notes)
     filled = _fill_choices(prompt, random.Random(seed), wildcards, notes)
     text, tags = _take_tags(filled, notes)
     signs: list[str] = []
@@ -146,10 +165,40 @@ def _is_json(prompt: str) -> bool:
 # Choices and wildcards
 
 
+def _without_end(prompt: str, notes: list[str]) -> str:
+    """The prompt without the settings that A1111 copies with it, or Midjourney's parameters."""
+    text, steps, settings = prompt.rpartition("\nSteps: ")
+    is_pasted = steps and re.match(r"\d++, [^\n]++\Z", settings)
+    text = text.partition("\nNegative prompt:")[0] if is_pasted else prompt
+    begin, *flags = _FLAG.split(text)
+    if begin.strip() and all(_is_flag(flag.split()) for flag in flags):
+        text = begin
+    if left_out := " ".join(prompt[len(text) :].split()):
+        notes.append(Note(TAG_LEFT_OUT, tag=left_out[:_LONGEST_WORD]))
+        text = text.rstrip()
+    if command := _COMMAND.match(text):
+        notes.append(Note(TAG_LEFT_OUT, tag=command[0].strip()))
+        text = text[command.end() :]
+    return text
+
+
+def _is_flag(words: list[str]) -> bool:
+    name = words[0].rstrip(".0123456789")  # as in --v6
+    return name in _LONG_FLAGS or (bool(_FLAGS.fullmatch(name)) and len(words) <= 2)
+
+
 def _fill_choices(prompt: str, chance: random.Random, wildcards: Path | None, notes: list[str]) -> str:
     text = _ESCAPED_BRACES.sub(lambda match: next(k for k, v in _KEPT_SIGNS.items() if v == match[0]), prompt)
+    text = _CHOICE_TAG.sub(_as_choice, text)
+    variables: dict[str, str] = {}
     for _ in range(_MOST_CHOICES):
-        if match := _BRACES.search(text):
+        match, choice = _VARIABLE.search(text), _BRACES.search(text)
+        if match and match.start() < choice.start():
+            name, is_set, value = match.groups()
+            chosen = "" if is_set == "=" else variables.get(name, value or match[0].translate(_AS_KEPT))
+            if is_set == "=":
+                variables[name] = value.removeprefix("!").strip()
+        elif match := choice:
             chosen = _choose(match[1], chance)
         elif match := _find_wildcard(text):
             chosen = _from_list(match[1], chance, wildcards, notes)
@@ -165,7 +214,13 @@ def _fill_choices(prompt: str, chance: random.Random, wildcards: Path | None, no
         raise InvalidRequestError(f"The prompt has more than {_MOST_CHOICES} choices and wildcards; use fewer of them.")
     for kept, sign in _KEPT_SIGNS.items():
         text = text.replace(kept, sign)
-    return text
+    return _tidy(text) if variables else text
+
+
+def _as_choice(tag: re.Match[str]) -> str:
+    if tag[1].lower() == "wildcard":
+        return f"__{tag[2].strip()}__"
+    return f"{{{tag[2] if '|' in tag[2] else tag[2].replace(',', '|')}}}"
 
 
 def _find_wildcard(text: str) -> re.Match[str] | None:
@@ -243,7 +298,7 @@ def _take_tags(prompt: str, notes: list[str]) -> tuple[str, list[tuple[str, floa
     tags: list[tuple[str, float]] = []
 
     def take(match: re.Match[str]) -> str:
-        if match[1].lower() == "hypernet":
+        if match[1].lower() in _LEFT_OUT:
             notes.append(Note(TAG_LEFT_OUT, tag=match[0]))
         else:
             tags.append((match[2].strip(), _tag_weight(match[3].split(":")[1:])))
@@ -304,8 +359,10 @@ def _without_signs(prompt: str, signs: list[str], keep_backslashes: bool) -> str
         before = text
         text = _without_parentheses(text, tell)
         text = replaced(_BRACKETS, text, lambda match: _of_brackets(match[1]))
+        text = replaced(_DOUBLED, text, lambda match: match[1])
         if text == before:
             break
+    text = replaced(_PARTS, text, lambda match: ", ")
     text = replaced(_BREAK, text, lambda match: match[0] if _is_shouted(match) else ", ")
     joined = replaced(_AND, text, lambda match: match[0] if _is_shouted(match) else " and ")
     text = joined if joined == text else replaced(_WEIGHT_AT_END, joined, lambda match: "")

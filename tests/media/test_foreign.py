@@ -383,6 +383,48 @@ def test_other_programs(tmp_path, program, texts, left_out):
     assert recipe.request.negative_prompt == ("" if "Dream" in texts else "bad")
 
 
+MFLUX = {
+    "mflux_version": "0.9.0",
+    "model": "dev",
+    "quantize": 8,
+    "guidance": 4.0,
+    "lora_paths": ["/loras/ink.safetensors", "/loras/snow.safetensors"],
+    "lora_scales": [0.5],
+}
+DRAW_THINGS = {
+    "c": "a bear",
+    "uc": "bad",
+    "scale": 4.5,
+    "sampler": "Euler A",
+    "model": "flux",
+    "size": "1024x768",
+    "v2": {},
+}
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_programs_of_macs_in_exif(tmp_path, name):
+    """mflux and Draw Things."""
+    size = {"prompt": "a bear", "seed": 5, "steps": 30, "width": 1024, "height": 768}
+    path = save(tmp_path / name, {USER_COMMENT: json.dumps(MFLUX | size)})
+    names = ("prompt", "seed", "steps", "width", "height", "guidance_scale")
+    assert values_of(path, *names) == ("a bear <lora:ink:0.5> <lora:snow:1>", 5, 30, 1024, 768, 4)
+    assert "from mflux. Not used here: model, quantization." in read_recipe(path).notes[0]
+    path = save(tmp_path / f"b{name}", {USER_COMMENT: json.dumps(DRAW_THINGS | {"seed": 5, "steps": 30})})
+    assert values_of(path, *names[:-1]) == ("a bear", 5, 30, 1024, 768)
+    recipe = read_recipe(path)
+    assert recipe.request.negative_prompt == "bad"
+    assert "from Draw Things. Not used here: scale, sampler, model." in recipe.notes[0]
+
+
+def test_civitai_and_stable_diffusion_cpp(tmp_path):
+    resources = '[{"type":"lora","weight":0.8,"modelName":"A, B: C"},{"type":"checkpoint","modelName":"D"}]'
+    text = "a bear\nSteps: 30, Seed: 5, Size: 1024x768, Guidance: 4.0, Civitai resources: "
+    path = save(tmp_path / "a.png", parameters=f"{text}{resources}, Civitai metadata: {{}}")
+    assert values_of(path, "prompt", "steps", "seed", "width", "guidance_scale") == ("a bear", 30, 5, 1024, 4)
+    assert read_recipe(path).notes[0].endswith("Not used here: Civitai resources, Civitai metadata.")
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
 def test_fooocus_in_exif(tmp_path, name):
     path = save(tmp_path / name, {USER_COMMENT: json.dumps(FOOOCUS), 0x0131: "Fooocus v2.5.5", 0x927C: "fooocus"})

@@ -1,4 +1,4 @@
-"""Settings that other programs write into their images: A1111 and its relatives, ComfyUI, InvokeAI, Fooocus, SwarmUI.
+"""Settings that other programs write into their images: A1111 and its relatives, ComfyUI, InvokeAI, Fooocus and more.
 
 Each reader turns texts of an untrusted file into a Foreign: prompt, seed, steps, size, guidance, LoRAs by their names,
 and the names of everything that means nothing to X2I. The formats are those that the programs' own readers accept.
@@ -52,11 +52,13 @@ def read_foreign(texts: Mapping[str, str]) -> Foreign | None:
 # A1111, Forge, SD.Next, Fooocus' scheme "a1111", and X2I itself: text with a last row of "Name: value" pairs.
 
 # A name begins after a comma: of a long run of letters, not every part is tried.
-_PAIR = re.compile(r'(?<![\w\s\-/])\s*+(\w[\w \-/]*+):\s*+("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+# A value in quotation marks or, of Civitai, in brackets has commas and names of its own.
+_PAIR = re.compile(r'(?<![\w\s\-/])\s*+(\w[\w \-/]*+):\s*+("(?:\\.|[^\\"])*"|\[[^\[\]]*+\]|[^,]*)(?:,|$)')
 _A1111 = {
     "steps": "steps",
     "seed": "seed",
     "distilled cfg scale": "guidance",
+    "guidance": "guidance",  # of stable-diffusion.cpp
 }
 _LORA_WEIGHT = re.compile(r"([^\s,:\"][^,:\"]*):\s?(-?\d{1,3}(?:\.\d{1,6})?)(?=[,\"])")
 _NAMED_ROW = re.compile(r"\s*+(\w[\w \-/]{0,40}):")
@@ -199,7 +201,7 @@ def _dream(texts: Mapping[str, str]) -> Foreign | None:
     return found
 
 
-# Fooocus' own scheme and SwarmUI: JSON under `parameters`. NovelAI: JSON under `Comment`.
+# Fooocus' own scheme, SwarmUI, mflux and Draw Things: JSON under `parameters`. NovelAI: JSON under `Comment`.
 
 _FOOOCUS = {"seed": "seed", "steps": "steps"}
 _FOOOCUS_LEFT = {
@@ -229,6 +231,9 @@ _SWARM_LEFT = {
     "refinerupscale": "upscaling",
     "controlnetmodel": "ControlNet",
 }
+_MFLUX = {"seed": "seed", "steps": "steps", "width": "width", "height": "height", "guidance": "guidance"}
+_MFLUX_LEFT = {"model": "model", "quantize": "quantization", "init_image_path": "initial image"}
+_DRAW_THINGS_LEFT = {"scale": "scale", "sampler": "sampler", "model": "model", "strength": "strength"}
 _SCALES = ("cfg_scale", "cfgscale", "guidance_scale")  # of 1: then the negative prompt had no effect
 _NEGATIVES = ("negative_prompt", "negativeprompt", "uc")
 _NOVELAI_LEFT = {"scale": "prompt guidance", "sampler": "sampler"}
@@ -240,6 +245,16 @@ def _json_parameters(texts: Mapping[str, str]) -> Foreign | None:
         return None
     if isinstance(stored.get("sui_image_params"), dict):
         return _swarm(stored["sui_image_params"])
+    if "mflux_version" in stored:
+        found = _from_json("mflux", stored, "prompt", _MFLUX, _MFLUX_LEFT)
+        names, weights = stored.get("lora_paths") or [], stored.get("lora_scales") or []
+        found.loras = [_lora(*lora) for lora in zip(names, [*weights, *[1] * len(names)], strict=False)]
+        return found
+    if isinstance(stored.get("c"), str) and "seed" in stored:
+        found = _from_json("Draw Things", stored, "c", _FOOOCUS, _DRAW_THINGS_LEFT)
+        if size := _SIZE.search(str(stored.get("size", ""))):
+            found.values["width"], found.values["height"] = size.groups()
+        return found
     if not {"prompt", "full_prompt"} & stored.keys():
         return None
     prompt = stored.get("prompt")

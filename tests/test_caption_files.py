@@ -78,6 +78,31 @@ def test_tables_of_spreadsheets(tmp_path, separator):
     assert training_captions(tmp_path) == batch_prompts(tmp_path) == ['a house, red; and a "tree"']
 
 
+def test_spaces_behind_the_commas_of_a_table(tmp_path):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text('file_name, text\na.png, "a fox, in snow"\n')
+    assert training_captions(tmp_path) == batch_prompts(tmp_path) == ["a fox, in snow"]
+
+
+def test_names_that_other_systems_spell_differently(tmp_path):
+    """A folder zipped on macOS, which takes letters apart, and a table written on Windows, which reads A as a."""
+    for name in ("gr\u0075\u0308n.png", "Cat.PNG", "twin.png", "TWIN.png"):
+        write_image(tmp_path / name)
+    rows = [{"file_name": name, "text": name} for name in ("gr\u00fcn.png", "cat.png", "twin.png", "Twin.png")]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = {row.caption: row.file and row.file.name for row in read_table(tmp_path / "metadata.jsonl")}
+    assert found == {"gr\u00fcn.png": "gr\u0075\u0308n.png", "cat.png": "Cat.PNG", "twin.png": "twin.png", None: None}
+
+
+@pytest.mark.parametrize("folder", ["@eaDir/a.png", "#recycle", "$RECYCLE.BIN", "__MACOSX"])
+def test_what_systems_keep_beside_the_images(tmp_path, folder):
+    """A Synology NAS keeps thumbnails of each image, and what was deleted."""
+    write_image(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a fox")
+    write_image(tmp_path / folder / "SYNOPHOTO_THUMB_M.png")
+    assert training_captions(tmp_path) == batch_prompts(tmp_path) == ["a fox"]
+
+
 def test_a_quotation_mark_that_is_not_closed(tmp_path):
     write_image(tmp_path / "one.png")
     rows = "\n".join(f"{number}.png,a house" for number in range(20_000))

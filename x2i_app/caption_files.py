@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ IMAGE_SUFFIXES = frozenset(
 TABLES = ("metadata.jsonl", "metadata.csv")
 _FILES = ("file_name", "image", "image_path")  # names of the column with the file; DiffSynth-Studio's is the second
 _COLUMNS = ("text", "caption", "prompt")  # beside the one that the user names
+_SYSTEM_FOLDERS = ("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX")  # Synology's thumbnails and what was deleted
 _STRANGERS = re.compile(  # caches of trainers, what systems leave in folders, and notes about a data set
     r"npz|npy|pt|pth|bin|ckpt|safetensors|parquet|arrow|db|ini|cfg|toml|ya?ml|md|log|csv|tsv|jsonl?|html?|py|zip|7z|rar"
     r"|tar|gz|tmp|part|bak|lnk|url|lock",
@@ -89,9 +91,13 @@ def describe_strangers(paths: Iterable[Path]) -> str:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, in a fixed order; what is hidden is left out, as a .DS_Store or a ._copy of macOS."""
+    """Every file below a folder, in a fixed order.
+
+    What is hidden is left out, as a .DS_Store or a ._copy of macOS, and what systems keep in folders of their own.
+    """
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in parts):
             yield path
 
 
@@ -112,6 +118,7 @@ class TableRow:
 
 def read_table(path: Path, column: str | None = None) -> Iterator[TableRow]:
     """The rows of a metadata file. column: of the captions; None, or one that is not there: text, caption or prompt."""
+    folders: dict[Path, dict[str, Path]] = {}
     for number, record in _records(path):
         place = f"{path}:{number}"
         name = _file_name(record)
@@ -123,6 +130,8 @@ def read_table(path: Path, column: str | None = None) -> Iterator[TableRow]:
         file = path.parent.joinpath(*parts)
         if parts[:1] == (path.parent.name,) and not (is_outside or file.is_file()):  # written from the folder above
             file = path.parent.joinpath(*parts[1:])
+        if not (is_outside or file.is_file()):
+            file = _as_spelled(file, folders)
         names = [each for each in (column, *_COLUMNS) if each in record]
         if is_outside:
             yield TableRow(place, problem=f"the file {name!r} is outside the folder")
@@ -135,6 +144,23 @@ def read_table(path: Path, column: str | None = None) -> Iterator[TableRow]:
             yield TableRow(place, file, problem=f"it has no column {column or _COLUMNS[0]!r} with text, only {columns}")
         else:
             yield TableRow(place, file, record[names[0]])
+
+
+def _as_spelled(file: Path, folders: dict[Path, dict[str, Path]]) -> Path:
+    """The file of another system that spells its name differently: macOS takes letters apart, Windows reads A as a.
+
+    folders: files by their common spelling, kept here. A name that several files have stays as it is.
+    """
+    if file.parent not in folders:
+        found = folders[file.parent] = {}
+        for each in file.parent.iterdir() if file.parent.is_dir() else ():
+            key = _common_spelling(each.name)
+            found[key] = file if key in found else each
+    return folders[file.parent].get(_common_spelling(file.name), file)
+
+
+def _common_spelling(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def folder_repeats(path: Path, top: Path) -> tuple[int, str]:
@@ -161,7 +187,9 @@ def _records(path):
         columns = text.partition("\n")[0]
         separator = max(",;\t", key=columns.count)  # spreadsheets write semicolons where a comma is part of numbers
         try:
-            yield from enumerate(csv.DictReader(io.StringIO(text), delimiter=separator), 2)
+            rows = csv.DictReader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+            yield from enumerate(rows, 2)
         except csv.Error as error:
             raise InvalidRequestError(
                 f"{path.name!r} cannot be read as a table ({error}); a quotation mark may not be closed."

@@ -182,9 +182,9 @@ def _without_end(prompt: str, notes: list[str]) -> str:
     return text
 
 
-def _is_flag(words: list[str]) -> bool:
-    name = words[0].rstrip(".0123456789")  # as in --v6
-    return name in _LONG_FLAGS or (bool(_FLAGS.fullmatch(name)) and len(words) <= 2)
+def _is_flag(parts: list[str]) -> bool:
+    name = parts[0].rstrip(".0123456789")  # as in --v6
+    return name in _LONG_FLAGS or (bool(_FLAGS.fullmatch(name)) and len(parts) <= 2)
 
 
 def _fill_choices(prompt: str, chance: random.Random, wildcards: Path | None, notes: list[str]) -> str:

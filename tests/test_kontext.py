@@ -277,6 +277,18 @@ class TestRequest:
         assert prepared.reference is prepared.source is prepared.inpaint_source.original
         assert prepared.turns[-1].images[0] is prepared.reference
 
+    def test_a_reference_of_60_megapixels_is_scaled_down(self, engine, tmp_path):
+        """The result has the size to which it is scaled, and one note says so, also if it is edited."""
+        Image.new("RGB", (8000, 7500), (200, 40, 40)).save(tmp_path / "large.jpg")
+        request = GenerationRequest("make it night", reference=tmp_path / "large.jpg", seed=1, num_inference_steps=1)
+        prepared = Prepared.of(request, engine.flux, seed=1)
+        width, height = prepared.reference.size
+        assert 10e6 < width * height <= 25e6
+        expected = f"An image of 8,000 x 7,500 pixels was scaled down to {width:,} x {height:,}."
+        assert prepared.notes == (expected,)
+        edited = replace(request, outpaint=(0, 0, 16, 0))
+        assert Prepared.of(edited, engine.flux, seed=1).notes == (expected,)
+
     def test_metadata(self, engine, photo, tmp_path):
         """The reference comes back as one of the images, also if the file was saved again."""
         photo.save(tmp_path / "photo.png")

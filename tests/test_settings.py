@@ -21,6 +21,7 @@ OTHER_VALUES = {
     "flux": "flux.1-dev",
     "mllm": "some/folder",
     "light_control": "some/control.safetensors",
+    "controlnet": "some/controlnet-canny",
     "kontext": True,
     "profile": "cpu",
     "alignnet": "some/file.bin",

@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from x2i_app.controlnet import CONTROLNET_DEFAULTS
 from x2i_app.disk import flush
 from x2i_app.errors import EngineError, InvalidRequestError, X2IError, explain_failure
 from x2i_app.media import describe, save_image
@@ -40,7 +41,7 @@ _OF_THE_NAME = (
     errno.EILSEQ,
 )
 _FLAG_FIELDS = SETTINGS | LATER_SETTINGS | IMAGE_SETTINGS
-_LATER_NAMES = ("kontext", "image_format")
+_LATER_NAMES = ("kontext", "image_format", "controlnet")
 _LATER = {each.name: each.default for each in fields(FileSettings) if each.name in _LATER_NAMES}
 _IN_HAND = 2  # while the files of a row are written, the next row is generated
 
@@ -93,7 +94,10 @@ def run_batch(
     the output cannot be used, EngineError if the model cannot be loaded or a file cannot be written.
     """
     given = {_FLAG_FIELDS.get(name, name): value for name, value in defaults.items()}
-    GenerationRequest(**{"prompt": "any", "source_image": "any"} | given)
+    # Rows have what these settings need.
+    needed = {"prompt": "any", "source_image": "any"}
+    needed |= {"controlnet_image": "any"} if any(name in given for name in CONTROLNET_DEFAULTS) else {}
+    GenerationRequest(**needed | given)
     batch = Batch(settings, output, str(source.resolve()))
     count, rows = read_rows(source, defaults, settings.models)
     if source.is_dir() and output.absolute().resolve().is_relative_to(source.resolve()):

@@ -1,9 +1,13 @@
-"""Which of diffusers' FLUX pipelines draws: from noise, from an image, in a mask, or close to a reference image."""
+"""Which of diffusers' FLUX pipelines draws: from noise, from an image, in a mask, by a reference or a ControlNet."""
 
 from typing import Any
 
 from diffusers import (
     DiffusionPipeline,
+    FluxControlNetImg2ImgPipeline,
+    FluxControlNetInpaintPipeline,
+    FluxControlNetModel,
+    FluxControlNetPipeline,
     FluxFillPipeline,
     FluxImg2ImgPipeline,
     FluxInpaintPipeline,
@@ -12,10 +16,12 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
 )
-from PIL import Image
+from PIL import Image, ImageOps
 
-from x2i_app.errors import InvalidRequestError
+from x2i_app.controlnet import CONTROLNET_KINDS, FILL_AND_CONTROLNET, REFERENCE_AND_CONTROLNET, ControlNetInput
+from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.media import InpaintSource
+from x2i_app.media.canny import canny_edges
 
 
 def needs_mask(transformer: FluxTransformer2DModel) -> bool:
@@ -53,3 +59,60 @@ def choose_flux_pipeline(
     if kontext:
         return FluxKontextInpaintPipeline, arguments | kontext | {"image_reference": reference}
     return FluxFillPipeline if is_fill else FluxInpaintPipeline, arguments
+
+
+_WITH_CONTROLNET = {
+    FluxPipeline: FluxControlNetPipeline,
+    FluxImg2ImgPipeline: FluxControlNetImg2ImgPipeline,
+    FluxInpaintPipeline: FluxControlNetInpaintPipeline,
+}
+
+
+def add_controlnet(
+    cls: type[DiffusionPipeline],
+    controlnet: FluxControlNetModel,
+    own_kind: str | None,
+    given: ControlNetInput,
+    size: tuple[int, int],
+    inpaint_source: InpaintSource | None,
+) -> tuple[type[DiffusionPipeline], dict[str, Any]]:
+    """The pipeline of the same task with a ControlNet, and its arguments for the ControlNet.
+
+    cls: what `choose_flux_pipeline` chose. own_kind: what the ControlNet is for, None if that is not known. size: as
+    drawn, (width, height). Raises InvalidRequestError if there is no such pipeline, or if a ControlNet for several
+    kinds of images is not told which one it gets.
+    """
+    if cls not in _WITH_CONTROLNET:
+        raise InvalidRequestError(FILL_AND_CONTROLNET if cls is FluxFillPipeline else REFERENCE_AND_CONTROLNET)
+    kind = given.kind or own_kind
+    modes = [name for name, mode in CONTROLNET_KINDS.items() if mode < (controlnet.config.num_mode or 0)]
+    if modes and kind not in modes:
+        raise InvalidRequestError(
+            f"This ControlNet is for several kinds of images; set controlnet_kind to one of {', '.join(modes)}."
+        )
+    whole = inpaint_source.image.size if inpaint_source else size
+    image = ImageOps.fit(given.image, whole, Image.Resampling.LANCZOS)
+    if inpaint_source:
+        image = image.crop(inpaint_source.area.box).resize(size, Image.Resampling.LANCZOS)
+    arguments = {
+        "control_image": canny_edges(image) if kind == "canny" else image,
+        "control_mode": CONTROLNET_KINDS[kind] if modes else None,
+        "controlnet_conditioning_scale": float(given.strength),
+        "control_guidance_start": float(given.start),
+        "control_guidance_end": float(given.end),
+    }
+    return _WITH_CONTROLNET[cls], arguments
+
+
+def check_controlnet(controlnet: FluxControlNetModel, transformer: FluxTransformer2DModel) -> None:
+    """Raise CheckpointError if a ControlNet is for a FLUX model of other sizes."""
+    names = ("in_channels", "num_attention_heads", "attention_head_dim", "joint_attention_dim", "pooled_projection_dim")
+    if needs_mask(transformer):
+        raise CheckpointError(FILL_AND_CONTROLNET)
+    for name in names:
+        own, expected = controlnet.config[name], transformer.config[name]
+        if own != expected:
+            raise CheckpointError(
+                f"This ControlNet has {own} as its {name}, but the FLUX model has {expected}; use a ControlNet that "
+                "was trained for it."
+            )

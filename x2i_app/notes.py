@@ -55,6 +55,10 @@ MASK_STRETCHED = (
     "The mask ({mask}) has another shape than the image ({image}) and was stretched to it; if the wrong area has "
     "changed, use a mask of the image's size."
 )
+CONTROLNET_CROPPED = (
+    "The image for the ControlNet ({image}) has another shape than the result ({result}), so only its middle is used."
+)
+CONTROLNET_LEFT_OUT = "The image for a ControlNet is left out, as no ControlNet is loaded."
 FEW_STEPS = "Fast has no effect on fewer than {least} steps, and {steps} were run."
 
 

@@ -17,14 +17,21 @@ with quiet_import():  # diffusers imports bitsandbytes
         AutoencoderKL,
         DiffusionPipeline,
         FlowMatchEulerDiscreteScheduler,
+        FluxControlNetModel,
         FluxPipeline,
         FluxTransformer2DModel,
     )
     from diffusers.utils import BaseOutput
 
+from x2i_app.controlnet import (
+    FAST_AND_CONTROLNET,
+    NEGATIVE_AND_CONTROLNET,
+    NO_CONTROLNET,
+    ControlNetInput,
+)
 from x2i_app.encoders import HiddenStates, MLLMEncoder, encoder_class
 from x2i_app.errors import CheckpointError, InvalidRequestError
-from x2i_app.inpainting import choose_flux_pipeline, needs_mask
+from x2i_app.inpainting import add_controlnet, check_controlnet, choose_flux_pipeline, needs_mask
 from x2i_app.limits import LIMITS, Range, validate_integer, validate_number
 from x2i_app.media import InpaintSource, load_image
 from x2i_app.media.inpaint_source import drawing_size
@@ -116,6 +123,7 @@ class X2IPipeline(DiffusionPipeline):
     transformer, vae, scheduler: of any FLUX.1 model. align_net: trained for `mllm`. mllm, processor: a transformers
     model of `family` and its processor. encoding: fields of an EncodingSpec; None uses the family's.
     light_control: keeps generated images close to a source image; None if none was trained for this FLUX model.
+    controlnet: any FLUX.1 ControlNet for this FLUX model. controlnet_kind: what it is for, of CONTROLNET_KINDS.
     takes_reference: whether the FLUX model is a FLUX.1 Kontext, which no weights tell. true_cfg: whether it can follow
     a negative prompt; None asks its configuration. num_inference_steps, guidance_scale: of a call that names none; None
     takes those of the most similar FLUX.1 model.
@@ -124,9 +132,9 @@ class X2IPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "mllm->align_net->transformer"
-    _optional_components = ["light_control"]  # noqa: RUF012 (diffusers' own name and kind)
+    _optional_components = ["light_control", "controlnet"]  # noqa: RUF012 (diffusers' own name and kind)
     # Small, and used in every step or beside a transformer that stays for the next image.
-    _exclude_from_cpu_offload = ["light_control", "vae"]  # noqa: RUF012 (diffusers' own name and kind)
+    _exclude_from_cpu_offload = ["light_control", "controlnet", "vae"]  # noqa: RUF012 (diffusers' own name and kind)
 
     def __init__(
         self,
@@ -143,6 +151,8 @@ class X2IPipeline(DiffusionPipeline):
         true_cfg: bool | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        controlnet: FluxControlNetModel | None = None,
+        controlnet_kind: str | None = None,
     ):
         super().__init__()
         self.register_modules(
@@ -153,7 +163,9 @@ class X2IPipeline(DiffusionPipeline):
             mllm=mllm,
             processor=processor,
             light_control=light_control,
+            controlnet=controlnet,
         )
+        self.register_to_config(controlnet_kind=controlnet_kind)
         spec = EncodingSpec.from_dict(encoding) if encoding else get_family(family)
         self.register_to_config(family=family, encoding=asdict(spec), takes_reference=takes_reference)
         # Models that are distilled to few steps have no guidance embedding, and cannot follow two prompts either.
@@ -179,6 +191,8 @@ class X2IPipeline(DiffusionPipeline):
         light_control: LightControl | None = None,
         takes_reference: bool = False,
         true_cfg: bool | None = None,
+        controlnet: FluxControlNetModel | None = None,
+        controlnet_kind: str | None = None,
     ) -> "X2IPipeline":
         """Build a pipeline from an encoder and the other components."""
         return cls(
@@ -193,6 +207,8 @@ class X2IPipeline(DiffusionPipeline):
             light_control=light_control,
             takes_reference=takes_reference,
             true_cfg=true_cfg,
+            controlnet=controlnet,
+            controlnet_kind=controlnet_kind,
         )
 
     def use_settings_of(self, flux: FluxSpec) -> None:
@@ -294,6 +310,7 @@ class X2IPipeline(DiffusionPipeline):
         true_cfg_scale: float | None = None,
         negative_conditioning: Conditioning | None = None,
         fast: bool = False,
+        controlnet: ControlNetInput | None = None,
     ) -> X2IPipelineOutput:
         """Generate images.
 
@@ -314,6 +331,7 @@ class X2IPipeline(DiffusionPipeline):
         negative_prompt, true_cfg_scale: as in GenerationRequest. negative_conditioning: result of an earlier `encode`
         of the negative prompt.
         fast: skip most of the transformer in steps that change little.
+        controlnet: what the pipeline's ControlNet follows.
         The other arguments are as in diffusers' FluxPipeline. If a callback raises, denoising stops after that step
         and nothing is decoded.
         Raises InvalidRequestError for a number that is not allowed, and what `encode` raises.
@@ -351,6 +369,9 @@ class X2IPipeline(DiffusionPipeline):
             control = self.control(
                 control_image, 1.0 if control_strength is None else control_strength, control_start, control_end
             )
+        if controlnet and not controlnet.strength:
+            controlnet = None
+        self._check_controlnet(controlnet, fast, is_guided and inpaint_source is not None)
         # 2. Encode the conversation
         if conditioning is None:
             all_images = images if reference is None else (reference, *images)
@@ -382,6 +403,13 @@ class X2IPipeline(DiffusionPipeline):
         flux_class, image_arguments = choose_flux_pipeline(
             self.transformer, inpaint_source, strength, reference, (width, height) if is_kept else None
         )
+        parts = {}
+        if controlnet:
+            parts["controlnet"] = self.controlnet
+            flux_class, more = add_controlnet(
+                flux_class, self.controlnet, self.config.controlnet_kind, controlnet, (width, height), inpaint_source
+            )
+            image_arguments |= more
         # 4. Denoise and decode
         with ExitStack() as stack:
             stack.callback(self.maybe_free_model_hooks)
@@ -393,7 +421,7 @@ class X2IPipeline(DiffusionPipeline):
                 negative_embeds = image_arguments.get("negative_prompt_embeds")
                 stack.enter_context(cached_blocks(self.transformer, negative_embeds))
             stack.enter_context(control)
-            output = self.drawing_pipeline(flux_class)(
+            output = self.drawing_pipeline(flux_class, **parts)(
                 **image_arguments,
                 prompt_embeds=prompt_embeds,
                 pooled_prompt_embeds=pooled_prompt_embeds,
@@ -439,6 +467,17 @@ class X2IPipeline(DiffusionPipeline):
         if not self.config.takes_reference:
             raise InvalidRequestError(NO_REFERENCE)
         return load_image(reference)
+
+    def _check_controlnet(self, given: ControlNetInput | None, fast: bool, is_guided_edit: bool) -> None:
+        if given is None:
+            return
+        for is_wrong, sentence in (
+            (self.controlnet is None, NO_CONTROLNET),
+            (fast, FAST_AND_CONTROLNET),
+            (is_guided_edit, NEGATIVE_AND_CONTROLNET),
+        ):
+            if is_wrong:
+                raise InvalidRequestError(sentence)
 
     def _check_true_cfg(self, prompt: str, conditioning: Conditioning | None, scale: float | None) -> bool:
         """Whether there is a negative prompt. Raises InvalidRequestError if there cannot be one."""
@@ -499,6 +538,8 @@ class X2IPipeline(DiffusionPipeline):
                 f"This AlignNet outputs embeddings of width {align_net.joint_dim} and {align_net.pooled_dim}, but the "
                 f"FLUX model expects {flux.joint_attention_dim} and {flux.pooled_projection_dim}; use matching parts."
             )
+        if self.controlnet is not None:
+            check_controlnet(self.controlnet, self.transformer)
         control, blocks = self.light_control and self.light_control.config, len(self.transformer.transformer_blocks)
         if control and (control.dim != self.transformer.inner_dim or control.num_blocks > blocks):
             raise CheckpointError(

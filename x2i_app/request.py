@@ -14,6 +14,7 @@ from os import PathLike, fspath
 from pathlib import PurePath
 from typing import Any
 
+from x2i_app.controlnet import clean_controlnet
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, MAX_SEED, Range, show_value, snap_size, validate_integer, validate_number
 from x2i_app.notebook import as_html, as_png
@@ -161,6 +162,9 @@ class GenerationRequest:
         strongly it is avoided, 1 to 10; 1 is not at all; None takes TRUE_CFG_SCALE.
     fast: skip most of FLUX in steps that change little; for 12 steps or more.
     loras: pairs (safetensors file, weight); weight 1 is as trained; up to four.
+    controlnet_image, controlnet_kind, controlnet_strength, controlnet_start, controlnet_end: as in ControlNetInput, for
+        the ControlNet that is loaded. The MLLM does not read the image. If no other image decides it, and width and
+        height are None, the result has its shape.
 
     notes: sentences about what was changed in the values, for the user.
 
@@ -193,6 +197,11 @@ class GenerationRequest:
     negative_prompt: str = ""
     true_cfg_scale: float | None = None
     fast: bool = False
+    controlnet_image: Any = None
+    controlnet_kind: str | None = None
+    controlnet_strength: float = 1.0
+    controlnet_start: float = 0.0
+    controlnet_end: float = 1.0
     notes: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -220,6 +229,7 @@ class GenerationRequest:
         if self.fast and clean["control_strength"]:
             raise InvalidRequestError(FAST_AND_CONTROL)
         _set(self, clean)
+        _set(self, clean_controlnet(self))
         if not self.modalities:
             raise InvalidRequestError(NOTHING)
 

@@ -26,6 +26,7 @@ from x2i_app.caption_files import (
     visible_files,
     without_suffix,
 )
+from x2i_app.controlnet import CONTROLNET_SETTINGS
 from x2i_app.errors import InvalidRequestError, X2IError, explain_failure
 from x2i_app.media import modality_of, sniff
 from x2i_app.output_names import is_device_name
@@ -44,9 +45,13 @@ from x2i_app.request import (
 
 _MEDIA = ("images", "videos", "audios")
 _ROW_FIELDS = (
-    {name: name for name in ("prompt", *_MEDIA, "history", "loras")} | SETTINGS | LATER_SETTINGS | IMAGE_SETTINGS
+    {name: name for name in ("prompt", *_MEDIA, "history", "loras")}
+    | SETTINGS
+    | LATER_SETTINGS
+    | IMAGE_SETTINGS
+    | CONTROLNET_SETTINGS
 )
-_IMAGES = ("source", "mask", "reference")  # one file each
+_IMAGES = ("source", "mask", "reference", "controlnet_image")  # one file each
 _SIGN = r"[^\x00-\x1f<>:\"\\|?*/]"  # allowed in a file name on every system
 _PART = re.compile(rf"(?!\.){_SIGN}+")
 _ODD = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, line ends

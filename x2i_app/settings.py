@@ -24,7 +24,7 @@ ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.par
 FORMATS = ("png", "jpg", "webp")  # of image files, by their suffixes
 PROFILES = ("auto", *MEMORY_PROFILES)
 CUSTOM = "custom:"
-PARTS = ("flux", "mllm", "alignnet", "light_control")  # of a pipeline, each a file, a folder or a hub id
+PARTS = ("flux", "mllm", "alignnet", "light_control", "controlnet")  # of a pipeline, each a file, a folder or a hub id
 _PASSWORD_LETTERS = 8
 _KEY_LETTERS = 16  # it is sent with each request, so it must be too long to be guessed
 _NUMBERS = {
@@ -51,6 +51,8 @@ class PlanSettings:
     """MLLM: a folder, a hub id or a repacked .pt file instead of the preset's"""
     light_control: str | None = None
     """LightControl: a file or a folder instead of the preset's"""
+    controlnet: str | None = None
+    """ControlNet for the FLUX model: a folder or a hub id"""
     kontext: bool | None = None
     """whether the FLUX model is a FLUX.1 Kontext, which keeps to a reference image; none: its name says so"""
     profile: Literal[PROFILES] = "auto"

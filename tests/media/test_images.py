@@ -599,3 +599,13 @@ def test_is_animation(tmp_path):
         assert is_animation(tmp_path / f"animation.{suffix}")
     frames[0].save(tmp_path / "image.png")
     assert not is_animation(tmp_path / "image.png")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_the_note_says_the_size_that_decoding_gives(tmp_path, image, suffix):
+    """A file that is scaled down while it is decoded: here by 4, as libjpeg cannot do 3."""
+    path, small = tmp_path / f"a.{suffix}", replace(CAPS, image_pixels=600, whole_pixels=768)
+    image.save(path)
+    width, height = load_image(path, small).size
+    assert (width, height) == (23, 15)
+    assert str(scaled_note(path, small)) == f"An image of 90 x 60 pixels was scaled down to {width} x {height}."

@@ -12,6 +12,7 @@ from PIL import Image
 from safety.client import call
 
 from x2i_app import notes
+from x2i_app.controlnet import CONTROLNET_SETTINGS
 from x2i_app.media import read_recipe
 from x2i_app.media.hashing import path_hash
 from x2i_app.request import LATER_SETTINGS
@@ -148,7 +149,14 @@ def test_the_endpoints_and_their_parameters_are_named(client):
     for name, given in INPUTS.items():
         names = [parameter["parameter_name"] for parameter in described[f"/{name}"]["parameters"]]
         later = (*MASK_OPTIONS, "reference", "edit") if name == "image_text" else ()
-        assert names == [*given, *SETTINGS, "format", *later, *LATER_SETTINGS]  # calls by position stay valid
+        assert names == [
+            *given,
+            *SETTINGS,
+            "format",
+            *later,
+            *LATER_SETTINGS,
+            *CONTROLNET_SETTINGS,
+        ]  # calls by position stay valid
 
 
 def test_the_settings_have_defaults(client):

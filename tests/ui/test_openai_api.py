@@ -249,6 +249,7 @@ def test_bad_edits_are_named(client):
             {"image": ("a.png", boat), "mask": ("m.png", wide)},
         ),
         ("steps", "steps is 'many'; it must be a number", {"image": ("a.png", boat), "extra_body": {"steps": "many"}}),
+        ("outpaint", "outpaint is 0 on all four", {"image": ("a.png", boat), "extra_body": {"outpaint": [0, 0, 0, 0]}}),
         ("control", "control is 9", {"image": ("a.png", boat), "extra_body": {"control": 9}}),
         (None, "is a text file; use a PNG", {"image": ("a.png", b"text")}),
     ):

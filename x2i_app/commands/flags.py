@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from x2i_app.controlnet import CONTROLNET_DEFAULTS, CONTROLNET_KINDS
 from x2i_app.errors import InvalidRequestError
 from x2i_app.options import read_variables
 from x2i_app.request import (
@@ -107,11 +108,20 @@ class ImageOptions:
     """how strongly the negative prompt is avoided, 1 to 10"""
     fast: Switch = False
     """skip most of FLUX in steps that change little; for 12 steps or more"""
+    controlnet_kind: Literal[tuple(CONTROLNET_KINDS)] | None = None
+    """what the ControlNet's image shows; none: what the ControlNet's name says"""
+    controlnet_strength: Number = None
+    """how strongly the ControlNet acts: 0 not at all, 1 as trained, up to 2"""
+    controlnet_start: Number = None
+    """share of the steps after which it begins to act, 0 to 1"""
+    controlnet_end: Number = None
+    """share of the steps after which it stops, 0 to 1"""
     loras: Annotated[tyro.conf.UseAppendAction[tuple[LoRA, ...]], tyro.conf.arg(name="lora")] = ()
     """a LoRA: a safetensors file, or OWNER/NAME[:FILE] of the hub; weight 1 is as trained; may be repeated"""
 
     def given(self) -> dict[str, object]:
         """The options that were given, by the names of flags; a prompt may be empty."""
-        values = {name: getattr(self, name) for name in ("prompt", *SETTINGS, *LATER_SETTINGS, "control", "strength")}
+        names = ("prompt", *SETTINGS, *LATER_SETTINGS, "control", "strength", *CONTROLNET_DEFAULTS)
+        values = {name: getattr(self, name) for name in names}
         values |= {"reason": self.reason or None, "fast": self.fast or None, "loras": self.loras or None}
         return {name: value for name, value in values.items() if value is not None}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from x2i_app.specs import FluxSpec
 
 
-_EDITING = ("source", "mask", "outpaint", "mask_grow", "mask_feather", "only_masked")
+_EDITING = ("source", "mask", "outpaint", "mask_grow", "mask_feather", "only_masked", "controlnet_image")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,8 @@ class Generate(ImageOptions):
     """width in pixels of its soft edge; none: suits the image"""
     only_masked: bool | None = None
     """draw only the surroundings of the mask, in more detail; none: if the mask is small and the image large"""
+    controlnet_image: str | None = None
+    """image that the ControlNet follows (--controlnet): a photo or its edges for canny, else such as a depth map"""
     history: Path | None = None
     """JSON list of earlier turns: prompt, images, videos, audios, answer; file names are relative to its folder"""
     output: Path = Path("x2i.png")
@@ -131,7 +133,7 @@ class Generate(ImageOptions):
         for kind, paths in files.items():
             for file in paths:
                 sniff(file, kind.removesuffix("s"))  # a missing file is reported before the model is loaded
-        for file in filter(None, (self.mask, self.source, *self.reference)):
+        for file in filter(None, (self.mask, self.source, self.controlnet_image, *self.reference)):
             sniff(file, "image")
         if self.outpaint and not any(self.outpaint) and self.mask is None and self.strength is None:
             raise InvalidRequestError(NOTHING_ADDED)
@@ -144,7 +146,7 @@ class Generate(ImageOptions):
             values["history"] = read_history(self.history)
         if self.from_image is None:
             return GenerationRequest(**files, **values, loras=loras)
-        recipe = read_recipe(self.from_image).for_flux(flux)
+        recipe = read_recipe(self.from_image).for_flux(flux, bool(self.settings.controlnet))
         if recipe.request.loras:  # those of this machine need not be given again
             recipe = replace(recipe, request=recipe.with_known([*known_loras(self.settings).values()]))
         for note in recipe.notes:
@@ -152,6 +154,8 @@ class Generate(ImageOptions):
         if recipe.preset and recipe.preset != self.settings.preset:
             advice = f"--preset {recipe.preset} would use the same model"
             print(f"x2i: {recipe.preset} generated {self.from_image}; {advice}.", file=sys.stderr)
+        if self.controlnet_image:
+            recipe = replace(recipe, request=replace(recipe.request, controlnet_image=self.controlnet_image))
         return replace(recipe.with_files(loras=loras, **files), **values)
 
 

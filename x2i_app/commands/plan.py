@@ -40,7 +40,7 @@ class Plan:
         if self.all and first_given(self.settings, "profile"):
             raise InvalidRequestError("--all shows every profile, and --profile one; leave one of them out.")
         profiles = list(MEMORY_PROFILES) if self.all else [model.profile]
-        parts = {name: getattr(model, name) for name in ("mllm", "flux", "light_control", "kontext")}
+        parts = {name: getattr(model, name) for name in ("mllm", "flux", "light_control", "controlnet", "kontext")}
         plans = plan_memory(model.preset, profiles, **parts, width=self.width, height=self.height, gib=self.gib)
         if self.json:
             found = [{"preset": model.preset, "flux": model.flux} | plan.as_dict() for plan in plans]
@@ -50,7 +50,9 @@ class Plan:
         return 0
 
     def _plan_distillation(self) -> int:
-        if flag := first_given(self, "gib", "all") or first_given(self.settings, "light_control", "kontext", "profile"):
+        if flag := first_given(self, "gib", "all") or first_given(
+            self.settings, "light_control", "controlnet", "kontext", "profile"
+        ):
             raise InvalidRequestError(
                 f"{flag} is about generating an image, and --distill plans a step of training; leave one of them out."
             )

@@ -41,4 +41,6 @@ def pipeline_fingerprints(sources: Sources) -> dict[str, str]:
     parts = {"mllm": [sources.mllm], "alignnet": [sources.alignnet], "flux": flux, "vae": [base / "vae"]}
     if sources.light_control:
         parts["light_control"] = [sources.light_control]
+    if sources.controlnet:
+        parts["controlnet"] = [sources.controlnet]
     return {name: fingerprint(paths) for name, paths in parts.items()}

@@ -15,7 +15,7 @@ from x2i_app.encoders.weights import watch_weights
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.checkpoints import load_alignnet, load_light_control
 from x2i_app.loading.files import is_safetensors
-from x2i_app.loading.flux import load_flux
+from x2i_app.loading.flux import load_controlnet, load_flux
 from x2i_app.loading.hub import Download, Report
 from x2i_app.loading.kept_weights import KeptWeights
 from x2i_app.loading.memory import (
@@ -52,6 +52,7 @@ def load_pipeline(
     flux: str | Path | None = None,
     alignnet: str | Path | None = None,
     light_control: str | Path | None = None,
+    controlnet: str | Path | None = None,
     kontext: bool | None = None,
     whisper: str | Path = "base",
     dtype: torch.dtype | None = None,
@@ -72,6 +73,7 @@ def load_pipeline(
     light_control: as alignnet, for a LightControl. None takes X2I_MLLM, X2I_FLUX, X2I_ALIGNNET or X2I_LIGHT_CONTROL
     (see `settings.read_parts`), then the preset's part: from the folder `models` (None: X2I_MODELS, else "models"), the
     hub's cache, or the hub.
+    controlnet: a folder or a hub id of a FLUX.1 ControlNet; None takes X2I_CONTROLNET, then none.
     kontext: whether the FLUX model is a FLUX.1 Kontext, which keeps to a reference image; None: its name tells.
     profile: how to use memory, a name of presets.MEMORY_PROFILES; "auto" takes the best that fits the free memory.
     device: None takes the fastest, and a CPU for the profile "cpu".
@@ -85,6 +87,7 @@ def load_pipeline(
     """
     with quiet():
         given = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
+        given["controlnet"] = controlnet
         named = {name: value for name, value in given.items() if value}
         parts = given | (read_parts(preset) if isinstance(preset, str) else {}) | named
         sources = find_sources(preset, **parts, kontext=kontext, models=models, report=report or _ignore)
@@ -119,7 +122,9 @@ def build_pipeline(
     with quiet():
         # 1. Choose a placement, by sizes alone: what does not fit is known before anything is loaded.
         def planner() -> Planner:
-            skeleton = build_skeleton(sources.preset, sources.mllm, sources.flux, dtype, sources.light_control)
+            skeleton = build_skeleton(
+                sources.preset, sources.mllm, sources.flux, dtype, sources.light_control, sources.controlnet
+            )
             return Planner(skeleton, references=int(sources.takes_reference))
 
         if is_mapped:
@@ -165,6 +170,9 @@ def build_pipeline(
         place_part(transformer, precision, placement)
         # 4. The pipeline
         control = load_light_control(sources.light_control, dtype=dtype) if sources.light_control else None
+        controlnet = load_controlnet(sources.controlnet, dtype) if sources.controlnet else None
+        if controlnet:
+            place_part(controlnet, precision, placement)
         pipeline = X2IPipeline.from_encoder(
             encoder,
             align_net,
@@ -174,6 +182,8 @@ def build_pipeline(
             control,
             takes_reference=sources.takes_reference,
             true_cfg=sources.true_cfg,
+            controlnet=controlnet,
+            controlnet_kind=sources.controlnet_kind,
         )
         if sources.flux_spec:
             pipeline.use_settings_of(sources.flux_spec)

@@ -135,14 +135,25 @@ def load_transformer(source: str | Path, dtype: torch.dtype, base: str = BASE) -
     return _load_transformer(find_flux(source, base), dtype)
 
 
+def find_controlnet(source: str | Path, models: str | Path | None = None, report: Report | None = None) -> Found:
+    """Find a ControlNet's folder, and download it if needed; arguments and errors as in `hub.find_directory`."""
+    if path_exists(source, Path.is_file):
+        raise CheckpointError(
+            f"{Path(source).name} is a file, and a ControlNet is a folder with config.json and .safetensors files; "
+            "give the folder, or a hub id such as owner/name."
+        )
+    found = find_directory(source, None, _CONTROLNET_FILES, models, report)
+    check_folder(found.path)
+    return found
+
+
 @one_at_a_time
 def load_controlnet(source: str | Path, dtype: torch.dtype) -> FluxControlNetModel:
-    """Load a FLUX.1 ControlNet for `X2IPipeline.drawing_pipeline`. Raises CheckpointError.
+    """Load a FLUX.1 ControlNet for `X2IPipeline`, or for its `drawing_pipeline`. Raises CheckpointError.
 
     source: a folder or a hub id.
     """
-    directory = find_directory(source, None, _CONTROLNET_FILES).path
-    check_folder(directory)
+    directory = find_controlnet(source).path
     return _load_part(FluxControlNetModel, directory, None, dtype)
 
 

@@ -211,8 +211,8 @@ def offload(pipeline: X2IPipeline, how: Offload, device: torch.device) -> None:
         _, hook = cpu_offload_with_hook(pipeline.mllm, device)
         cpu_offload_with_hook(pipeline.align_net, device, prev_module_hook=hook)
         pipeline.vae.to(device)
-        if pipeline.light_control:
-            pipeline.light_control.to(device)
+        for small in filter(None, (pipeline.light_control, pipeline.controlnet)):
+            small.to(device)
         pipeline.transformer.enable_group_offload(
             onload_device=device,
             offload_type="block_level",

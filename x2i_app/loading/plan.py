@@ -165,7 +165,7 @@ class Planner:
 
     def plan(self, profile: MemoryProfile, offload: Offload, available: int | None = None) -> MemoryPlan:
         """The memory that a profile needs with this offload."""
-        precisions = {"mllm": profile.mllm, "transformer": profile.transformer}
+        precisions = {"mllm": profile.mllm, "transformer": profile.transformer, "controlnet": profile.transformer}
         parts = {
             name: PlannedPart(
                 name,
@@ -216,8 +216,9 @@ class Planner:
     @staticmethod
     def _always(sizes: dict[str, int], offload: Offload) -> int:
         """Bytes of the parts that always stay on the card."""
-        small = {"none": sizes, "model": ("vae", "light_control"), "group": ("align_net", "vae", "light_control")}
-        return sum(sizes.get(name, 0) for name in small[offload])
+        small = ("vae", "light_control", "controlnet")
+        always = {"none": sizes, "model": small, "group": ("align_net", *small)}
+        return sum(sizes.get(name, 0) for name in always[offload])
 
     def _stored(self, name: str, precision: Precision) -> int:
         return self._find((name, precision), lambda: stored_bytes(getattr(self.parts, name), precision))

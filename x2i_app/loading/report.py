@@ -31,6 +31,7 @@ def plan_memory(
     mllm: str | Path | None = None,
     flux: str | Path | None = None,
     light_control: str | Path | None = None,
+    controlnet: str | Path | None = None,
     kontext: bool | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -56,7 +57,7 @@ def plan_memory(
 
     def planner(dtype: torch.dtype) -> Planner:
         if dtype not in planners:
-            skeleton = build_skeleton(preset, mllm, flux, dtype, light_control)
+            skeleton = build_skeleton(preset, mllm, flux, dtype, light_control, controlnet)
             planners[dtype] = Planner(skeleton, width, height, references)
         return planners[dtype]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel, ModelMixin
+from diffusers import AutoencoderKL, FluxControlNetModel, FluxTransformer2DModel, ModelMixin
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
@@ -28,15 +28,18 @@ from x2i_app.presets import get_family, get_preset, known_flux
 from x2i_app.settings import ASSETS, CUSTOM
 from x2i_app.specs import Preset
 
+_PUBLISHED_BLOCKS = (5, 10)  # double and single blocks of InstantX's ControlNets, the largest ones
+
 
 class Parts(NamedTuple):
-    """The modules of a pipeline that hold weights. light_control: None without one."""
+    """The modules of a pipeline that hold weights. light_control, controlnet: None without one."""
 
     mllm: nn.Module
     align_net: AlignNet
     transformer: FluxTransformer2DModel
     vae: AutoencoderKL
     light_control: LightControl | None = None
+    controlnet: FluxControlNetModel | None = None
 
     @property
     def present(self) -> dict[str, nn.Module]:
@@ -54,12 +57,13 @@ def build_skeleton(
     flux: str | Path | FluxSource | None = None,
     dtype: torch.dtype = torch.bfloat16,
     light_control: str | Path | None = None,
+    controlnet: str | Path | None = None,
 ) -> Parts:
     """What `load_pipeline` would load, on the meta device; the arguments are as there.
 
     The sizes of released models are known. Those of other parts are read from config.json or from a file's header, so
-    these must be on this machine. flux: also what `find_flux` returned. A LightControl that is not on this machine is
-    assumed to have the published sizes.
+    these must be on this machine. flux: also what `find_flux` returned. A LightControl or a ControlNet that is not on
+    this machine is assumed to have the published sizes.
     Raises InvalidRequestError for a part of unknown sizes, CheckpointError for a folder or file that cannot be read.
     """
     spec = None if preset.startswith(CUSTOM) else get_preset(preset)
@@ -78,7 +82,8 @@ def build_skeleton(
             pooled_dim=transformer.config.pooled_projection_dim,
         )
         control = _build_light_control(None if given_flux else spec, light_control)
-    return Parts(*(part and _cast(part, dtype) for part in (model, align_net, transformer, vae, control)))
+        steered = _build_controlnet(controlnet, transformer) if controlnet else None
+    return Parts(*(part and _cast(part, dtype) for part in (model, align_net, transformer, vae, control, steered)))
 
 
 @one_at_a_time
@@ -155,6 +160,18 @@ def _build_light_control(spec: Preset | None, light_control: str | Path | None) 
     with torch.device("cpu"):
         config = load_light_control(light_control).config
     return LightControl.from_config(config)
+
+
+def _build_controlnet(source: str | Path, transformer: FluxTransformer2DModel) -> FluxControlNetModel:
+    if path_exists(source, Path.is_dir):
+        check_config(Path(source) / "config.json")
+        try:
+            return FluxControlNetModel.from_config(FluxControlNetModel.load_config(source, local_files_only=True))
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{Path(source).name} has no readable config.json of a FLUX.1 ControlNet.") from error
+    names = ("in_channels", "attention_head_dim", "num_attention_heads", "joint_attention_dim", "pooled_projection_dim")
+    sizes = {name: transformer.config[name] for name in (*names, "guidance_embeds", "axes_dims_rope")}
+    return FluxControlNetModel(**sizes, num_layers=_PUBLISHED_BLOCKS[0], num_single_layers=_PUBLISHED_BLOCKS[1])
 
 
 def _folder(source: str | Path, name: str) -> Path:

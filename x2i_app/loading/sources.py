@@ -14,12 +14,13 @@ from typing import Literal
 import torch
 from huggingface_hub import constants
 
+from x2i_app.controlnet import kind_of
 from x2i_app.encoders import check_quantization
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.limits import show_value
 from x2i_app.loading.checkpoints import read_alignnet_config
 from x2i_app.loading.files import GGUF, SUFFIXES, check_folder
-from x2i_app.loading.flux import BASE, FluxSource, find_flux
+from x2i_app.loading.flux import BASE, FluxSource, find_controlnet, find_flux
 from x2i_app.loading.hub import (
     Found,
     Report,
@@ -41,15 +42,16 @@ from x2i_app.specs import FluxSpec, Preset
 
 logger = logging.getLogger(__name__)
 
-Part = Literal["mllm", "flux", "alignnet", "light_control"]
+Part = Literal["mllm", "flux", "alignnet", "light_control"]  # of a preset
 MLLM_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The files of a pipeline, all on this machine. light_control: None without one.
+    """The files of a pipeline, all on this machine. light_control, controlnet: None without one.
 
     takes_reference, true_cfg: as in FluxSpec; None is not known. flux_spec: None if the registry lacks the FLUX model.
+    controlnet_kind: of CONTROLNET_KINDS, if its name says it.
 
     descriptions: for each part its path, who chose it ("flag", the variable or the preset) and the place it was in.
     """
@@ -63,12 +65,15 @@ class Sources:
     takes_reference: bool = False
     true_cfg: bool | None = None
     flux_spec: FluxSpec | None = None
+    controlnet: Path | None = None
+    controlnet_kind: str | None = None
 
     @property
     def commits(self) -> dict[str, str]:
         """The name and commit on the hub of each part that comes from the hub's cache."""
         paths = (("mllm", self.mllm), ("flux", self.flux.found.path), ("alignnet", self.alignnet))
-        paths = (*paths, *(("light_control", path) for path in [self.light_control] if path))
+        more = (("light_control", self.light_control), ("controlnet", self.controlnet))
+        paths = (*paths, *((part, path) for part, path in more if path))
         return {part: name for part, path in paths if (name := commit_name(path))}
 
 
@@ -78,6 +83,7 @@ def find_sources(
     flux: str | Path | None = None,
     alignnet: str | Path | None = None,
     light_control: str | Path | None = None,
+    controlnet: str | Path | None = None,
     *,
     kontext: bool | None = None,
     models: str | Path | None = None,
@@ -92,6 +98,7 @@ def find_sources(
     Raises an X2IError: an unknown name, a part that cannot be found or downloaded, or that is damaged.
     """
     given = {"mllm": mllm, "flux": flux, "alignnet": alignnet, "light_control": light_control}
+    given["controlnet"] = controlnet
     if not isinstance(preset, str):
         raise InvalidRequestError(f"preset is {show_value(preset)}; give a name.")
     for name, value in given.items():
@@ -110,6 +117,8 @@ def find_sources(
     finders = {"alignnet": _find_alignnet, "mllm": _find_mllm, "flux": _find_flux}
     if "light_control" in chosen or (spec and spec.light_control and "flux" not in chosen):
         finders["light_control"] = _find_light_control
+    if "controlnet" in chosen:
+        finders["controlnet"] = _find_controlnet
     parts, descriptions = {}, {}
     for name in sorted(finders, key=lambda name: name not in chosen):  # a mistyped path fails before any download
         value, chooser = chosen.get(name, (None, preset))
@@ -130,6 +139,8 @@ def find_sources(
         is_kontext(flux_source, kontext) or (kontext is None and is_kontext(parts["flux"].found.path)),
         known.true_cfg if known else None,
         known,
+        parts["controlnet"].path if "controlnet" in parts else None,
+        kind_of(str(controlnet)) if "controlnet" in parts else None,
     )
 
 
@@ -174,6 +185,10 @@ def _find_light_control(spec: Preset | None, given, models, report) -> Found:
     if given is not None:
         return find_file(given, models, report)
     return Found(ASSETS / spec.directory / spec.light_control, "bundled")
+
+
+def _find_controlnet(spec: Preset | None, given, models, report) -> Found:
+    return find_controlnet(given, models, report)
 
 
 def _find_alignnet(spec: Preset | None, given, models, report) -> Found:

@@ -21,7 +21,9 @@ def check_files(request: GenerationRequest) -> None:
         return
     turns = (*request.history, request)
     images = [source for turn in turns for source in turn.images]
-    for source in dict.fromkeys(filter(is_path, (*images, request.source_image, request.mask))):
+    for source in dict.fromkeys(
+        filter(is_path, (*images, request.source_image, request.mask, request.controlnet_image))
+    ):
         load_image(source)
     for source in dict.fromkeys(source for turn in turns for source in turn.videos if is_path(source)):
         if sniff(source, "video").modality == "image":

@@ -37,7 +37,7 @@ def hash_inputs(request: GenerationRequest) -> dict[str, str]:
     turns = (*request.history, request)
     media = [source for turn in turns for source in (*turn.images, *turn.videos, *turn.audios)]
     hashes: dict[str, str] = {}
-    for source in (*media, request.source_image, request.mask, request.reference):
+    for source in (*media, request.source_image, request.mask, request.reference, request.controlnet_image):
         if is_path(source) and os.fsdecode(source) not in hashes:
             hashes[os.fsdecode(source)] = file_hash(source)
     for file, _ in request.loras:

@@ -1,7 +1,6 @@
 """Untrusted images -> upright RGB images. Everything that needs an image reads it with `load_image`."""
 
 import io
-import math
 import os
 import struct
 from collections.abc import Iterator
@@ -131,10 +130,9 @@ def _is_baseline(image: Image.Image) -> bool:
 
 def _decode(image: Image.Image, caps: MediaCaps) -> Image.Image:
     """An opened file as RGB, scaled down by a whole number if it is too large to be decoded as a whole."""
-    area = image.width * image.height
-    if area <= caps.whole_pixels:
+    factor = _decoding_factor(*image.size, caps)
+    if factor == 1:
         return to_rgb(image)
-    factor = math.ceil((area / caps.whole_pixels) ** 0.5)
     if not _is_baseline(image):
         orientation, named, profile = _orientation(image), image.info.get(CICP), image.info.get("icc_profile")
 
@@ -145,13 +143,20 @@ def _decode(image: Image.Image, caps: MediaCaps) -> Image.Image:
 
         scaled = read_bands(image.fp, factor, convert)
         return scaled.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else scaled
-    power = next((power for power in (1, 2, 4) if power >= factor), 8)
-    image.draft(None, (image.width // power, image.height // power))
+    image.draft(None, (image.width // factor, image.height // factor))
     return to_rgb(image)
+
+
+def _decoding_factor(width: int, height: int, caps: MediaCaps) -> int:
+    """By what an image is scaled down while it is decoded: libjpeg can do 1, 2, 4 and 8."""
+    least = (width * height / caps.whole_pixels) ** 0.5
+    return next((factor for factor in (1, 2, 4) if factor >= least), 8)
 
 
 def fitted_size(width: int, height: int, caps: MediaCaps = CAPS) -> tuple[int, int]:
     """(width, height) in pixels of what `load_image` makes of an image of this size."""
+    factor = _decoding_factor(width, height, caps)
+    width, height = -(-width // factor), -(-height // factor)
     width, height = fit_size(width, height, caps.image_pixels)
     scale = caps.image_side / max(width, height)
     if scale >= 1:

@@ -20,6 +20,7 @@ from typing import Any
 from PIL import Image
 
 from x2i_app import __version__
+from x2i_app.controlnet import CONTROLNET_DEFAULTS
 from x2i_app.errors import InvalidRequestError, MediaError, X2IError
 from x2i_app.limits import LIMITS, MAX_SEED, Range, snap_size
 from x2i_app.media.foreign import Foreign, read_foreign
@@ -31,6 +32,7 @@ from x2i_app.media.images import load_image
 from x2i_app.media.isolation import in_child
 from x2i_app.media.prepared import MAX_MASK
 from x2i_app.notes import (
+    CONTROLNET_LEFT_OUT,
     FROM_PROGRAM,
     FROM_PROGRAM_PARTLY,
     NEGATIVE_LEFT_OUT,
@@ -49,7 +51,7 @@ _MAX_JSON = 512 * 1024  # characters; more than the longest conversation of a re
 _HUB_ID = re.compile(r"\w[\w.:-]*(/\w[\w.-]*(@\w[\w./-]*)?)?")  # or a registered name, such as custom:qwen2.5-vl
 _KINDS = ("images", "videos", "audios")
 _PREFIX = "sha256:"
-_EDITED = ("source_image", "mask", "reference")  # images of an edit
+_EDITED = ("source_image", "mask", "reference", "controlnet_image")  # images besides those that the MLLM reads
 # Fields that files of earlier versions do not have.
 _LATER_FIELDS = (
     "mask_invert",
@@ -59,6 +61,10 @@ _LATER_FIELDS = (
     "negative_prompt",
     "true_cfg_scale",
     "fast",
+    "controlnet_kind",
+    "controlnet_strength",
+    "controlnet_start",
+    "controlnet_end",
 )
 _FIELDS = ("prompt", "reason", "width", "height", "num_inference_steps", "guidance_scale", "seed", "control_strength")
 
@@ -80,22 +86,27 @@ class Recipe:
     def missing(self, files: Sequence[Any]) -> dict[str, int]:
         """Number of files that are needed besides `files`, for the whole conversation, by kind; zeros are left out.
 
-        Kinds: images, videos, audios, loras, masks, source_images (the image that is changed, if not one of `images`).
+        Kinds: images, videos, audios, loras, masks, controlnet_images, source_images (the image that is changed, if not
+        one of `images`).
         """
         known = {path_hash(file) for file in files}
         request = self.request
         needed = {kind: [f for turn in (*request.history, request) for f in getattr(turn, kind)] for kind in _KINDS}
         needed |= {"loras": [file for file, _ in request.loras], "masks": [request.mask]}
+        needed["controlnet_images"] = [request.controlnet_image]
         needed["source_images"] = [] if request.source_image in request.images else [request.source_image]
         counts = {kind: sum(is_hash(hash) and hash not in known for hash in hashes) for kind, hashes in needed.items()}
         return {kind: count for kind, count in counts.items() if count}
 
-    def for_flux(self, flux: FluxSpec) -> "Recipe":
-        """Without the settings that this FLUX model cannot follow, which the notes say."""
+    def for_flux(self, flux: FluxSpec, has_controlnet: bool = False) -> "Recipe":
+        """Without the settings that this FLUX model cannot follow, or without a ControlNet, which the notes say."""
         request, notes = self.request, self.notes
         if request.negative_prompt and not flux.true_cfg:
             notes = (*notes, Note(NEGATIVE_LEFT_OUT, flux=flux.name, negative=_brief(request.negative_prompt)))
             request = replace(request, negative_prompt="", true_cfg_scale=None)
+        if request.controlnet_image is not None and not has_controlnet:
+            notes = (*notes, Note(CONTROLNET_LEFT_OUT))
+            request = request.with_values(controlnet_image=None, **CONTROLNET_DEFAULTS)
         return replace(self, request=request, notes=notes)
 
     def _reference_in(self, images: Sequence[Any]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any, Self
 
 from PIL import Image
 
+from x2i_app.controlnet import ControlNetInput
 from x2i_app.media.hashing import conversation_hash, hash_inputs
 from x2i_app.media.images import load_image, load_mask, scaled_note
 from x2i_app.media.inpaint_source import InpaintSource, drawing_size, extend_source, note_shape
-from x2i_app.notes import FEW_STEPS, Note
+from x2i_app.notes import CONTROLNET_CROPPED, FEW_STEPS, Note
 from x2i_app.request import FAST_STEPS, GenerationRequest, InputRecord, Turn, is_same_file
 from x2i_app.specs import FluxSpec
 
@@ -31,6 +32,7 @@ class Prepared:
     mask: L, 255 where it is painted, as large as its file; None without one.
     inpaint_source: the source and the mask with the area added by outpainting; None if no image is edited.
     notes: sentences about the request and its files that the user should read.
+    controlnet: what a ControlNet follows; None if the request has no image for one.
 
     Only these images have more than one reader. The encoder decodes the other media itself, in the sizes of its MLLM,
     and only if the conversation has not been encoded before.
@@ -44,6 +46,7 @@ class Prepared:
     mask: Image.Image | None = None
     inpaint_source: InpaintSource | None = None
     notes: tuple[str, ...] = ()
+    controlnet: ControlNetInput | None = None
 
     @classmethod
     def of(cls, request: GenerationRequest, flux: FluxSpec, seed: int) -> Self:
@@ -57,6 +60,7 @@ class Prepared:
         if reference is None and request.reference is not None:
             reference = load_image(request.reference)
         mask = None if request.mask is None else load_mask(request.mask)
+        controlnet = _controlnet_input(request)
         inpaint, size = None, None
         if request.paints:
             inpaint = extend_source(
@@ -74,16 +78,23 @@ class Prepared:
                 size = drawing_size(*inpaint.image.size, flux.resolution)
         elif reference:
             size = drawing_size(*reference.size, flux.resolution)
+        elif controlnet and request.width is None and request.height is None:
+            size = drawing_size(*controlnet.image.size, flux.resolution)
         if size:
             request = request.with_values(width=request.width or size[0], height=request.height or size[1])
         drawn = request.with_defaults(flux, seed)
         own = drawn.with_values(width=None, height=None) if keeps_size else drawn
-        # Of the images that the MLLM reads, the encoder says whether they were scaled down.
-        notes = [note_shape(mask, source) if mask else "", scaled_note(request.source) if source else ""]
+        # Of the other images that the MLLM reads, the encoder says whether they were scaled down.
+        scaled = [request.source] if source else []
+        scaled += [request.reference] if reference and reference is not source else []
+        scaled += [request.controlnet_image] if controlnet else []
+        notes = [note_shape(mask, source) if mask else "", *map(scaled_note, scaled)]
+        if controlnet:
+            notes.append(_note_controlnet(controlnet, inpaint.image.size if inpaint else (drawn.width, drawn.height)))
         if request.fast and drawn.steps_run < FAST_STEPS:
             notes.append(Note(FEW_STEPS, least=FAST_STEPS, steps=drawn.steps_run))
         notes = (*request.notes, *filter(None, notes))
-        return cls(own, drawn, hashes, source, reference, mask, inpaint, notes)
+        return cls(own, drawn, hashes, source, reference, mask, inpaint, notes, controlnet)
 
     @property
     def control_image(self) -> Image.Image | None:
@@ -113,6 +124,22 @@ class Prepared:
     def _read(self, image: Any) -> Any:
         read = ((self.request.source, self.source), (self.request.reference, self.reference))
         return next((known for given, known in read if known and is_same_file(image, given)), image)
+
+
+def _controlnet_input(request: GenerationRequest) -> ControlNetInput | None:
+    if request.controlnet_image is None:
+        return None
+    settings = (request.controlnet_strength, request.controlnet_start, request.controlnet_end)
+    return ControlNetInput(load_image(request.controlnet_image), request.controlnet_kind, *settings)
+
+
+def _note_controlnet(given: ControlNetInput, size: tuple[int, int]) -> Note | str:
+    """A sentence if a part of the image is cut off, as the result has another shape; sides may be rounded to 16."""
+    shape, (width, height) = given.image.width / given.image.height, size
+    if (width - 16) / (height + 16) <= shape <= (width + 16) / (height - 16):
+        return ""
+    image = f"{given.image.width} x {given.image.height}"
+    return Note(CONTROLNET_CROPPED, image=image, result=f"{width} x {height}")
 
 
 def mask_as_text(mask: Image.Image) -> str | None:

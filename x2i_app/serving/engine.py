@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from x2i_app.controlnet import NO_CONTROLNET
 from x2i_app.errors import (
     EngineError,
     GenerationCancelledError,
@@ -93,6 +94,11 @@ class Engine:
     def has_light_control(self) -> bool:
         """Whether a request may set control_strength."""
         return self._worker.facts.has_light_control
+
+    @property
+    def has_controlnet(self) -> bool:
+        """Whether a request may have an image for a ControlNet."""
+        return self._worker.facts.has_controlnet
 
     @property
     def sources(self) -> dict[str, str]:
@@ -215,6 +221,8 @@ class Engine:
             raise EngineError(self._detail)
         if request.control_strength and not self.has_light_control:
             raise InvalidRequestError(NO_LIGHT_CONTROL)
+        if request.controlnet_image is not None and not self.has_controlnet:
+            raise InvalidRequestError(NO_CONTROLNET)
         if request.reference is not None and not self.flux.takes_reference:
             raise InvalidRequestError(NO_REFERENCE)
         if request.negative_prompt and not self.flux.true_cfg:

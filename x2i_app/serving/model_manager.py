@@ -55,7 +55,8 @@ def facts_of(settings: Settings, sources: "Sources | None" = None, pipeline: "X2
     flux = known_flux(name) or _guess_flux(name, pipeline)
     takes_reference = sources.takes_reference if sources else is_kontext(name, settings.kontext)
     flux = replace(flux, takes_reference=takes_reference)
-    return ModelFacts(flux, encoding, has_light_control, found, sources.commits if sources else {})
+    has_controlnet = bool(sources.controlnet if sources else settings.controlnet)
+    return ModelFacts(flux, encoding, has_light_control, found, sources.commits if sources else {}, has_controlnet)
 
 
 def _guess_flux(name: str, pipeline: "X2IPipeline | None") -> FluxSpec:
@@ -78,7 +79,7 @@ def plan_model(settings: Settings) -> "MemoryPlan":
     The plan is kept for a minute: then files and free memory may be others.
     Raises an X2IError for a model of which nothing is known.
     """
-    parts = {name: getattr(settings, name) for name in ("mllm", "flux", "light_control", "kontext")}
+    parts = {name: getattr(settings, name) for name in ("mllm", "flux", "light_control", "controlnet", "kontext")}
     return _plan(int(time.monotonic() // _PLAN_SECONDS), settings.preset, settings.profile, **parts)
 
 

@@ -42,7 +42,7 @@ class ModelFacts:
 
     flux: steps, guidance, size and license of the FLUX model.
     encoding: how conversations are shown to the MLLM; None for a custom model that is not loaded yet.
-    has_light_control: whether a request may set control_strength.
+    has_light_control: whether a request may set control_strength. has_controlnet: whether it may set controlnet_image.
     sources: where each part was found and who chose it; empty before anything is found. commits: of the parts from the
         hub, as OWNER/NAME@COMMIT.
     """
@@ -52,6 +52,7 @@ class ModelFacts:
     has_light_control: bool
     sources: dict[str, str] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
+    has_controlnet: bool = False
 
 
 # Tells the engine the worker's state, or None if that is unchanged, and a sentence about it.

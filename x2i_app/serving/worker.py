@@ -227,6 +227,7 @@ class LocalWorker:
                 negative_conditioning=negative,
                 true_cfg_scale=request.true_cfg_scale,
                 fast=request.fast,
+                controlnet=prepared.controlnet,
             )
         return output.images[0]
 

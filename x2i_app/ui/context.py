@@ -12,6 +12,7 @@ from x2i_app.ui.page import Page
 from x2i_app.ui.progress import JobFollowers
 
 if TYPE_CHECKING:
+    from x2i_app.ui.controlnet_panel import ControlNetPanel
     from x2i_app.ui.header import Header
     from x2i_app.ui.history_panel import HistoryPanel
     from x2i_app.ui.loras import LoraPanel
@@ -46,6 +47,7 @@ class PageContext:
     tab_group: gr.Tabs = field(init=False)
     tabs: list["TabPanel"] = field(init=False)
     settings: "SettingsPanel" = field(init=False)
+    controlnet: "ControlNetPanel" = field(init=False)
     loras: "LoraPanel" = field(init=False)
     restore: "RestorePanel" = field(init=False)
     model: "ModelPanel" = field(init=False)

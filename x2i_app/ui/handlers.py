@@ -17,6 +17,7 @@ from x2i_app.media.checks import check_files
 from x2i_app.request import LATER_SETTINGS, SETTINGS, GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job, JobLimits
+from x2i_app.ui.controlnet_panel import controlnet_fields
 from x2i_app.ui.http.admission import mark_submitted
 from x2i_app.ui.http.clients import Client, client_of
 from x2i_app.ui.http.disk_space import check_disk_space
@@ -114,6 +115,7 @@ def _request_of(engine: Engine, tab: Tab, given: dict[str, Any]) -> GenerationRe
     if not given["negative_prompt"]:
         given["true_cfg_scale"] = None  # the slider has a value before there is something to avoid
     settings = {field: given[name] for name, field in (SETTINGS | LATER_SETTINGS).items() if given[name] is not None}
+    settings |= controlnet_fields(given)
     asked = GenerationRequest(**fields, **settings, loras=lora_pairs(given["loras"], engine.settings))
     # An edited or inpainted result has the source's size, whatever the sliders say.
     has_own_size = asked.paints or asked.reference is not None

@@ -5,6 +5,7 @@ import gradio as gr
 from x2i_app.serving.engine import Engine
 from x2i_app.ui.batch_panel import BatchPanel
 from x2i_app.ui.context import PageContext
+from x2i_app.ui.controlnet_panel import ControlNetPanel
 from x2i_app.ui.draft import Draft
 from x2i_app.ui.header import Header
 from x2i_app.ui.history_panel import HistoryPanel
@@ -33,6 +34,7 @@ def build_page(engine: Engine) -> Page:
                 PromptPanel(context)
                 context.loras = LoraPanel(context)
                 context.settings = SettingsPanel(context)
+                context.controlnet = ControlNetPanel(context)
                 BatchPanel(context)
                 context.restore = RestorePanel(context)
                 context.model = ModelPanel(context)

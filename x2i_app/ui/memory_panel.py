@@ -13,7 +13,10 @@ _REFRESH_SECONDS = 3  # only while the panel is open
 _GIB = 2**30
 _PART_COLUMNS = ("part", "parameters", "size")
 _PHASE_COLUMNS = ("peak", "size")
-_PARTS = {"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": "VAE", "light_control": "LightControl"}
+_PARTS = {
+    **{"mllm": "MLLM", "align_net": "AlignNet", "transformer": "FLUX", "vae": "VAE"},
+    **{"light_control": "LightControl", "controlnet": "ControlNet"},
+}
 
 
 class MemoryPanel(Panel):

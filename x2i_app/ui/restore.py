@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from x2i_app.controlnet import CONTROLNET_SETTINGS
 from x2i_app.errors import X2IError
 from x2i_app.media import Recipe, read_recipe
 from x2i_app.media.metadata import is_hash
@@ -44,14 +45,28 @@ class RestorePanel(Panel):
         """The components of which `values` gives the values."""
         context = self.context
         settings, loras = context.settings.values, context.loras.outputs
-        return [context.tab_group, *settings, *context.tab_inputs, *loras, *context.settings.later]
+        return [
+            context.tab_group,
+            *settings,
+            *context.tab_inputs,
+            *loras,
+            *context.settings.later,
+            *context.controlnet.components,
+        ]
 
     def values(self, request: GenerationRequest) -> list[Any]:
         """Values of `outputs` that show a request."""
         values = values_of(request)
         inputs = [value for panel in self.context.tabs for value in values[panel.tab.name]]
         loras = lora_choices([pair for pair in request.loras if not is_hash(pair[0])], self.engine.settings)
-        return [gr.Tabs(selected=tab_of(request)), *values["settings"], *inputs, *show_loras(loras), *values["later"]]
+        return [
+            gr.Tabs(selected=tab_of(request)),
+            *values["settings"],
+            *inputs,
+            *show_loras(loras),
+            *values["later"],
+            *controlnet_values(request),
+        ]
 
     def connect(self) -> None:
         context, loras = self.context, self.context.loras.value
@@ -70,7 +85,7 @@ class RestorePanel(Panel):
         """Read an image file, and put its settings into the page."""
         if not path:
             return [None, "", *(gr.skip() for _ in self.outputs)]
-        recipe = read_recipe(path).for_flux(self.engine.flux)
+        recipe = read_recipe(path).for_flux(self.engine.flux, self.engine.has_controlnet)
         files = [*lora_files(recipe, choices, self.engine.settings), *(item.path for item in existing(items))]
         given = list(inputs)
         for panel in self.context.tabs:
@@ -136,6 +151,13 @@ def values_of(request: GenerationRequest) -> dict[str, list[Any]]:
     values["later"] = [gr.skip() if value is None else value for value in later.values()]
     values["settings"] = [gr.skip() if value is None and key != "seed" else value for key, value in settings.items()]
     return values
+
+
+def controlnet_values(request: GenerationRequest) -> list[Any]:
+    """For each component of the ControlNet panel."""
+    values = {name: getattr(request, name) for name in CONTROLNET_SETTINGS}
+    image = None if is_hash(request.controlnet_image) else request.controlnet_image  # the note asks for it
+    return list((values | {"controlnet_image": image, "controlnet_kind": request.controlnet_kind or ""}).values())
 
 
 def _tab_values(tab: Tab, request: GenerationRequest, is_its_own: bool) -> list[Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 
+from x2i_app.controlnet import CONTROLNET_SETTINGS
 from x2i_app.ui.browser import CLICK_GENERATE
 from x2i_app.ui.context import BROWSER_ONLY, PageContext, Panel
 from x2i_app.ui.conversation import Conversation
@@ -77,6 +78,7 @@ class TabPanel(Panel):
     def connect(self) -> None:
         context = self.context
         given = context.settings.components | {"loras": context.loras.value, "format": context.settings.format}
+        given |= dict(zip(CONTROLNET_SETTINGS, context.controlnet.components, strict=True))
         given |= dict(zip(self.tab.parameters, self.inputs, strict=True))
         self.generated = self.button.click(
             generate_handler(context.followers, self.tab),

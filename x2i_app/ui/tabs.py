@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData, ImageData
 
+from x2i_app.controlnet import CONTROLNET_SETTINGS
 from x2i_app.media import modality_of
 from x2i_app.request import LATER_SETTINGS, LIMITS, SETTINGS
 from x2i_app.settings import ASSETS
@@ -46,7 +47,7 @@ class Tab:
     def endpoint_parameters(self) -> tuple[str, ...]:
         """All parameters of the endpoint in their order: later ones are last, so that calls by position stay valid."""
         first = self.parameters[: len(self.parameters) - len(self.later)]
-        return (*first, *COMMON, *self.later, *LATER_SETTINGS)
+        return (*first, *COMMON, *self.later, *LATER_SETTINGS, *CONTROLNET_SETTINGS)
 
 
 def check_input(tab: Tab, fields: dict[str, Any]) -> None:
@@ -68,7 +69,7 @@ def unconverted(component: gr.components.Component) -> gr.components.Component:
     return component
 
 
-def _image_file(name: str, **options: Any) -> gr.Image:
+def image_file(name: str, **options: Any) -> gr.Image:
     """An image input that hands over the uploaded file itself.
 
     Gradio would first decode it with every decoder that Pillow has, before `media` checks it.
@@ -145,7 +146,7 @@ IMAGE = Tab(
 
 
 def _build_image_text() -> list[gr.components.Component]:
-    image, prompt = _image_file("image"), _textbox("instruction", rows=2)
+    image, prompt = image_file("image"), _textbox("instruction", rows=2)
     allowed = LIMITS.control_strength
     control = gr.Slider(
         allowed.low,
@@ -159,7 +160,7 @@ def _build_image_text() -> list[gr.components.Component]:
     )
     edit = gr.Checkbox(False, label=Text("label.edit"), info=Text("edit.hint"), elem_id="edit")
     history = gr.JSON(label=Text("label.history"), elem_classes="not-shown")
-    mask, reference = (_image_file(name, elem_classes="not-shown") for name in ("mask", "reference"))
+    mask, reference = (image_file(name, elem_classes="not-shown") for name in ("mask", "reference"))
     mask, *numbers = build_mask_editor(image, mask)
     return [
         image,

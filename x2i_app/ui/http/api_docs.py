@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from x2i_app.controlnet import CONTROLNET_KINDS, CONTROLNET_SETTINGS
 from x2i_app.request import LATER_SETTINGS, LIMITS, SETTINGS
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import FORMATS, Settings
@@ -33,7 +34,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
 }
 _EXAMPLE_SETTINGS = {"seed": 1, "steps": 4}
-_COMMON = (*COMMON, *LATER_SETTINGS)
+_COMMON = (*COMMON, *LATER_SETTINGS, *CONTROLNET_SETTINGS)
 
 _KINDS = {
     "Audio": "file",
@@ -234,6 +235,8 @@ def _table(rows) -> str:
 def _allowed(name: str, parameter: dict[str, Any]) -> str:
     if name == "loras":
         return f"up to {LIMITS.loras}: name or file, and weight, {LIMITS.lora_weight}"
+    if name == "controlnet_kind":
+        return ", ".join(CONTROLNET_KINDS)
     if name == "format":
         return ", ".join(FORMATS)
     limit = getattr(LIMITS, (SETTINGS | LATER_SETTINGS).get(name, name) or "none", None)

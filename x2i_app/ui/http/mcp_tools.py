@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from gradio.utils import get_upload_folder
 from pydantic import ValidationError
 
+from x2i_app.controlnet import CONTROLNET_KINDS
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, Range, show_value
 from x2i_app.media.guard import show_name
@@ -77,6 +78,8 @@ def _schema(name: str, engine: Engine) -> dict[str, Any]:
         "files": _FILES,
         **dict.fromkeys(("image", "video", "audio"), _FILE),
         "mask": _FILE | {"description": f"an image, white where to inpaint; {_FILE['description']}"},
+        "controlnet_image": _FILE | {"description": f"what the ControlNet follows; {_FILE['description']}"},
+        "controlnet_kind": {"type": "string", "enum": list(CONTROLNET_KINDS)},
         "reference": _FILE | {"description": f"the image to edit, for FLUX.1 Kontext; {_FILE['description']}"},
         "history": {
             "type": "array",
@@ -125,7 +128,7 @@ def values_of_call(tab: Tab, arguments: dict[str, Any], settings: Settings, keep
     if unknown := next((name for name in arguments if name not in known), None):
         raise InvalidRequestError(f"{tab.name} has no parameter {show_value(unknown)}; it takes {', '.join(known)}.")
     given = {name: value for name, value in arguments.items() if value is not None}
-    for name in ("image", "mask", "reference", "video", "audio"):
+    for name in ("image", "mask", "reference", "controlnet_image", "video", "audio"):
         if name in given:
             given[name] = _file(name, given[name], keep)
     for name in ("images", "files"):

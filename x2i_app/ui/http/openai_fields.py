@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, show_value, validate_integer
 from x2i_app.media.images import image_size, load_transparency
-from x2i_app.request import IMAGE_SETTINGS, LATER_SETTINGS, SETTINGS, GenerationRequest
+from x2i_app.request import IMAGE_SETTINGS, LATER_SETTINGS, NOTHING_ADDED, SETTINGS, GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
 from x2i_app.ui.image_files import read_format
@@ -140,7 +140,10 @@ class ImageCall:
         if len(masks) > 1:
             raise FieldError("mask", f"{len(masks)} masks came; send one, for the first image.")
         fields: dict[str, Any] = {"images": images}
-        paints = masks or "strength" in self.given or "outpaint" in self.given
+        margins = self.given.get("outpaint")
+        if margins == [0, 0, 0, 0] and not masks and "strength" not in self.given:
+            raise FieldError("outpaint", NOTHING_ADDED)
+        paints = masks or "strength" in self.given or margins is not None
         if masks:
             size = image_size(images[0])
             fields["mask"] = _named("mask", lambda: _as_mask(masks[0], size))

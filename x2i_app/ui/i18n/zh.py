@@ -73,6 +73,14 @@ TEXTS = {
     "label.true_cfg_scale": "负面提示词强度",
     "true_cfg.hint": "1：忽略。越大：越避免。用时加倍。",
     "label.fast": "快速",
+    "controlnet": "ControlNet（按图控制）",
+    "label.controlnet_image": "ControlNet 图片",
+    "label.controlnet_kind": "ControlNet 图片的内容",
+    "controlnet_kind.hint": "留空：由 ControlNet 决定。canny 会从照片中提取边缘；edges 是现成的边缘图。",
+    "label.controlnet_strength": "ControlNet 强度",
+    "controlnet_strength.hint": "越高越贴近这张图片。0 为关闭，1 为训练时的强度。",
+    "label.controlnet_start": "ControlNet 开始",
+    "label.controlnet_end": "ControlNet 结束",
     "fast.hint": "大约一半时间；细节可能略有不同。",
     "mask.section": "替换局部或扩展图片",
     "mask.hint": "在上方添加图片。涂抹要替换的区域，再描述那里应该出现什么。",
@@ -137,6 +145,7 @@ TEXTS = {
     "restore.audios": "{count} 段音频",
     "restore.loras": "{count} 个 LoRA",
     "restore.masks": "蒙版（请重新涂抹）",
+    "restore.controlnet_images": "ControlNet 图片",
     "restore.source_images": "生成这张图片时所用的结果图",
     # Model
     "model": "模型",
@@ -216,6 +225,8 @@ TEXTS = {
     "stop_mark": "。",
     "note.mask_stretched": "蒙版（{mask}）与图片（{image}）形状不同，已被拉伸；"
     "如果改动的区域不对，请使用与图片同样大小的蒙版。",
+    "note.controlnet_cropped": "ControlNet 图片（{image}）的形状与结果（{result}）不同，因此只使用中间部分。",
+    "note.controlnet_left_out": "没有加载 ControlNet，因此去掉了 ControlNet 图片。",
     "note.few_steps": "“快速”对少于 {least} 步的生成没有作用，这次运行了 {steps} 步。",
     "note.nothing_said": "多模态模型没有给出回答，所以图片直接依照输入生成。",
     "note.size_snapped": "{name} 已从 {asked} 改为 {used}，即最接近的 {step} 的倍数。",
@@ -1004,6 +1015,39 @@ SENTENCES = {
     "fast skips the parts of FLUX that LightControl acts on; set control_strength to 0, or fast to false.": (
         "“快速”会跳过 LightControl 所作用的 FLUX 部分；请把相似度设为 0，或关闭“快速”。"
     ),
+    "No ControlNet is loaded, so controlnet_image cannot be followed; leave it out, or load one with controlnet.": (
+        "没有加载 ControlNet，不能使用 ControlNet 图片；请去掉它，或用 controlnet 加载一个。"
+    ),
+    "fast skips the parts of FLUX that a ControlNet acts on; set fast to false, or leave controlnet_image out.": (
+        "“快速”会跳过 ControlNet 所作用的 FLUX 部分；请关闭“快速”，或去掉 ControlNet 图片。"
+    ),
+    "A result keeps to a reference or follows a ControlNet, not both; leave reference or controlnet_image out.": (
+        "结果要么保持参考图，要么遵循 ControlNet，不能同时；请去掉参考图或 ControlNet 图片。"
+    ),
+    "A ControlNet cannot follow a negative prompt while an image is edited; leave negative_prompt or "
+    "controlnet_image out.": "编辑图片时，ControlNet 不能与负面提示词一起使用；请去掉负面提示词或 ControlNet 图片。",
+    "FLUX.1 Fill cannot follow a ControlNet; leave controlnet_image out, or load flux.1-dev.": (
+        "FLUX.1 Fill 不能使用 ControlNet；请去掉 ControlNet 图片，或加载 flux.1-dev。"
+    ),
+    "controlnet_start is {0} and controlnet_end is {1}; the start must be before the end.": (
+        "ControlNet 开始为 {0}，结束为 {1}；开始必须在结束之前。"
+    ),
+    "controlnet_kind is {0}; choose one of {1}.": "ControlNet 图片的内容为 {0}；请从 {1} 中选择。",
+    "{0} is set, but there is no controlnet_image; add the image that the ControlNet follows, or remove {1}.": (
+        "设置了 {0}，但没有 ControlNet 图片；请添加 ControlNet 要遵循的图片，或去掉 {1}。"
+    ),
+    "This ControlNet is for several kinds of images; set controlnet_kind to one of {0}.": (
+        "这个 ControlNet 可用于多种图片；请把 ControlNet 图片的内容设为 {0} 之一。"
+    ),
+    "This ControlNet has {0} as its {1}, but the FLUX model has {2}; use a ControlNet that was trained for it.": (
+        "这个 ControlNet 的 {1} 为 {0}，而 FLUX 模型为 {2}；请使用为它训练的 ControlNet。"
+    ),
+    "{0} is a file, and a ControlNet is a folder with config.json and .safetensors files; give the folder, or a hub "
+    "id such as owner/name.": (
+        "{0} 是文件，而 ControlNet 是含有 config.json 和 .safetensors 文件的文件夹；请给出文件夹，"
+        "或 owner/name 形式的 hub 名称。"
+    ),
+    "{0} has no readable config.json of a FLUX.1 ControlNet.": "{0} 没有可读取的 FLUX.1 ControlNet 的 config.json。",
     "{0} is {1}; it must be true or false.": "{0} 为 {1}；它必须是 true 或 false。",
     "{0} is set, but there is no mask; add a mask, or remove {1}.": (
         "设置了 {0}，但没有蒙版；请添加蒙版，或去掉 {1}。"

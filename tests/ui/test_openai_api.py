@@ -207,6 +207,8 @@ REFUSED = [
     ({}, "prompt", "prompt is empty; describe the image."),
     ({"prompt": " "}, "prompt", "prompt is empty"),
     ({"prompt": 5}, "prompt", "prompt is 5; it must be text."),
+    ({"prompt": "word " * 8000}, "prompt", "prompt is 40,000 bytes long; at most"),
+    ({"prompt": "a\0b"}, "prompt", "prompt contains a control character"),
     ({"prompt": "a", "wide": 1}, "wide", "There is no field 'wide'; use prompt, model, size"),
     ({"prompt": "a", "control": 1}, "control", "There is no field 'control'; use"),
     ({"prompt": "a", "n": 9}, "n", "n is 9; it must be 1 to 8."),
@@ -241,7 +243,14 @@ def test_bad_fields_are_named_in_openais_form(server, body, name, sentence):
 
 def test_bad_edits_are_named(client):
     boat, opaque, wide = BOAT.read_bytes(), as_png(Image.new("RGB", (8, 8))), as_png(Image.new("RGBA", (200, 50)))
+    clear = as_png(Image.new("RGBA", (64, 64)))
     for name, sentence, given in (
+        (
+            "image",
+            "image has transparent pixels and there is no mask; send the same file as mask too",
+            {"image": ("a.png", clear), "model": "dall-e-2"},
+        ),
+        ("mask", "'m.png' is damaged or incomplete", {"image": ("a.png", boat), "mask": ("m.png", boat[:100])}),
         ("mask", "mask has no transparent pixels", {"image": ("a.png", boat), "mask": ("m.png", opaque)}),
         (
             "mask",
@@ -273,6 +282,12 @@ def test_bad_edits_are_named(client):
         assert sentence in error_of(answer)["message"]
     answer = httpx.post(f"{client.base_url}images/edits", json={"prompt": "a", "image": "data:image/png;base64,AAAA"})
     assert "must be multipart/form-data; send the files as its parts." in error_of(answer)["message"]
+    for content_type in ("multipart/form-data", "multipart/form-data; boundary=x"):  # set by hand in many scripts
+        answer = httpx.post(f"{client.base_url}images/edits", content=b"a", headers={"Content-Type": content_type})
+        assert answer.status_code == 400, answer.text
+        assert error_of(answer)["message"].endswith(
+            "; let your HTTP client write the form and its Content-Type, with the boundary."
+        )
     large = [("image", ("a.png", boat)), ("prompt", (None, "a")), *[("loras[]", (None, "x" * 900_000))] * 6]
     answer = httpx.post(f"{client.base_url}images/edits", files=large)
     assert (answer.status_code, "characters; send less" in error_of(answer)["message"]) == (413, True), answer.text

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from x2i_app.errors import InvalidRequestError
+from x2i_app.errors import InvalidRequestError, MediaError
 from x2i_app.limits import LIMITS, show_value, validate_integer
 from x2i_app.media.images import image_size, load_transparency
 from x2i_app.request import IMAGE_SETTINGS, LATER_SETTINGS, NOTHING_ADDED, SETTINGS, GenerationRequest
@@ -147,6 +147,8 @@ class ImageCall:
         if masks:
             size = image_size(images[0])
             fields["mask"] = _named("mask", lambda: _as_mask(masks[0], size))
+        elif self.given.get("model", "").startswith("dall-e-2"):
+            _named("image", lambda: _check_opaque(images[0]))
         if paints:
             fields["source_image"] = images[0]
         elif engine.flux.takes_reference:
@@ -204,7 +206,7 @@ def _choice(given: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> No
 def _named(name: str, read: Any) -> Any:
     try:
         return read()
-    except InvalidRequestError as error:
+    except (InvalidRequestError, MediaError) as error:
         raise FieldError(name, str(error)) from error
 
 
@@ -229,6 +231,14 @@ def _as_mask(path: str, size: tuple[int, int]) -> str:
     return path
 
 
+def _check_opaque(path: str) -> None:
+    """Refuse an image that clients of dall-e-2 send as its own mask: it would be changed everywhere."""
+    if load_transparency(path).getextrema() != (0, 0):
+        raise InvalidRequestError(
+            "image has transparent pixels and there is no mask; send the same file as mask too, to edit only these."
+        )
+
+
 def _loras(value: Any, settings: Settings) -> tuple[tuple[str, float], ...]:
     """LoRAs of this machine by name; strangers' files cannot be named."""
     choices = [{"file": each} if isinstance(each, str) else each for each in value] if isinstance(value, list) else None
@@ -247,6 +257,7 @@ def _loras(value: Any, settings: Settings) -> tuple[tuple[str, float], ...]:
 
 
 _API_NAMES = {field: name for name, field in (SETTINGS | LATER_SETTINGS | IMAGE_SETTINGS).items()} | {
+    "prompt": "prompt",
     "width": "size",
     "height": "size",
     "images": "image",

@@ -283,9 +283,10 @@ async def receive_form(
         form = await parser.parse()
     except (MultiPartException, ValueError, LookupError) as error:  # also unknown charsets and broken boundaries
         what = f": {error.message.rstrip('.')}" if isinstance(error, MultiPartException) else ""
-        raise Refusal(
-            400, f"The upload cannot be read{what}; send at most {limits.upload_files} files at once."
-        ) from None
+        advice = f"send at most {limits.upload_files} files at once"
+        if "Too many" not in what:
+            advice = "let your HTTP client write the form and its Content-Type, with the boundary"
+        raise Refusal(400, f"The upload cannot be read{what}; {advice}.") from None
     except OSError as error:
         raise _cannot_store(error) from None
     try:

@@ -260,7 +260,7 @@ def test_t22_a_header_of_a_million_tensors(tmp_path):
 
 
 def test_t22_a_job_is_cancelled_while_its_files_are_read(engine, tmp_path, isolated, monkeypatch):
-    """The child that reads is killed by whoever cancels. This one has stopped: else its time limit would end it."""
+    """To cancel kills the child that reads. This child is suspended; otherwise its time limit would end it."""
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     begun, killers, ask_child, kill = threading.Event(), [], isolation._Child.ask, isolation._Child.kill
 

@@ -1,11 +1,11 @@
-r"""Prompts as people write them for other programs: LoRA tags, choices, wildcards, weights.
+r"""Prompts as people write them for other programs: LoRA tags, choices, wildcards, and signs that go.
 
 - `<lora:NAME:WEIGHT>` adds a LoRA of this machine.
 - `{a|b}`, `{2$$a|b|c}`, `{0.7::a|0.3::b}` and `<random:a,b>` choose by the seed; `__name__` and `<wildcard:name>` take
   a row of `name.txt` in a folder. `${name=text}` keeps a text, and `${name}` is that text.
-- `(text:1.2)`, `(text)1.2`, `(text)++`, `((text))`, `{{text}}`, `[text]`, `[a:b:0.5]`, `a::2 b::1`, BREAK and AND mean
-  nothing to an MLLM: the text stays, the signs go. `embedding:NAME` is for text encoders that X2I lacks, and goes; so
-  do SwarmUI's tags, Midjourney's parameters at the end (`--ar 16:9`), and settings of A1111 pasted with the prompt.
+- Of `(text:1.2)` and other weights, the text stays; see `prompt_weights.py`.
+- `embedding:NAME` is for text encoders that X2I lacks, and goes; so do SwarmUI's tags, Midjourney's parameters at the
+  end (`--ar 16:9`), and settings of A1111 pasted with the prompt.
 - A backslash keeps a sign: `\(`, `\[`, `\{`.
 
 What a prompt wants to show in quotation marks stays as it is, but for choices and wildcards. Each change is told.
@@ -14,8 +14,7 @@ What a prompt wants to show in quotation marks stays as it is, but for choices a
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,19 +31,18 @@ from x2i_app.notes import (
     Note,
     of_negative,
 )
+from x2i_app.prompt_weights import ESCAPED_BRACES, NUMBER, tidy, without_weights
 from x2i_app.request import NOTHING, GenerationRequest
 from x2i_app.settings import ASSETS, FileSettings, ModelSettings
 
 _SUFFIX = ".safetensors"
 _LIST_BYTES = 2**20  # of a wildcard's file that are read
 _MOST_CHOICES = 500  # replaced in one prompt, so that lists that name each other end
-_LONGEST_WORD = 100  # characters; of a longer one, only the end counts
+_LONGEST_TAG = 100  # characters, in a note
 _MOST_SIGNS = 6  # named in a note
 # Braces and bars that are no choice, and what they were; prompts have no control characters.
 _OPEN, _CLOSE = "\x01", "\x02"
 _KEPT_SIGNS = {_OPEN: "{", _CLOSE: "}", "\x04": r"\{", "\x05": r"\}", "\x06": r"\|"}
-_QUOTED = re.compile(r'"[^"\n]*"|“[^”\n]*”|„[^“”\n]*[“”]|«[^»\n]*»|「[^」\n]*」')
-_MASKED = re.compile("\x03(\\d+)\x03")
 
 # Prompts are of strangers, and a search holds up all threads. So each pattern takes a time that grows with the prompt's
 # length and not with its square: what was matched is not given back ("++"), and runs of spaces are searched once.
@@ -53,7 +51,6 @@ _VARIABLE = re.compile(r"\$\{\s*+(\w++)\s*+(?:([=:])([^{}]*+))?+\}")  # what it 
 _AS_KEPT = {ord("{"): _OPEN, ord("}"): _CLOSE}
 _AMOUNT = re.compile(r"\s*+(\d{1,3})?(?:(-)(\d{1,3})?)?\s*+\$\$(?:([^$|]*)\$\$)?(.*)", re.DOTALL)
 _WILDCARD = re.compile(r"(?<!\w)__[~@]?([\w*-]+?(?:/[\w*-]+?)*)__")
-_ESCAPED_BRACES = re.compile(r"\\([{}|])")
 _LEFT_OUT = ("hypernet", "embed", "embedding", "preset", "segment", "object", "region", "refiner", "video")
 _TAG = re.compile(
     rf"<\s*+(lora|lyco|{'|'.join(_LEFT_OUT)})\s*+:\s*+((?:[a-z]:(?=[\\/]))?+[^:<>]++)((?::[^:<>]*+)*+)>", re.IGNORECASE
@@ -67,18 +64,7 @@ _FLAGS = re.compile(
 )
 _LONG_FLAGS = ("no", "sref", "cref", "oref", "p")
 _COMMAND = re.compile(r"/imagine\s++(?:prompt:\s*+)?+")
-_DOUBLED = re.compile(r"(?<!\{)\{\{++([^{}]*+)\}\}++")
-_NUMBER = r"[-+]?(?:\d++\.?+\d*+|\.\d++)"
-_PARTS = re.compile(rf"(?<=\w)::(?:{_NUMBER})?+(?:\s++|$)")
-_PARENTHESIS = re.compile(r"(?<!\\)[()]")
-_WEIGHT = re.compile(rf"\s*+({_NUMBER})\s*+")
-_COMPEL = re.compile(r"(?:\+++|-++|\d++\.\d++)(?![\w+-])")  # behind a parenthesis
-_BRACKETS = re.compile(r"(?:(?<=^)|(?<=[\s,(\[:|]))\[([^\[\]]*)\](?![\w(])")
-_BREAK = re.compile(r"(?:(?<!\s)\s++)?+(?:,\s*+)?+(?<!\w)BREAK(?!\w)\s*+,?+\s*+")
-_AND = re.compile(r"(?:(?<!\s)\s++)?+(?:(?<!\d):\s*+" + _NUMBER + r"\s*+)?+(?<!\w)AND(?!\w)\s*+")
-_WEIGHT_AT_END = re.compile(rf"(?:(?<!\s)\s++)?+(?<!\d):\s*+{_NUMBER}\s*+\Z")
-_EMBEDDING = re.compile(rf"(?<![\w:])(\()?+embedding:[\w.\\/-]++(?::\s*+{_NUMBER})?+(?(1)\))")
-_ESCAPED = re.compile(r"\\([()\[\]])")
+_EMBEDDING = re.compile(rf"(?<![\w:])(\()?+embedding:[\w.\\/-]++(?::\s*+{NUMBER})?+(?(1)\))")
 
 
 def known_loras(settings: ModelSettings) -> dict[str, Path]:
@@ -142,8 +128,7 @@ def resolve_prompt(
     prompt = _without_end(prompt, notes)
     filled = _fill_choices(prompt, random.Random(seed), wildcards, notes)
     text, tags = _take_tags(filled, notes)
-    signs: list[str] = []
-    plain = _without_signs(text, signs, keep_backslashes)
+    plain, signs = without_weights(text, keep_backslashes)
     if signs:
         shown = ", ".join(dict.fromkeys(signs[:_MOST_SIGNS])) + (", ..." if len(signs) > _MOST_SIGNS else "")
         notes.append(Note(SIGNS_LEFT_OUT, signs=shown))
@@ -174,7 +159,7 @@ def _without_end(prompt: str, notes: list[str]) -> str:
     if begin.strip() and all(_is_flag(flag.split()) for flag in flags):
         text = begin
     if left_out := " ".join(prompt[len(text) :].split()):
-        notes.append(Note(TAG_LEFT_OUT, tag=left_out[:_LONGEST_WORD]))
+        notes.append(Note(TAG_LEFT_OUT, tag=left_out[:_LONGEST_TAG]))
         text = text.rstrip()
     if command := _COMMAND.match(text):
         notes.append(Note(TAG_LEFT_OUT, tag=command[0].strip()))
@@ -188,7 +173,7 @@ def _is_flag(parts: list[str]) -> bool:
 
 
 def _fill_choices(prompt: str, chance: random.Random, wildcards: Path | None, notes: list[str]) -> str:
-    text = _ESCAPED_BRACES.sub(lambda match: next(k for k, v in _KEPT_SIGNS.items() if v == match[0]), prompt)
+    text = ESCAPED_BRACES.sub(lambda match: next(k for k, v in _KEPT_SIGNS.items() if v == match[0]), prompt)
     text = _CHOICE_TAG.sub(_as_choice, text)
     variables: dict[str, str] = {}
     for _ in range(_MOST_CHOICES):
@@ -214,7 +199,7 @@ def _fill_choices(prompt: str, chance: random.Random, wildcards: Path | None, no
         raise InvalidRequestError(f"The prompt has more than {_MOST_CHOICES} choices and wildcards; use fewer of them.")
     for kept, sign in _KEPT_SIGNS.items():
         text = text.replace(kept, sign)
-    return _tidy(text) if variables else text
+    return tidy(text) if variables else text
 
 
 def _as_choice(tag: re.Match[str]) -> str:
@@ -310,7 +295,7 @@ def _take_tags(prompt: str, notes: list[str]) -> tuple[str, list[tuple[str, floa
 
     text = _TAG.sub(take, prompt)
     text = _EMBEDDING.sub(take_embedding, text)
-    return (_tidy(text) if text != prompt else prompt), tags
+    return (tidy(text) if text != prompt else prompt), tags
 
 
 def _tag_weight(values: list[str]) -> float:
@@ -319,153 +304,14 @@ def _tag_weight(values: list[str]) -> float:
     Other names, such as `lbw`, `start` and `stop`, are not weights.
     """
     named = dict(value.replace(" ", "").split("=", 1) for value in values if "=" in value)
-    if re.fullmatch(_NUMBER, named.get("unet", "")):
+    if re.fullmatch(NUMBER, named.get("unet", "")):
         return float(named["unet"])
-    weights = [float(value) for value in values if re.fullmatch(_NUMBER, value.strip())][:2]
+    weights = [float(value) for value in values if re.fullmatch(NUMBER, value.strip())][:2]
     return weights[-1] if weights else 1.0
 
 
 def _lora_key(name: str) -> str:
     return re.split(r"[\\/]", name)[-1].removesuffix(_SUFFIX).casefold()
-
-
-# Weights and other signs
-
-
-def _without_signs(prompt: str, signs: list[str], keep_backslashes: bool) -> str:
-    quoted: list[str] = []
-
-    def mask(match: re.Match[str]) -> str:
-        quoted.append(match[0])
-        return f"\x03{len(quoted) - 1}\x03"
-
-    def unmask(text: str) -> str:
-        return _MASKED.sub(lambda match: quoted[int(match[1])], text)
-
-    def tell(sign: str) -> None:
-        signs.append(unmask(" ".join(sign.split()))[:60])
-
-    def replaced(pattern: re.Pattern[str], text: str, change: Callable[[re.Match[str]], str]) -> str:
-        def replace(match: re.Match[str]) -> str:
-            new = change(match)
-            if new != match[0]:
-                tell(match[0])
-            return new
-
-        return pattern.sub(replace, text)
-
-    text = masked = _QUOTED.sub(mask, prompt)
-    for _ in range(20):  # from the inside out
-        before = text
-        text = _without_parentheses(text, tell)
-        text = replaced(_BRACKETS, text, lambda match: _of_brackets(match[1]))
-        text = replaced(_DOUBLED, text, lambda match: match[1])
-        if text == before:
-            break
-    text = replaced(_PARTS, text, lambda match: ", ")
-    text = replaced(_BREAK, text, lambda match: match[0] if _is_shouted(match) else ", ")
-    joined = replaced(_AND, text, lambda match: match[0] if _is_shouted(match) else " and ")
-    text = joined if joined == text else replaced(_WEIGHT_AT_END, joined, lambda match: "")
-    if text != masked:
-        text = _tidy(text)
-    if keep_backslashes:
-        return unmask(text)
-    return _ESCAPED_BRACES.sub(r"\1", unmask(_ESCAPED.sub(r"\1", text)))
-
-
-@dataclass
-class _Parentheses:
-    """A pair: places of its signs in a text.
-
-    end: None if it is not closed. parent, child: the pair around it, and the first one inside it. last: the end of the
-    last one inside it. goes: whether its signs are left out.
-    """
-
-    start: int
-    parent: "_Parentheses | None"
-    end: int | None = None
-    child: "_Parentheses | None" = None
-    last: int = -1
-    goes: bool = False
-
-    def is_doubled(self, text: str) -> bool:
-        """Whether there is nothing in it but another pair, as in `((text))`."""
-        child = self.child
-        outside = text[self.start + 1 : child.start] + text[self.last + 1 : self.end] if child else "-"
-        return not outside.strip() and child.end == self.last
-
-    def weight_start(self, text: str) -> int | None:
-        """Place of the colon of `(text:1.2)`; `(16:9)` and `(at 10:30)` have no weights."""
-        begin = max(self.start, self.last) + 1
-        inside, colon, number = text[begin : self.end].rpartition(":")
-        if not colon or inside.endswith("\\") or not _WEIGHT.fullmatch(number):
-            return None
-        return None if inside[-1:].isdigit() and "." not in number else begin + len(inside)
-
-    def weight_end(self, text: str) -> int:
-        """Place behind the pair, and behind the weight of `(text)1.2` or `(text)++`; `f(x)++` has none."""
-        is_call = self.start > 0 and (text[self.start - 1].isalnum() or text[self.start - 1] == "_")
-        weight = None if is_call else _COMPEL.match(text, self.end + 1)
-        return weight.end() if weight else self.end + 1
-
-
-def _without_parentheses(text: str, tell: Callable[[str], None]) -> str:
-    """The text without weights and the parentheses that stand for weights, also those inside of such ones.
-
-    `(text)` alone stays: prompts have ordinary parentheses too. tell: called with what goes.
-    """
-    pairs: list[_Parentheses] = []
-    opened: list[_Parentheses] = []
-    for sign in _PARENTHESIS.finditer(text):
-        if sign[0] == "(":
-            opened.append(_Parentheses(sign.start(), opened[-1] if opened else None))
-            pairs.append(opened[-1])
-        elif opened:
-            pair = opened.pop()
-            pair.end = sign.start()
-            if pair.parent:
-                pair.parent.child = pair.parent.child or pair
-                pair.parent.last = pair.end
-    cuts: list[tuple[int, int]] = []
-    for pair in pairs:
-        if pair.end is None:
-            continue
-        colon, end, is_inside = pair.weight_start(text), pair.weight_end(text), pair.parent and pair.parent.goes
-        pair.goes = bool(is_inside or colon or end > pair.end + 1 or pair.is_doubled(text))
-        if pair.goes:
-            cuts += [(pair.start, pair.start + 1), (colon or pair.end, end)]
-            if not is_inside:
-                tell(text[pair.start : end])
-    parts, place = [], 0
-    for start, end in sorted(cuts):
-        parts.append(text[place:start])
-        place = end
-    return "".join([*parts, text[place:]])
-
-
-def _of_brackets(inside: str) -> str:
-    """What `[text]`, `[from:to:when]`, `[to:when]` or `[a|b]` shows for most steps."""
-    if match := re.fullmatch(rf"([^:|]*):([^:|]*):\s*{_NUMBER}\s*", inside):
-        return match[2].strip() or match[1].strip()
-    if match := re.fullmatch(rf"([^:|]+):\s*{_NUMBER}\s*", inside):
-        return match[1].strip()
-    return inside.split("|")[0].strip()
-
-
-def _is_shouted(match: re.Match[str]) -> bool:
-    """Whether BREAK or AND is a word of a sentence in capitals, as in TAKE A BREAK."""
-    start = match.start()
-    before = re.findall(r"[^\W\d_]+", match.string[max(0, start - _LONGEST_WORD) : start])
-    word = before[-1] if before else ""
-    is_capitals = word.isupper() and word != match[0].strip(" ,\t\n")
-    return is_capitals and not match[0].lstrip().startswith(",") and "\n" not in match[0]
-
-
-def _tidy(text: str) -> str:
-    """Without the empty places that something which was taken out has left."""
-    text = re.sub(r"[ \t]{2,}", " ", text)
-    text = re.sub(r"(?<!\s)(?:\s*+,){2,}", ",", re.sub(r"[ \t]+([,.;])", r"\1", text))
-    return text.strip(" ,\t\n")
 
 
 def plain_prompt(prompt: Any, seed: int) -> tuple[Any, tuple[str, ...]]:

@@ -305,3 +305,22 @@ def test_unreadable_tables(tmp_path):
     write_image(tmp_path / "a.png")
     (tmp_path / "metadata.csv").write_bytes(bytes(range(128, 256)) * 3 + b"\x00\x01")
     refuse(InvalidRequestError, read_rows, tmp_path, {}, contains="'metadata.csv' cannot be read")
+
+
+def test_masks_of_onetrainer(tmp_path):
+    """`cat-masklabel.png` lies beside `cat.png` and has no caption of its own."""
+    for name in ("cat.png", "cat-masklabel.png", "cat-condlabel.png"):
+        write_image(tmp_path / name)
+    (tmp_path / "cat.txt").write_text("a cat")
+    assert training_captions(tmp_path) == batch_prompts(tmp_path) == ["a cat"]
+    assert describe_passed_over(tmp_path).startswith("Passed over 2 files")
+
+
+@pytest.mark.parametrize("stranger", ["log.jsonl", "backup.tar"])
+def test_shards_beside_images_are_strangers(tmp_path, capsys, stranger):
+    """A log or an archive in a folder of images does not take the images' place."""
+    write_image(tmp_path / "cat.png")
+    (tmp_path / "cat.txt").write_text("a cat")
+    (tmp_path / stranger).write_text('{"loss": 0.5}\n')
+    assert training_captions(tmp_path) == ["a cat"]
+    assert "Passed over 1 files" in capsys.readouterr().err

@@ -31,6 +31,7 @@ _STRANGERS = re.compile(  # caches of trainers, what systems leave in folders, a
     r"|tar|gz|tmp|part|bak|lnk|url|lock",
     re.IGNORECASE,
 )
+_MASKS = ("-masklabel", "-condlabel")  # behind the name of an image: what OneTrainer keeps beside it
 _LONGEST_FILE = 2**28  # bytes that are read of a file; a table of a million captions has about 100 MB
 _REPEATS = re.compile(r"(\d{1,3})_(.+)")  # more than 999 repeats are a year or a number
 _CODE_PAGES = ("cp1252", "gb18030", "cp932", "big5", "cp949", "cp1251", "cp1250", "cp1253", "cp1254")
@@ -78,8 +79,13 @@ def without_suffix(path: Path) -> Path:
 
 
 def is_stranger(path: Path) -> bool:
-    """Whether a file in a folder of images is neither media nor a caption, such as a trainer's cache."""
-    return path.name == "Thumbs.db" or bool(_STRANGERS.fullmatch(path.suffix[1:]))
+    """Whether a file in a folder of images is neither media nor a caption, such as a trainer's cache or a mask."""
+    return path.name == "Thumbs.db" or bool(_STRANGERS.fullmatch(path.suffix[1:])) or is_mask(path)
+
+
+def is_mask(path: Path) -> bool:
+    """Whether a file is a mask of an image beside it, and not an image of its own."""
+    return path.stem.endswith(_MASKS)
 
 
 def describe_strangers(paths: Iterable[Path]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from xml.sax.saxutils import escape
 
 import pytest
 from PIL import Image
@@ -415,6 +416,46 @@ def test_programs_of_macs_in_exif(tmp_path, name):
     recipe = read_recipe(path)
     assert recipe.request.negative_prompt == "bad"
     assert "from Draw Things. Not used here: scale, sampler, model." in recipe.notes[0]
+
+
+XMP = (
+    "<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>"
+    "<rdf:Description rdf:about=''><xmp:CreatorTool>Draw Things</xmp:CreatorTool>{}</rdf:Description></rdf:RDF>"
+    "</x:xmpmeta>"
+)
+XMP_LIST = '<{0}>\n <rdf:Alt>\n  <rdf:li xml:lang="x-default">{1}</rdf:li>\n </rdf:Alt>\n</{0}>'
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    "loras", [{"lora": [{"model": "ink_f16.ckpt", "weight": 0.6}]}, {"v2": {"loras": [{"file": "ink_f16.ckpt"}]}}]
+)
+def test_draw_things_in_xmp(tmp_path, form, loras):
+    """Draw Things writes PNG files with an XMP packet; its text for other programs is below that for itself."""
+    stored = DRAW_THINGS | {"c": 'a "red" bear <3 & snow', "seed": 5, "steps": 30} | loras
+    described = XMP_LIST.format("dc:description", "a bear&#xA;-bad&#xA;Steps: 9, Seed: 8, Size: 64x64")
+    packet = XMP.format(described + XMP_LIST.format("exif:UserComment", escape(json.dumps(stored)))).encode()
+    path, options = tmp_path / "a", {"xmp": packet}
+    if form == "PNG":
+        options = {"pnginfo": PngInfo()}
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", packet.decode())
+    Image.new("RGB", (8, 8)).save(path, form, **options)
+    weight = 0.6 if "lora" in loras else 1
+    expected = (f'a "red" bear <3 & snow <lora:ink_f16:{weight:g}>', 5, 30, 1024, 768)
+    assert values_of(path, "prompt", "seed", "steps", "width", "height") == expected
+    recipe = read_recipe(path)
+    assert recipe.request.negative_prompt == "bad"
+    assert "from Draw Things. Not used here: scale, sampler, model." in recipe.notes[0]
+
+
+@pytest.mark.parametrize("written", ["<exif:UserComment>{}</exif:UserComment>", "<a exif:UserComment='{}'/>"])
+def test_a1111_in_xmp(tmp_path, written):
+    """Editors move a JPEG's comment to XMP, in one of the two forms of its properties."""
+    text = escape(FORGE, {"\n": "&#10;", "'": "&apos;"})
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", xmp=XMP.format(written.format(text)).encode())
+    assert values_of(tmp_path / "a.jpg", "seed", "steps") == values_of(
+        save(tmp_path / "b.png", parameters=FORGE), "seed", "steps"
+    )
 
 
 def test_civitai_and_stable_diffusion_cpp(tmp_path):

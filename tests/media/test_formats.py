@@ -131,6 +131,22 @@ def test_wav_headers_without_a_length(tmp_path, size, riff_size):
     assert is_tone(load_audio(tmp_path / "a.wav"))
 
 
+@pytest.mark.parametrize("size", [1000, 1001, 16_000])
+def test_wav_headers_that_were_not_brought_up_to_date(tmp_path, size):
+    """A recorder that crashed leaves the length of its last save. Chunks and zeros behind the samples are no samples."""
+    tone = 0.125 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
+    soundfile.write(tmp_path / "a.wav", tone, 16_000)
+    content = (tmp_path / "a.wav").read_bytes()
+    place = content.index(b"data") + 4
+    length = struct.pack("<I", size)
+    (tmp_path / "b.wav").write_bytes(content[:place] + length + content[place + 4 :])
+    assert is_tone(load_audio(tmp_path / "b.wav"))
+    text = b"LIST" + struct.pack("<I", 20_000) + tone.tobytes()[:20_000]
+    for behind in (text, b"\0" * (size % 2) + text, bytes(20_000), b"\xff" * 500):
+        (tmp_path / "c.wav").write_bytes(content[:place] + length + content[place + 4 :][:size] + behind)
+        assert load_audio(tmp_path / "c.wav").duration == pytest.approx(size / 32_000, abs=0.001)
+
+
 @pytest.mark.parametrize("kind", ["wav", "flac", "aiff", "au", "caf", "webm", "ogg", "mp3"])
 def test_files_written_to_a_pipe(tmp_path, kind):
     """A program that writes to a pipe cannot go back and write the length."""

@@ -41,14 +41,15 @@ def corners(image):
 UPRIGHT = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
 
-def png(width, height, depth=8, color=2, data=b""):
-    """A PNG with this header and any data."""
+def png(width, height, depth=8, color=2, data=b"", chunks=()):
+    """A PNG with this header, further chunks (kind, body) and any data."""
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -609,3 +610,48 @@ def test_the_note_says_the_size_that_decoding_gives(tmp_path, image, suffix):
     width, height = load_image(path, small).size
     assert (width, height) == (23, 15)
     assert str(scaled_note(path, small)) == f"An image of 90 x 60 pixels was scaled down to {width} x {height}."
+
+
+def tiff(mark, pixels, bits, *, white_is_zero=False, sample_format=1):
+    """A gray TIFF file; mark: II* is the usual form with little end first, II+ is BigTIFF."""
+    entries = [(256, 4, pixels.shape[1]), (257, 4, pixels.shape[0]), (258, 3, bits), (259, 3, 1)]
+    entries += [(262, 3, 0 if white_is_zero else 1), (273, 4, 8), (277, 3, 1), (278, 4, pixels.shape[0])]
+    entries += [(279, 4, pixels.nbytes), (339, 3, sample_format)]
+    is_big = mark == b"II+\0"
+    head, count, row, rest = (16, "<Q", "<HHQQ", 8) if is_big else (8, "<H", "<HHII", 4)
+    entries = [(tag, kind, head if tag == 273 else value) for tag, kind, value in entries]
+    table = struct.pack(count, len(entries)) + b"".join(struct.pack(row, t, k, 1, value) for t, k, value in entries)
+    start = head + pixels.nbytes
+    begin = mark + (struct.pack("<HHQ", 8, 0, start) if is_big else struct.pack("<I", start))
+    return begin + pixels.tobytes() + table + bytes(rest)
+
+
+@pytest.mark.parametrize(
+    ("mark", "level", "kind", "options", "shown"),
+    [
+        (b"II+\0", 100, np.uint8, {}, 100),
+        (b"II*\0", 100 * 257, np.uint16, {}, 100),
+        (b"II*\0", 100 * 257, np.uint16, {"white_is_zero": True}, 155),
+        (b"II*\0", 100, np.uint8, {"white_is_zero": True}, 155),
+        (b"II*\0", 100 * 16843009, np.uint32, {}, 100),
+        (b"II*\0", 200 * 16843009, np.uint32, {}, 200),
+    ],
+)
+def test_tiff_files_of_scanners(mark, level, kind, options, shown):
+    """BigTIFF, 32 bits, and levels that begin at white."""
+    pixels = np.full((6, 8), level, kind)
+    image = load_image(tiff(mark, pixels, pixels.itemsize * 8, **options))
+    assert image.getpixel((3, 3)) == (shown, shown, shown)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("whole_pixels", [10**6, 100])
+def test_a_transparent_level_of_few_bits(monkeypatch, depth, whole_pixels):
+    """Half of the pixels have the level that tRNS names."""
+    most = 2**depth - 1
+    level = max(1, most - 1)
+    row = b"\0" + bytes([int(f"{level:0{depth}b}" * (8 // depth), 2)]) * (2 * depth) + bytes(2 * depth)
+    content = png(32, 16, depth=depth, color=0, data=row * 16, chunks=[(b"tRNS", struct.pack(">H", level))])
+    image = load_image(content, replace(CAPS, whole_pixels=whole_pixels))
+    assert image.getpixel((2, 2)) == (255, 255, 255)
+    assert image.getpixel((image.width - 2, 2)) == (0, 0, 0)

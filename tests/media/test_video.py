@@ -124,6 +124,18 @@ def test_hdr_is_converted_to_sdr(tmp_path, ffmpeg, transfer):
     assert clip.frames[0].mean(axis=(0, 1)) == pytest.approx((197, 37, 38), abs=4)
 
 
+@pytest.mark.parametrize(("primaries", "matrix"), [("bt2020", "bt2020nc"), ("smpte432", "bt709")])
+@pytest.mark.parametrize("suffix", ["mov", "mkv"])
+def test_wide_colors_become_srgb(tmp_path, ffmpeg, primaries, matrix, suffix):
+    """BT.2020 without HDR, and Display P3, as screens are recorded."""
+    wide = f"zscale=p={primaries}:t=bt709:m={matrix}:r=tv,format=yuv420p10le"
+    source = f"color=0xC52526:s=64x48:r=10:d=1,format=gbrp,setparams=color_primaries=bt709:color_trc=bt709,{wide}"
+    tags = ("-color_primaries", primaries, "-color_trc", "bt709", "-colorspace", matrix)
+    path = tmp_path / f"a.{suffix}"
+    ffmpeg("-f", "lavfi", "-i", source, "-c:v", "libx265", "-x265-params", "lossless=1", *tags, path)
+    assert load_video(path).frames[0].mean(axis=(0, 1)) == pytest.approx((197, 37, 38), abs=4)
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
 def test_animations_are_videos(tmp_path, suffix):
     path = animation(tmp_path / f"a.{suffix}", ["red", "lime", "blue"], [500, 1000, 500], lossless=True)

@@ -6,6 +6,7 @@ wrong, because recorders and pipes write 0 or the largest number where they do n
 """
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ _MAX_CHANNELS = 64  # of an array; more channels mean that its axes are swapped
 _MAX_AMPLITUDE = 2.0  # floats up to here are clipped; larger ones are not scaled to [-1, 1]
 _UNKNOWN_LENGTH = 2**36  # frames; libsndfile gives the largest integer where a header has no length
 _SHORT = 0.8  # of the length in the header; without an index, that of an MP3 file is an estimate
+_MOST_CHUNKS = 100  # of a WAV file that are looked at
+_LEAST_REST = 2**14  # bytes behind the samples, so that a few odd ones do not count
+_CHUNK = re.compile(rb"[A-Za-z0-9][A-Za-z0-9 _]{3}")  # the name of one
 _NAME = "The audio"
 
 
@@ -79,12 +83,13 @@ def _check_rate(name, rate):
 def _from_file(path: str | os.PathLike, rate: int, caps: MediaCaps) -> AudioClip:
     name, kind = show_name(path), sniff(path, "audio", caps)
     found = _Samples()
-    if kind.in_libsndfile:
+    is_longer = kind.name == "WAV" and _goes_on(path)
+    if kind.in_libsndfile and not is_longer:
         found = _Samples(*_read_samples(os.fsdecode(path), name, rate, caps))
         if not found.problem:
             return AudioClip(found.samples, rate, found.end_early)
     try:  # ffmpeg reads more codecs, and files whose header has no length
-        with remux(path, "audio", caps) as stream:
+        with remux(path, "audio", caps, ["-ignore_length", "1"] if is_longer else []) as stream:
             check_duration(name, stream.duration, caps.audio_seconds)
             wav, _ = decode(stream, ["-map", "0:a:0", "-c:a", "pcm_s16le", "-f", "wav"], "audio.wav", caps)
             decoded = _Samples(*_read_samples(wav, name, rate, caps))
@@ -97,6 +102,22 @@ def _from_file(path: str | os.PathLike, rate: int, caps: MediaCaps) -> AudioClip
         raise
     is_short = clip.duration < _SHORT * found.announced
     return replace(clip, is_incomplete=is_short or (stream.is_incomplete and not found.problem))
+
+
+def _goes_on(path: str | os.PathLike) -> bool:
+    """Whether samples follow where a WAV file's header ends them, as after a crash: what follows is no chunk."""
+    with Path(os.fsdecode(path)).open("rb") as file:
+        file.seek(12)
+        for _ in range(_MOST_CHUNKS):
+            header = file.read(8)
+            size = int.from_bytes(header[4:], "little")
+            file.seek(size, os.SEEK_CUR)
+            if header[:4] == b"data":
+                rest = file.read(_LEAST_REST)
+                is_chunk = _CHUNK.match(rest) or _CHUNK.match(rest, 1)  # an odd size may have a byte behind it
+                return len(rest) == _LEAST_REST and any(rest) and not is_chunk
+            file.seek(size % 2, os.SEEK_CUR)
+    return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,7 +57,8 @@ class CleanStream:
     what an edit list hides.
     frames: number of video packets. width, height: square pixels, after rotation. All three are 0 for audio.
     has_audio: whether the original has an audio stream. hdr: transfer function of an HDR video, as ffmpeg calls it
-    ("arib-std-b67" is HLG, "smpte2084" is PQ), else None. skipped: seconds at the start that an edit list hides, not
+    ("arib-std-b67" is HLG, "smpte2084" is PQ), else None. primaries: "bt2020", "smpte432" (Display P3) or "smpte431"
+    (DCI-P3) of a video with more colors than sRGB, else None. skipped: seconds at the start that an edit list hides, not
     part of the duration. is_incomplete: the file was cut, and this is what is left of it.
     edited: the original file, if `decode` has to read it because its edit list hides some of the packets.
     """
@@ -70,15 +71,22 @@ class CleanStream:
     height: int = 0
     has_audio: bool = False
     hdr: str | None = None
+    primaries: str | None = None
     skipped: float = 0.0
     is_incomplete: bool = False
     edited: Path | None = None
 
 
 @contextmanager
-def remux(path: str | os.PathLike, stream: Literal["video", "audio"], caps: MediaCaps = CAPS) -> Iterator[CleanStream]:
+def remux(
+    path: str | os.PathLike,
+    stream: Literal["video", "audio"],
+    caps: MediaCaps = CAPS,
+    reading_options: Sequence[str] = (),
+) -> Iterator[CleanStream]:
     """Copy the first stream of a type out of a video or audio file, without its metadata and without decoding it.
 
+    reading_options: of ffmpeg, for the file's demuxer.
     Raises MediaError if the file is of another kind, damaged, has no such stream, or exceeds the limits; also if it is
     truncated and of a kind with an index.
     """
@@ -95,7 +103,7 @@ def remux(path: str | os.PathLike, stream: Literal["video", "audio"], caps: Medi
         source_path = Path(os.fsdecode(path)).absolute()
         source = _input(source_path, kind.demuxer)
         # AVI files have no presentation times, so ffmpeg has to generate them.
-        code, log = _run(["-fflags", "+genpts", *source, *options, *muxing], folder, name, caps)
+        code, log = _run(["-fflags", "+genpts", *reading_options, *source, *options, *muxing], folder, name, caps)
         if re.search(r"^(\[.*\] )?Stream map .* matches no streams", log, re.MULTILINE):
             raise MediaError(f"{name} has no {stream} stream; choose another file.")
         is_cut = re.search(_DAMAGE, log, re.MULTILINE) is not None
@@ -290,8 +298,10 @@ def _describe(clean, log, stream, name, caps):
         width, height = height, width
     has_audio = re.search(r"Stream #0:\d+.*: Audio: ", log) is not None
     hdr = re.search(r"^  Stream #0:0.*: Video: .*\b(arib-std-b67|smpte2084)\b", header, re.MULTILINE)
+    wide = re.search(r"^  Stream #0:0.*: Video: .*/(bt2020|smpte43[12])/", header, re.MULTILINE)
+    colors = {"hdr": hdr and hdr[1], "primaries": wide and wide[1]}
     skipped = max(0.0, _OFFSET - begin)
-    return CleanStream(clean, name, duration, _frames(log), width, height, has_audio, hdr and hdr[1], skipped)
+    return CleanStream(clean, name, duration, _frames(log), width, height, has_audio, **colors, skipped=skipped)
 
 
 def _pixel_aspect(across, down):

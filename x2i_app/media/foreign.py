@@ -254,6 +254,9 @@ def _json_parameters(texts: Mapping[str, str]) -> Foreign | None:
         found = _from_json("Draw Things", stored, "c", _FOOOCUS, _DRAW_THINGS_LEFT)
         if size := _SIZE.search(str(stored.get("size", ""))):
             found.values["width"], found.values["height"] = size.groups()
+        loras = (stored.get("v2") or {}).get("loras") or stored.get("lora") or ()
+        names = (str(lora.get("file") or lora["model"]).removesuffix(".ckpt") for lora in loras)
+        found.loras = [_lora(name, lora.get("weight", 1)) for name, lora in zip(names, loras, strict=True)]
         return found
     if not {"prompt", "full_prompt"} & stored.keys():
         return None

@@ -1,11 +1,12 @@
 """Texts inside image files: PNG text chunks, EXIF and XMP, written and read back from untrusted files."""
 
+import html
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, unescape
+from xml.sax.saxutils import escape
 
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
@@ -28,8 +29,13 @@ _XMP = (
     '<rdf:Description rdf:about="" xmlns:x2i="https://github.com/x2i/"><x2i:settings>{}</x2i:settings>'
     "</rdf:Description></rdf:RDF></x:xmpmeta>"
 )
-_XMP_SETTINGS = re.compile(r"<x2i:settings>(.*?)</x2i:settings>|\bx2i:settings=\"(.*?)\"", re.DOTALL)
-_ENTITIES = {"&quot;": '"', "&#34;": '"', "&#39;": "'", "&#xA;": "\n"}
+_XMP_KEYWORD = "XML:com.adobe.xmp"  # of the packet in a PNG file
+_XMP_TEXTS = {"x2i:settings": SETTINGS, "exif:UserComment": PARAMETERS, "dc:description": "description"}
+# Properties are elements or attributes. A text in several languages is the first item of a list.
+_XMP_PROPERTY = re.compile(
+    rf"<({'|'.join(_XMP_TEXTS)})>\s*+(?:<rdf:(?:Alt|Bag|Seq)>\s*+<rdf:li[^>]*+>)?+([^<]++)"
+    rf"|\b({'|'.join(_XMP_TEXTS)})=(?:\"([^\"]*+)\"|'([^']*+)')"
+)
 _EXIF_TEXTS = {
     ExifTags.Base.ImageDescription: "description",
     ExifTags.Base.Make: "make",
@@ -72,8 +78,8 @@ def save_image(image: Image.Image, file: Any, texts: Mapping[str, str] | None = 
 def read_texts(path: str | os.PathLike, caps: MediaCaps = CAPS) -> dict[str, str]:
     """The texts of an image file: of a PNG file by their keywords, of EXIF and XMP by the names used here.
 
-    The keys of EXIF are description, make, model, PARAMETERS and COMMENT. No pixels are decoded. Raises MediaError if
-    it is no image within the limits.
+    The keys of EXIF and XMP are description, make, model, PARAMETERS, COMMENT and SETTINGS. No pixels are decoded.
+    Raises MediaError if it is no image within the limits.
     """
     texts: dict[str, str] = {}
     if sniff(path, "image", caps).name == "PNG":
@@ -83,21 +89,25 @@ def read_texts(path: str | os.PathLike, caps: MediaCaps = CAPS) -> dict[str, str
         exif, packet = Image.Image.getexif(image), image.info.get("xmp")  # a PNG's own method decodes the pixels
         own = exif.get_ifd(ExifTags.IFD.Exif)
         for tag, name in _EXIF_TEXTS.items():
-            text = _as_text(own.get(tag) or exif.get(tag))
-            if text and name == PARAMETERS and name not in texts:
-                texts[COMMENT] = text
-            if text:
-                texts.setdefault(name, text)
-    if isinstance(packet, (bytes, str)) and (settings := _settings_in(packet)):
-        texts.setdefault(SETTINGS, settings)
+            _add(texts, name, _as_text(own.get(tag) or exif.get(tag)))
+    for name, text in _xmp_texts(packet or texts.pop(_XMP_KEYWORD, "")):
+        _add(texts, name, text)
     return texts
 
 
-def _settings_in(packet: bytes | str) -> str | None:
-    """Our own property of an XMP packet. XML is not parsed: a packet of a stranger could be a bomb."""
+def _add(texts: dict[str, str], name: str, text: str) -> None:
+    if text and name == PARAMETERS and name not in texts:
+        texts[COMMENT] = text
+    if text:
+        texts.setdefault(name, text)
+
+
+def _xmp_texts(packet: Any) -> Iterator[tuple[str, str]]:
+    """Texts of an XMP packet. XML is not parsed: a packet of a stranger could be a bomb."""
     text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet
-    found = _XMP_SETTINGS.search(text)
-    return unescape(found[1] or found[2] or "", _ENTITIES) if found else None
+    for match in _XMP_PROPERTY.finditer(text if isinstance(text, str) else ""):
+        element, content, attribute, *values = match.groups()
+        yield _XMP_TEXTS[element or attribute], html.unescape(content or values[0] or values[1] or "").strip()
 
 
 def _as_text(value: Any) -> str:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, JpegImagePlugin
+from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin
 
 from x2i_app.errors import MediaError
 from x2i_app.media.budget import current_budget
 from x2i_app.media.color import CICP, MAX_PROFILE, to_srgb
 from x2i_app.media.guard import CAPS, MediaCaps, check_size, is_path, show_name, show_value, sniff
 from x2i_app.media.isolation import in_child, recently_read
-from x2i_app.media.png_bands import has_bands, read_bands
+from x2i_app.media.png_bands import has_bands, read_bands, scale_transparent_level
 from x2i_app.media.png_texts import find_chunks, read_profile, without_long_texts
 from x2i_app.notes import SCALED_DOWN, Note
 
@@ -30,6 +30,7 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _MAX_EXIF = 2**16  # bytes of a PNG file's EXIF
+_WHITE_IS_ZERO = 0  # in TIFF files
 _HEIF_HEAD = 2**16  # bytes in which the colors of a HEIC or AVIF file are looked for
 _NAME = "The image"  # that is not a file
 
@@ -104,6 +105,7 @@ def _open(file: BinaryIO, kind: str) -> Image.Image:
 def _add_to_info(image: Image.Image, file: BinaryIO, kind: str) -> None:
     """What Pillow does not read: colors by number (see `color.CICP`), and a PNG's EXIF where it follows the pixels."""
     if kind == "PNG":
+        scale_transparent_level(image)
         for name, position, size in find_chunks(file):
             file.seek(position + 8)
             if name == b"cICP" and size == 4:
@@ -291,6 +293,8 @@ def _reading(name, caps):
 def _to_8_bit(image):
     """Gray levels of more than 8 bits, scaled to 8 bits; `convert` would clip them."""
     levels, info = np.asarray(image), image.info
+    if image.mode == "I" and np.abs(levels).max() > 65535:  # 32 bits, of which Pillow takes the highest for a sign
+        levels = levels.view(np.uint32) / 65537
     alpha = None
     if isinstance(info.get("transparency"), int):  # of a PNG: one level that is transparent
         alpha = Image.fromarray(np.where(levels == info["transparency"], 0, 255).astype(np.uint8))
@@ -300,6 +304,8 @@ def _to_8_bit(image):
         levels = levels * 255 if levels.max() <= 1 else levels
     elif image.mode != "I" or levels.max() > 255:  # Pillow opens some 16-bit files as 32-bit "I"
         levels = levels / 257  # 65535 -> 255
+        if getattr(image, "tag_v2", {}).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
+            levels = 255 - levels  # Pillow does this for 8 bits only
     image = Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))
     if alpha:
         image.putalpha(alpha)

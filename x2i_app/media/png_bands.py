@@ -57,6 +57,13 @@ def read_bands(file: BinaryIO, factor: int, convert: Callable[[Image.Image], Ima
     return result
 
 
+def scale_transparent_level(image: Image.Image) -> None:
+    """Correct the transparent gray level of an opened PNG file of 1, 2 or 4 bits: Pillow scales the pixels alone."""
+    factor = {"1": 255, "L;2": 85, "L;4": 17}.get(str(image.tile[0].args) if image.tile else "", 1)
+    if isinstance(image.info.get("transparency"), int) and image.mode != "P":
+        image.info["transparency"] *= factor
+
+
 def _samples(image: Image.Image) -> int:
     return len(image.getbands())
 
@@ -115,6 +122,7 @@ def _open(header: bytes, height: int, kept: bytes, rows: bytes) -> Image.Image:
         _SIGNATURE + _chunk(b"IHDR", header) + kept + _chunk(b"IDAT", zlib.compress(rows, 0)) + _chunk(b"IEND", b"")
     )
     image = PngImagePlugin.PngImageFile(io.BytesIO(content))
+    scale_transparent_level(image)
     image.load()
     return image
 

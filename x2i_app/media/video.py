@@ -50,7 +50,7 @@ class VideoClip:
 def load_video(
     source: Any, fps: float = 1.0, max_frames: int = 32, max_pixels: int | None = None, caps: MediaCaps = CAPS
 ) -> VideoClip:
-    """Sample the frames of a video at 0, 1/fps, 2/fps ... seconds; HDR videos (HLG, PQ) are converted to SDR.
+    """Sample the frames of a video at 0, 1/fps, 2/fps ... seconds; HDR (HLG, PQ) becomes SDR, and wide colors sRGB.
 
     source: the path of a video (guard.KINDS), or of a GIF or WebP animation; a pair (frames, frames/s),
     where frames is an array (T, H, W, 3) of uint8 or a list of images as in `load_image`; or a VideoClip.
@@ -135,7 +135,7 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
         f"fps={rate.numerator}/{rate.denominator}:round=up:start_time=0",  # the frame visible at each time
         "tpad=stop=-1:stop_mode=clone",  # repeats the last frame until the end
         f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int",
-        *_tone_mapping(stream.hdr),
+        *_to_srgb(stream),
         f"setsar=1,settb=1/{_LOSSLESS_FPS},setpts=N,fps={_LOSSLESS_FPS}",
     )
     coding = ["-c:v", "ffv1", "-pix_fmt", "bgr0", "-f", "matroska"]
@@ -151,16 +151,22 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     return VideoClip(_read_video(video, count, stream.name), fps, duration, stream.has_audio, stream.is_incomplete)
 
 
-def _tone_mapping(transfer):
-    """Filters from HDR (BT.2020) to SDR (BT.709), which keep colors and compress highlights.
+def _to_srgb(stream: CleanStream) -> tuple[str, ...]:
+    """Filters from HDR to SDR, which keep colors and compress highlights, and from wide primaries to those of sRGB.
 
-    transfer: of CleanStream.hdr. Empty for SDR videos, and if ffmpeg lacks the filters.
+    Empty for other videos, and if ffmpeg lacks the filters.
     """
-    if transfer is None or not can_tone_map():
+    if not (stream.hdr or stream.primaries) or not can_tone_map():
         return ()
+    if not stream.hdr:
+        return (
+            "format=gbrp16le",
+            f"setparams=colorspace=gbr:color_primaries={stream.primaries}:color_trc=bt709:range=pc",
+            "zscale=primaries=bt709:transfer=bt709:matrix=gbr:range=pc,format=gbrp",
+        )
     return (
         "format=yuv444p10le",  # zscale requires even sides for subsampled chroma
-        f"setparams=colorspace=bt2020nc:color_primaries=bt2020:color_trc={transfer}",
+        f"setparams=colorspace=bt2020nc:color_primaries=bt2020:color_trc={stream.hdr}",
         f"zscale=transfer=linear:npl={_SDR_WHITE},format=gbrpf32le,zscale=primaries=bt709",
         "tonemap=mobius:param=0.7:desat=0",
         "zscale=transfer=bt709:matrix=bt709:range=pc,format=gbrp",

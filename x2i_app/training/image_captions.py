@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from x2i_app.caption_files import CAPTION_SUFFIXES, IMAGE_SUFFIXES, find_tables, read_table, visible_files
+from x2i_app.caption_files import CAPTION_SUFFIXES, IMAGE_SUFFIXES, find_tables, is_mask, read_table, visible_files
 from x2i_app.encoders import MLLMEncoder
 from x2i_app.errors import InvalidRequestError, TrainingError
 from x2i_app.media import load_image
@@ -33,7 +33,7 @@ def caption_folder(
     is never replaced, so a run that was stopped continues. Raises TrainingError if no image is found, or too many
     cannot be opened or described; each of these is named on standard error.
     """
-    images = [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not is_mask(path)]
     if not images:
         raise TrainingError(f"There are no images in {str(folder)!r}; give a folder with .jpg, .png or .webp files.")
     listed = {row.file for table in find_tables(folder) for row in read_table(table) if not row.problem}

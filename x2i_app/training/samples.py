@@ -26,6 +26,7 @@ from x2i_app.caption_files import (
     describe_strangers,
     find_tables,
     folder_repeats,
+    is_mask,
     read_table,
     visible_files,
     without_suffix,
@@ -147,8 +148,8 @@ def printable(text: str) -> str:
 def find_samples(source: str | Path, broken: Broken, caption_field: str = "caption") -> list[Sample]:
     """Every sample of a source, in a fixed order.
 
-    source: a .tar shard, a .jsonl file, or a folder of such shards, of such files, or of plain files, where files with
-    the same stem form one sample; also a pattern with `*`, `?`, `{000..099}` and `{a,b}`. caption_field: of tables.
+    source: a .tar shard, a .jsonl file, or a folder of such shards, of such files, or of images, where files with the
+    same stem form one sample; also a pattern with `*`, `?`, `{000..099}` and `{a,b}`. caption_field: of tables.
     Raises TrainingError if there are no samples, or too many of them are broken.
     """
     samples = [sample for path in find_files(source) for sample in samples_of(path, broken, caption_field)]
@@ -200,7 +201,8 @@ def samples_of(path: Path, broken: Broken, caption_field: str = "caption") -> li
         if all((path / name).is_dir() for name in _PAIRS):
             return _samples_of_pairs(path, broken)
         tables = find_tables(path)
-        for suffix in () if tables else (".tar", ".jsonl"):
+        has_images = any(each.suffix.lower() in IMAGE_SUFFIXES for each in path.iterdir())
+        for suffix in () if tables or has_images else (".tar", ".jsonl"):  # beside images, they are strangers
             if files := sorted(path.glob(f"*{suffix}")):
                 return [sample for file in files for sample in samples_of(file, broken)]
         return _samples_of_folder(path, tables, caption_field, broken)
@@ -254,7 +256,7 @@ def _samples_of_folder(folder: Path, tables: Sequence[Path], caption_field: str,
     listed: dict[str, bytes] = {}
     for path in sorted(visible_files(folder), key=lambda path: (path.parent, without_suffix(path).name, path.suffix)):
         extension = path.suffix[1:].lower()
-        if path in tables or extension not in _EXTENSIONS:
+        if path in tables or extension not in _EXTENSIONS or is_mask(path):
             strangers += [] if path in tables else [path]
             continue
         stem = str(without_suffix(path))  # file names that people choose have dots in their stem too

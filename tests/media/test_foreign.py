@@ -284,6 +284,22 @@ def test_editor_graph_without_prompt(tmp_path):
         read_recipe(path)
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {"50": node("ImpactWildcardProcessor", wildcard_text="{a fox|b} in __x__", populated_text="a fox in snow")},
+        {"50": node("SDXLPromptStyler", text_positive="a fox in snow", text_negative="bad", style="base")},
+    ],
+)
+def test_texts_of_comfyuis_extensions(tmp_path, nodes):
+    """What a wildcard became, and two texts of one node by its outputs."""
+    negative = ["50", 1] if "text_negative" in nodes["50"]["inputs"] else "bad"
+    texts = {"6": node("CLIPTextEncode", text=["50", 0]), "7": node("CLIPTextEncode", text=negative)}
+    recipe = read_recipe(save(tmp_path / "a.png", prompt=json.dumps({**CLASSIC, **texts, **nodes})))
+    assert recipe.request.prompt == "a fox in snow <lora:ink:0.6>"
+    assert recipe.request.negative_prompt == "bad"
+
+
 def test_comfyui_graphs_without_end(tmp_path):
     """Links in a circle, and to nodes that are not there, end the search."""
     graph = CLASSIC | {
@@ -464,6 +480,9 @@ def test_civitai_and_stable_diffusion_cpp(tmp_path):
     path = save(tmp_path / "a.png", parameters=f"{text}{resources}, Civitai metadata: {{}}")
     assert values_of(path, "prompt", "steps", "seed", "width", "guidance_scale") == ("a bear", 30, 5, 1024, 4)
     assert read_recipe(path).notes[0].endswith("Not used here: Civitai resources, Civitai metadata.")
+    text = "a bear\nSteps: 30, Seed: 5, workflow: txt2img, width: 832, height: 1216"
+    path = save(tmp_path / "b.png", parameters=text)
+    assert values_of(path, "steps", "seed", "width", "height") == (30, 5, 832, 1216)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.webp"])

@@ -22,10 +22,12 @@ _TEXTS = (
     "text_l",
     "prompt",
     "positive_prompt",
+    "populated_text",  # what the next one became
     "wildcard_text",
     "string",
     "value",
 )
+_STYLED = ("text_positive", "text_negative")  # of nodes with two outputs, in this order
 _PARTS = (
     "text1",
     "text2",
@@ -239,6 +241,8 @@ class _Reader:
         if node is None or depth > _MAX_DEPTH:
             return ""
         inputs = node["inputs"]
+        if all(name in inputs for name in _STYLED):
+            return self._text(inputs[_STYLED[value[1] == 1]], depth + 1)
         parts = [text for name in _PARTS if name in inputs and (text := self._text(inputs[name], depth + 1))]
         if parts:
             delimiter = inputs.get("delimiter", inputs.get("separator", " "))

@@ -59,6 +59,8 @@ _A1111 = {
     "seed": "seed",
     "distilled cfg scale": "guidance",
     "guidance": "guidance",  # of stable-diffusion.cpp
+    "width": "width",  # of Civitai's generator, and the next
+    "height": "height",
 }
 _LORA_WEIGHT = re.compile(r"([^\s,:\"][^,:\"]*):\s?(-?\d{1,3}(?:\.\d{1,6})?)(?=[,\"])")
 _NAMED_ROW = re.compile(r"\s*+(\w[\w \-/]{0,40}):")

@@ -644,6 +644,21 @@ def test_tiff_files_of_scanners(mark, level, kind, options, shown):
     assert image.getpixel((3, 3)) == (shown, shown, shown)
 
 
+def test_forms_of_pixels_that_cannot_be_read(refused):
+    """The file is not damaged: another copy would not help. Half precision, and an unknown compression of BMP."""
+    half = tiff(b"II*\0", np.full((6, 8), 0.5, np.float16), 16, sample_format=3)
+    bitmap = bytearray(bmp_of(8))
+    bitmap[30] = 13  # the compression
+    for content in (half, bytes(bitmap)):
+        refused(lambda content=content: load_image(content), "The image", "form that cannot be read; save it as PNG")
+
+
+def bmp_of(side):
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side)).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("whole_pixels", [10**6, 100])
 def test_a_transparent_level_of_few_bits(monkeypatch, depth, whole_pixels):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ _TRANSPOSE = {
 _MAX_EXIF = 2**16  # bytes of a PNG file's EXIF
 _WHITE_IS_ZERO = 0  # in TIFF files
 _HEIF_HEAD = 2**16  # bytes in which the colors of a HEIC or AVIF file are looked for
+_OTHER_FORM = re.compile("unknown pixel mode|[Uu]nsupported")  # Pillow's words, for example of floats in three colors
 _NAME = "The image"  # that is not a file
 
 
@@ -287,6 +289,8 @@ def _reading(name, caps):
     except MemoryError:
         raise MediaError(f"{name} needs too much memory to read; use a smaller one.") from None
     except Exception as error:  # decoders raise any exception for hostile files
+        if _OTHER_FORM.search(str(error)):
+            raise MediaError(f"{name} stores its pixels in a form that cannot be read; save it as PNG.") from error
         raise MediaError(f"{name} is damaged or incomplete; choose an undamaged copy.") from error
 
 

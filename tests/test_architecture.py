@@ -19,7 +19,7 @@ SOURCES = [*PACKAGE, ROOT / "app.py"]
 LAYERS = (
     (
         *("__version__", "load_lock", "quiet", "errors", "limits", "specs", "presets", "settings", "request", "notes"),
-        *("controlnet", "output_names", "prompts", "notebook", "devices", "disk"),
+        *("controlnet", "output_names", "prompt_weights", "prompts", "notebook", "devices", "disk"),
     ),
     ("options", "hosting", "workspace", "janitor", "caption_files"),
     ("media",),

@@ -456,6 +456,11 @@ def test_draw_things_in_xmp(tmp_path, form, loras):
         options = {"pnginfo": PngInfo()}
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", packet.decode())
     Image.new("RGB", (8, 8)).save(path, form, **options)
+    if "v2" in loras and form == "PNG":  # behind the pixels, where tools add it
+        content = path.read_bytes()
+        start = content.index(b"iTXt") - 4
+        end = content.index(b"IDAT") - 4
+        path.write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
     weight = 0.6 if "lora" in loras else 1
     expected = (f'a "red" bear <3 & snow <lora:ink_f16:{weight:g}>', 5, 30, 1024, 768)
     assert values_of(path, "prompt", "seed", "steps", "width", "height") == expected

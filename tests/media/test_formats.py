@@ -133,7 +133,7 @@ def test_wav_headers_without_a_length(tmp_path, size, riff_size):
 
 @pytest.mark.parametrize("size", [1000, 1001, 16_000])
 def test_wav_headers_that_were_not_brought_up_to_date(tmp_path, size):
-    """A recorder that crashed leaves the length of its last save. Chunks and zeros behind the samples are no samples."""
+    """A recorder that crashed leaves the length of its last save. Chunks and zeros behind samples are no samples."""
     tone = 0.125 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
     soundfile.write(tmp_path / "a.wav", tone, 16_000)
     content = (tmp_path / "a.wav").read_bytes()

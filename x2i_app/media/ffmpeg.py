@@ -58,8 +58,8 @@ class CleanStream:
     frames: number of video packets. width, height: square pixels, after rotation. All three are 0 for audio.
     has_audio: whether the original has an audio stream. hdr: transfer function of an HDR video, as ffmpeg calls it
     ("arib-std-b67" is HLG, "smpte2084" is PQ), else None. primaries: "bt2020", "smpte432" (Display P3) or "smpte431"
-    (DCI-P3) of a video with more colors than sRGB, else None. skipped: seconds at the start that an edit list hides, not
-    part of the duration. is_incomplete: the file was cut, and this is what is left of it.
+    (DCI-P3) of a video with more colors than sRGB, else None. skipped: seconds at the start that an edit list hides,
+    not part of the duration. is_incomplete: the file was cut, and this is what is left of it.
     edited: the original file, if `decode` has to read it because its edit list hides some of the packets.
     """
 

@@ -824,7 +824,9 @@ SENTENCES = {
     "{0} is a Dolby Vision video of profile {1}, whose colors ffmpeg cannot read; export it as HDR10, HLG or SDR.": (
         "{0} 是杜比视界 Profile {1} 视频，ffmpeg 无法读取其颜色；请导出为 HDR10、HLG 或 SDR。"
     ),
-    "{0} stores its pixels in a form that cannot be read; save it as PNG.": "{0} 的像素存储形式无法读取；请另存为 PNG。",
+    "{0} stores its pixels in a form that cannot be read; save it as PNG.": (
+        "{0} 的像素存储形式无法读取；请另存为 PNG。"
+    ),
     "{0} is damaged or incomplete; choose an undamaged copy.": "{0} 已损坏或不完整；请选择完好的副本。",
     "{0} cannot be read as {1}; it may be damaged, so convert it to {2}.": (
         "无法把 {0} 读取为 {1}；它可能已损坏，请转换为 {2}。"

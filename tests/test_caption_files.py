@@ -54,6 +54,17 @@ def test_code_pages(tmp_path, encoding):
     assert [each.caption for each in read] == [TEXTS[encoding]] * 2
 
 
+@pytest.mark.parametrize("text", ["grün", "Größe", "Äpfel", "café", "ein Mädchen, Straße", "une forêt d'été"])
+def test_short_captions_of_the_west(text):
+    """Two bytes of a short word are a Chinese letter too."""
+    assert decode_text(text.encode("cp1252")) == text
+
+
+@pytest.mark.parametrize(("text", "encoding"), [("红色的房子", "gbk"), ("дом", "cp1251"), ("紅色", "big5")])
+def test_short_captions_of_others(text, encoding):
+    assert decode_text(text.encode(encoding)) == text
+
+
 def test_ends_of_rows():
     assert decode_text(b"\xef\xbb\xbfone\r\ntwo\rthree\n") == "one\ntwo\nthree"
     assert decode_text(b"") == decode_text("\ufeff\n\ufeff".encode()).strip() == ""

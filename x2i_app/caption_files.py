@@ -34,6 +34,11 @@ _STRANGERS = re.compile(  # caches of trainers, what systems leave in folders, a
 _MASKS = ("-masklabel", "-condlabel")  # behind the name of an image: what OneTrainer keeps beside it
 _LONGEST_FILE = 2**28  # bytes that are read of a file; a table of a million captions has about 100 MB
 _REPEATS = re.compile(r"(\d{1,3})_(.+)")  # more than 999 repeats are a year or a number
+_WESTERN = ("cp1252", "cp1250", "cp1254")
+# Latin words: one or two letters with marks, and a plain letter beside them. Chinese and Cyrillic ones have more.
+_LATIN = re.compile(
+    rb"(?:[\x00-\x7f]|(?<=[a-zA-Z])[\xc0-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\xc0-\xff]{1,2}(?=[a-zA-Z]))*"
+)
 _CODE_PAGES = ("cp1252", "gb18030", "cp932", "big5", "cp949", "cp1251", "cp1250", "cp1253", "cp1254")
 
 
@@ -52,7 +57,8 @@ def decode_text(content: bytes) -> str:
     except UnicodeDecodeError:
         from charset_normalizer import from_bytes
 
-        found = from_bytes(content, cp_isolation=list(_CODE_PAGES))
+        pages = _WESTERN if _LATIN.fullmatch(content) else _CODE_PAGES
+        found = from_bytes(content, cp_isolation=list(pages))
         if not found:
             raise InvalidRequestError("its text is in an unknown code page; save it as UTF-8") from None
         # Of a short text several are equally likely; then the first one of the list is.

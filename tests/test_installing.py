@@ -1,14 +1,22 @@
 """The wheel that `pip install .` builds: it contains all that it needs, and it works without the checkout."""
 
+import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from email.parser import Parser
 from pathlib import Path
+from shutil import copy
 
+import nbformat
 import pytest
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient import NotebookClient
 from packaging.requirements import Requirement
 from PIL import Image
 
@@ -74,6 +82,33 @@ def test_the_installed_package_works(wheel, tmp_path):
         check=True,
     )
     assert Path(where.stdout.strip()) == site / "x2i_app" / "assets"
+
+
+def test_the_notebooks_first_cell_installs_what_is_uploaded_in_colab(wheel, tmp_path):
+    """The environment has the libraries of this one, but not the app. `files.upload` returns what a person chose."""
+    venv.create(tmp_path / "env", symlinks=True)
+    (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    (site / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\nimport google.colab\n", encoding="utf-8")
+    colab = site / "google" / "colab"
+    colab.mkdir(parents=True)
+    (colab / "__init__.py").touch()
+    (colab / "files.py").write_text(f"def upload():\n    return {{{wheel.name!r}: b''}}\n", encoding="utf-8")
+    kernel = tmp_path / "kernels" / "bare"
+    kernel.mkdir(parents=True)
+    command = [str(tmp_path / "env/bin/python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    named = {"argv": command, "display_name": "bare", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(named), encoding="utf-8")
+    work = tmp_path / "content"  # where Colab puts files, too
+    work.mkdir()
+    copy(wheel, work)
+    notebook = nbformat.read(ROOT / "docs/notebook.ipynb", as_version=4)
+    shows = nbformat.v4.new_code_cell("import x2i_app; print(x2i_app.__file__)")
+    notebook.cells = [*[cell for cell in notebook.cells if cell.cell_type == "code"][:1], shows]
+    specs = KernelSpecManager(kernel_dirs=[str(kernel.parent)])
+    manager = AsyncKernelManager(kernel_name="bare", kernel_spec_manager=specs)
+    client = NotebookClient(notebook, km=manager, timeout=500, resources={"metadata": {"path": work}})
+    client.execute(env=os.environ | {"PIP_NO_INDEX": "1"})
+    assert Path(shows.outputs[0].text.strip()) == site / "x2i_app" / "__init__.py"
 
 
 def test_ruff_checks_for_the_oldest_python():

@@ -110,15 +110,18 @@ LIBRECHAT = [  # api/app/clients/tools/structured/DALLE3.js and OpenAIImageTools
     ("generations", {"model": "dall-e-3", "quality": "hd", "style": "vivid", "size": "64x64", "n": 1}, ()),
     (
         "generations",
-        {"model": "gpt-image-1", "n": 1, "background": "auto", "output_format": "png", "quality": "auto"}
+        {"model": "gpt-image-2.5-flare", "n": 1, "background": "auto", "output_format": "png", "quality": "auto"}
         | {"size": "auto"},
         (),
     ),
-    ("edits", {"model": "gpt-image-1", "quality": "auto", "size": "auto"}, ("image[]",)),
+    ("edits", {"model": "gpt-image-2.5-flare", "quality": "auto", "size": "auto"}, ("image[]",)),
+]
+PHP = [  # whose forms have each name once
+    ("edits", {"model": "gpt-image-2", "size": "64x64", "loras[0]": "striped"}, ("image[0]", "image[1]")),
 ]
 
 
-@pytest.mark.parametrize(("route", "given", "images"), OPEN_WEBUI + LIBRECHAT)
+@pytest.mark.parametrize(("route", "given", "images"), OPEN_WEBUI + LIBRECHAT + PHP)
 def test_what_other_programs_send_is_answered_as_they_expect(server, route, given, images):
     """The key comes as a header in each. Edits are forms, whose values are texts, with one file per image."""
     given = {"prompt": "a red house"} | given
@@ -138,7 +141,10 @@ def test_what_other_programs_send_is_answered_as_they_expect(server, route, give
         assert list(image) == ["b64_json", "seed"]
         data = base64.b64decode(image["b64_json"])
     expected = (64, 64) if given.get("size") == "64x64" else (128, 128)
-    assert Image.open(io.BytesIO(data)).size == expected
+    drawn = Image.open(io.BytesIO(data))
+    settings = json.loads(drawn.info["x2i"])
+    assert (drawn.size, len(settings.get("images", ()))) == (expected, len(images))
+    assert bool(settings.get("loras")) == ("loras[0]" in given)
 
 
 def test_the_name_of_the_model_chooses_the_form_as_openais_own_does(client):

@@ -25,36 +25,27 @@ def load_flux_for_comfyui(preset: str, path: str | None = None) -> tuple[Any, An
 
 def as_model(transformer: FluxTransformer2DModel, vae: AutoencoderKL) -> Any:
     """The transformer as ComfyUI's MODEL. vae: says how its latents are scaled."""
-    from comfy import model_management, supported_models
+    from comfy import model_detection, model_management, supported_models
     from comfy.model_patcher import ModelPatcher
 
     config = transformer.config
+    weights = original_names(transformer.state_dict())
     kind = supported_models.Flux if config.guidance_embeds else supported_models.FluxSchnell
-    model_config = kind(
-        {
-            "image_model": "flux",
-            "patch_size": 2,
-            "in_channels": config.in_channels // 4,
-            "out_channels": (config.out_channels or config.in_channels) // 4,
-            "vec_in_dim": config.pooled_projection_dim,
-            "context_in_dim": config.joint_attention_dim,
-            "hidden_size": config.num_attention_heads * config.attention_head_dim,
-            "mlp_ratio": 4.0,
-            "num_heads": config.num_attention_heads,
-            "depth": config.num_layers,
-            "depth_single_blocks": config.num_single_layers,
-            "axes_dim": list(config.axes_dims_rope),
-            "theta": 10000,
-            "qkv_bias": True,
-            "guidance_embed": config.guidance_embeds,
-        }
-    )
+    # ComfyUI finds in the weights what its version needs to know. These sizes it takes for FLUX.1's.
+    sizes = {
+        "out_channels": (config.out_channels or config.in_channels) // 4,
+        "context_in_dim": config.joint_attention_dim,
+        "hidden_size": config.num_attention_heads * config.attention_head_dim,
+        "num_heads": config.num_attention_heads,
+        "axes_dim": list(config.axes_dims_rope),
+    }
+    model_config = kind(model_detection.detect_unet_config(weights, "") | sizes)
     model_config.latent_format.scale_factor = vae.config.scaling_factor
     model_config.latent_format.shift_factor = vae.config.shift_factor
     device, waiting = model_management.get_torch_device(), model_management.unet_offload_device()
     model_config.set_inference_dtype(torch.float32 if device.type == "cpu" else torch.bfloat16, None)
     model = model_config.get_model({}, device=waiting)
-    model.load_model_weights(original_names(transformer.state_dict()))
+    model.load_model_weights(weights)
     return ModelPatcher(model.to(waiting), load_device=device, offload_device=waiting)
 
 

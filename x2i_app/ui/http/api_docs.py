@@ -165,7 +165,7 @@ curl -s "$(grep -o 'http[^"]*[.]png' answer.json)" > image.png
 | `response_format` | `b64_json`, or `url`: an address that shows the image for an hour to everybody who knows it |
 | `output_format` | png, jpeg or webp |
 | `user` | each user that the client names gets turns of their own in the queue |
-| `image` | of an edit: one image to change, or several to combine. FLUX.1 Kontext keeps to the first one |
+| `image` | of an edit: one to change, or several (also as `image[]` or `image[0]`); FLUX.1 Kontext keeps to the first |
 | `mask` | of an edit: a PNG as large as the first image; its *transparent* pixels are replaced |
 | `seed`, `steps`, `guidance`, `reason`, `loras`, `negative_prompt`, `true_cfg_scale`, `fast` | as in the table above |
 | `control`, `strength`, `mask_invert`, `mask_grow`, `mask_feather`, `only_masked` | of an edit: as in `image_text` |
@@ -176,6 +176,8 @@ curl -s "$(grep -o 'http[^"]*[.]png' answer.json)" > image.png
 Each image has its `seed`, and `x2i` in the answer is the report of the other endpoints. Errors have OpenAI's form.
 Without `response_format`, the models `dall-e-2` and `dall-e-3` are answered with a URL, as by OpenAI, and all others
 with `b64_json`.
+Without a mask, the transparent pixels of an image are read as white. Only with `dall-e-2`, where such an image is its
+own mask, the answer asks to send it as `mask` too.
 
 **Open WebUI**: start the app with `--openai-api`, and in Admin Panel, Settings, Images choose the engine OpenAI, the
 API base URL `http://127.0.0.1:7860/v1`, any API key, the model `gpt-image-1` and the size `auto`, which is the loaded

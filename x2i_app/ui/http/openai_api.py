@@ -30,7 +30,7 @@ from x2i_app.ui.handlers import generate
 from x2i_app.ui.history import MetadataOptOut
 from x2i_app.ui.http.access import OPENAI, LoginBackoff
 from x2i_app.ui.http.limits import HTTP_LIMITS, HttpLimits
-from x2i_app.ui.http.openai_fields import FieldError, ImageCall, fields_of_form, without_null
+from x2i_app.ui.http.openai_fields import FieldError, ImageCall, fields_of_form, without_index, without_null
 from x2i_app.ui.http.payloads import check_form, read_object
 from x2i_app.ui.http.refusal import Refusal
 from x2i_app.ui.http.uploads import Form
@@ -140,7 +140,7 @@ class OpenAiApi:
 
     def read_edit(self, form: Form) -> ImageCall:
         """The call in a multipart body, whose files are stored. Raises Refusal."""
-        files = tuple((name.removesuffix("[]"), path) for name, path in form.files)
+        files = tuple((without_index(name), path) for name, path in form.files)
         if sum(len(text) for _, text in form.fields) > self._limits.json_bytes:
             raise Refusal(413, f"The fields have more than {self._limits.json_bytes:,} characters; send less.")
 

@@ -34,6 +34,7 @@ _FILES = ("image", "mask")
 _ADDRESS_MODELS = ("dall-e-2", "dall-e-3")
 _OF_PYTHON = {"True": True, "False": False, "None": None}
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+_INDEX = re.compile(r"\[\d{0,5}\]$", re.ASCII)
 
 
 class FieldError(InvalidRequestError):
@@ -161,23 +162,28 @@ class ImageCall:
 
 
 def fields_of_form(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The fields of a multipart form, where everything is text and a list is `name[]` several times.
+    """The fields of a multipart form, where everything is text and a list is `name[]`, or `name[0]` and so on.
 
     Raises FieldError for a field that comes twice.
     """
     given: dict[str, Any] = {}
     for name, text in fields:
         value = text if name in (*_TEXTS, *_WITHOUT_EFFECT, "background") else _value(text)
-        if name.endswith("[]"):
-            values = given.setdefault(name.removesuffix("[]"), [])
+        if (plain := without_index(name)) != name:
+            values = given.setdefault(plain, [])
             if not isinstance(values, list):
-                raise FieldError(name[:80], f"{show_value(name.removesuffix('[]'))} came twice; send it once.")
+                raise FieldError(name[:80], f"{show_value(plain)} came twice; send it once.")
             values.append(value)
         elif name in given:
             raise FieldError(name[:80], f"{show_value(name)} came twice; send it once.")
         else:
             given[name] = value
     return given
+
+
+def without_index(name: str) -> str:
+    """image for `image[]`, and for `image[0]`, which programs in PHP send: there each name of a form comes once."""
+    return _INDEX.sub("", name)
 
 
 def without_null(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -176,8 +176,7 @@ curl -s "$(grep -o 'http[^"]*[.]png' answer.json)" > image.png
 Each image has its `seed`, and `x2i` in the answer is the report of the other endpoints. Errors have OpenAI's form.
 Without `response_format`, the models `dall-e-2` and `dall-e-3` are answered with a URL, as by OpenAI, and all others
 with `b64_json`.
-Without a mask, the transparent pixels of an image are read as white. Only with `dall-e-2`, where such an image is its
-own mask, the answer asks to send it as `mask` too.
+Without a mask, the transparent pixels of an image are read as white; only for `dall-e-2` they are the mask.
 
 **Open WebUI**: start the app with `--openai-api`, and in Admin Panel, Settings, Images choose the engine OpenAI, the
 API base URL `http://127.0.0.1:7860/v1`, any API key, the model `gpt-image-1` and the size `auto`, which is the loaded

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from PIL import Image
 from pydantic import ValidationError
 
 from x2i_app.errors import InvalidRequestError, MediaError
@@ -144,12 +145,12 @@ class ImageCall:
         margins = self.given.get("outpaint")
         if margins == [0, 0, 0, 0] and not masks and "strength" not in self.given:
             raise FieldError("outpaint", NOTHING_ADDED)
-        paints = masks or "strength" in self.given or margins is not None
         if masks:
             size = image_size(images[0])
             fields["mask"] = _named("mask", lambda: _as_mask(masks[0], size))
         elif self.given.get("model", "").startswith("dall-e-2"):
-            _named("image", lambda: _check_opaque(images[0]))
+            fields |= _named("image", lambda: _own_mask(images[0]))
+        paints = "mask" in fields or "strength" in self.given or margins is not None
         if paints:
             fields["source_image"] = images[0]
         elif engine.flux.takes_reference:
@@ -221,7 +222,7 @@ def _as_mask(path: str, size: tuple[int, int]) -> str:
 
     size: of the image. A mask of another size is stretched to it, but one of another shape was made for another image.
     """
-    mask = load_transparency(path).point(lambda level: 255 if level > 127 else 0)
+    mask = _transparent(path)
     if mask.getextrema() == (0, 0):
         raise InvalidRequestError(
             "mask has no transparent pixels, so nothing would change; send a PNG whose transparent pixels are the area "
@@ -237,12 +238,14 @@ def _as_mask(path: str, size: tuple[int, int]) -> str:
     return path
 
 
-def _check_opaque(path: str) -> None:
-    """Refuse an image that clients of dall-e-2 send as its own mask: it would be changed everywhere."""
-    if load_transparency(path).getextrema() != (0, 0):
-        raise InvalidRequestError(
-            "image has transparent pixels and there is no mask; send the same file as mask too, to edit only these."
-        )
+def _own_mask(path: str) -> dict[str, Image.Image]:
+    """What is transparent in the image itself, which dall-e-2 edits if there is no mask. Empty if nothing is."""
+    mask = _transparent(path)
+    return {"mask": mask} if mask.getextrema() != (0, 0) else {}
+
+
+def _transparent(path: str) -> Image.Image:
+    return load_transparency(path).point(lambda level: 255 if level > 127 else 0)
 
 
 def _loras(value: Any, settings: Settings) -> tuple[tuple[str, float], ...]:

@@ -1,6 +1,7 @@
 """Fixtures that several folders share: tiny models and media, each made once a process; and how the tests run."""
 
 import asyncio
+import gc
 import os
 import re
 import signal
@@ -8,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ import network
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
@@ -46,6 +47,9 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 # The hub is never asked: each test makes what it loads.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# The many processes that tests start would otherwise compile this project's modules again, each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_report_header():
@@ -121,7 +125,13 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="module", autouse=True)
 def _as_before() -> Iterator[None]:
-    """A file's tests leave the process as they found it: another file's tests run in it next."""
+    """A file's tests leave the process as they found it: another file's tests run in it next.
+
+    The garbage collector ignores what was imported before them. A full collection would walk through it for half a
+    second, and every training and every unloaded model asks for one. An engine that closes changes that.
+    """
+    gc.collect()
+    gc.freeze()
     before = _global_state()
     yield
     assert {name: value for name, value in _global_state().items() if value != before.get(name, value)} == {}
@@ -165,8 +175,7 @@ def engine():
     settings = Settings(profile="cpu")
     engine = Engine(settings, LocalWorker(settings))
     engine.start()
-    while engine.status.state == "loading":
-        time.sleep(0.01)
+    wait_until(lambda: engine.status.state != "loading")
     yield engine
     engine.close()
 
@@ -287,11 +296,6 @@ def server(app) -> str:
 
 
 def _wait_for_url(process: subprocess.Popen, log: Path) -> str:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        found = re.search(r"https?://((127\.0\.0\.1|localhost|\[::1\]):\d+)", log.read_text(errors="replace"))
-        if found:
-            return f"http://{found[1]}"
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    raise AssertionError(f"The app did not come up:\n{log.read_text()}")
+    address = re.compile(r"https?://((127\.0\.0\.1|localhost|\[::1\]):\d+)")
+    found = wait_until(lambda: address.search(log.read_text(errors="replace")), log.read_text, process=process)
+    return f"http://{found[1]}"

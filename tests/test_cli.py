@@ -137,13 +137,13 @@ def test_images_have_the_size_asked_for_and_differ(two_images):
 
 
 @pytest.mark.parametrize("flag", ["--from-image", "--from-picture", "--from-image="])
-def test_from_image(two_images, tmp_path, flag):
+def test_from_image(two_images, tmp_path, monkeypatch, capsys, flag):
     """The settings in a PNG give the same image to the byte, and flags win over them. The flag's old name works."""
     _, directory = two_images
     second = str(directory / "out-2.png")
     given = [flag + second] if flag.endswith("=") else [flag, second]
-    finished = run(tmp_path, "generate", *given, "--seed", "0", "--output", "again.png")
-    assert finished.returncode == 0, finished.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", *given, "--seed", "0", "--output", "again.png"]) == 0, capsys.readouterr().err
     assert files_in(tmp_path) == {"again.png"}
     assert (tmp_path / "again.png").read_bytes() == (directory / "out-1.png").read_bytes()
 

@@ -64,7 +64,8 @@ def test_the_installed_package_works(wheel, tmp_path):
     """Dependencies come from this environment; the package itself can only come from the wheel."""
     site = tmp_path / "site"
     subprocess.run([*PIP, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
-    command = [sys.executable, str(site / "bin" / "x2i"), "generate", "--prompt", "a red house", "--steps", "1"]
+    command = [sys.executable, str(site / "bin" / "x2i"), "generate", "--prompt", "a red house"]
+    command += ["--steps", "1", "--width", "64", "--height", "96"]
     work = tmp_path / "work"
     work.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("X2I_")}
@@ -72,7 +73,7 @@ def test_the_installed_package_works(wheel, tmp_path):
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     with Image.open(work / "x2i.png") as image:
-        assert image.size == (128, 128)
+        assert image.size == (64, 96)
     where = subprocess.run(
         [sys.executable, "-c", "import x2i_app.settings as s; print(s.ASSETS)"],
         cwd=work,

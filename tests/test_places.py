@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import venv
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -19,6 +18,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from conftest import ROOT, free_port, run_app
+from waiting import wait_until
 
 from x2i_app.cli import main
 from x2i_app.errors import InvalidRequestError
@@ -189,7 +189,8 @@ def test_terminals_with_a_code_page(tmp_path, monkeypatch, encoding):
     terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", terminal)
     output = tmp_path / "红 ü.png"
-    assert main(["generate", "--prompt", "红房子", "--steps", "1", "--output", str(output)]) == 0
+    small = ("--steps", "1", "--width", "64", "--height", "64")
+    assert main(["generate", "--prompt", "红房子", *small, "--output", str(output)]) == 0
     terminal.flush()
     shown = terminal.buffer.getvalue().decode(encoding)
     assert output.is_file()
@@ -339,8 +340,8 @@ def test_start_script(tmp_path):
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
     try:
-        wait_until(lambda: opened.exists() and opened.read_text().strip(), process, log)
-        assert get(opened.read_text().strip()) == 200
+        url = wait_until(lambda: opened.exists() and opened.read_text().strip(), log.read_text, process=process)
+        assert get(url) == 200
         assert "being installed" in log.read_text()
         assert (tmp_path / ".venv/bin/python").exists()
         assert (tmp_path / ".venv/x2i-requirements.sha256").exists()
@@ -368,14 +369,6 @@ def test_a_broken_environment_is_made_again(tmp_path):
     python.unlink()
     python.symlink_to("/nowhere/python3")
     assert "being installed" in install()
-
-
-def wait_until(condition, process, log):
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
 
 
 def test_scripts_of_the_other_systems():

@@ -1,11 +1,14 @@
 """Keep the libraries silent while they work for X2I: their progress bars and warnings are for their own users."""
 
+import functools
 import importlib
 import logging
+import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 _LIBRARIES = ("accelerate", "bitsandbytes", "diffusers", "huggingface_hub", "peft", "transformers")
 _HAVE_BARS = ("diffusers.utils.logging", "transformers.utils.logging")
@@ -38,9 +41,34 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """A block in which bitsandbytes does not log its hints for installing it while it is imported."""
+    """A block that may import diffusers, which imports bitsandbytes.
+
+    bitsandbytes does not log its hints for installing it. It decorates some functions with `torch.compile`, which would
+    load torch's compiler: a fifth of all that is imported for drawing, which mostly never runs. It is loaded when one
+    of these functions is first called.
+    """
     with _logger_level("bitsandbytes"):
+        if "bitsandbytes" not in sys.modules:
+            import torch
+
+            real, torch.compile = torch.compile, compile_later(torch.compile)
+            try:
+                import bitsandbytes  # noqa: F401
+            finally:
+                torch.compile = real
         yield
+
+
+def compile_later(real: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.compile` that compiles a function when it is first called."""
+
+    def compile_function(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+        if function is None:  # used as a decorator with options
+            return functools.partial(compile_function, **options)
+        compiled = functools.cache(lambda: real(function, **options))
+        return functools.wraps(function)(lambda *arguments, **named: compiled()(*arguments, **named))
+
+    return compile_function
 
 
 def _silence() -> None:

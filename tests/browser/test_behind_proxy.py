@@ -4,7 +4,6 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from conftest import free_port, run_app
 from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import expect
+from waiting import wait_until
 
 from x2i_app.settings import ASSETS
 
@@ -70,21 +70,16 @@ def site(tmp_path_factory) -> Iterator[str]:
         command = [find_nginx(), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
         nginx = subprocess.Popen(command)
         try:
-            wait_for(port, nginx)
+            wait_until(lambda: answers(port), process=nginx)
             yield port
         finally:
             nginx.terminate()
             nginx.wait(30)
 
 
-def wait_for(port: int, process: subprocess.Popen) -> None:
-    for _ in range(1200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert process.poll() is None, "nginx ended"
-        time.sleep(0.05)
-    raise AssertionError("nginx did not come up")
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_page(browser, site):

@@ -1,7 +1,5 @@
 """What a user sees when the queue is full."""
 
-import json
-import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +9,7 @@ from browser.actions import prompt_box
 from conftest import run_app
 from playwright.sync_api import Browser, expect
 from safety.client import CALL, ask
+from waiting import wait_until
 
 LONG = ["a red house", 512, 512, 100, None, 1, 8, False, []]  # minutes: longer than a busy browser needs
 ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
@@ -20,18 +19,18 @@ ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
 def crowded(tmp_path):
     """An app whose queue has room for one job; one job runs and one waits."""
     with run_app(tmp_path, "--queue-size", "1", "--linger", "600") as app:
-        deadline = time.monotonic() + 120
-        joined = []
+
+        def join() -> bool:
+            answer = ask(app.url, "POST", f"{CALL}/text", {"data": LONG})
+            if answer.status == 200:
+                address = f"{app.url}{CALL}/text/{answer.json()['event_id']}"
+                listeners.enter_context(urllib.request.urlopen(address, timeout=600))
+            return answer.status == 200
+
         with ExitStack() as listeners:
+            wait_until(join)
             # The second one has room as soon as the first one runs. A job without a listener would give way.
-            while len(joined) < 2 and time.monotonic() < deadline:
-                answer = ask(app.url, "POST", f"{CALL}/text", {"data": LONG})
-                if answer.status == 200:
-                    joined.append(json.loads(answer.text)["event_id"])
-                    address = f"{app.url}{CALL}/text/{joined[-1]}"
-                    listeners.enter_context(urllib.request.urlopen(address, timeout=600))
-                time.sleep(0.2)
-            assert len(joined) == 2
+            wait_until(join, pause=0.2)
             yield app.url
 
 

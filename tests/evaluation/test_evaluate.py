@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from evaluation.test_judges import save_clip, save_dino
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, T5EncoderModel
+from waiting import wait_until
 
 from x2i_app.cli import main
 from x2i_app.evaluation import html_report, images
@@ -81,7 +81,7 @@ def rows(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def options(rows):
-    return ("--prompts", rows, "--device", "cpu", "--steps", 1, "--seeds", 2)
+    return ("--prompts", rows, "--device", "cpu", "--steps", 1, "--size", 128, "--seeds", 2)
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +218,7 @@ def test_killed_and_resumed_it_finds_the_same(whole, options, tmp_path, monkeypa
     command = [sys.executable, "-m", "x2i_app", "evaluate", *map(str, options), "--output", str(folder)]
     run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     results = folder / "student" / "results.jsonl"
-    while run.poll() is None and not (results.is_file() and results.stat().st_size):
-        time.sleep(0.005)
+    wait_until(lambda: results.is_file() and results.stat().st_size, process=run, pause=0.005)
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert not (folder / "report.json").exists(), "it ended before it was killed"
@@ -244,8 +243,8 @@ def test_half_an_answer_of_a_killed_run_is_asked_again(whole, options, tmp_path)
     assert len(fresh) == 1
 
 
-def test_other_settings_need_another_folder(whole, rows):
-    status, _, errors = evaluate("--prompts", rows, "--steps", 2, "--output", whole[0], "--device", "cpu")
+def test_other_settings_need_another_folder(whole, options):
+    status, _, errors = evaluate(*options, "--steps", 2, "--output", whole[0])
     assert (status, errors.count("\n")) == (2, errors.count("x2i: "))
     assert "holds a run with other steps; choose another folder" in errors
 

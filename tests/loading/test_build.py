@@ -17,7 +17,7 @@ from x2i_app.loading import build
 from x2i_app.loading.checkpoints import load_alignnet
 from x2i_app.loading.quantization import quantize
 from x2i_app.loading.sources import find_sources
-from x2i_app.quiet import quiet
+from x2i_app.quiet import compile_later, quiet
 from x2i_app.settings import ASSETS
 
 
@@ -92,9 +92,36 @@ def test_silence(tmp_path):
 
 @pytest.mark.parametrize("statement", ["from x2i_app import X2IPipeline", "from x2i_app.models import AlignNet"])
 def test_silent_imports(statement):
-    command = [sys.executable, "-c", statement]
+    """And without torch's compiler, which bitsandbytes would load to decorate its functions."""
+    code = f"{statement}; import bitsandbytes, sys; assert 'torch._inductor.compile_fx' not in sys.modules"
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ASSETS.parent, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_compiled_later():
+    """A function that `torch.compile` decorates is compiled once, when it is first called, with its options."""
+    calls = []
+
+    def compile_now(function, **options):
+        calls.append((function.__name__, options))
+        return lambda number: 10 * function(number)
+
+    compile_function = compile_later(compile_now)
+
+    @compile_function(dynamic=False)
+    def double(number):
+        """Twice the number."""
+        return 2 * number
+
+    @compile_function
+    def same(number):
+        return number
+
+    assert calls == []
+    assert (double.__name__, double.__doc__) == ("double", "Twice the number.")
+    assert (double(1), double(2), same(3)) == (20, 40, 30)
+    assert calls == [("double", {"dynamic": False}), ("same", {})]
 
 
 def test_silent_download(hub, monkeypatch, capfd):

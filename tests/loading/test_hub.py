@@ -7,11 +7,11 @@ import multiprocessing
 import os
 import shutil
 import sys
-import time
 
 import pytest
 import torch
 from huggingface_hub import constants, snapshot_download
+from waiting import wait_until
 
 from x2i_app.errors import CheckpointError
 from x2i_app.loading import load_alignnet, load_pipeline
@@ -256,10 +256,8 @@ def kill_download(hub, tmp_path, download, *arguments):
     process.start()
     blobs = tmp_path / "cache/models--owner--model/blobs"
     assert hub.stalled.wait(60)
-    deadline = time.monotonic() + 60
-    while {(".incomplete", 2 * CHUNK), ("", len(other))} - {(p.suffix, p.stat().st_size) for p in blobs.iterdir()}:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    expected = {(".incomplete", 2 * CHUNK), ("", len(other))}
+    wait_until(lambda: expected <= {(path.suffix, path.stat().st_size) for path in blobs.iterdir()})
     process.kill()
     process.join()
     assert process.exitcode == -9

@@ -3,13 +3,13 @@
 import os
 import re
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
+from waiting import wait_until
 
 from x2i_app.media import CAPS, load_audio, load_video
 from x2i_app.media.ffmpeg import remux
@@ -87,7 +87,7 @@ def test_a_hanging_ffmpeg_is_killed(samples, tmp_path, fake_ffmpeg, refused):
         refused(load, samples / "both.mp4", caps=FEW_SECONDS, contains=["'both.mp4' takes longer than 3 s"])
         numbers = [int(pid) for pid in pids.read_text().split()]
         assert len(numbers) == 2
-        assert wait_until(lambda numbers=numbers: not any(map(alive, numbers)))
+        wait_until(lambda numbers=numbers: not any(map(alive, numbers)))
 
 
 def test_an_ffmpeg_that_ignores_signals_is_killed(samples, fake_ffmpeg, refused):
@@ -142,10 +142,3 @@ def alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return condition()

@@ -2,7 +2,6 @@
 
 import struct
 import threading
-import time
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -12,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from waiting import wait_until
 
 from x2i_app.errors import GenerationCancelledError, MediaError
 from x2i_app.media import AudioClip, MediaCaps, isolation, load_audio, load_image, load_video
@@ -177,10 +177,7 @@ def test_each_client_reads_one_file_at_a_time(files, isolated, monkeypatch):
         return go_on
 
     def nobody_begins(waiting: int) -> None:
-        end = time.monotonic() + PATIENCE
-        while len(isolation._children._waiting) != waiting and time.monotonic() < end:
-            time.sleep(0.01)
-        assert len(isolation._children._waiting) == waiting
+        wait_until(lambda: len(isolation._children._waiting) == waiting)
         assert begun.empty()
 
     monkeypatch.setattr(isolation._Child, "ask", hold)

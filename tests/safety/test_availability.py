@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
@@ -47,6 +47,7 @@ from safety.client import (
 from safety.local_app import LocalApp, local_app
 from starlette.requests import Request
 from ui.test_session_store import item as history_item
+from waiting import wait_until
 
 from x2i_app.errors import CheckpointError, EngineError, GenerationCancelledError, InvalidRequestError, MediaError
 from x2i_app.loading.files import check_file
@@ -164,7 +165,7 @@ def test_t21_a_file_is_never_opened_on_the_event_loop(local, monkeypatch):
     assert begun.wait(PATIENCE)
     assert ask(local.url, "GET", "/health").status == 200
     go_on.set()
-    eventually(lambda: in_time)
+    wait_until(lambda: in_time)
     assert in_time == [True]
 
 
@@ -173,13 +174,6 @@ def stored_image(local: LocalApp, name: str) -> str:
     path = local.uploads / name
     Image.new("RGB", (64, 64)).save(path)
     return str(path)
-
-
-def eventually(happens: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_t21_the_first_function_keeps_nobody_waiting():
@@ -222,7 +216,7 @@ def test_t22_a_file_keeps_only_its_own_sender_waiting(local, monkeypatch):
         assert go_on.wait(PATIENCE)
         return read(child, task)
 
-    eventually(lambda: not local.engine.status.waiting)
+    wait_until(lambda: not local.engine.status.waiting)
     monkeypatch.setattr(isolation._Child, "ask", hold)
     data = [as_file(stored_image(local, "image.png")), "a house", 0, None, *NO_INPAINTING, *SETTINGS]
     event = ask(local.url, "POST", f"{CALL}/image_text", {"data": data}).json()["event_id"]
@@ -230,7 +224,7 @@ def test_t22_a_file_keeps_only_its_own_sender_waiting(local, monkeypatch):
         assert begun.wait(PATIENCE)
         assert not local.engine.status.waiting
         go_on.set()
-        eventually(lambda: local.engine.status.waiting == 1)
+        wait_until(lambda: local.engine.status.waiting == 1)
 
 
 @contextmanager
@@ -353,8 +347,8 @@ def test_t24_unheard_jobs_give_way_and_end(local):
     """They fill the queue; somebody who listens gets a place all the same, and soon none of the others is left."""
     for _ in range(12):
         ask(local.url, "POST", f"{CALL}/text", {"data": ["a house", *SETTINGS]})
-    eventually(lambda: listened_job_stays(local))
-    eventually(lambda: not local.engine.status.waiting)
+    wait_until(lambda: listened_job_stays(local))
+    wait_until(lambda: not local.engine.status.waiting)
 
 
 def listened_job_stays(local: LocalApp) -> bool:
@@ -366,7 +360,7 @@ def listened_job_stays(local: LocalApp) -> bool:
     if joined.status == 429:
         return False
     with listening(local, f"{CALL}/text/{joined.json()['event_id']}"):
-        eventually(lambda: local.engine.status.waiting <= 1)
+        wait_until(lambda: local.engine.status.waiting <= 1)
         time.sleep(2 * LIMITS.unheard_seconds)
         return local.engine.status.waiting == 1  # the one that is heard stays
 
@@ -426,7 +420,7 @@ def test_t25_a_job_ends_at_its_limit_and_is_refused_before(engine):
     job = engine.submit(big, limits=JobLimits(seconds=0.2))
     with pytest.raises(EngineError, match=r"took longer than 0\.2 s"):
         job.wait(60)
-    engine.submit(GenerationRequest(prompt="x", num_inference_steps=1)).wait(60)
+    engine.submit(GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=1)).wait(60)
     with pytest.raises(InvalidRequestError, match=r"would take about [\d,]+ s, and 0\.2 s are allowed here"):
         engine.submit(big, limits=JobLimits(seconds=0.2))
 
@@ -434,7 +428,7 @@ def test_t25_a_job_ends_at_its_limit_and_is_refused_before(engine):
 def test_t25_a_waiting_job_stays_within_its_limits(engine):
     """A button changes how many images it draws: up to what a request may ask for, and to what its time allows."""
     one = GenerationRequest(prompt="x", num_inference_steps=100, width=128, height=128)
-    engine.submit(GenerationRequest(prompt="x", num_inference_steps=1)).wait(60)
+    engine.submit(GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=1)).wait(60)
     running = engine.submit(one.with_values(num_images_per_prompt=8))
     try:
         seconds = engine._eta.seconds(Work.of(one.with_defaults(engine.flux, 0)))
@@ -594,7 +588,7 @@ def test_t28_a_client_that_reads_nothing_is_cut(local):
     with connect(local.url) as connection:
         connection.sendall(f"GET /gradio_api/file={path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
         received = len(connection.recv(1))  # the server has begun
-        eventually(lambda: connection.getsockname()[1] not in established(local))
+        wait_until(lambda: connection.getsockname()[1] not in established(local))
         with suppress(ConnectionResetError):
             while part := connection.recv(2**20):
                 received += len(part)

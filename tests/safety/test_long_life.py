@@ -4,11 +4,11 @@ tests/benchmarks/bench_long_life.py does the same with thousands, and measures t
 """
 
 import secrets
-import time
 import urllib.request
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from tests.conftest import App
 from tests.safety.client import CALL, NO_INPAINTING, SETTINGS, as_file, ask, call, upload
@@ -52,7 +52,8 @@ def test_r13_nothing_stays_open(app):
         for endpoint in FILES:
             use(app, endpoint, is_patient=True)
             use(app, endpoint, is_patient=False)
-    deadline = time.monotonic() + 60
-    while any(now > then + 2 for now, then in zip(opened(app), before, strict=True)):  # idle threads come and go
-        assert time.monotonic() < deadline, (before, opened(app))
-        time.sleep(0.2)
+    wait_until(  # idle threads come and go
+        lambda: all(now <= then + 2 for now, then in zip(opened(app), before, strict=True)),
+        lambda: (before, opened(app)),
+        pause=0.2,
+    )

@@ -6,13 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 
 import psutil
 import pytest
 from gradio.tunneling import BINARY_FILENAME
+from waiting import wait_until
 
 from tests.conftest import ROOT, App, free_port, run_app
 from tests.safety.client import SETTINGS, as_file, ask, call, upload
@@ -23,15 +23,16 @@ from x2i_app.workspace import STOP_SECONDS, exit_with_parent
 VIDEO = ASSETS / "examples/videos/rocket-at-night.mp4"
 FOREIGN = ("x2i-media-1/clean.mkv", "gradio/image.png", "x2i-run-unlocked/file")  # nobody says whose they are
 PATIENCE = 120  # seconds until something has ended, however busy the machine is
+RUN = """
+import sys
+from tempfile import mkstemp
+from x2i_app.workspace import workspace
+with workspace():
+    print(mkstemp()[1], flush=True)
+    sys.stdin.read()
+"""
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-
-
-def eventually(happens: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def script(path: Path, *rows: str) -> Path:
@@ -88,9 +89,9 @@ def begin_jobs(app: App) -> dict[str, str]:
 
     video = [as_file(path), "", *SETTINGS]
     threading.Thread(target=client, args=("running", "video", video)).start()
-    eventually(lambda: len([child for child in children(app) if child.name() == "sleep"]) == 2)
+    wait_until(lambda: len([child for child in children(app) if child.name() == "sleep"]) == 2)
     threading.Thread(target=client, args=("waiting", "text", ["a red house", *SETTINGS])).start()
-    eventually(lambda: ask(app.url, "GET", "/health").json()["waiting"] == 1)
+    wait_until(lambda: ask(app.url, "GET", "/health").json()["waiting"] == 1)
     return told
 
 
@@ -113,9 +114,9 @@ def test_r14_nothing_is_left(start, temporary, number):
         assert [name for name in files_in(temporary) if name.endswith("a.mp4")]
         app.process.send_signal(number)
         status = app.process.wait(PATIENCE)
-        eventually(lambda: not any(map(is_running, started)))
-        eventually(lambda: files_in(temporary) == set(FOREIGN))
-        eventually(lambda: len(told) == 2)
+        wait_until(lambda: not any(map(is_running, started)))
+        wait_until(lambda: files_in(temporary) == set(FOREIGN))
+        wait_until(lambda: len(told) == 2)
     if number == signal.SIGKILL:
         return
     assert status == 128 + number if number == signal.SIGTERM else 130
@@ -125,19 +126,28 @@ def test_r14_nothing_is_left(start, temporary, number):
         assert "The app is shutting down; start the job again later." in sentence
 
 
-def test_r14_leftovers_of_killed_runs(start, temporary):
+def test_r14_leftovers_of_killed_runs(temporary):
     """A run and its janitor are killed: the next run removes their files, but not those of a run that lives."""
-    with start() as killed, start() as living:
-        for app in (killed, living):
-            upload(app.url, ("a.png", b"not an image"))
-        for process in [*children(killed), killed.process]:
-            os.kill(process.pid, signal.SIGKILL)
-        killed.process.wait()
-        assert len([name for name in files_in(temporary) if name.endswith("/a.png")]) == 2
-        with start():
-            (left,) = [name for name in files_in(temporary) if name.endswith("/a.png")]
-        answer = ask(living.url, "GET", f"/gradio_api/file={temporary / left}")
-        assert answer.text == "not an image"
+    environment = os.environ | {"TMPDIR": str(temporary), "GRADIO_TEMP_DIR": ""}
+
+    def run() -> tuple[subprocess.Popen, Path]:
+        """A process with a file in the workspace that every entry point opens; it ends when its input is closed."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+        )
+        return process, Path(process.stdout.readline().strip())
+
+    (killed, lost), (living, kept) = run(), run()
+    for process in [*psutil.Process(killed.pid).children(), killed]:
+        os.kill(process.pid, signal.SIGKILL)
+    killed.communicate()
+    assert lost.is_file()
+    following, _ = run()
+    assert not lost.parent.exists()
+    assert kept.is_file()
+    for process in (living, following):
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
     assert files_in(temporary) == set(FOREIGN)
 
 
@@ -163,7 +173,7 @@ def test_r14_an_end_that_takes_too_long(tmp_path, temporary):
     process.terminate()
     assert process.wait(PATIENCE) != 0
     assert time.monotonic() - began >= STOP_SECONDS
-    eventually(lambda: files_in(temporary) == set(FOREIGN))
+    wait_until(lambda: files_in(temporary) == set(FOREIGN))
     process.stdout.close()
 
 
@@ -176,14 +186,14 @@ def test_r14_commands(tmp_path, temporary):
     command = [sys.executable, "-m", "x2i_app", "batch", "--input", "rows.jsonl", "--profile", "cpu"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     running = psutil.Process(process.pid)
-    eventually(lambda: [child for child in running.children(recursive=True) if child.name() == "sleep"])
+    wait_until(lambda: [child for child in running.children(recursive=True) if child.name() == "sleep"])
     (child,) = [child for child in running.children(recursive=True) if child.name() == "sleep"]
     process.terminate()
     _, log = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
     assert log.endswith("x2i: stopped.\n")
     assert "Traceback" not in log
-    eventually(lambda: not is_running(child))
+    wait_until(lambda: not is_running(child))
     assert files_in(temporary) == set(FOREIGN)
 
 
@@ -231,7 +241,7 @@ def test_r14_forked_processes(tmp_path, system):
     child = psutil.Process(int(rows.replace(b"ready\n", b"")))
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    eventually(lambda: not is_running(child))
+    wait_until(lambda: not is_running(child))
     os.close(reader)
     os.close(writer)
 

@@ -1,11 +1,12 @@
 """Helpers for tests with a real Ray, whose processes are found by their titles and must all have ended afterwards."""
 
-import time
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+import waiting
 from gradio_client import Client
 
 from tests.conftest import App
@@ -15,6 +16,7 @@ from tests.ui.test_endpoints import SETTINGS
 REPLICA, ACTOR = "ServeReplica", "MapWorker(Map(RowActor))"  # titles of processes
 ENDLESS = {"steps": 100, "count": 8, "width": 512, "height": 512}  # many minutes
 SECONDS = 550  # timeout of every step, for a busy machine
+wait_until = functools.partial(waiting.wait_until, seconds=SECONDS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,7 +29,7 @@ def nothing_is_left() -> Iterator[None]:
         return [process for process in ray_processes() if process not in before]
 
     try:
-        wait_until(lambda: not left(), "Ray has ended", pause=0.5)
+        wait_until(lambda: not left(), left, pause=0.5)
     finally:
         for process in left():
             process.kill()
@@ -41,14 +43,6 @@ def ray_processes(title: str = "") -> list[psutil.Process]:
         if command.startswith("ray::") and title in command:
             found.append(process)
     return found
-
-
-def wait_until(happens: Callable[[], object], what: str, pause: float = 0.05) -> None:
-    """Check again and again; fail after SECONDS."""
-    deadline = time.monotonic() + SECONDS
-    while not happens():
-        assert time.monotonic() < deadline, f"Never happened: {what}."
-        time.sleep(pause)
 
 
 def health(app: App) -> tuple[int, str, str]:

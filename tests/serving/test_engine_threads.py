@@ -5,6 +5,7 @@ import time
 
 import pytest
 from PIL import Image
+from waiting import wait_until
 
 from x2i_app.errors import EngineError, GenerationCancelledError
 from x2i_app.media import Prepared
@@ -80,13 +81,6 @@ def engine():
     yield engine
     worker.go_on.set()
     engine.close()
-
-
-def wait_until(happens):
-    deadline = time.monotonic() + PATIENCE
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def is_closing(engine):

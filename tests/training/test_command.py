@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from encoders.new_families_factory import save_qwen3_vl
 from PIL import Image
 from safetensors.torch import load_file
 from training.tiny import CAPTIONS
+from waiting import wait_until
 
 from x2i_app.cli import main
 from x2i_app.loading import load_pipeline
@@ -242,11 +242,7 @@ def test_two_processes(tmp_path, jobs):
     }
     begun = launch("-m", "x2i_app", "train", "distill", "--config", jobs / "distill.yaml")
     process = subprocess.Popen(begun, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while newest_checkpoint(tmp_path / "two-distill") is None:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: newest_checkpoint(tmp_path / "two-distill"), process=process)
     children = psutil.Process(process.pid).children()
     next(child for child in children if child.environ().get("RANK") == "1").kill()
     assert process.wait(120) != 0

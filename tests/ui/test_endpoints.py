@@ -2,7 +2,6 @@
 
 import html
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from safety.client import call
+from waiting import wait_until
 
 from x2i_app import notes
 from x2i_app.controlnet import CONTROLNET_SETTINGS
@@ -173,19 +173,11 @@ def test_status(client):
 
 def test_cancel_stops_a_running_job_by_its_id(client):
     running = client.submit(prompt="long", **SETTINGS | {"steps": 100, "width": 512, "height": 512}, api_name="/text")
-    job = wait_for_job(running)
+    job = wait_until(running.outputs)[-1][4]
     client.predict(job, api_name="/cancel")
     running.result(timeout=300)
     assert "Stopped" in running.outputs()[-1][1]
     assert client.predict("no such job", api_name="/cancel") == "There is no such job."
-
-
-def wait_for_job(running) -> str:
-    for _ in range(3000):
-        if running.outputs():
-            return running.outputs()[-1][4]
-        time.sleep(0.05)
-    raise AssertionError("the job never began")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import socket
-import time
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 from safety.client import ask
 from safety.local_app import local_app
+from waiting import wait_until
 
 from x2i_app.errors import InvalidRequestError
 from x2i_app.request import GenerationRequest
@@ -313,20 +313,14 @@ def test_routes_methods_and_origins(server):
 
 
 def test_a_client_that_disconnects_stops_its_job():
-    def wait_for(waiting: int) -> None:
-        deadline = time.monotonic() + 120
-        while app.engine.status.waiting != waiting:
-            assert time.monotonic() < deadline, app.engine.status
-            time.sleep(0.05)
-
     with local_app(HTTP_LIMITS, openai_api=True) as app:  # its engine has not started, so that the job waits for ever
         address = urlsplit(app.url)
         with socket.create_connection((address.hostname, address.port)) as client:
             body = b'{"prompt": "a red house"}'
             head = f"POST {GENERATIONS} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body)
-            wait_for(1)
-        wait_for(0)
+            wait_until(lambda: app.engine.status.waiting == 1)
+        wait_until(lambda: app.engine.status.waiting == 0)
 
 
 def test_every_route_needs_the_key(guarded):

@@ -4,11 +4,11 @@ Nothing of the app is used, and all numbers come from NumPy's frozen RandomState
 version of torch, reads the very same model; see test_internvl_reference.py.
 """
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
+from encoders.checkpoint_files import save_shards, write_json
 from factories import byte_level_vocabulary
 from safetensors.numpy import save_file
 
@@ -56,14 +56,7 @@ def save_internvl(directory: Path, *, shards: int = 1, tied: bool = False, seed:
     if shards == 1:
         save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
         return directory
-    keys = list(weights)
-    weight_map = {}
-    for shard in range(shards):
-        name = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
-        part = {key: weights[key] for key in keys[shard::shards]}
-        save_file(part, directory / name, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(part, name)
-    _write_json(directory / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
+    save_shards(weights, directory, shards)
     return directory
 
 
@@ -141,7 +134,7 @@ def write_config(directory: Path, sizes: dict, rows: int, *, tied: bool = False,
             "use_flash_attn": True,
         },
     }
-    _write_json(directory / "config.json", config | changes)
+    write_json(directory / "config.json", config | changes)
 
 
 def shapes_of(sizes: dict, rows: int) -> dict[str, tuple[int, ...]]:
@@ -218,13 +211,9 @@ def save_tokenizer(directory: Path) -> None:
         "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": None,
     }
-    _write_json(directory / "vocab.json", vocab)
+    write_json(directory / "vocab.json", vocab)
     merge_rows = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (directory / "merges.txt").write_text("\n".join(merge_rows) + "\n", encoding="utf-8")
-    _write_json(directory / "added_tokens.json", added)
-    _write_json(directory / "special_tokens_map.json", named)
-    _write_json(directory / "tokenizer_config.json", config | named)
-
-
-def _write_json(path: Path, values: dict) -> None:
-    path.write_text(json.dumps(values, ensure_ascii=False, indent=2), encoding="utf-8")
+    write_json(directory / "added_tokens.json", added)
+    write_json(directory / "special_tokens_map.json", named)
+    write_json(directory / "tokenizer_config.json", config | named)

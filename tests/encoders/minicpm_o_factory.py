@@ -4,14 +4,13 @@ Nothing of the app is used and all numbers come from NumPy's frozen RandomState,
 version of torch, reads the very same model; see test_minicpm_o_reference.py.
 """
 
-import json
 import math
 import zlib
 from pathlib import Path
 
 import numpy as np
+from encoders.checkpoint_files import save_shards, write_json
 from factories import byte_level_vocabulary
-from safetensors.numpy import save_file
 
 HIDDEN, LAYERS = 256, 2  # two heads in the resampler
 QUERIES = 8
@@ -52,16 +51,9 @@ def save_minicpm_o(directory: Path, *, seed: int = 0, shards: int = 2, **config_
     save_preprocessor(directory)
     rows = len(byte_level_vocabulary(_MERGED)[0]) + len(ADDED)
     config = config_of(TEXT, VISION, AUDIO, rows, query_num=QUERIES) | config_changes
-    _write_json(directory / "config.json", config)
-    weights = {key: random_weight(key, shape, seed) for key, shape in shapes_of(config).items()}
-    keys = sorted(weights)
-    weight_map = {}
-    for shard in range(shards):
-        name = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
-        part = {key: weights[key] for key in keys[shard::shards]}
-        save_file(part, directory / name, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(part, name)
-    _write_json(directory / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
+    write_json(directory / "config.json", config)
+    weights = {key: random_weight(key, shape, seed) for key, shape in sorted(shapes_of(config).items())}
+    save_shards(weights, directory, shards)
     return directory
 
 
@@ -245,11 +237,11 @@ def save_tokenizer(directory: Path) -> None:
     }
     merge_rows = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (directory / "merges.txt").write_text("\n".join(merge_rows) + "\n", encoding="utf-8")
-    _write_json(directory / "vocab.json", vocab)
-    _write_json(directory / "added_tokens.json", added)
-    _write_json(directory / "special_tokens_map.json", named)
-    _write_json(directory / "tokenizer.json", backend)
-    _write_json(directory / "tokenizer_config.json", config | named)
+    write_json(directory / "vocab.json", vocab)
+    write_json(directory / "added_tokens.json", added)
+    write_json(directory / "special_tokens_map.json", named)
+    write_json(directory / "tokenizer.json", backend)
+    write_json(directory / "tokenizer_config.json", config | named)
 
 
 def save_preprocessor(directory: Path) -> None:
@@ -274,8 +266,4 @@ def save_preprocessor(directory: Path) -> None:
     }
     for name, token in (("im", "image"), ("slice", "slice"), ("im_id", "image_id")):
         config |= {f"{name}_start": f"<{token}>", f"{name}_end": f"</{token}>"}
-    _write_json(directory / "preprocessor_config.json", config)
-
-
-def _write_json(path: Path, values: dict) -> None:
-    path.write_text(json.dumps(values, ensure_ascii=False, indent=2), encoding="utf-8")
+    write_json(directory / "preprocessor_config.json", config)

@@ -197,11 +197,11 @@ def test_file_runs_nothing(tmp_path, file):
 
 
 def test_choose(capsys):
-    assert choose({"job": Job}, ["job", "--steps"], "x", "All.") == ("job", ["--steps"])
+    assert choose({"job": "A job."}, ["job", "--steps"], "x", "All.") == ("job", ["--steps"])
     for arguments, said in ((["jab"], "'jab' is not a command; choose one of job."), ([], "The command is missing")):
         with pytest.raises(InvalidRequestError, match=said):
-            choose({"job": Job}, arguments, "x", "All.")
+            choose({"job": "A job."}, arguments, "x", "All.")
     with pytest.raises(SystemExit) as stopped:
-        choose({"job": Job}, ["--help"], "x", "All.")
+        choose({"job": "A job."}, ["--help"], "x", "All.")
     assert stopped.value.code == 0
     assert "job             A job." in capsys.readouterr().out

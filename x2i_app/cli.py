@@ -33,11 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         use_proxies()
-        name, arguments = choose(COMMANDS, arguments, "x2i", "Anything to image: text, images, video, audio.")
+        summaries = {name: command.__doc__.splitlines()[0] for name, command in COMMANDS.items()}
+        name, arguments = choose(summaries, arguments, "x2i", "Anything to image: text, images, video, audio.")
         if name == "train":
-            return _train(arguments)
+            return _train(*choose(TRAININGS, arguments, "x2i train", "Train parts of X2I."))
         if name == "align":
-            _, arguments = choose({"convert": AlignConvert}, arguments, "x2i align", "Files of AlignNets.")
+            summary = AlignConvert.__doc__.splitlines()[0]
+            _, arguments = choose({"convert": summary}, arguments, "x2i align", "Files of AlignNets.")
             return parse(AlignConvert, arguments, prog="x2i align convert").run()
         if name in _FIRST and arguments and not arguments[0].startswith("-"):
             arguments = [_FIRST[name], *arguments]
@@ -75,15 +77,22 @@ COMMANDS = {
     "plan": Plan,
     "comfyui": ComfyUI,
 }
+# Of `train`: the first sentences of its jobs, which are dataclasses too, in modules that import torch.
+TRAININGS = {
+    "captions": "Clean, filter, shuffle and count the captions of a corpus, for `train distill`.",
+    "distill": "Train an AlignNet for an MLLM and a FLUX.1 model, from English captions alone.",
+    "light-control": "Train a LightControl, which keeps what an instruction does not change, from pairs of images and "
+    "instructions.",
+    "lora": "Train a LoRA for FLUX.1 under X2I: a style or a subject from a few images with captions, or edits of "
+    "images.",
+}
 
 
 @quiet()
-def _train(arguments: Sequence[str]) -> int:
-    """Its jobs are dataclasses too, in modules that import torch."""
+def _train(name: str, arguments: Sequence[str]) -> int:
     from x2i_app.training import JOBS
     from x2i_app.training.job import run_job
 
-    name, arguments = choose(JOBS, arguments, "x2i train", "Train parts of X2I.")
     job = parse(JOBS[name], arguments, prog=f"x2i train {name}")
     # Of the processes that accelerate has started, only the first one writes files, and others may not be able to.
     with workspace() if os.environ.get("RANK", "0") == "0" else nullcontext():

@@ -76,18 +76,19 @@ def parse(
     return found
 
 
-def choose(commands: Mapping[str, type], arguments: Sequence[str], prog: str, title: str) -> tuple[str, list[str]]:
+def choose(commands: Mapping[str, str], arguments: Sequence[str], prog: str, title: str) -> tuple[str, list[str]]:
     """The command that the arguments begin with, and its own arguments. --help lists the commands and exits.
 
-    Raises InvalidRequestError without a command, or for an unknown one.
+    commands: what each of them does, in one sentence. Raises InvalidRequestError without a command, or for an unknown
+    one.
     """
     name, *rest = arguments or [""]
     if name in commands:
         return name, rest
     if name in ("-h", "--help"):
         print(f"usage: {prog} COMMAND [OPTIONS]\n\n{title}\n")
-        for command, kind in commands.items():
-            print(f"  {command:<15} {kind.__doc__.splitlines()[0]}")
+        for command, summary in commands.items():
+            print(f"  {command:<15} {summary}")
         print(f"\n{prog} COMMAND --help lists the options of a command.")
         raise SystemExit(0)
     came = f"{show_value(name)} is not a command" if name else "The command is missing"

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from training.tiny import CAPTIONS
 from waiting import wait_until
 
+from x2i_app import cli
 from x2i_app.cli import main
 from x2i_app.loading import load_pipeline
 from x2i_app.loading.checkpoints import WEIGHTS_NAME
@@ -163,6 +164,7 @@ def test_bad_input(capsys, monkeypatch, tmp_path, arguments, said):
 
 
 def test_help(capsys):
+    assert {name: job.__doc__.splitlines()[0] for name, job in JOBS.items()} == cli.TRAININGS
     for name in JOBS:
         with pytest.raises(SystemExit) as stopped:
             train(name, "--help")

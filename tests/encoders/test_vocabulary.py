@@ -3,6 +3,7 @@
 import errno
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -117,6 +118,15 @@ def test_a_strange_term_counts_whatever_the_answer():
 )
 def test_foreign_languages(text, language):
     assert BUNDLED.foreign_language(text) == language
+
+
+def test_known_words_need_no_detector(monkeypatch):
+    """It unpacks its model in every process that meets a word it does not know, and in no other."""
+    monkeypatch.setitem(sys.modules, "py3langid", None)
+    for text in ("a red house on snow at night", "ein rotes Haus im Schnee", "雪地上的红房子"):
+        assert BUNDLED.foreign_language(text) is None
+    with pytest.raises(ImportError):
+        BUNDLED.foreign_language("una casa roja en la nieve")
 
 
 def test_hardly_any_known_prompt_is_called_foreign():

@@ -96,11 +96,14 @@ class Vocabulary:
         return not self.strange.isdisjoint(phrases)
 
     def foreign_language(self, text: str) -> str | None:
-        """The English name of the language of a text, if it is probably none of `languages`; None also for one word."""
+        """The English name of the language of a text, if it is probably none of `languages`.
+
+        None also for one word, and for a text whose words are all known.
+        """
         found = [word for word, _ in self._split(text)]
-        if not found or (len(found) == 1 and found[0].isascii()):
+        if self.known.issuperset(found) or (len(found) == 1 and found[0].isascii()):
             return None
-        import py3langid  # takes 0.2 s
+        import py3langid  # unpacks its model, which takes about a second
 
         try:
             scores = dict(py3langid.rank(text.lower()))  # logarithms of likelihoods, of 97 languages

@@ -48,9 +48,6 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 # The hub is never asked: each test makes what it loads.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# The many processes that tests start would otherwise compile this project's modules again, each of them.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
 
 def pytest_report_header():
     """The first rows of the run's output."""

@@ -136,14 +136,15 @@ def test_images_have_the_size_asked_for_and_differ(two_images):
     assert not np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("flag", ["--from-image", "--from-picture", "--from-image="])
-def test_from_image(two_images, tmp_path, monkeypatch, capsys, flag):
+def test_from_image(two_images, tmp_path):
     """The settings in a PNG give the same image to the byte, and flags win over them. The flag's old name works."""
     _, directory = two_images
     second = str(directory / "out-2.png")
-    given = [flag + second] if flag.endswith("=") else [flag, second]
-    monkeypatch.chdir(tmp_path)
-    assert main(["generate", *given, "--seed", "0", "--output", "again.png"]) == 0, capsys.readouterr().err
+    asked = [request_of(*given, flux="x2i-tiny") for given in ([f"--from-image={second}"], ["--from-picture", second])]
+    assert asked == [request_of("--from-image", second, flux="x2i-tiny")] * 2
+    assert (asked[0].prompt, asked[0].seed) == ("a red house on snow", 1)
+    finished = run(tmp_path, "generate", "--from-image", second, "--seed", "0", "--output", "again.png")
+    assert finished.returncode == 0, finished.stderr
     assert files_in(tmp_path) == {"again.png"}
     assert (tmp_path / "again.png").read_bytes() == (directory / "out-1.png").read_bytes()
 

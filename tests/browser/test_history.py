@@ -26,7 +26,6 @@ def session(browser, server):
     wait_until_ready(page)
     page.locator("#settings button").first.click()
     expect(seed(page)).to_have_value("")
-    write(number_field(page, "Steps"), 2)
     page.wait_for_timeout(500)
     yield page
     context.close()
@@ -85,7 +84,7 @@ def test_history(session, browser, server, tmp_path):
     boat = shown.get_attribute("src")
     thumbnails(session).nth(1).click()  # the newest is first
     expect(shown).not_to_have_attribute("src", boat)
-    expect(session.locator("#progress")).to_have_text(f"Seed {first}, 128 x 128, 2 steps")
+    expect(session.locator("#progress")).to_have_text(f"Seed {first}, 128 x 128, 8 steps")
     expect(session.locator("#answer textarea")).to_have_value(re.compile("red house"))
     with session.expect_download() as download:
         session.locator("#download").click()

@@ -78,7 +78,6 @@ def test_tab(page, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_example(page, name):
     """One click fills in an example and generates its image."""
-    set_settings(page, Steps=2)
     tab = open_tab(page, name)
     example = page.locator(f"#examples-{name}").locator(".gallery-item, tr.tr-body").first
     example.click()  # anywhere, also on a player

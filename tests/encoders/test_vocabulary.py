@@ -120,8 +120,8 @@ def test_foreign_languages(text, language):
     assert BUNDLED.foreign_language(text) == language
 
 
-def test_known_words_need_no_detector(monkeypatch):
-    """It unpacks its model in every process that meets a word it does not know, and in no other."""
+def test_a_known_prompt_needs_no_detector(monkeypatch):
+    """It unpacks its model in a process that meets an unknown word, and in no other."""
     monkeypatch.setitem(sys.modules, "py3langid", None)
     for text in ("a red house on snow at night", "ein rotes Haus im Schnee", "雪地上的红房子"):
         assert BUNDLED.foreign_language(text) is None

@@ -48,14 +48,13 @@ from dataclasses import replace
 from x2i_app.encoders import load_encoder
 from x2i_app.errors import X2IError
 from x2i_app.presets import get_family
-family, *directories = sys.argv[1:]
-for directory in directories:
+for family, directory in zip(sys.argv[1::2], sys.argv[2::2]):
     try:
         spec = replace(get_family(family), max_new_tokens=2)
         load_encoder(family, directory, spec=spec).encode(prompt="a red house", reason=True)
-        print("encoded")
+        print(directory, "encoded")
     except X2IError as error:
-        print("refused:", error)
+        print(directory, "refused:", error)
 """
 
 
@@ -70,26 +69,33 @@ def poison(directory: Path, canary: Path, files: Iterable[str], parts: bool) -> 
         path.write_text(json.dumps(content | NAMES | (FILES[name] if parts else {})), encoding="utf-8")
 
 
+CASES = [([name], False) for name in FILES] + [([name], True) for name in FILES if FILES[name]]
+CASES += [(list(FILES), False), (list(FILES), True)]
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A folder with those of all families and cases, and a process that has encoded with each of them."""
+    folder, models = tmp_path_factory.mktemp("foreign"), []
+    for family, save in SAVE.items():
+        whole = folder / family / "whole"
+        whole.mkdir(parents=True)
+        save(whole)
+        for number, (files, parts) in enumerate(CASES):
+            directory = shutil.copytree(whole, folder / family / f"model{number}")
+            poison(directory, folder / family / "canary", files, parts)
+            models += [family, str(directory)]
+    command = [sys.executable, "-c", ENCODE, *models]
+    agreed = "y\n" * 50 * len(SAVE)
+    run = subprocess.run(command, cwd=ROOT, input=agreed, capture_output=True, text=True, timeout=400, check=False)
+    return folder, run
+
+
 @pytest.mark.parametrize("family", SAVE)
-def test_code_in_the_folder_is_not_run(tmp_path, family):
-    canary = tmp_path / "canary"
-    (tmp_path / "whole").mkdir()
-    SAVE[family](tmp_path / "whole")
-    cases = [([name], False) for name in FILES] + [([name], True) for name in FILES if FILES[name]]
-    cases += [(list(FILES), False), (list(FILES), True)]
-    directories = [shutil.copytree(tmp_path / "whole", tmp_path / f"model{i}") for i in range(len(cases))]
-    for directory, (files, parts) in zip(directories, cases, strict=True):
-        poison(directory, canary, files, parts)
-    run = subprocess.run(
-        [sys.executable, "-c", ENCODE, family, *map(str, directories)],
-        cwd=ROOT,
-        input="y\n" * 50,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert not canary.exists()
-    said = run.stdout.splitlines()
-    assert len(said) == len(directories), run.stdout + run.stderr[-2000:]
+def test_code_in_the_folder_is_not_run(encoded, family):
+    folder, run = encoded
+    assert not (folder / family / "canary").exists()
+    begins = tuple(f"{folder / family / f'model{number}'} " for number in range(len(CASES)))
+    said = [row.split(" ", 1)[1] for row in run.stdout.splitlines() if row.startswith(begins)]
+    assert len(said) == len(CASES), run.stdout + run.stderr[-2000:]
     assert all(row.startswith(("encoded", "refused:")) for row in said), run.stdout

@@ -1,4 +1,4 @@
-"""The app's server in the test's own process, with limits that a test chooses. Its model is never loaded."""
+"""The app's server in the test's own process, with limits that a test chooses."""
 
 import os
 import tempfile
@@ -18,7 +18,7 @@ from x2i_app.ui.server import launch
 
 
 class LocalApp(NamedTuple):
-    """A running server, its page, its engine, which has not started, and the folder of its uploads."""
+    """A running server, its page, its engine, and the folder of its uploads."""
 
     url: str
     page: Page
@@ -27,14 +27,19 @@ class LocalApp(NamedTuple):
 
 
 @contextmanager
-def local_app(limits: HttpLimits, **settings) -> Iterator[LocalApp]:
-    """Start the server for the block. It takes about a second."""
+def local_app(limits: HttpLimits, *, draws: bool = False, isolated: bool = True, **settings) -> Iterator[LocalApp]:
+    """Start the server for the block. It takes about a second.
+
+    draws: load the model; without one, jobs wait. isolated: decode files in child processes, as `serve` does.
+    """
     # Other tests write to Gradio's usual folder at the same time.
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, GRADIO_TEMP_DIR=folder):
         engine = Engine(Settings(port=0, **settings))
         page = build_page(engine)
-        was_isolated = isolate_decoding()  # as in `serve`
+        was_isolated = isolate_decoding(isolated)
         url, _ = launch(page, engine, limits)
+        if draws:
+            engine.start()
         try:
             yield LocalApp(url.rstrip("/"), page, engine, Path(folder))
         finally:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from media.test_images import ADOBE, P3, lut_profile, png, rgb_profile
 from PIL import Image
+from safety.local_app import local_app
 
 from tests.safety.client import SETTINGS, as_file, call, upload
 from tests.ui.test_one_click import click
@@ -22,13 +23,9 @@ from x2i_app.comfyui import host
 from x2i_app.comfyui.nodes import Encode, LoadAlignNet, LoadMLLM, ReadImage
 from x2i_app.encoders.base import MLLMEncoder
 from x2i_app.media import load_image
-from x2i_app.media.isolation import isolate_decoding
-from x2i_app.serving.engine import Engine
-from x2i_app.settings import Settings
 from x2i_app.training.image_data import read_images
 from x2i_app.training.samples import Broken
-from x2i_app.ui.layout import build_page
-from x2i_app.ui.server import launch
+from x2i_app.ui.http.limits import HTTP_LIMITS
 
 UPRIGHT = (48, 32)
 
@@ -58,16 +55,9 @@ def paths(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page():
-    engine = Engine(Settings(profile="cpu", port=0, openai_api=True))
-    page = build_page(engine)
-    was_isolated = isolate_decoding()  # as in `serve`
-    page.app_url = launch(page, engine)[0].rstrip("/")
-    engine.start()
-    yield page
-    page.close(verbose=False)
-    engine.close()
-    isolate_decoding(was_isolated)
+def local():
+    with local_app(HTTP_LIMITS, draws=True, profile="cpu", openai_api=True) as local:
+        yield local
 
 
 @pytest.fixture
@@ -84,34 +74,34 @@ def read(monkeypatch):
     return read
 
 
-def send(page, paths):
-    return [as_file(path) for path in upload(page.app_url, *((p.name, p.read_bytes()) for p in paths)).json()]
+def send(local, paths):
+    return [as_file(path) for path in upload(local.url, *((p.name, p.read_bytes()) for p in paths)).json()]
 
 
-def by_page(page, paths, folder):
-    value = {"text": "by the page", "files": send(page, paths)}
-    click(page, secrets.token_hex(8), "fusion", [value, *SETTINGS])
+def by_page(local, paths, folder):
+    value = {"text": "by the page", "files": send(local, paths)}
+    click(local, secrets.token_hex(8), "fusion", [value, *SETTINGS])
 
 
-def by_api(page, paths, folder):
-    value = {"text": "by the API", "files": send(page, paths)}
-    assert call(page.app_url, "fusion", [value, *SETTINGS]).startswith("complete")
+def by_api(local, paths, folder):
+    value = {"text": "by the API", "files": send(local, paths)}
+    assert call(local.url, "fusion", [value, *SETTINGS]).startswith("complete")
 
 
-def by_openais_api(page, paths, folder):
+def by_openais_api(local, paths, folder):
     files = [("image[]", (path.name, path.read_bytes())) for path in paths]
     form = {"prompt": "by OpenAI's API", "size": "64x64", "steps": "1"}
-    answer = httpx.post(f"{page.app_url}/v1/images/edits", data=form, files=files, timeout=300)
+    answer = httpx.post(f"{local.url}/v1/images/edits", data=form, files=files, timeout=300)
     assert answer.status_code == 200, answer.text
 
 
-def by_command(page, paths, folder):
+def by_command(local, paths, folder):
     images = [part for path in paths for part in ("--image", str(path))]
     small = ["--width", "64", "--height", "64", "--steps", "1", "--profile", "cpu"]
     assert main(["generate", "--prompt", "by a command", *images, *small, "--output", str(folder / "a.png")]) == 0
 
 
-def by_batch(page, paths, folder):
+def by_batch(local, paths, folder):
     rows = folder / "rows.jsonl"
     for path in paths:
         shutil.copy(path, folder)
@@ -120,11 +110,11 @@ def by_batch(page, paths, folder):
     assert main(["batch", "--input", str(rows), "--output", str(folder / "out"), "--profile", "cpu"]) == 0
 
 
-def by_library(page, paths, folder):
+def by_library(local, paths, folder):
     load_pipeline("x2i-tiny", device="cpu").encode("by the library", images=paths)
 
 
-def by_comfyui(page, paths, folder):
+def by_comfyui(local, paths, folder):
     """ComfyUI's own Load Image neither converts profiles nor puts transparent pixels on white; ours does."""
     for path in paths:
         shutil.copy(path, folder)
@@ -140,7 +130,7 @@ WAYS = (by_page, by_api, by_openais_api, by_command, by_batch, by_library, by_co
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_the_mllm_is_given_the_same_pixels(page, paths, read, tmp_path, monkeypatch, way):
+def test_the_mllm_is_given_the_same_pixels(local, paths, read, tmp_path, monkeypatch, way):
     monkeypatch.setattr(host, "input_folder", lambda: tmp_path)
     encoder = load_pipeline("x2i-tiny", device="cpu").encoder
     expected = []
@@ -150,7 +140,7 @@ def test_the_mllm_is_given_the_same_pixels(page, paths, read, tmp_path, monkeypa
             plain = stored.convert("RGB")
         assert (image.size, image.tobytes() != plain.tobytes()) == (UPRIGHT, True), path.name
         expected.append(encoder._load_image(image).tobytes())
-    way(page, paths, tmp_path)
+    way(local, paths, tmp_path)
     assert read == expected
 
 

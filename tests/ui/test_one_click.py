@@ -11,16 +11,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, PngImagePlugin
+from safety.local_app import local_app
 
 from tests.safety.client import NO_INPAINTING, as_file, ask, upload
 from x2i_app.media import audio, read_recipe, video
 from x2i_app.media.hashing import path_hash
-from x2i_app.media.isolation import isolate_decoding
 from x2i_app.request import GenerationRequest
-from x2i_app.serving.engine import Engine
-from x2i_app.settings import ASSETS, Settings
-from x2i_app.ui.layout import build_page
-from x2i_app.ui.server import launch
+from x2i_app.settings import ASSETS
+from x2i_app.ui.http.limits import HTTP_LIMITS
 
 EXAMPLES = ASSETS / "examples"
 JOIN = "/gradio_api/queue/join"
@@ -28,18 +26,12 @@ SETTINGS = [64, 96, 2, 3.5, 9, 4, False, []]  # width, height, steps, guidance, 
 
 
 @pytest.fixture(scope="module")
-def page():
-    was_isolated = isolate_decoding(False)  # what is counted runs in this process
-    engine = Engine(Settings(profile="cpu", port=0))
-    page = build_page(engine)
-    page.app_url = launch(page, engine)[0].rstrip("/")
-    engine.start()
-    # The first preview fits its map on the bundled images.
-    engine.submit(GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=1), preview=True).wait(300)
-    yield page
-    page.close(verbose=False)
-    engine.close()
-    isolate_decoding(was_isolated)
+def local():
+    with local_app(HTTP_LIMITS, draws=True, isolated=False, profile="cpu") as local:  # what is counted runs here
+        # The first preview fits its map on the bundled images.
+        first = GenerationRequest(prompt="x", width=64, height=64, num_inference_steps=1)
+        local.engine.submit(first, preview=True).wait(300)
+        yield local
 
 
 @pytest.fixture
@@ -63,41 +55,41 @@ def counts(monkeypatch):
     return counts
 
 
-def click(page, session, name, data):
+def click(local, session, name, data):
     """What an event of the page gives in the end. name: of its function."""
-    (number,) = [number for number, function in page.fns.items() if function.name == name]
+    (number,) = [number for number, function in local.page.fns.items() if function.name == name]
     body = {"data": data, "fn_index": number, "session_hash": session, "event_data": None}
-    assert ask(page.app_url, "POST", JOIN, body).status == 200
-    with urllib.request.urlopen(f"{page.app_url}/gradio_api/queue/data?session_hash={session}", timeout=300) as events:
+    assert ask(local.url, "POST", JOIN, body).status == 200
+    with urllib.request.urlopen(f"{local.url}/gradio_api/queue/data?session_hash={session}", timeout=300) as events:
         messages = [json.loads(event[5:]) for event in events if event.startswith(b"data:")]
     (done,) = [message for message in messages if message["msg"] == "process_completed"]
     assert done["success"], done
     return done["output"]["data"]
 
 
-def send(page, *paths):
+def send(local, *paths):
     """Upload files; each as the page then names it."""
-    answer = upload(page.app_url, *((path.name, path.read_bytes()) for path in paths))
+    answer = upload(local.url, *((path.name, path.read_bytes()) for path in paths))
     return [as_file(path) for path in answer.json()]
 
 
-def inputs(page, name, tmp_path):
+def inputs(local, name, tmp_path):
     """The values of a tab, and the names of the files in them."""
     boat, rocket, rain = (
         EXAMPLES / name
         for name in ("images/boat-at-sunset.png", "videos/rocket-at-night.mp4", "audios/rain-at-sea.wav")
     )
     if name == "image_text":
-        return [*send(page, boat), "make it night", 1, [], *NO_INPAINTING], [boat.name]
+        return [*send(local, boat), "make it night", 1, [], *NO_INPAINTING], [boat.name]
     if name == "fusion":
-        return [{"text": secrets.token_hex(4), "files": send(page, boat, rocket, rain)}], [
+        return [{"text": secrets.token_hex(4), "files": send(local, boat, rocket, rain)}], [
             boat.name,
             rocket.name,
             rain.name,
         ]
     mask = tmp_path / "mask.png"
     Image.new("L", (48, 48), 255).save(mask)
-    source, painted = send(page, boat, mask)
+    source, painted = send(local, boat, mask)
     return [source, "make it night", 1, [], painted, 1, 0, 0, 0, 16], [boat.name, mask.name]
 
 
@@ -109,13 +101,13 @@ def inputs(page, name, tmp_path):
         ("fusion", 4),
     ],
 )
-def test_nothing_is_done_twice(page, counts, tmp_path, name, writes):
+def test_nothing_is_done_twice(local, counts, tmp_path, name, writes):
     session = secrets.token_hex(8)
-    values, files = inputs(page, name, tmp_path)
+    values, files = inputs(local, name, tmp_path)
     counts.clear()
     tab = "image_text" if name == "inpaint" else name
-    images, _, _, report, job, _ = click(page, session, tab, [*values, *SETTINGS])
-    _, _, strip, *_ = click(page, session, "add_result", [None, job, "", False, None])
+    images, _, _, report, job, _ = click(local, session, tab, [*values, *SETTINGS])
+    _, _, strip, *_ = click(local, session, "add_result", [None, job, "", False, None])
     expected = {(what, file): 1 for what in ("decode", "hash") for file in files}
     assert {key: count for key, count in counts.items() if key[-1] in files} == expected
     assert (counts["validate"], counts["write PNG"]) == (1, writes)
@@ -128,11 +120,11 @@ def test_nothing_is_done_twice(page, counts, tmp_path, name, writes):
         assert recipe.request.images == (path_hash(EXAMPLES / "images/boat-at-sunset.png"),)
 
 
-def test_the_same_conversation_again_is_not_decoded(page, counts):
+def test_the_same_conversation_again_is_not_decoded(local, counts):
     """A new seed needs neither the MLLM nor its inputs; the file is hashed to know that it is the same one."""
-    values, (boat, *others) = inputs(page, "fusion", None)
+    values, (boat, *others) = inputs(local, "fusion", None)
     for seed in (9, 10):
         counts.clear()
-        click(page, secrets.token_hex(8), "fusion", [*values, *SETTINGS[:4], seed, *SETTINGS[5:]])
+        click(local, secrets.token_hex(8), "fusion", [*values, *SETTINGS[:4], seed, *SETTINGS[5:]])
     assert [counts["decode", file] for file in (boat, *others)] == [0, 0, 0]
     assert [counts["hash", file] for file in (boat, *others)] == [1, 1, 1]

@@ -17,6 +17,7 @@ from x2i_app.cli import main
 from x2i_app.controlnet import CONTROLNET_KINDS, ControlNetInput, kind_of
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.memory import plan_of
+from x2i_app.loading.plan import Planner
 from x2i_app.media import Prepared, describe, read_recipe, save_image
 from x2i_app.media.canny import canny_edges
 from x2i_app.media.inpaint_source import extend_source
@@ -24,6 +25,7 @@ from x2i_app.presets import FLUX_MODELS, MEMORY_PROFILES
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import ASSETS, Settings
+from x2i_app.ui.http.openai_fields import FieldError, ImageCall
 
 BOAT = ASSETS / "examples/images/boat-at-sunset.png"
 QUICK = {"num_inference_steps": 2, "output_type": "latent"}
@@ -186,6 +188,25 @@ class TestPipeline:
             assert part.precision == "nf4"
             assert plan.peaks["encode"] >= part.bytes
 
+    @pytest.mark.parametrize("sizes", [{}, {"num_mode": 4}, {"conditioning_embedding_channels": 16, "patch_size": 2}])
+    def test_the_memory_plan_counts_what_it_does(self, pipe, tmp_path, sizes):
+        """At one megapixel its residuals count. They are planned as they are measured on the meta device."""
+        planner = plan_of(pipe, 1024, 1024)
+        parts = planner.parts
+        if sizes:
+            other = save_controlnet(pipe.transformer, tmp_path / "other", **sizes)
+            with torch.device("meta"):
+                config = FluxControlNetModel.load_config(other)
+                parts = parts._replace(controlnet=FluxControlNetModel.from_config(config).to(torch.float32))
+        bare = Planner(parts._replace(controlnet=None, light_control=None), 1024, 1024)
+        steered = Planner(parts._replace(light_control=None), 1024, 1024)
+        plain, needed = (each.plan(MEMORY_PROFILES["full"], "none") for each in (bare, steered))
+        controlnet = next(part for part in needed.parts if part.name == "controlnet")
+        residual = 4 * 64 * 64 * pipe.transformer.inner_dim  # bytes of one block's, of 4096 tokens in 32 bit
+        more = needed.peaks["denoise"] - plain.peaks["denoise"] - controlnet.bytes
+        assert 2 * residual <= more < 3 * residual + 4 * 3 * 1024**2
+        assert needed.peaks["decode"] == plain.peaks["decode"] + controlnet.bytes
+
 
 class TestLoading:
     def test_of_another_flux_model(self, pipe, tmp_path):
@@ -325,3 +346,52 @@ def test_cli_and_rows(folder, photo, tmp_path, monkeypatch, capsys):
     assert "No ControlNet is loaded" in capsys.readouterr().err
     assert main(["generate", *flags, "--prompt", "x", "--controlnet-image", "none.png"]) == 2
     assert "none.png" in capsys.readouterr().err
+
+
+class TestOpenAiApi:
+    """Its fields are extras of this app; the image comes as a file of the form, with or without one to edit."""
+
+    @staticmethod
+    def files(photo, tmp_path, *names):
+        for name in names:
+            photo.save(tmp_path / f"{name}.png")
+        return tuple((name, str(tmp_path / f"{name}.png")) for name in names)
+
+    def test_its_image_needs_no_other(self, engine, photo, tmp_path):
+        given = {"prompt": "a house", "steps": 1, "seed": 1, "controlnet_strength": 0.5, "controlnet_end": 0.75}
+        files = self.files(photo, tmp_path, "controlnet_image")
+        request = ImageCall(given, files, is_edit=True).request(engine)
+        assert (request.images, request.controlnet_image) == ((), files[0][1])
+        assert (request.controlnet_strength, request.controlnet_end) == (0.5, 0.75)
+        assert engine.submit(request).wait(300).images[0].size == (144, 96)
+
+    def test_beside_an_image(self, engine, photo, tmp_path):
+        """LightControl, which would follow that image, is off unless it is asked for."""
+        files = self.files(photo, tmp_path, "image", "controlnet_image")
+        drawn = {"prompt": "a house", "steps": 1, "seed": 1}
+        request = ImageCall(drawn, files, is_edit=True).request(engine)
+        assert (request.images, request.control_strength) == ((files[0][1],), 0)
+        faint = ImageCall(drawn | {"strength": 0.5}, files, is_edit=True).request(engine)
+        assert (faint.source, faint.controlnet_image) == (files[0][1], files[1][1])
+        assert engine.submit(faint).wait(300).images[0].size == photo.size
+
+    @pytest.mark.parametrize(
+        ("names", "given", "field", "sentence"),
+        [
+            (("controlnet_image", "controlnet_image"), {}, "controlnet_image", "2 images came as controlnet_image"),
+            (("controlnet_image", "mask"), {}, "image", "image is missing"),
+            (("controlnet_image",), {"controlnet_kind": "pencil"}, "controlnet_kind", "is 'pencil'; choose one of"),
+            (("image",), {"controlnet_strength": 0.5}, "controlnet_strength", "there is no controlnet_image"),
+        ],
+    )
+    def test_bad_fields_are_named(self, engine, photo, tmp_path, names, given, field, sentence):
+        files = self.files(photo, tmp_path, *names)
+        with pytest.raises(FieldError, match=sentence) as refused:
+            ImageCall({"prompt": "x"} | given, files, is_edit=True).request(engine)
+        assert refused.value.name == field
+
+    def test_without_a_controlnet(self, photo, tmp_path):
+        files = self.files(photo, tmp_path, "controlnet_image")
+        with pytest.raises(FieldError, match="No ControlNet is loaded") as refused:
+            ImageCall({"prompt": "x"}, files, is_edit=True).request(Engine(Settings()))
+        assert refused.value.name == "controlnet_image"

@@ -29,6 +29,7 @@ OTHER_VALUES = {
     "whisper": "tiny",
     "device": "cuda:1",
     "keep_quantized": False,
+    "compile": True,
     "metadata": False,
     "image_format": "webp",
     "wildcards": "my/lists",

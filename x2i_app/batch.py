@@ -41,6 +41,7 @@ _OF_THE_NAME = (
     errno.EILSEQ,
 )
 _FLAG_FIELDS = SETTINGS | LATER_SETTINGS | IMAGE_SETTINGS
+_CHANGE_NO_IMAGE = ("keep_quantized", "compile")  # but for rounding
 _LATER_NAMES = ("kontext", "image_format", "controlnet")
 _LATER = {each.name: each.default for each in fields(FileSettings) if each.name in _LATER_NAMES}
 _IN_HAND = 2  # while the files of a row are written, the next row is generated
@@ -66,7 +67,7 @@ class Batch:
     @property
     def model(self) -> dict[str, Any]:
         """The settings on which an image file depends, for the digests of rows."""
-        names = [name for name in (*MODEL_SETTINGS, "image_format") if name != "keep_quantized"]  # changes no image
+        names = [name for name in (*MODEL_SETTINGS, "image_format") if name not in _CHANGE_NO_IMAGE]
         values = {name: getattr(self.settings, name) for name in names}
         # Settings that came later are left out at their default, so that what an earlier version has drawn stays done.
         return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}

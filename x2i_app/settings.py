@@ -88,6 +88,8 @@ class ModelSettings(PlanSettings):
     """torch device, e.g. cuda, cuda:1, mps or cpu"""
     keep_quantized: bool = True
     """keep a large model's 4-bit weights on disk beside the hub's cache, for a faster next start"""
+    compile: bool = False
+    """compile FLUX by torch.compile, on a card: a slower first image of each size, and faster ones after it"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,3 +101,31 @@ def test_command(models, photo, tmp_path, monkeypatch, capsys):
     assert main(["upscale", "photo.png", "--scale", "3"]) == 2
     assert "scale is 3" in capsys.readouterr().err
     assert main(["upscale", "photo.png", "--upscaler", "none.pth"]) == 2
+
+
+def test_command_with_a_redraw(photo, tmp_path, monkeypatch, capsys):
+    """The loaded model draws the enlarged image again; the file says how."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", "--prompt", "a boat", "--steps", "1", "--seed", "3", "--output", "boat.png"]) == 0
+    plain = ["upscale", "boat.png", "--upscaler", "lanczos", "--output"]
+    assert main([*plain, "plain.png"]) == 0
+    capsys.readouterr()
+    given = ["--redraw", "0.25", "--steps", "4", "--seed", "7"]
+    assert main([*plain, "redrawn.png", *given]) == 0
+    told = capsys.readouterr()
+    assert told.out == "redrawn.png: 256 x 256, lanczos, redrawn with strength 0.25\n"
+    assert "Redrawing part 9 of 9" in told.err
+    one, other = (np.asarray(Image.open(f"{name}.png"), int) for name in ("plain", "redrawn"))
+    assert one.shape == other.shape
+    assert 0 < np.abs(one - other).mean() < 30
+    texts = read_texts("redrawn.png")
+    assert json.loads(texts["x2i"])["redraw"] == {"strength": 0.25, "seed": 7, "steps": 4}
+    assert json.loads(texts["x2i"])["upscale"] == {"scale": 2, "upscaler": "lanczos"}
+    assert texts["parameters"].endswith("Upscale: 2, Upscaler: lanczos, Redraw: 0.25")
+    for flags, sentence in (
+        (["--seed", "7"], "--seed needs --redraw"),
+        (["--redraw", "2"], "redraw is 2; it must be"),
+        (["--redraw", "0.25", "--steps", "0"], "steps is 0"),
+    ):
+        assert main([*plain, "x.png", *flags]) == 2
+        assert sentence in capsys.readouterr().err

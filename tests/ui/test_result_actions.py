@@ -18,8 +18,9 @@ from x2i_app.media.metadata import describe
 from x2i_app.request import GenerationRequest, GenerationResult, Turn
 from x2i_app.serving.engine import Engine
 from x2i_app.settings import Settings
-from x2i_app.ui.enlarge import enlarge
+from x2i_app.ui.enlarge import enlarge, redraw_item
 from x2i_app.ui.history import HistoryItem
+from x2i_app.ui.http.clients import Client
 from x2i_app.ui.i18n import PageError
 from x2i_app.ui.layout import build_page
 from x2i_app.ui.progress import OUTPUTS
@@ -219,6 +220,26 @@ class TestEnlarge:
             engine._queue.take()()
             with pytest.raises(X2IError, match=r"broken\.safetensors"):
                 started.result(60)
+
+    def test_redrawn_by_the_loaded_model(self, item, tmp_path):
+        """In parts, which are jobs of the queue; the file says so, if it has settings."""
+        engine = Engine(Settings(models=str(tmp_path), profile="cpu"))
+        engine.start()
+        try:
+            large = enlarge(engine, item, 4)
+
+            async def updates():
+                return [each async for each in redraw_item(engine, large, item, Client("", "session a"))]
+
+            *parts, redrawn = run_async(updates())
+        finally:
+            engine.close()
+        assert {count for _, count in parts} == {9}
+        assert redrawn.size == (256, 256)
+        assert Path(redrawn.path).read_bytes() != Path(large.path).read_bytes()
+        recipe = json.loads(redrawn.texts["x2i"])
+        assert (recipe["upscale"]["scale"], recipe["redraw"]) == (4, {"strength": 0.25, "seed": 0})
+        assert read_recipe(redrawn.path).request.prompt == "a house"
 
     def test_t21_nobody_waits_while_it_is_kept(self, page, item, tmp_path, monkeypatch):
         """It is copied in a thread: the event loop goes on, and ends the copy here."""

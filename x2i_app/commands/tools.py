@@ -1,16 +1,23 @@
 """upscale, caption, align convert and comfyui: what is done with files, without drawing."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from x2i_app.commands.flags import Switch
+from x2i_app.commands.flags import Number, Switch, first_given
 from x2i_app.errors import EngineError, InvalidRequestError
+from x2i_app.limits import LIMITS, validate_number
 from x2i_app.quiet import quiet
+from x2i_app.settings import ModelSettings, Settings
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upscale:
-    """Enlarge an image 2 or 4 times."""
+    """Enlarge an image 2 or 4 times, and let the model redraw it faintly if you want."""
 
     image: str
     """image to enlarge; may also be given without the flag"""
@@ -18,38 +25,73 @@ class Upscale:
     """2 or 4"""
     upscaler: str | None = None
     """a file, or a name in the folder upscalers of --models; lanczos: resample only; none: the first in that folder"""
+    redraw: Number = None
+    """strength of a faint redraw by the model, such as 0.25; none: no redraw"""
+    prompt: str | None = None
+    """with --redraw: what the image shows; none: the model looks at the image"""
+    steps: int | None = None
+    """with --redraw: denoising steps, of which the strength's share is run"""
+    seed: int | None = None
+    """with --redraw: seed of the first part"""
     output: Path = Path("upscaled.png")
     """PNG file"""
-    models: str = "models"
-    """folder with models"""
-    device: str | None = None
-    """torch device, e.g. cuda or cpu; none: the fastest"""
+    settings: ModelSettings = field(default_factory=ModelSettings)
 
     def run(self) -> int:
         """Enlarge the image, and keep its settings with what was done to it."""
         from x2i_app.media import load_image, save_image
-        from x2i_app.media.metadata import with_upscale
+        from x2i_app.media.metadata import with_redraw, with_upscale
 
         if self.output.suffix.lower() != ".png" or self.output.is_dir() or not self.output.parent.is_dir():
             raise InvalidRequestError(
                 f"--output is {str(self.output)!r}; give a file that ends in .png, in a folder that exists."
             )
-        image = load_image(self.image)
+        if self.redraw is None and (flag := first_given(self, "prompt", "steps", "seed")):
+            raise InvalidRequestError(f"{flag} needs --redraw, which lets the model draw; add it, or leave {flag} out.")
+        if self.redraw is not None:
+            validate_number("redraw", self.redraw, LIMITS.strength)
+        image, models = load_image(self.image), self.settings.models
         with quiet():
             from x2i_app.devices import best_device
             from x2i_app.loading.upscaling import LANCZOS, find_upscalers, load_upscaler, upscale
 
-            name = self.upscaler or next(iter(find_upscalers(self.models)), LANCZOS)
-            upscaler = None if name == LANCZOS else load_upscaler(name, self.models)
+            name = self.upscaler or next(iter(find_upscalers(models)), LANCZOS)
+            upscaler = None if name == LANCZOS else load_upscaler(name, models)
             if upscaler:
-                upscaler.to(self.device or best_device())
+                upscaler.to(self.settings.device or best_device())
             enlarged = upscale(image, self.scale, upscaler)
+            del upscaler  # the model needs the card
+        texts, how = with_upscale(self.image, self.scale, Path(name).name), Path(name).name
+        if self.redraw is not None:
+            enlarged = self._redrawn(enlarged, image)
+            texts = with_redraw(texts, self.redraw, seed=self.seed or 0, steps=self.steps, prompt=self.prompt)
+            how += f", redrawn with strength {self.redraw:g}"
         try:
-            save_image(enlarged, self.output, with_upscale(self.image, self.scale, Path(name).name))
+            save_image(enlarged, self.output, texts)
         except OSError as error:
             raise EngineError(f"{str(self.output)!r} cannot be written ({error.strerror}).") from error
-        print(f"{self.output}: {enlarged.width} x {enlarged.height}, {Path(name).name}")
+        print(f"{self.output}: {enlarged.width} x {enlarged.height}, {how}")
         return 0
+
+    def _redrawn(self, enlarged: "Image.Image", original: "Image.Image") -> "Image.Image":
+        from x2i_app.serving.engine import Engine
+        from x2i_app.serving.redraw import redraw
+
+        engine = Engine(Settings(**asdict(self.settings)))
+        engine.start()
+        try:
+            return redraw(
+                engine,
+                enlarged,
+                self.redraw,
+                shown=original,
+                prompt=self.prompt or "",
+                steps=self.steps,
+                seed=self.seed or 0,
+                on_part=lambda number, count: print(f"Redrawing part {number} of {count}", file=sys.stderr),
+            )
+        finally:
+            engine.close()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from x2i_app.encoders import MLLMEncoder, load_encoder
 from x2i_app.encoders.weights import watch_weights
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.checkpoints import load_alignnet, load_light_control
+from x2i_app.loading.compiling import check_compile, compile_blocks
 from x2i_app.loading.files import is_safetensors
 from x2i_app.loading.flux import load_controlnet, load_flux
 from x2i_app.loading.hub import Download, Report
@@ -59,6 +60,7 @@ def load_pipeline(
     models: str | Path | None = None,
     report: Report | None = None,
     keep_quantized: bool = True,
+    compile: bool = False,
 ) -> X2IPipeline:
     """Load a pipeline that is ready to use, and download what is missing.
 
@@ -82,6 +84,8 @@ def load_pipeline(
     computes in it, and stays in its files, mapped.
     report: called with the progress of a download, a `hub.Download`.
     keep_quantized: keep the 4-bit weights of a large model on disk, for a faster next start; see `kept_weights`.
+    compile: compile FLUX's blocks by torch.compile, on a card: the first image of a size takes a minute or more, and
+    others less than before.
 
     Raises an X2IError: an unknown name, a part that is missing, damaged or does not fit the others.
     """
@@ -91,7 +95,8 @@ def load_pipeline(
         named = {name: value for name, value in given.items() if value}
         parts = given | (read_parts(preset) if isinstance(preset, str) else {}) | named
         sources = find_sources(preset, **parts, kontext=kontext, models=models, report=report or _ignore)
-        return build_pipeline(sources, profile, device, whisper=whisper, dtype=dtype, keep_quantized=keep_quantized)
+        options = {"whisper": whisper, "dtype": dtype, "keep_quantized": keep_quantized, "compile": compile}
+        return build_pipeline(sources, profile, device, **options)
 
 
 def _ignore(progress: Download) -> None:
@@ -107,6 +112,7 @@ def build_pipeline(
     dtype: torch.dtype | None = None,
     watch: Callable[["Reading"], None] | None = None,
     keep_quantized: bool = False,
+    compile: bool = False,
 ) -> X2IPipeline:
     """Load a pipeline from files that `find_sources` found; the other arguments are as in `load_pipeline`.
 
@@ -132,6 +138,8 @@ def build_pipeline(
         elif device.type == "cpu":
             profile = choose_computer_profile(profile, planner, _weights_bytes(sources))
         placement = replace(choose_placement(profile, device, planner), is_mapped=is_mapped)
+        if compile:
+            check_compile(placement)
         # 2. The MLLM is quantized and placed before FLUX is read, so that both are never in memory at full size.
         size = sum(file.stat().st_size for file in _mllm_files(sources))
         reading = _Meter(f"Reading {_MLLM}", size, watch)
@@ -191,6 +199,8 @@ def build_pipeline(
             pipeline.encoder.transcriber = Transcriber(whisper)
         pipeline.set_progress_bar_config(disable=not is_notebook())
         place(pipeline, placement)
+        if compile:
+            compile_blocks(transformer)
     return pipeline
 
 

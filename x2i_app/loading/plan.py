@@ -195,7 +195,7 @@ class Planner:
         work = {
             "mllm": self._encoding() + scratch_bytes(self.parts.mllm, profile.mllm),
             "align_net": self._aligning(),
-            "transformer": self._denoising() + scratch_bytes(self.parts.transformer, profile.transformer),
+            "transformer": self._denoising() + self._scratch(profile.transformer),
             "vae": self._decoding(profile.tile),
         }
         held = dict.fromkeys(work, self._always(sizes, offload))
@@ -212,6 +212,11 @@ class Planner:
             "denoise": peak["transformer"],
             "decode": peak["vae"],
         }
+
+    def _scratch(self, precision: Precision) -> int:
+        """Bytes of the largest layer that is expanded in a step of denoising."""
+        steered = (self.parts.transformer, self.parts.controlnet)
+        return max(scratch_bytes(part, precision) for part in steered if part is not None)
 
     @staticmethod
     def _always(sizes: dict[str, int], offload: Offload) -> int:
@@ -262,23 +267,44 @@ class Planner:
         return self._run("align", lambda: align_net(self._empty(align_net, *shape)), align_net)
 
     def _denoising(self) -> int:
-        flux, side = self.parts.transformer, 2 * self._shrink
-        tokens = (1 + self.references) * (self.height // side) * (self.width // side)
+        flux, steering = self.parts.transformer, self.parts.controlnet
 
         def step():
             stems, residuals = self._controlling()
-            return flux(
-                hidden_states=self._empty(flux, 1, tokens, flux.config.in_channels),
-                timestep=self._empty(flux, 1),
-                guidance=self._empty(flux, 1) if flux.config.guidance_embeds else None,
-                pooled_projections=self._empty(flux, 1, flux.config.pooled_projection_dim),
-                encoder_hidden_states=self._empty(flux, 1, TEXT_TOKENS, flux.config.joint_attention_dim),
-                txt_ids=self._empty(flux, TEXT_TOKENS, 3),
-                img_ids=self._empty(flux, tokens, 3),
-                controlnet_block_samples=residuals,
-            ), stems
+            return flux(**self._inputs(flux, self.references), controlnet_block_samples=residuals), stems
 
-        return self._run("denoise", step, flux, self.parts.light_control)
+        def steered_step():
+            """The ControlNet runs first, and FLUX with what it returns. There is no reference then."""
+            image, mode = self._controlnet_image(steering), None
+            if steering.union:
+                mode = torch.zeros(1, 1, dtype=torch.long, device="meta")
+            double, single = steering(
+                **self._inputs(steering), controlnet_cond=image, controlnet_mode=mode, return_dict=False
+            )
+            given = {"controlnet_block_samples": double, "controlnet_single_block_samples": single}
+            return flux(**self._inputs(flux), **given), image
+
+        needed = self._run("denoise", step, flux, self.parts.light_control)
+        return needed if steering is None else max(needed, self._run("steered", steered_step, flux, steering))
+
+    def _inputs(self, model: nn.Module, references: int = 0) -> dict[str, torch.Tensor | None]:
+        """What FLUX or a ControlNet reads in a step."""
+        config, tokens = model.config, (1 + references) * self._tokens
+        return {
+            "hidden_states": self._empty(model, 1, tokens, config.in_channels),
+            "timestep": self._empty(model, 1),
+            "guidance": self._empty(model, 1) if config.guidance_embeds else None,
+            "pooled_projections": self._empty(model, 1, config.pooled_projection_dim),
+            "encoder_hidden_states": self._empty(model, 1, TEXT_TOKENS, config.joint_attention_dim),
+            "txt_ids": self._empty(model, TEXT_TOKENS, 3),
+            "img_ids": self._empty(model, tokens, 3),
+        }
+
+    def _controlnet_image(self, controlnet: nn.Module) -> torch.Tensor:
+        """As latents, or as pixels for a ControlNet that shrinks them itself."""
+        if controlnet.input_hint_block is not None:
+            return self._empty(controlnet, 1, 3, self.height, self.width)
+        return self._empty(controlnet, 1, self._tokens, controlnet.config.in_channels)
 
     def _controlling(self) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
         """LightControl's stems, computed once an image, and its residuals of one step; see models.LightControlHook."""
@@ -311,6 +337,11 @@ class Planner:
         ]
         areas = [width * height for width, height in zip(*sides, strict=True)]
         return sum(areas) * vae.config.out_channels * vae.dtype.itemsize
+
+    @property
+    def _tokens(self) -> int:
+        side = 2 * self._shrink
+        return (self.height // side) * (self.width // side)
 
     @property
     def _shrink(self) -> int:

@@ -167,14 +167,27 @@ def describe(result: GenerationResult, settings: Settings) -> list[dict[str, str
 def with_upscale(path: str | os.PathLike, scale: int, upscaler: str) -> dict[str, str]:
     """The settings in an image file, if it has any, with what has enlarged it since. Raises MediaError."""
     texts = {key: text for key, text in read_texts(path).items() if key in (KEY, PARAMETERS)}
-    note = {"scale": scale, "upscaler": upscaler}
+    return _with_note(texts, {"upscale": {"scale": scale, "upscaler": upscaler}})
+
+
+def with_redraw(texts: Mapping[str, str], strength: float, **decided_by: Any) -> dict[str, str]:
+    """The texts of an enlarged image that was redrawn after that. decided_by: seed, steps and prompt, if not None."""
+    given = {name: value for name, value in decided_by.items() if value is not None}
+    return _with_note(texts, {"redraw": {"strength": strength} | given})
+
+
+def _with_note(texts: Mapping[str, str], note: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The texts of an image file with one entry more, whose first values other programs show too."""
     try:
-        recipe = json.loads(texts.pop(KEY, ""))
+        recipe = json.loads(texts.get(KEY, ""))
     except (ValueError, RecursionError):
         recipe = None
+    texts = {name: text for name, text in texts.items() if name != KEY}
     if isinstance(recipe, dict):
-        texts[KEY] = json.dumps(recipe | {"upscale": note})
-    texts[PARAMETERS] = ", ".join(filter(None, (texts.get(PARAMETERS), f"Upscale: {scale}, Upscaler: {upscaler}")))
+        texts[KEY] = json.dumps(recipe | note)
+    shown = {"upscale": ("Upscale: {scale}", "Upscaler: {upscaler}"), "redraw": ("Redraw: {strength:g}",)}
+    rows = [row.format_map(values) for name, values in note.items() for row in shown[name]]
+    texts[PARAMETERS] = ", ".join(filter(None, (texts.get(PARAMETERS), *rows)))
     return texts
 
 

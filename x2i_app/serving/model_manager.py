@@ -191,6 +191,7 @@ def _build(settings: Settings, sources: "Sources", watch: "Callable[[Reading], N
         whisper=settings.whisper,
         watch=watch,
         keep_quantized=settings.keep_quantized,
+        compile=settings.compile,
     )
     pipeline.set_progress_bar_config(disable=True)  # jobs report their progress themselves
     return pipeline

@@ -1,6 +1,7 @@
 """What can be done with the shown result: its seed, more like it, use it as input, compare it with its original."""
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ from x2i_app.ui.browser import (
     send_shown_image,
 )
 from x2i_app.ui.context import BROWSER_ONLY, PRIVATE, STATE_SECONDS, Panel
-from x2i_app.ui.enlarge import enlarge
+from x2i_app.ui.enlarge import enlarge, redraw_item
 from x2i_app.ui.handlers import generate
 from x2i_app.ui.history import HistoryItem, existing, with_room
 from x2i_app.ui.history_panel import shown_item
@@ -87,6 +88,9 @@ class ResultActions(Panel):
                 scale: gr.Button(Text(f"enlarge.{scale}"), size="sm", min_width=96, elem_id=f"enlarge-{scale}")
                 for scale in _SCALES
             }
+            self.redraw = gr.Checkbox(
+                False, label=Text("enlarge.redraw"), container=False, min_width=96, elem_id="enlarge-redraw"
+            )
         with gr.Accordion(Text("original"), open=False, elem_id="compare-original") as self.section:
             gr.Markdown(Text("original.hint"))
             self.slider = gr.ImageSlider(
@@ -156,28 +160,47 @@ class ResultActions(Panel):
         result, history = self.context.result, self.context.history
 
         async def enlarge_shown(
-            request: gr.Request, images: list | None, items: list[HistoryItem], search: Any, favorites: Any, key: Any
+            request: gr.Request,
+            images: list | None,
+            items: list[HistoryItem],
+            search: Any,
+            favorites: Any,
+            key: Any,
+            is_redrawn: Any = False,
         ):
             language, nothing = language_of(request), [gr.skip() for _ in history.shown]
             path = selected_path(images)
             item = next((item for item in existing(items) if item.path == path), None)
             if item is None:
                 raise PageError("error.no_result")
-            yield *nothing, *outputs(progress=f'<p role="status">{Text("enlarge.running").to(language)}</p>')
+            client = client_of(request)
+
+            def tell(name: str, **values: int) -> tuple:
+                sentence = Text(f"enlarge.{name}").to(language, **values)
+                return *nothing, *outputs(progress=f'<p role="status">{sentence}</p>')
+
+            yield tell("running")
             try:
                 large = await anyio.to_thread.run_sync(enlarge, self.engine, item, scale, limiter=_enlarging())
+                if is_redrawn is True:
+                    async with aclosing(redraw_item(self.engine, large, item, client)) as updates:
+                        async for update in updates:
+                            if isinstance(update, HistoryItem):
+                                large = update
+                            else:
+                                yield tell("part", number=update[0], count=update[1])
             except X2IError as error:
                 yield *nothing, *outputs(progress=show_failure(error, language))
                 raise
 
             def add() -> tuple:
                 count_stored(request, [large.path])
-                history.store.add(key, [large], client_of(request).owner)
+                history.store.add(key, [large], client.owner)
                 return *history.values(with_room([large, *items]), search, favorites), *shown_item(large, language)
 
             yield await anyio.to_thread.run_sync(add)  # it copies the image, and another one of the browser's may wait
 
-        given = [result.images, history.items, *history.filters, history.key]
+        given = [result.images, history.items, *history.filters, history.key, self.redraw]
         button.click(enlarge_shown, given, [*history.shown, *result.outputs], js=send_shown_image(0), **PRIVATE)
 
     def _connect_compare(self) -> None:

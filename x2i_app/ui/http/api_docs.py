@@ -170,6 +170,8 @@ curl -s "$(grep -o 'http[^"]*[.]png' answer.json)" > image.png
 | `seed`, `steps`, `guidance`, `reason`, `loras`, `negative_prompt`, `true_cfg_scale`, `fast` | as in the table above |
 | `control`, `strength`, `mask_invert`, `mask_grow`, `mask_feather`, `only_masked` | of an edit: as in `image_text` |
 | `outpaint` | of an edit: pixels to add on the left, top, right and bottom, as `[0, 0, 64, 0]` |
+| `controlnet_image` | of an edit: a file that the ControlNet follows; without `image`, nothing is edited |
+| `controlnet_kind`, `controlnet_strength`, `controlnet_start`, `controlnet_end` | of an edit: as in the table above |
 | `quality`, `style`, `moderation`, `input_fidelity`, `output_compression`, `partial_images` | no effect: noted |
 | `stream`, `background: transparent`, any other name | refused by name |
 

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
+from x2i_app.controlnet import CONTROLNET_DEFAULTS, CONTROLNET_SETTINGS, NO_CONTROLNET
 from x2i_app.errors import InvalidRequestError, MediaError
 from x2i_app.limits import LIMITS, show_value, validate_integer
 from x2i_app.media.images import image_size, load_transparency
@@ -30,8 +31,8 @@ _OWN = {name: SETTINGS[name] for name in ("steps", "guidance", "seed", "reason")
 _OWN_OF_EDITS = {
     name: IMAGE_SETTINGS[name]
     for name in ("control", "strength", "outpaint", "mask_invert", "mask_grow", "mask_feather", "only_masked")
-}
-_FILES = ("image", "mask")
+} | {name: name for name in CONTROLNET_DEFAULTS}
+_FILES = ("image", "mask", "controlnet_image")
 _ADDRESS_MODELS = ("dall-e-2", "dall-e-3")
 _OF_PYTHON = {"True": True, "False": False, "None": None}
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
@@ -135,13 +136,20 @@ class ImageCall:
 
     def _edited(self, engine: Engine) -> dict[str, Any]:
         """What the page's image + instruction tab does: LightControl or a reference, or inpainting with a mask."""
-        images = [path for name, path in self.files if name == "image"]
-        masks = [path for name, path in self.files if name == "mask"]
-        if not images:
+        images, masks, steering = ([path for name, path in self.files if name == each] for each in _FILES)
+        if not images and not (steering and not masks):
             raise FieldError("image", "image is missing; send the image to edit as a file.")
         if len(masks) > 1:
             raise FieldError("mask", f"{len(masks)} masks came; send one, for the first image.")
+        if len(steering) > 1:
+            raise FieldError("controlnet_image", f"{len(steering)} images came as controlnet_image; send one.")
         fields: dict[str, Any] = {"images": images}
+        if steering and not engine.has_controlnet:
+            raise FieldError("controlnet_image", NO_CONTROLNET)
+        if steering:
+            fields["controlnet_image"] = steering[0]
+        if not images:  # nothing is edited: an image is drawn that follows the ControlNet's
+            return fields
         margins = self.given.get("outpaint")
         if margins == [0, 0, 0, 0] and not masks and "strength" not in self.given:
             raise FieldError("outpaint", NOTHING_ADDED)
@@ -157,7 +165,7 @@ class ImageCall:
             fields["reference"] = images[0]
         elif "control" in self.given:
             fields["source_image"] = images[0]
-        elif engine.has_light_control and len(images) == 1:
+        elif engine.has_light_control and len(images) == 1 and not steering:
             fields["control_strength"] = 1.0  # as on the page
         return fields
 
@@ -265,7 +273,8 @@ def _loras(value: Any, settings: Settings) -> tuple[tuple[str, float], ...]:
         raise FieldError("loras", str(error)) from error
 
 
-_API_NAMES = {field: name for name, field in (SETTINGS | LATER_SETTINGS | IMAGE_SETTINGS).items()} | {
+_NAMES = SETTINGS | LATER_SETTINGS | IMAGE_SETTINGS | CONTROLNET_SETTINGS
+_API_NAMES = {field: name for name, field in _NAMES.items()} | {
     "prompt": "prompt",
     "width": "size",
     "height": "size",

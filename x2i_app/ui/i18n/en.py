@@ -320,6 +320,8 @@ TEXTS = {
     "enlarge.2": "Enlarge 2x",
     "enlarge.4": "Enlarge 4x",
     "enlarge.running": "Enlarging the image",
+    "enlarge.redraw": "and redraw it faintly",
+    "enlarge.part": "Redrawing part {number} of {count}",
     "use.image_text": "Edit this image",
     "use.image": "Add to Image",
     "use.fusion": "Add to Creative Fusion",

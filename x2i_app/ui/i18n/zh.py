@@ -365,6 +365,8 @@ TEXTS = {
     "enlarge.2": "放大到 2 倍",
     "enlarge.4": "放大到 4 倍",
     "enlarge.running": "正在放大图片",
+    "enlarge.redraw": "并轻微重绘",
+    "enlarge.part": "正在重绘第 {number} 块，共 {count} 块",
     "use.image_text": "编辑这张图片",
     "use.image": "加到“图片”",
     "use.fusion": "加到“创意融合”",
@@ -1038,6 +1040,14 @@ SENTENCES = {
     "controlnet_kind is {0}; choose one of {1}.": "ControlNet 图片的内容为 {0}；请从 {1} 中选择。",
     "{0} is set, but there is no controlnet_image; add the image that the ControlNet follows, or remove {1}.": (
         "设置了 {0}，但没有 ControlNet 图片；请添加 ControlNet 要遵循的图片，或去掉 {1}。"
+    ),
+    "The image was not redrawn, as the page was left; start it again.": "页面已关闭，图片没有重绘；请重新开始。",
+    "compile is for a CUDA or XPU card, and the device is {0}; leave compile out.": (
+        "compile 只用于 CUDA 或 XPU 显卡，而现在的设备是 {0}；请去掉 compile。"
+    ),
+    "compile needs FLUX on the card as a whole, and the profile {0} moves it there block by block; leave compile out, "
+    "or choose a smaller profile or model.": (
+        "compile 需要把 FLUX 整个放在显卡上，而配置 {0} 是逐块移动的；请去掉 compile，或选择更小的配置或模型。"
     ),
     "This ControlNet is for several kinds of images; set controlnet_kind to one of {0}.": (
         "这个 ControlNet 可用于多种图片；请把 ControlNet 图片的内容设为 {0} 之一。"

@@ -16,6 +16,7 @@ from x2i_app import load_pipeline
 from x2i_app.cli import main
 from x2i_app.controlnet import CONTROLNET_KINDS, ControlNetInput, kind_of
 from x2i_app.errors import CheckpointError, InvalidRequestError
+from x2i_app.loading.depth import DepthEstimator, find_depth_model, shows_depth
 from x2i_app.loading.memory import plan_of
 from x2i_app.loading.plan import Planner
 from x2i_app.media import Prepared, describe, read_recipe, save_image
@@ -258,6 +259,84 @@ class TestEdges:
     def test_edges_stay_as_they_are(self, photo):
         edges = canny_edges(photo)
         assert canny_edges(edges) is edges
+
+
+def save_depth_model(folder, **config):
+    """A tiny Depth Anything with random weights."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+
+    backbone = Dinov2Config(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        mlp_ratio=2,
+        image_size=56,
+        patch_size=14,
+        out_features=["stage1", "stage2"],
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
+    sizes = {"neck_hidden_sizes": [8, 8], "reassemble_factors": [2, 1], "fusion_hidden_size": 8, "head_hidden_size": 8}
+    torch.manual_seed(0)
+    config = DepthAnythingConfig(backbone_config=backbone, reassemble_hidden_size=16, patch_size=14, **sizes, **config)
+    model = DepthAnythingForDepthEstimation(config)
+    torch.nn.init.normal_(model.head.conv3.weight)
+    torch.nn.init.constant_(model.head.conv3.bias, 1.0)  # what is below 0 would be cut off
+    model.save_pretrained(folder)
+    DPTImageProcessor(size={"height": 56, "width": 56}).save_pretrained(folder)
+    return folder
+
+
+class TestDepth:
+    @pytest.fixture(scope="class")
+    def models(self, tmp_path_factory):
+        models = tmp_path_factory.mktemp("models")
+        save_depth_model(models / "depth/tiny")
+        return models
+
+    def test_a_depth_map_is_made_of_a_photo(self, models, photo):
+        """Gray, of the photo's size, and it is not made of itself again."""
+        estimate = DepthEstimator(find_depth_model(models))
+        depth = estimate(photo)
+        assert (depth.size, depth.mode) == (photo.size, "RGB")
+        assert shows_depth(depth)
+        assert not shows_depth(photo)
+        assert depth.convert("L").getextrema() == (0, 255)
+        assert estimate(depth) is depth
+
+    def test_what_measures_distance_is_turned_round(self, photo, tmp_path):
+        """Near is white, whatever the model's numbers mean."""
+        for name, config in (("relative", {}), ("metric", {"depth_estimation_type": "metric", "max_depth": 20})):
+            estimate = DepthEstimator(save_depth_model(tmp_path / name, **config))
+            depth = np.asarray(estimate(photo), int)[..., 0]
+            processor, model = estimate._parts
+            with torch.no_grad():
+                raw = model(**processor(images=photo, return_tensors="pt")).predicted_depth[0]
+            shrunk = np.asarray(Image.fromarray(depth.astype(np.uint8)).resize(raw.shape[::-1]), float)
+            agreement = np.corrcoef(shrunk.ravel(), raw.numpy().ravel())[0, 1]
+            assert agreement > 0.9 if name == "relative" else agreement < -0.9
+
+    def test_a_depth_controlnet_gets_it(self, folder, models, photo):
+        shutil.copytree(folder, models / "tiny-depth")
+        steered = load_pipeline("x2i-tiny", profile="cpu", controlnet=models / "tiny-depth", models=models)
+        given = QUICK | {"conditioning": steered.encode("a red house"), "width": 96, "height": 64}
+        depth = DepthEstimator(models / "depth/tiny")(photo.resize((96, 64), Image.Resampling.LANCZOS))
+        made, finished = (
+            steered(controlnet=ControlNetInput(image), generator=generator(), **given).images
+            for image in (photo, depth)
+        )
+        assert torch.equal(made, finished)
+        steered.depth_of = None
+        raw = steered(controlnet=ControlNetInput(photo), generator=generator(), **given).images
+        assert not torch.equal(made, raw)
+
+    def test_without_or_with_a_broken_one(self, photo, tmp_path):
+        assert find_depth_model(tmp_path) is None
+        (tmp_path / "depth").mkdir()
+        (tmp_path / "depth/config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+        assert find_depth_model(tmp_path) == tmp_path / "depth"
+        with pytest.raises(CheckpointError, match="depth holds no depth model that can be read; take one in"):
+            DepthEstimator(tmp_path / "depth")(photo)
 
 
 class TestRequest:

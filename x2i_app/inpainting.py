@@ -1,5 +1,6 @@
 """Which of diffusers' FLUX pipelines draws: from noise, from an image, in a mask, by a reference or a ControlNet."""
 
+from collections.abc import Callable
 from typing import Any
 
 from diffusers import (
@@ -75,12 +76,14 @@ def add_controlnet(
     given: ControlNetInput,
     size: tuple[int, int],
     inpaint_source: InpaintSource | None,
+    depth_of: Callable[[Image.Image], Image.Image] | None = None,
 ) -> tuple[type[DiffusionPipeline], dict[str, Any]]:
     """The pipeline of the same task with a ControlNet, and its arguments for the ControlNet.
 
     cls: what `choose_flux_pipeline` chose. own_kind: what the ControlNet is for, None if that is not known. size: as
-    drawn, (width, height). Raises InvalidRequestError if there is no such pipeline, or if a ControlNet for several
-    kinds of images is not told which one it gets.
+    drawn, (width, height). depth_of: makes a depth map of a photo; None takes every image for one.
+    Raises InvalidRequestError if there is no such pipeline, or if a ControlNet for several kinds of images is not told
+    which one it gets.
     """
     if cls not in _WITH_CONTROLNET:
         raise InvalidRequestError(FILL_AND_CONTROLNET if cls is FluxFillPipeline else REFERENCE_AND_CONTROLNET)
@@ -92,6 +95,8 @@ def add_controlnet(
         )
     whole = inpaint_source.image.size if inpaint_source else size
     image = ImageOps.fit(given.image, whole, Image.Resampling.LANCZOS)
+    if kind == "depth" and depth_of:
+        image = depth_of(image)  # of the whole, which says what is far
     if inpaint_source:
         image = image.crop(inpaint_source.area.box).resize(size, Image.Resampling.LANCZOS)
     arguments = {

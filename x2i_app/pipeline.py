@@ -178,6 +178,7 @@ class X2IPipeline(DiffusionPipeline):
         self._encoder = encoder_class(family)(mllm, processor, spec)
         self._keeps_parts = False
         self.lora_notes: tuple[str, ...] = ()  # what is used of each LoRA that acts; set by loading.use_loras
+        self.depth_of: Callable[[Image.Image], Image.Image] | None = None  # makes depth maps; set by build_pipeline
         self._check_sizes()
 
     @classmethod
@@ -407,7 +408,13 @@ class X2IPipeline(DiffusionPipeline):
         if controlnet:
             parts["controlnet"] = self.controlnet
             flux_class, more = add_controlnet(
-                flux_class, self.controlnet, self.config.controlnet_kind, controlnet, (width, height), inpaint_source
+                flux_class,
+                self.controlnet,
+                self.config.controlnet_kind,
+                controlnet,
+                (width, height),
+                inpaint_source,
+                self.depth_of,
             )
             image_arguments |= more
         # 4. Denoise and decode

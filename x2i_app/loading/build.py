@@ -15,6 +15,7 @@ from x2i_app.encoders.weights import watch_weights
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.loading.checkpoints import load_alignnet, load_light_control
 from x2i_app.loading.compiling import check_compile, compile_blocks
+from x2i_app.loading.depth import DepthEstimator
 from x2i_app.loading.files import is_safetensors
 from x2i_app.loading.flux import load_controlnet, load_flux
 from x2i_app.loading.hub import Download, Report
@@ -193,6 +194,7 @@ def build_pipeline(
             controlnet=controlnet,
             controlnet_kind=sources.controlnet_kind,
         )
+        pipeline.depth_of = sources.depth_model and DepthEstimator(sources.depth_model)
         if sources.flux_spec:
             pipeline.use_settings_of(sources.flux_spec)
         if "audio" not in encoder.spec.modalities:

@@ -19,6 +19,7 @@ from x2i_app.encoders import check_quantization
 from x2i_app.errors import CheckpointError, InvalidRequestError
 from x2i_app.limits import show_value
 from x2i_app.loading.checkpoints import read_alignnet_config
+from x2i_app.loading.depth import find_depth_model
 from x2i_app.loading.files import GGUF, SUFFIXES, check_folder
 from x2i_app.loading.flux import BASE, FluxSource, find_controlnet, find_flux
 from x2i_app.loading.hub import (
@@ -51,7 +52,7 @@ class Sources:
     """The files of a pipeline, all on this machine. light_control, controlnet: None without one.
 
     takes_reference, true_cfg: as in FluxSpec; None is not known. flux_spec: None if the registry lacks the FLUX model.
-    controlnet_kind: of CONTROLNET_KINDS, if its name says it.
+    controlnet_kind: of CONTROLNET_KINDS, if its name says it. depth_model: makes depth maps for the ControlNet.
 
     descriptions: for each part its path, who chose it ("flag", the variable or the preset) and the place it was in.
     """
@@ -67,6 +68,7 @@ class Sources:
     flux_spec: FluxSpec | None = None
     controlnet: Path | None = None
     controlnet_kind: str | None = None
+    depth_model: Path | None = None
 
     @property
     def commits(self) -> dict[str, str]:
@@ -141,6 +143,7 @@ def find_sources(
         known,
         parts["controlnet"].path if "controlnet" in parts else None,
         kind_of(str(controlnet)) if "controlnet" in parts else None,
+        find_depth_model(models) if "controlnet" in parts else None,
     )
 
 

@@ -1042,6 +1042,11 @@ SENTENCES = {
         "设置了 {0}，但没有 ControlNet 图片；请添加 ControlNet 要遵循的图片，或去掉 {1}。"
     ),
     "The image was not redrawn, as the page was left; start it again.": "页面已关闭，图片没有重绘；请重新开始。",
+    "{0} holds no depth model that can be read; take one in transformers layout, such as "
+    "depth-anything/Depth-Anything-V2-Small-hf, with safetensors weights.": (
+        "{0} 里没有可读取的深度模型；请使用 transformers 格式、带 safetensors 权重的模型，"
+        "例如 depth-anything/Depth-Anything-V2-Small-hf。"
+    ),
     "compile is for a CUDA or XPU card, and the device is {0}; leave compile out.": (
         "compile 只用于 CUDA 或 XPU 显卡，而现在的设备是 {0}；请去掉 compile。"
     ),

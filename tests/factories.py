@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from diffusers import FluxControlNetModel, FluxTransformer2DModel
 from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -157,6 +158,26 @@ def randomize(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+
+
+def save_controlnet(transformer: FluxTransformer2DModel, folder: Path, **sizes: int) -> Path:
+    """A ControlNet with random weights: those of a new one have no effect."""
+    config = transformer.config
+    controlnet = FluxControlNetModel.from_transformer(
+        transformer,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=config.attention_head_dim,
+        num_attention_heads=config.num_attention_heads,
+        load_weights_from_transformer=not sizes,
+    )
+    if sizes:
+        given = {name: value for name, value in controlnet.config.items() if name[0] != "_"}
+        controlnet = FluxControlNetModel.from_config(given | sizes)
+    for module in (controlnet.controlnet_x_embedder, *controlnet.controlnet_blocks):
+        torch.nn.init.normal_(module.weight, std=0.05, generator=torch.Generator().manual_seed(1))
+    controlnet.save_pretrained(folder)
+    return folder
 
 
 def byte_level_vocabulary(texts: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:

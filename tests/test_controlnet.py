@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import FluxControlNetImg2ImgPipeline, FluxControlNetInpaintPipeline, FluxControlNetModel
 from diffusers import FluxControlNetPipeline as ControlNetPipeline
+from factories import save_controlnet
 from PIL import Image, ImageChops, ImageDraw
 
 from x2i_app import load_pipeline
@@ -34,26 +35,6 @@ QUICK = {"num_inference_steps": 2, "output_type": "latent"}
 
 def generator():
     return torch.Generator().manual_seed(1)
-
-
-def save_controlnet(transformer, folder, **sizes):
-    """A ControlNet with random weights: those of a new one have no effect."""
-    config = transformer.config
-    controlnet = FluxControlNetModel.from_transformer(
-        transformer,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=config.attention_head_dim,
-        num_attention_heads=config.num_attention_heads,
-        load_weights_from_transformer=not sizes,
-    )
-    if sizes:
-        given = {name: value for name, value in controlnet.config.items() if name[0] != "_"}
-        controlnet = FluxControlNetModel.from_config(given | sizes)
-    for module in (controlnet.controlnet_x_embedder, *controlnet.controlnet_blocks):
-        torch.nn.init.normal_(module.weight, std=0.05, generator=generator())
-    controlnet.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,12 @@ class TestRedraw:
         assert redraw(engine, photo, shown=Image.new("RGB", (64, 64), "red"), **given).tobytes() != whole.tobytes()
         assert redraw(engine, photo, prompt="a red house", **given).tobytes() != whole.tobytes()
 
+    def test_the_mllm_reads_a_file_once(self, engine, photo):
+        """However many parts there are."""
+        known = list(engine._worker.conditionings)
+        redraw(engine, photo, shown=BOAT, steps=1)
+        assert len(set(engine._worker.conditionings) - set(known)) == 1
+
     def test_what_stops_it(self, engine, photo):
         """Between two parts; nothing is left in the queue."""
         told = []

@@ -63,7 +63,7 @@ class Upscale:
             del upscaler  # the model needs the card
         texts, how = with_upscale(self.image, self.scale, Path(name).name), Path(name).name
         if self.redraw is not None:
-            enlarged = self._redrawn(enlarged, image)
+            enlarged = self._redrawn(enlarged)
             texts = with_redraw(texts, self.redraw, seed=self.seed or 0, steps=self.steps, prompt=self.prompt)
             how += f", redrawn with strength {self.redraw:g}"
         try:
@@ -73,7 +73,7 @@ class Upscale:
         print(f"{self.output}: {enlarged.width} x {enlarged.height}, {how}")
         return 0
 
-    def _redrawn(self, enlarged: "Image.Image", original: "Image.Image") -> "Image.Image":
+    def _redrawn(self, enlarged: "Image.Image") -> "Image.Image":
         from x2i_app.serving.engine import Engine
         from x2i_app.serving.redraw import redraw
 
@@ -84,7 +84,7 @@ class Upscale:
                 engine,
                 enlarged,
                 self.redraw,
-                shown=original,
+                shown=self.image,
                 prompt=self.prompt or "",
                 steps=self.steps,
                 seed=self.seed or 0,

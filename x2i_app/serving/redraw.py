@@ -6,6 +6,7 @@ other jobs of the queue come between them.
 
 from collections.abc import Callable, Iterable
 from math import ceil
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -26,7 +27,7 @@ def redraw(
     image: Image.Image,
     strength: float = REDRAW_STRENGTH,
     *,
-    shown: Image.Image | None = None,
+    shown: Any = None,
     prompt: str = "",
     steps: int | None = None,
     seed: int = 0,
@@ -37,10 +38,10 @@ def redraw(
 ) -> Image.Image:
     """The image, of the same size, as the engine's model draws it. Blocks.
 
-    image: RGB. strength, steps: as in GenerationRequest. shown: what the MLLM reads if there is no `prompt`; None is
-    the image itself. seed: of the first part; each further one adds 1. on_part: called with the number of each part,
-    from 1, and of all, before it is drawn; what it raises stops the redraw. session, address, limits: as in
-    `Engine.submit`. Raises X2IError.
+    image: RGB. strength, steps: as in GenerationRequest. shown: the image that the MLLM reads if there is no `prompt`,
+    for all parts at once if it is a file; None is the image itself. seed: of the first part; each further one adds 1.
+    on_part: called with the number of each part, from 1, and of all, before it is drawn; what it raises stops the
+    redraw. session, address, limits: as in `Engine.submit`. Raises X2IError.
     """
     read = () if prompt else (image if shown is None else shown,)
     boxes = parts_of_image(*image.size, engine.flux.resolution)

@@ -114,7 +114,7 @@ def _redrawn(
     image = redraw(
         engine,
         load_image(large.path),
-        shown=load_image(original.path),  # which the MLLM reads: the prompt may be about other images
+        shown=original.path,  # which the MLLM reads: the prompt may be about other images
         on_part=on_part,
         session=f"redraw {client.owner}",
         address=client.address,

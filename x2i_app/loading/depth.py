@@ -1,15 +1,18 @@
 """Depth maps of photos, for ControlNets that follow them, by a model that the user has."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForDepthEstimation, BaseImageProcessor, PreTrainedModel
 
 from x2i_app.errors import CheckpointError
 from x2i_app.loading.hub import models_folder
 from x2i_app.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PreTrainedModel
 
 FOLDER = "depth"  # in the folder with models
 _GRAY = 16  # levels by which the channels of a gray image may differ, as in a JPEG file
@@ -31,7 +34,7 @@ class DepthEstimator:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._parts: tuple[BaseImageProcessor, PreTrainedModel] | None = None
+        self._parts: tuple[BaseImageProcessor, PreTrainedModel] | None = None  # None until the first photo
 
     @torch.no_grad()
     def __call__(self, image: Image.Image) -> Image.Image:
@@ -53,7 +56,9 @@ class DepthEstimator:
         levels = 255 * (depth - depth.min()) / (depth.max() - depth.min()).clamp(min=1e-6)
         return Image.fromarray(levels.round().byte().numpy()).convert("RGB")
 
-    def _load(self) -> tuple[BaseImageProcessor, PreTrainedModel]:
+    def _load(self) -> "tuple[BaseImageProcessor, PreTrainedModel]":
+        from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+
         own = {"local_files_only": True, "trust_remote_code": False}
         try:
             with quiet():

@@ -420,6 +420,7 @@ class X2IPipeline(DiffusionPipeline):
         # 4. Denoise and decode
         with ExitStack() as stack:
             stack.callback(self.maybe_free_model_hooks)
+            stack.enter_context(self._uncompiled(fast))
             if is_guided:
                 image_arguments |= stack.enter_context(
                     self._true_cfg(prompt_embeds, negative_conditioning, true_cfg_scale, num_images_per_prompt)
@@ -485,6 +486,17 @@ class X2IPipeline(DiffusionPipeline):
         ):
             if is_wrong:
                 raise InvalidRequestError(sentence)
+
+    def _uncompiled(self, fast: bool) -> AbstractContextManager[None]:
+        """Context manager in which blocks that were compiled run as they were written, if something acts inside them.
+
+        torch.compile does not look for hooks that came later, so it would leave out LoRAs and the cache of `fast`.
+        """
+        blocks = (*self.transformer.transformer_blocks, *self.transformer.single_transformer_blocks)
+        if getattr(blocks[0], "_compiled_call_impl", None) is None:
+            return nullcontext()
+        has_hooks = any(part._forward_hooks or part._forward_pre_hooks for block in blocks for part in block.modules())
+        return torch.compiler.set_stance("force_eager") if fast or has_hooks else nullcontext()
 
     def _check_true_cfg(self, prompt: str, conditioning: Conditioning | None, scale: float | None) -> bool:
         """Whether there is a negative prompt. Raises InvalidRequestError if there cannot be one."""

@@ -25,6 +25,6 @@ def check_compile(placement: Placement) -> None:
 def compile_blocks(transformer: FluxTransformer2DModel, **options: Any) -> None:
     """Compile the blocks when they run for the first time: one of each kind is compiled, and serves for all.
 
-    Names of weights stay, and what hooks and LoRAs do to blocks is compiled again. options: of torch.compile.
+    Names of weights stay. With LoRAs, the pipeline runs the blocks uncompiled. options: of torch.compile.
     """
     transformer.compile_repeated_blocks(**options)

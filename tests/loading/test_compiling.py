@@ -77,5 +77,5 @@ def test_compiled_blocks_draw_the_same(is_fast):
             torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     finally:
         torch._dynamo.reset()
-    assert calls
+    assert bool(calls) is not is_fast
     assert list(pipe.transformer.state_dict()) == names

@@ -10,6 +10,7 @@ import argparse
 import random
 import textwrap
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from x2i_app import load_pipeline
 from x2i_app.loading.report import table
 from x2i_app.media.inpaint_source import extend_source
 from x2i_app.miniature.conversations import Exchange, Shown
-from x2i_app.miniature.edits import Edit, random_edit
+from x2i_app.miniature.edits import ACTIONS, Edit, random_edit
 from x2i_app.miniature.evaluation.cases import Case
 from x2i_app.miniature.evaluation.command import JUDGE
 from x2i_app.miniature.evaluation.fidelity import Edited, Fidelity, judge
@@ -38,27 +39,36 @@ SAID |= {
     "right": "to the right",
     "middle": "to the middle",
 }
-SENTENCES = {
-    "sky": ("I would like it to be {value}", "could you make it {value}?", "same place, but {value}"),
-    "ground": ("the ground should be {value}", "put it all on {value}", "change the floor to {value}"),
-    "colour": ("paint the {target} {value}", "I want the {target} in {value}", "the {target} must be {value}"),
-    "size": ("make the {target} {value}", "the {target} should be {value}"),
-    "swap": ("swap the {target} for a {value}", "I want a {value} instead of the {target}"),
-    "move": ("move the {target} {value}", "please shift the {target} {value}"),
-    "add": ("add a {addition}", "there should also be a {addition}", "put a {addition} into it"),
-    "remove": ("take the {target} away", "get rid of the {target}", "delete the {target}"),
-}
+# Of each action, in the order of ACTIONS.
+SENTENCES = dict(
+    zip(
+        ACTIONS,
+        (
+            ("I would like it to be {value}", "could you make it {value}?", "same place, but {value}"),
+            ("the ground should be {value}", "put it all on {value}", "change the floor to {value}"),
+            ("paint the {target} {value}", "I want the {target} in {value}", "the {target} must be {value}"),
+            ("make the {target} {value}", "the {target} should be {value}"),
+            ("swap the {target} for a {value}", "I want a {value} instead of the {target}"),
+            ("move the {target} {value}", "please shift the {target} {value}"),
+            ("add a {addition}", "there should also be a {addition}", "put a {addition} into it"),
+            ("take the {target} away", "get rid of the {target}", "delete the {target}"),
+        ),
+        strict=True,
+    )
+)
 
 
 def sentence(edit: Edit, rng: random.Random) -> str:
-    words = {"value": SAID.get(edit.value, edit.value)}
-    if thing := edit.target:
-        colour = f"{thing.colour} " if "colour" in edit.told_by else ""
-        place = f" {_at(thing.place)}" if "place" in edit.told_by else ""
-        words["target"] = f"{colour}{thing.kind}{place}"
-    if thing := edit.addition:
-        words["addition"] = f"{thing.size} {thing.colour} {thing.kind} {_at(thing.place)}"
-    return rng.choice(SENTENCES[edit.action]).format_map(words)
+    values = {"value": SAID.get(edit.value, edit.value)}
+    if edit.target:
+        kind, color, place, _ = astuple(edit.target)
+        values["target"] = kind
+        if edit.told_by:  # there is another one of its kind
+            values["target"] = f"{kind} {_at(place)}" if "place" in edit.told_by else f"{color} {kind}"
+    if edit.addition:
+        kind, color, place, size = astuple(edit.addition)
+        values["addition"] = f"{size} {color} {kind} {_at(place)}"
+    return rng.choice(SENTENCES[edit.action]).format_map(values)
 
 
 def _at(place: str) -> str:
@@ -98,10 +108,10 @@ def sheet(pairs: Sequence[tuple[Edited, Image.Image]]) -> Image.Image:
     width, height, font = 2 * SIDE + 28, SIDE + 34, ImageFont.load_default(13)
     image = Image.new("RGB", (2 * width + 8, (len(pairs) + 1) // 2 * height + 8), "white")
     drawing = ImageDraw.Draw(image)
-    for number, (edit, after) in enumerate(pairs):
+    for number, (edit, drawn) in enumerate(pairs):
         x, y = 8 + number % 2 * width, 8 + number // 2 * height
         image.paste(edit.source, (x, y))
-        image.paste(after, (x + SIDE + 8, y))
+        image.paste(drawn, (x + SIDE + 8, y))
         text = textwrap.shorten(edit.case.dialogue[-1].text, 48, placeholder=" ...")
         drawing.text((x, y + SIDE + 6), text, font=font, fill=(40, 40, 50))
     return image

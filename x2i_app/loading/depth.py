@@ -1,5 +1,6 @@
 """Depth maps of photos, for ControlNets that follow them, by a model that the user has."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,10 @@ from x2i_app.loading.hub import models_folder
 from x2i_app.quiet import quiet
 
 if TYPE_CHECKING:
-    from transformers import BaseImageProcessor, PreTrainedModel
+    from transformers import DPTImageProcessor, PreTrainedModel
 
 FOLDER = "depth"  # in the folder with models
 _GRAY = 16  # levels by which the channels of a gray image may differ, as in a JPEG file
-_METRIC = ("depth_pro", "zoedepth")  # kinds of models that measure a distance, which is large where others are small
 
 
 def find_depth_model(models: str | Path | None = None) -> Path | None:
@@ -27,14 +27,14 @@ def find_depth_model(models: str | Path | None = None) -> Path | None:
 
 
 class DepthEstimator:
-    """Makes depth maps with a model of transformers' depth-estimation classes, which is loaded for the first one.
+    """Makes depth maps with a Depth Anything or DPT model of transformers, which is loaded for the first one.
 
     folder: as on the hub, with safetensors weights. It runs on the CPU, so that FLUX keeps the card.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._parts: tuple[BaseImageProcessor, PreTrainedModel] | None = None  # None until the first photo
+        self._parts: tuple[DPTImageProcessor, PreTrainedModel] | None = None  # None until the first photo
 
     @torch.no_grad()
     def __call__(self, image: Image.Image) -> Image.Image:
@@ -51,21 +51,21 @@ class DepthEstimator:
         size = (image.height, image.width)
         depth = torch.nn.functional.interpolate(depth[:, None], size, mode="bicubic", align_corners=False)[0, 0]
         config = model.config
-        if config.model_type in _METRIC or getattr(config, "depth_estimation_type", "relative") == "metric":
+        if getattr(config, "depth_estimation_type", "relative") == "metric":  # a distance
             depth = -depth
         levels = 255 * (depth - depth.min()) / (depth.max() - depth.min()).clamp(min=1e-6)
         return Image.fromarray(levels.round().byte().numpy()).convert("RGB")
 
-    def _load(self) -> "tuple[BaseImageProcessor, PreTrainedModel]":
-        from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+    def _load(self) -> "tuple[DPTImageProcessor, PreTrainedModel]":
+        from transformers import DepthAnythingForDepthEstimation, DPTForDepthEstimation, DPTImageProcessor
 
-        own = {"local_files_only": True, "trust_remote_code": False}
+        known = {"depth_anything": DepthAnythingForDepthEstimation, "dpt": DPTForDepthEstimation}
+        own = {"local_files_only": True}
         try:
+            kind = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["model_type"]
             with quiet():
-                processor = AutoImageProcessor.from_pretrained(self.folder, **own)
-                model = AutoModelForDepthEstimation.from_pretrained(
-                    self.folder, use_safetensors=True, dtype=torch.float32, **own
-                )
+                processor = DPTImageProcessor.from_pretrained(self.folder, **own)
+                model = known[kind].from_pretrained(self.folder, use_safetensors=True, dtype=torch.float32, **own)
         except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
             raise CheckpointError(
                 f"{self.folder.name} holds no depth model that can be read; take one in transformers layout, such as "

@@ -29,13 +29,16 @@ from x2i_app.settings import ASSETS
 
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "API.md")]
 
+ONE_SAMPLE = "--samples 1 --num-inference-steps 1"
 # Flags that make a command small. They come last, and the last value of a flag counts.
 SMALL = {
+    "generate": "--steps 1",
+    "batch": "--steps 1",
     "evaluate": "--scenes 1 --rows english --steps 1",
     "evaluate --prompts": "--limit 2 --steps 1",
-    "train distill": "--steps 2 --evaluate-every 2",
-    "train lora": "--steps 2 --evaluate-every 2",
-    "train light-control": "--steps 2",
+    "train distill": f"--steps 2 --evaluate-every 2 {ONE_SAMPLE}",
+    "train lora": f"--steps 2 --evaluate-every 2 {ONE_SAMPLE}",
+    "train light-control": f"--steps 2 {ONE_SAMPLE}",
     "x2i_app.miniature.training_data edits": "--count 8",
     "x2i_app.miniature.evaluation.fidelity": "--scenes 1",
 }

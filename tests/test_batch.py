@@ -60,7 +60,11 @@ def test_bad_rows_do_not_stop_the_others(tmp_path, capsys):
     )
     output = tmp_path / "out"
     assert main(["batch", "--input", str(source), "--output", str(output), *SMALL]) == 1
-    assert "3 rows drawn, 6 failed, 0 drawn before" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 rows drawn, 6 failed, 0 drawn before" in said
+    noted = [result["id"] for result in results_of(output) if result.get("notes")]
+    assert "foreign" in noted
+    assert f"Read the notes in {output / 'results.jsonl'} on rows just drawn: {len(noted)}\n" in said
     assert set(images_in(output)) == {"one.png", "deep/two-1.png", "deep/two-2.png", "foreign.png"}
     for name in images_in(output):
         with Image.open(output / name) as image:

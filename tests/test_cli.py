@@ -195,6 +195,8 @@ def test_flags_fill_the_request(tmp_path):
         loras=(("x:1.safetensors", 1.0), ("y.safetensors", 0.5)),
         history=(Turn("a house", answer="a red house"),),
     )
+    part = request_of("--prompt", "a tree", "--video-start", "1.5", "--video-end", "3").video_part
+    assert part == (1.5, 3.0)
     assert request_of("--image", first, "--outpaint", "16,0,32,8").outpaint == (16, 0, 32, 8)
     assert request_of("--prompt", "a tree", "--control", "0", "--seed", "0") == GenerationRequest("a tree", seed=0)
 

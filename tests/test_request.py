@@ -253,6 +253,19 @@ def test_reason(value):
     assert refusal(prompt="a house", reason=value).startswith("reason is ")
 
 
+def test_part_of_a_video():
+    """Empty ends are where the video starts and ends; without a video a part means nothing."""
+    request = GenerationRequest(videos=["a.mp4"], video_start=1, video_end=2.5)
+    assert request.video_part == (1.0, 2.5)
+    assert GenerationRequest("a house", video_end=0.5).video_part == (None, 0.5)
+    for start in (2.5, 3):
+        assert refusal(videos=["a.mp4"], video_start=start, video_end=2.5) == (
+            f"video_start is {start:g} and video_end is 2.5; the start must be before the end."
+        )
+    assert refusal(videos=["a.mp4"], video_start=-1) == "video_start is -1; it must be 0 to 3600."
+    assert refusal(videos=["a.mp4"], video_end="2").startswith("video_end is '2'; it must be a number")
+
+
 @pytest.mark.parametrize("prompt", ["", " ", "\n\t \r\n", "\u3000"], ids=["empty", "space", "lines", "wide space"])
 def test_empty_request(prompt):
     assert "request is empty" in refusal(prompt=prompt, seed=1)

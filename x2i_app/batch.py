@@ -49,11 +49,15 @@ _IN_HAND = 2  # while the files of a row are written, the next row is generated
 
 @dataclass
 class Outcome:
-    """How many rows were generated, failed, and were kept because an earlier run had generated them."""
+    """How many rows were generated, failed, and were kept because an earlier run had generated them.
+
+    noted: how many of those that were generated have notes, which stand in their records.
+    """
 
     drawn: int = 0
     failed: int = 0
     kept: int = 0
+    noted: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ def _run(
                     flush(results)
                     outcome.failed += "error" in record
                     outcome.drawn += "error" not in record
+                    outcome.noted += bool(record.get("notes"))
                     bar.update()
     except OSError as error:
         raise EngineError(

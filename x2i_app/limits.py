@@ -43,6 +43,8 @@ class Limits:
     controlnet_strength: Range = Range(0, 2)
     controlnet_start: Range = Range(0, 1)
     controlnet_end: Range = Range(0, 1)
+    video_start: Range = Range(0, 3600)
+    video_end: Range = Range(0, 3600)
     strength: Range = Range(0.05, 1)
     margin: Range = Range(0, 1024)
     mask_grow: Range = Range(0, 127)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from x2i_app.notes import readable_answer
+
 
 def is_notebook() -> bool:
     """Whether the program runs in a Jupyter kernel."""
@@ -28,4 +30,4 @@ def as_html(images: Sequence[Any], answer: str | None, notes: Sequence[str]) -> 
     if not all(files):
         return None
     shown = "".join(f'<img src="data:image/png;base64,{base64.b64encode(file).decode()}" alt=""> ' for file in files)
-    return shown + "".join(f"<p>{html.escape(text)}</p>" for text in (answer, *notes) if text)
+    return shown + "".join(f"<p>{html.escape(text)}</p>" for text in (readable_answer(answer or ""), *notes) if text)

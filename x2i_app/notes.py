@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from x2i_app import specs
+
 NOTHING_SAID = "The MLLM gave no answer, so the image follows the input directly."
 SILENT_VIDEO = "The video's sound is not used. To use it, add it as audio."
 INCOMPLETE = "The {modality} file is incomplete; its first {seconds} s are used."
@@ -40,11 +42,11 @@ def _with_known(sentence: str) -> str:
     )
 
 
-UNKNOWN = _with_known("A part of the input is unknown to this model, or it cannot do it. It drew this: {drawn}.")
-UNKNOWN_TERMS = _with_known("This model does not know {terms}. It drew this instead: {drawn}.")
-UNKNOWN_LANGUAGE = _with_known("The prompt seems to be {spoken}, which this model cannot read. It drew this: {drawn}.")
-GUESS = _with_known("This model is not sure what the files show; this is a guess. It drew this: {drawn}.")
-UNKNOWN_MEDIA = _with_known("This model finds nothing that it knows in the input. It drew this: {drawn}.")
+UNKNOWN = _with_known("A part of the input is unknown to this model, or it cannot do it.")
+UNKNOWN_TERMS = _with_known("This model does not know {terms}. It drew what it understood instead.")
+UNKNOWN_LANGUAGE = _with_known("The prompt seems to be {spoken}, which this model cannot read.")
+GUESS = _with_known("This model is not sure what the files show; its answer is a guess.")
+UNKNOWN_MEDIA = _with_known("This model finds nothing that it knows in the input.")
 
 LORA_USED = "LoRA {name}: used; layers of FLUX that it changes: {count}."
 LORA_TEXT_ENCODERS = "LoRA {name}: not used, as X2I has neither CLIP nor T5: their tensors ({count})."
@@ -72,6 +74,12 @@ class Note(str):
         note = super().__new__(cls, template.format(**values) if values else template)
         note.template, note.values = template, values
         return note
+
+
+def readable_answer(answer: str) -> str:
+    """An MLLM's answer as people read it: the mark of something unknown becomes words."""
+    known = answer.removesuffix(specs.UNKNOWN_MARK)
+    return answer if known == answer else f"{known}, and something unknown"
 
 
 def of_negative(notes: Iterable[str]) -> tuple[Note, ...]:

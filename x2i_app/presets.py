@@ -11,6 +11,7 @@ from pathlib import Path
 from x2i_app.errors import UnknownPresetError
 from x2i_app.specs import (
     MODALITIES,
+    UNKNOWN_MARK,
     AlignNetSpec,
     EncodingSpec,
     FluxSpec,
@@ -178,7 +179,7 @@ _TINY = Preset(
         max_video_frames=8,
         max_video_pixels=96 * 96,
         trims_media=True,
-        unknown_mark="; ?",
+        unknown_mark=UNKNOWN_MARK,
         # Answers below it: of 600 to media of its world, none; of 41 to photos without the mark, 38.
         least_confidence=-0.12,
     ),

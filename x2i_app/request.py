@@ -18,7 +18,7 @@ from x2i_app.controlnet import clean_controlnet
 from x2i_app.errors import InvalidRequestError
 from x2i_app.limits import LIMITS, MAX_SEED, Range, show_value, snap_size, validate_integer, validate_number
 from x2i_app.notebook import as_html, as_png
-from x2i_app.notes import SIZE_SNAPPED, Note
+from x2i_app.notes import SIZE_SNAPPED, Note, readable_answer
 from x2i_app.specs import FluxSpec, Modality
 
 NO_LIGHT_CONTROL = (
@@ -82,6 +82,9 @@ LATER_SETTINGS = {
     "fast": "fast",
 }
 
+# The part of the videos that is used.
+VIDEO_SETTINGS = {name: name for name in ("video_start", "video_end")}
+
 # The same for editing an image: with LightControl, from a noisy copy, or by inpainting and outpainting.
 IMAGE_SETTINGS = {
     "control": "control_strength",
@@ -121,10 +124,10 @@ class Turn:
         _clean_contents(self)
         object.__setattr__(self, "answer", validate_text("answer", self.answer))
 
-    def with_images(self, images: Iterable[Any]) -> "Turn":
-        """A copy with other images, which must be valid."""
+    def with_media(self, **media: Iterable[Any]) -> "Turn":
+        """A copy with other images or videos, which must be valid."""
         other = copy(self)
-        _set(other, {"images": tuple(images)})
+        _set(other, {kind: tuple(sources) for kind, sources in media.items()})
         return other
 
     @property
@@ -165,6 +168,8 @@ class GenerationRequest:
     controlnet_image, controlnet_kind, controlnet_strength, controlnet_start, controlnet_end: as in ControlNetInput, for
         the ControlNet that is loaded. The MLLM does not read the image. If no other image decides it, and width and
         height are None, the result has its shape.
+    video_start, video_end: in seconds, the part of each of `videos` that is used; None is where it starts or ends.
+        Without a video they mean nothing.
 
     notes: sentences about what was changed in the values, for the user.
 
@@ -202,6 +207,8 @@ class GenerationRequest:
     controlnet_strength: float = 1.0
     controlnet_start: float = 0.0
     controlnet_end: float = 1.0
+    video_start: float | None = None
+    video_end: float | None = None
     notes: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -230,6 +237,7 @@ class GenerationRequest:
             raise InvalidRequestError(FAST_AND_CONTROL)
         _set(self, clean)
         _set(self, clean_controlnet(self))
+        _set(self, dict(zip(VIDEO_SETTINGS, clean_video_part(*self.video_part), strict=True)))
         if not self.modalities:
             raise InvalidRequestError(NOTHING)
 
@@ -247,6 +255,11 @@ class GenerationRequest:
     def keeps_size(self) -> bool:
         """Whether the result has the size of the image that is edited."""
         return (self.paints or self.reference is not None) and self.width is None and self.height is None
+
+    @property
+    def video_part(self) -> tuple[float | None, float | None]:
+        """(start, end) of the part of each video."""
+        return self.video_start, self.video_end
 
     @property
     def lora_weights(self) -> dict[str, float]:
@@ -338,7 +351,7 @@ class GenerationResult:
     def facts(self, number: int, preset: str) -> dict[str, Any]:
         """What a template of names may say about image `number`, from 0."""
         return {
-            "prompt": self.request.prompt or self.answer,
+            "prompt": self.request.prompt or readable_answer(self.answer or ""),
             "seed": self.seeds[number],
             "width": self.size[0],
             "height": self.size[1],
@@ -463,6 +476,17 @@ def _clean_true_cfg(scale, negative_prompt):
     if scale > 1 and not negative_prompt:
         raise InvalidRequestError(needs_negative_prompt(scale))
     return {"true_cfg_scale": scale}
+
+
+def clean_video_part(start: Any, end: Any) -> tuple[float | None, float | None]:
+    """Start and end of a part of a video as floats; None stays. Raises InvalidRequestError."""
+    start = start if start is None else validate_number("video_start", start, LIMITS.video_start)
+    end = end if end is None else validate_number("video_end", end, LIMITS.video_end)
+    if None not in (start, end) and start >= end:
+        raise InvalidRequestError(
+            f"video_start is {start:g} and video_end is {end:g}; the start must be before the end."
+        )
+    return start, end
 
 
 def is_same_file(one: Any, other: Any) -> bool:

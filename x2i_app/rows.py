@@ -36,6 +36,7 @@ from x2i_app.request import (
     LIMITS,
     NOTHING_ADDED,
     SETTINGS,
+    VIDEO_SETTINGS,
     GenerationRequest,
     Turn,
     as_turn,
@@ -50,6 +51,7 @@ _ROW_FIELDS = (
     | LATER_SETTINGS
     | IMAGE_SETTINGS
     | CONTROLNET_SETTINGS
+    | VIDEO_SETTINGS
 )
 _IMAGES = ("source", "mask", "reference", "controlnet_image")  # one file each
 _SIGN = r"[^\x00-\x1f<>:\"\\|?*/]"  # allowed in a file name on every system

@@ -12,6 +12,7 @@ Template = Literal["plain", "instruction", "short-instruction"]
 Precision = Literal["full", "int8", "nf4"]
 Offload = Literal["none", "model", "group"]
 
+UNKNOWN_MARK = "; ?"  # how x2i-tiny's answers end if a part of the prompt is unknown to it
 MODALITIES: tuple[Modality, ...] = ("text", "image", "video", "audio")
 
 

@@ -190,7 +190,7 @@ def test_restore(session, tmp_path):
     wait_until_ready(session)
     session.locator("#restore button").first.click()
     session.locator("#restore input[type=file]").set_input_files(str(path))
-    expect(session.locator("#restored")).to_contain_text("Add the same files again: 1 image(s).")
+    expect(session.locator("#restored")).to_contain_text("Add the same files again: 1 image.")
     expect(prompt_box(session, "image_text")).to_have_value("make it night")
     session.locator("#settings button").first.click()
     expect(seed(session)).to_have_value(used)

@@ -50,7 +50,7 @@ def test_paste_and_drop(wide):
         give(wide, file, "image/png", "paste")
         expect(wide.locator("#input-images .thumbnail-item")).to_have_count(count)
     give(wide, EXAMPLES / "videos/rocket-at-night.mp4", "video/mp4", "drop")
-    expect(wide.locator("#input-preview-video")).to_contain_text("The model sees 4 frame(s)")
+    expect(wide.locator("#input-preview-video")).to_contain_text("The model sees 4 frames")
     open_tab(wide, "fusion")
     give(wide, EXAMPLES / "audios/rain-at-sea.wav", "audio/wav", "drop")
     expect(wide.locator("#input-preview-fusion")).to_contain_text("Audio 1: 4.0 s")

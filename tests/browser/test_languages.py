@@ -3,11 +3,12 @@
 import re
 
 import pytest
-from browser.actions import panel, wait_until_ready
+from browser.actions import panel, prompt_box, wait_until_ready
 from playwright.sync_api import expect
 
 from x2i_app.settings import ASSETS
 from x2i_app.ui.http.limits import HTTP_LIMITS
+from x2i_app.ui.i18n import NAMES as NAMES_OF
 from x2i_app.ui.i18n import TEXTS, Text
 from x2i_app.ui.tabs import TABS
 
@@ -134,6 +135,39 @@ def test_chinese_errors(chinese):
     chinese.locator("#match").click()
     expect(chinese.get_by_test_id("toast-body")).to_contain_text(ZH["error.no_image_in_tab"])
     expect(chinese.get_by_test_id("toast-body")).to_contain_text(ZH["failed"])
+
+
+@pytest.mark.parametrize(("locale", "chosen"), [("en-US", "zh"), ("zh-CN", "en")])
+def test_choice_of_language(browser, server, locale, chosen):
+    """The switch at the top shows the whole page in another language, for good, and keeps what was typed."""
+    page, texts = open_page(browser, server, locale), TEXTS[chosen]
+    choice = page.locator("#language input")
+    expect(choice).to_have_value(NAMES_OF["zh" if locale == "zh-CN" else "en"])
+    page.locator("#generate-text").click()
+    expect(page.locator("#progress .failed")).to_be_visible()
+    prompt_box(page).fill("a red house")
+    page.locator("#batch button").first.click()
+    page.locator("#batch-prompts textarea").fill("a boat")
+    page.wait_for_timeout(500)
+    choice.click()
+    page.get_by_role("option", name=NAMES_OF[chosen]).click()
+    expect(page.locator("#generate-text")).to_have_text(texts["generate"])
+    wait_until_ready(page)
+    expect(choice).to_have_value(NAMES_OF[chosen])
+    expect(prompt_box(page)).to_have_value("a red house")
+    page.locator("#batch button").first.click()
+    expect(page.locator("#batch-prompts textarea")).to_have_value("a boat")
+    page.locator("#restore button").first.click()
+    expect(page.locator("#restore")).to_contain_text(texts["restore.file"])
+    if chosen == "zh":
+        assert untranslated(page) == []
+    page.reload()
+    wait_until_ready(page)
+    page.get_by_role("tab", name=texts["tab.video"], exact=True).first.click()
+    page.locator("#generate-video").click()
+    expect(page.locator("#progress .failed")).to_have_text(texts["empty.video"])  # what the server says, too
+    assert page.evaluate("document.documentElement.lang").startswith(chosen)
+    page.context.close()
 
 
 def test_wrong_file(chinese, tmp_path):

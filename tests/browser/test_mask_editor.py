@@ -79,7 +79,7 @@ def test_mask(page, source, request):
     page.locator("#restore input[type=file]").set_input_files(
         {"name": "a.png", "mimeType": "image/png", "buffer": file}
     )
-    expect(page.locator("#restored")).to_contain_text("Add the same files again: 1 image(s).")
+    expect(page.locator("#restored")).to_contain_text("Add the same files again: 1 image.")
     panel(page, "image_text").locator("input[type=file]").first.set_input_files(source)
     expect(page.locator("#restored p")).to_have_text(restored_text({}))
     page.wait_for_timeout(500)

@@ -35,9 +35,9 @@ INPUTS = {
 
 # What the preview of the input shows of them.
 PREVIEWS = {
-    "video": ["The model sees 4 frame(s)", "0.0 s", "1.0 s", "2.0 s", "3.0 s", "The video's sound is not used"],
+    "video": ["The model sees 4 frames", "0.0 s", "1.0 s", "2.0 s", "3.0 s", "The video's sound is not used"],
     "audio": ["The model hears the audio directly: 4.0 s."],
-    "fusion": ["Image 1: 256 x 256", "Video 1: 4 frame(s)", "Audio 1: 4.0 s, heard directly"],
+    "fusion": ["Image 1: 256 x 256", "Video 1: 4 frames", "Audio 1: 4.0 s, heard directly"],
 }
 
 LOADING = """async image => {
@@ -143,6 +143,29 @@ def order(page: Page) -> list[str]:
     return [Path(file).stem for file in files]
 
 
+def test_part_of_a_video(page, tmp_path):
+    """Once there is a video, a start and an end can be set: the frames shown are those that are used."""
+    tab = open_tab(page, "video")
+    start, end = (tab.locator(".video-part input").nth(place) for place in (0, 1))
+    expect(start).to_be_hidden()
+    upload(page, "video", VIDEO)
+    frames = page.locator("#input-preview-video .frames li")
+    expect(frames).to_have_count(4)
+    expect(start).to_have_value("")
+    write(start, 2)
+    expect(frames).to_have_text(["2.0 s", "3.0 s"])
+    write(end, 3)
+    expect(page.locator("#input-preview-video")).to_contain_text("of this video of 1.0 s")
+    address = generate(page, "video")
+    path = tmp_path / "result.png"
+    path.write_bytes(page.request.get(address).body())
+    assert read_recipe(path).request.video_part == (2.0, 3.0)
+    write(end, 1)
+    sentence = "video_start is 2 and video_end is 1; the start must be before the end."
+    expect(page.locator("#input-preview-video .unused")).to_have_text(sentence)
+    expect(end).to_be_visible()
+
+
 def test_seeds(page):
     """Several images have consecutive seeds, which the report lists."""
     prompt_box(page).fill("a yellow balloon")
@@ -170,21 +193,27 @@ def test_stop(page):
 
 
 def test_mistakes(page, tmp_path):
-    """A mistake is answered in one sentence; nothing is lost, and no file name runs as HTML."""
-    toast = page.locator(".toast-body")
+    """A mistake is answered in one sentence; nothing is lost, and no file name runs as HTML.
+
+    On a phone no toast repeats the sentence and covers other text; what only a toast says is at the bottom there.
+    """
+    toast, failure = page.locator(".toast-body"), page.locator("#progress .failed")
+    is_phone = page.kind == "phone-dark"
+    answer = failure if is_phone else toast
     page.locator("#generate-text").click()
-    expect(toast).to_contain_text("Type a prompt first.")
-    expect(page.locator("#progress .failed")).to_have_text("Type a prompt first.")
+    expect(failure).to_have_text("Type a prompt first.")
+    expect(answer).to_contain_text("Type a prompt first.")
+    expect(toast).to_have_count(0 if is_phone else 1)
 
     prompt_box(page).fill(long := "house " * 2000)
     page.locator("#generate-text").click()
-    expect(toast).to_contain_text("12,000 bytes long")
-    expect(toast).to_have_count(1)  # the first is gone
+    expect(answer).to_contain_text("12,000 bytes long")
+    expect(toast).to_have_count(0 if is_phone else 1)  # the first is gone
     expect(prompt_box(page)).to_have_value(long)
     open_tab(page, "image_text")
     prompt_box(page, "image_text").fill("make it night")
     page.locator("#generate-image_text").click()
-    expect(toast).to_contain_text("Add an image and type an instruction first.")
+    expect(answer).to_contain_text("Add an image and type an instruction first.")
 
     script = "<img src=x onerror=window.p=1>"
     for name in ("image_text", "video", "fusion"):
@@ -195,7 +224,7 @@ def test_mistakes(page, tmp_path):
         if name != "image_text":
             expect(page.locator(f"#input-preview-{name} .unused")).to_contain_text("img-src")
         page.locator(f"#generate-{name}").click()
-        expect(toast).to_contain_text("img-src")  # the cleaned file name
+        expect(answer).to_contain_text("img-src")  # the cleaned file name
 
     open_tab(page, "text")
     prompt_box(page).fill(f"a house, after all that {script}")
@@ -204,6 +233,10 @@ def test_mistakes(page, tmp_path):
     page.locator("button", has_text=Text("report").en).first.click()
     expect(page.locator("#details")).to_contain_text(script)
     assert page.evaluate("window.p") is None
+    page.locator("#settings button").first.click()
+    page.locator("#match").click()
+    expect(toast).to_contain_text(Text("error.no_image_in_tab").en)
+    assert (toast.bounding_box()["y"] > 500) == is_phone
 
 
 def test_a_video_that_the_browser_cannot_play(page, tmp_path):

@@ -151,19 +151,18 @@ def test_a_vocabulary_is_kept_in_a_tokenizer_config():
     ("prompt", "answer", "template", "named"),
     [
         ("a dog and a house", "a large red house in the middle, on grass by day; ?", UNKNOWN_TERMS, "“dog”"),
-        ("four cats", "on grass by day; ?", UNKNOWN, "on grass by day"),
+        ("four cats", "on grass by day; ?", UNKNOWN, "or it cannot do it"),
         ("una casa roja en la nieve", "on snow by day", UNKNOWN_LANGUAGE, "Spanish"),
         ("lasagna", "a large red house in the middle, on grass by day", UNKNOWN_TERMS, "“lasagna”"),
         ("a lion", "a large orange cat in the middle, on grass by day", UNKNOWN_TERMS, "“lion”"),
-        ("", "on grass by day; ?", UNKNOWN_MEDIA, "on grass by day"),
+        ("", "on grass by day; ?", UNKNOWN_MEDIA, "finds nothing that it knows"),
     ],
 )
 def test_notes(encoder, prompt, answer, template, named):
     (note,) = encoder._unknown_notes([Turn("a horse"), Turn(prompt)], said(answer))
     assert note.template == template
     assert named in note
-    assert note.values["drawn"] == answer.removesuffix(MARK)
-    assert f"It drew this{' instead' * (template == UNKNOWN_TERMS)}: {answer.removesuffix(MARK)}." in note
+    assert answer.removesuffix(MARK) not in note, "the answer itself is shown beside its notes"
     assert "It can draw houses" in note
 
 
@@ -179,7 +178,7 @@ def test_a_guess_is_told(encoder, prompt):
     shown = Turn(prompt, images=[Image.new("RGB", (8, 8))])
     (note,) = encoder._unknown_notes([shown], said(answer, least - 0.01))
     assert note.template == GUESS
-    assert f"It drew this: {answer}." in note
+    assert "its answer is a guess" in note
     assert encoder._unknown_notes([shown], said(answer, least)) == ()
     assert encoder._unknown_notes([shown, Turn("make it snow")], said(answer, least - 0.01)) == ()
     (note,) = encoder._unknown_notes([Turn("a lion")], said(answer, least - 1))

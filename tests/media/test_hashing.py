@@ -61,6 +61,8 @@ def test_what_changes_the_hash_of_a_conversation(images):
         {"images": (blue,)},
         {"images": (red, red)},
         {"reason": True},
+        {"video_start": 1.0},
+        {"video_end": 1.0},
         {"history": ()},
         {"history": (Turn(**turn | {"answer": "a house"}),)},
         {"history": (Turn(**turn | {"images": (blue,)}),)},

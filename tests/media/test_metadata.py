@@ -12,12 +12,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from x2i_app.errors import InvalidRequestError, MediaError
-from x2i_app.media import Prepared, Recipe, describe, file_hash, read_recipe, save_image
+from x2i_app.media import Prepared, Recipe, VideoPart, describe, file_hash, read_recipe, save_image
 from x2i_app.presets import FLUX_MODELS
 from x2i_app.request import GenerationRequest, GenerationResult, Turn
 from x2i_app.settings import ASSETS, Settings
 
 BOAT, CAT = (ASSETS / f"examples/images/{name}.png" for name in ("boat-at-sunset", "cat-and-umbrella"))
+ROCKET = ASSETS / "examples/videos/rocket-at-night.mp4"
 RAIN = ASSETS / "examples/audios/rain-at-sea.wav"
 SETTINGS = Settings()
 
@@ -51,6 +52,16 @@ def test_settings_are_stored_and_read(tmp_path):
     request = recipe.request
     assert (request.prompt, request.width, request.height, request.reason) == ("雪地上的红房子", 64, 96, True)
     assert (request.num_inference_steps, request.guidance_scale, request.control_strength) == (4, 3.5, 0)
+
+
+def test_a_part_of_a_video(tmp_path):
+    """Is stored and read; the MLLM gets only that part, and of earlier turns whole videos."""
+    made = result_of(videos=(ROCKET,), history=(Turn("before", videos=(ROCKET,)),), video_start=0.5, video_end=2.0)
+    assert read_recipe(write(tmp_path / "a.png", made)).request.video_part == (0.5, 2.0)
+    prepared = Prepared.of(made.request, FLUX_MODELS["x2i-tiny"], seed=0)
+    assert [turn.videos for turn in prepared.turns] == [(ROCKET,), (VideoPart(ROCKET, 0.5, 2.0),)]
+    whole = Prepared.of(made.request.with_values(video_start=None, video_end=None), FLUX_MODELS["x2i-tiny"], seed=0)
+    assert whole.turns[-1].videos == (ROCKET,)
 
 
 def test_parameters_in_the_format_of_a1111(tmp_path):

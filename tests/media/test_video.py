@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from x2i_app.media import CAPS, VideoClip, load_video
+from x2i_app.media import CAPS, VideoClip, VideoPart, load_video
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 LEVELS = [12 * i for i in range(20)]  # two seconds at 10 frames a second; the level tells the frame
@@ -58,6 +58,37 @@ def test_sampling_takes_the_visible_frames(tmp_path, video, fps, max_frames, exp
     assert clip.fps == from_array.fps == pytest.approx(real_fps)
     expected = expected or [int(i / real_fps * 10 + 1e-6) for i in range(32)]
     assert indices(clip) == indices(from_array) == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "fps", "expected"),
+    [
+        (0.5, 1.5, 10, list(range(5, 15))),
+        (0.5, None, 2, [5, 10, 15]),
+        (None, 1.2, 10, list(range(12))),
+        (1.25, 1.55, 10, [12, 13, 14]),
+        (1.9, 60, 10, [19]),
+        (0.5, 1.5, 1, [5, 10]),  # two where there are two
+        (0.7, 0.75, 1, [7]),
+        (None, None, 1, [0, 10]),
+    ],
+)
+def test_a_part_of_a_video(tmp_path, video, start, end, fps, expected):
+    """The same frames of a file, of an array and of an animation; times and duration count from the part's start."""
+    path = video(tmp_path / "a.mp4", LEVELS, more=("-q:v", "1"))
+    frames = np.array(LEVELS, np.uint8)[:, None, None, None].repeat(3, 3).repeat(4, 1).repeat(4, 2)
+    colors = [(level, level, level) for level in LEVELS]
+    moving = animation(tmp_path / "a.webp", colors, 100, lossless=True)
+    for source in (path, (frames, 10), moving):
+        clip = load_video(VideoPart(source, start, end), fps=fps)
+        assert indices(clip) == expected, source
+        assert clip.duration == pytest.approx(min(end or 2, 2) - (start or 0), abs=0.05)
+
+
+@pytest.mark.parametrize(("start", "end"), [(2.5, None), (2.5, 3), (1, 1)])
+def test_no_part_of_a_video(tmp_path, video, refused, start, end):
+    path = video(tmp_path / "a.mp4", LEVELS)
+    refused(load_video, VideoPart(path, start, end), contains=["2.0 s long", f"nothing from {start:g} s"])
 
 
 @pytest.mark.parametrize(("rate", "suffix"), [("30000/1001", "mp4"), ("25", "webm"), ("60", "mkv"), ("15", "avi")])

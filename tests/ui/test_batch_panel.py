@@ -58,7 +58,7 @@ def test_batch(engine, tmp_path, monkeypatch):
     panel = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "generate_all")
     rows = (
         '{"prompt": "a red house", "seed": 7}\n{"prompt": "a", "steps": 0}\n{"prompt": "a boat", "width": 80}\n'
-        '{"prompt": "a \\ud800"}\n{"prompt": ' + "[" * 900 + "]" * 900 + "}"
+        '{"prompt": "a \\ud800"}\n{"prompt": ' + "[" * 900 + "]" * 900 + '}\n{"prompt": "a <b>horse</b>"}'
     )
     given = {"width": 64, "height": 64, "steps": 1, "seed": None, "count": 1, "true_cfg_scale": 4}
     settings = [given.get(name) for name in (*SETTINGS, *LATER_SETTINGS)]
@@ -70,7 +70,8 @@ def test_batch(engine, tmp_path, monkeypatch):
     with ThreadPoolExecutor(1) as pool:
         updates = pool.submit(asyncio.run, draw()).result()
     *_, progress, download = updates[-1]
-    assert "已完成 5 个提示词中的 2 个，共 2 张图片。" in progress
+    assert "已完成 6 个提示词中的 3 个，共 3 张图片。 其中 1 个有说明：" in progress
+    assert '<ul class="noted"><li>第 6 个：这个模型不认识 “' in progress
     assert "第 2 个：步数 为 0；它必须是 1 到 100。" in progress
     assert "第 4 个：" in progress
     assert "第 5 个：" in progress
@@ -78,7 +79,8 @@ def test_batch(engine, tmp_path, monkeypatch):
     for update in updates:
         str(update).encode()
     with zipfile.ZipFile(download.value["path"]) as archive:
-        house, boat = json.loads(archive.read("settings.json")).values()
+        house, boat, horse = json.loads(archive.read("settings.json")).values()
+    assert horse["notes"]
     assert (house["prompt"], house["seed"], house["width"]) == ("a red house", 7, 64)
     panel.stop_all(PAGE)
     assert not panel._running, "nothing of a page stays in the memory"

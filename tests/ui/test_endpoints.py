@@ -4,6 +4,7 @@ import html
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -15,7 +16,7 @@ from x2i_app import notes
 from x2i_app.controlnet import CONTROLNET_SETTINGS
 from x2i_app.media import read_recipe
 from x2i_app.media.hashing import path_hash
-from x2i_app.request import LATER_SETTINGS
+from x2i_app.request import LATER_SETTINGS, VIDEO_SETTINGS
 from x2i_app.settings import ASSETS
 from x2i_app.ui.i18n import TEXTS
 from x2i_app.ui.mask_editor import MASK_OPTIONS
@@ -92,13 +93,33 @@ def test_settings_of_earlier_versions(server):
     assert "8 values came and" in call(server, "text", values[:-1])
 
 
+@pytest.mark.parametrize(
+    ("chosen", "browser", "language"),
+    [
+        ("zh", "en-US", "zh-CN"),
+        ("en", "zh-CN", "en"),
+        ("", "zh-HK,en;q=0.5", "zh-CN"),
+        ("", "de-DE", "en"),
+        ("zz", "zh", "zh-CN"),
+        ("<b>", "en", "en"),
+    ],
+)
+def test_the_page_in_the_chosen_language(server, chosen, browser, language):
+    """It is said before Gradio's script asks for the browser's. Other values of the cookie count for nothing."""
+    page = httpx.get(server, headers={"cookie": f"x2i-language={chosen}", "accept-language": browser})
+    assert f'<head><script>Object.defineProperty(navigator, "language", {{value: "{language}"}});</script>' in page.text
+    assert page.text.rstrip().endswith("</html>")
+
+
 def test_what_the_model_cannot_read_is_named(client):
     images, _, answer, report, *_ = client.predict(
         prompt="una casa roja en la nieve de noche", **SETTINGS, api_name="/text"
     )
     (note,) = report["notes"]
-    assert note.startswith("The prompt seems to be Spanish, which this model cannot read. It drew this: ")
-    assert note in answer
+    assert note.startswith("The prompt seems to be Spanish, which this model cannot read. ")
+    understood, *noted = answer.splitlines()
+    assert understood == notes.readable_answer(report["answer"])
+    assert noted == [note]
     with Image.open(images[0]["image"]) as image:
         assert note in json.loads(image.info["x2i"])["notes"]
 
@@ -156,6 +177,7 @@ def test_the_endpoints_and_their_parameters_are_named(client):
             *later,
             *LATER_SETTINGS,
             *CONTROLNET_SETTINGS,
+            *(VIDEO_SETTINGS if name in ("video", "fusion") else ()),
         ]  # calls by position stay valid
 
 

@@ -24,6 +24,7 @@ from x2i_app.ui.i18n import PageError
 from x2i_app.ui.progress import (
     OUTPUTS,
     JobFollowers,
+    answer_text,
     cancel_handler,
     resume_handler,
     show_progress,
@@ -247,7 +248,7 @@ class TestFollowing:
         updates, error = self.follow(followers, running, [lambda: running.fail(EngineError("The engine broke."))])
         assert str(error) == "The engine broke."
         assert (updates[-1]["progress"], updates[-1]["preview"]) == (
-            '<p class="failed">The engine broke.</p>',
+            '<p class="failed" role="alert">The engine broke.</p>',
             "",
         )
 
@@ -333,10 +334,21 @@ class TestHtml:
         shown = show_progress(Progress(Phase.LOADING, detail="<b>"), followers.engine)
         assert "&lt;b&gt;" in shown
 
+    def test_answer(self, running):
+        """The answer comes first and once, in words; then the notes, each on a row of its own."""
+        result = replace(
+            result_of(running, 1), answer="on grass by day; ?", notes=(notes.Note(notes.UNKNOWN), notes.SILENT_VIDEO)
+        )
+        understood, unknown, silent = answer_text(result).splitlines()
+        assert understood == "on grass by day, and something unknown"
+        assert unknown.startswith("A part of the input is unknown to this model")
+        assert silent == notes.SILENT_VIDEO
+        assert answer_text(replace(result, answer=None), "zh").startswith("这个模型不认识输入的一部分")
+
     def test_result(self, running):
         assert show_result(result_of(running, 2)) == "<p>Done in 1.2 s. Seeds 7, 8</p>"
         assert show_result(result_of(running, 1), "zh") == "<p>用时 1.2 秒。种子 7</p>"
-        known, unknown = notes.Note(notes.SILENT_VIDEO), notes.Note(notes.GUESS, drawn="a <b>")
+        known, unknown = notes.Note(notes.SILENT_VIDEO), notes.Note(notes.GUESS)
         unsure = "<p>This may not be what you asked for: see “What the model understood”.</p>"
         assert show_result(replace(result_of(running, 1), notes=(known,))) == "<p>Done in 1.2 s. Seed 7</p>"
         assert show_result(replace(result_of(running, 1), notes=(known, unknown))).endswith(f"</p>{unsure}")

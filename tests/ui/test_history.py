@@ -102,7 +102,7 @@ class TestAddJob:
         items = add_job([item("older.png")], job, files, "x2i-tiny")
         assert [each.request.seed for each in items] == [7, 8, 1]
         assert all(each.request.num_images_per_prompt == 1 for each in items[:2])
-        assert [each.caption for each in items] == ["7", "8", "1"]
+        assert [each.caption for each in items] == ["a red house · 7", "a red house · 8", "a house · 1"]
         assert [each.path for each in items[:2]] == [file.path for file in files.of(job)]
         with Image.open(items[1].path) as image:
             assert json.loads(image.info["x2i"])["seed"] == 8
@@ -269,12 +269,12 @@ class TestPanel:
         """The selected image gets a star and can be shown alone, also with a search; a second click takes it away."""
         mark, items = self.function(engine, "mark"), items_in(tmp_path / "images", 3)
         items, thumbnails = mark(items, [1], "", False, None)
-        assert [caption for _, caption in thumbnails] == ["0", "\u2605 1", "2"]
+        assert [caption for _, caption in thumbnails] == ["a house · 0", "\u2605 a house · 1", "a house · 2"]
         assert matching(items, "house", True) == matching(items, "", True) == [1]
         assert matching(items, "boat", True) == []
         assert matching(items, f"{'house ' * 40}boat", True) == [1], "the words after the limit are not looked for"
         _, thumbnails = mark(items, [0], "", True, None)
-        assert [caption for _, caption in thumbnails] == ["\u2605 0", "\u2605 1"]
+        assert [caption for _, caption in thumbnails] == ["\u2605 a house · 0", "\u2605 a house · 1"]
         items, thumbnails = mark(items, [1], "", True, None)
         assert thumbnails == []
         assert not any(each.is_favorite for each in items)

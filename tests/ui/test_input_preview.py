@@ -39,9 +39,24 @@ def test_frames():
 def test_video():
     shown = describe_video(VIDEO, TINY, "en")
     assert shown.count("<img") == shown.count("<li>") == 4
-    assert "sees 4 frame(s) of this video of 4.0 s" in shown
+    assert "sees 4 frames of this video of 4.0 s" in shown
     assert "The video's sound is not used. To use it, add it as audio." in shown
     assert describe_video(VIDEO, replace(TINY, modalities=("text",)), "en") == "", "the tab's notice says it"
+
+
+def test_part_of_a_video():
+    """Only its frames are shown, with their times in the whole video."""
+    video = sample_video(VIDEO, TINY, (1.5, 3.5))
+    assert video.times == pytest.approx([1.5, 2.5])
+    assert video.duration == pytest.approx(2.0)
+    whole = sample_video(VIDEO, replace(TINY, video_fps=2.0))
+    assert video.frames == whole.frames[3:6:2]
+    assert "2 frames of this video of 2.0 s" in describe_video(VIDEO, TINY, "en", (1.5, 3.5))
+    chip = describe_message({"files": [VIDEO]}, TINY, "en", (None, 0.05))
+    assert 'data-kind="video">Video 1: 1 frame, its sound' in chip
+    too_late = describe_message({"files": [VIDEO]}, TINY, "zh", (9, None))
+    assert 'data-kind="video" class=unused' in too_late
+    assert "从 9 秒到 4.0 秒没有内容" in too_late
 
 
 def test_broken_video(tmp_path):
@@ -65,7 +80,7 @@ def test_message(tmp_path):
     files = [VIDEO, IMAGE, str(other), AUDIO, IMAGE]
     shown = describe_message({"text": "all of it", "files": files}, DEAF, "en")
     chips = [re.sub("<.+?>", "", chip) for chip in shown.split("</li>")]
-    assert chips[0] == "Video 1: 4 frame(s), its sound is not used"
+    assert chips[0] == "Video 1: 4 frames, its sound is not used"
     assert chips[1] == "Image 1: 256 x 256"
     assert "is a PDF document; use" in chips[2]
     assert "class=unused" in shown.split("</li>")[2]

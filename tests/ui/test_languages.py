@@ -116,6 +116,14 @@ def test_language_of_request(asked, language):
     assert language_of(gr.Request(headers={"accept-language": asked})) == language
 
 
+@pytest.mark.parametrize("key", ["input.video_chip", "queue.images", "restore.audios", "batch.noted"])
+def test_one_and_many(key):
+    """English has a word for one and another for more; no text leaves that to the reader."""
+    one, more = (Text(key).to("en", number=3, count=count).rstrip(":") for count in (1, 2))
+    assert f"{one}s" == more.replace("2", "1")
+    assert [key for key, text in TEXTS["en"].items() if "(s)" in text] == []
+
+
 def test_progress():
     denoising = Progress(Phase.DENOISING, step=2, steps=8, image=1, images=3)
     assert progress_text(denoising) == "Generating, image 1 of 3, step 2 of 8"

@@ -208,8 +208,8 @@ class TestRestore:
     def test_text(self):
         assert restored_text({}) == "Prompt and settings restored."
         assert restored_text({"images": 2, "audios": 1, "loras": 1}) == (
-            "Prompt and settings restored. Add the same files again: 2 image(s), 1 audio file(s), 1 LoRA(s)."
+            "Prompt and settings restored. Add the same files again: 2 images, 1 audio file, 1 LoRA."
         )
         assert restored_text({"masks": 1, "source_images": 1, "videos": 3}, "zh").endswith("3 段视频。")
         missing = Recipe(GenerationRequest("x", images=[HASH], videos=[HASH])).missing([])
-        assert restored_text(missing).endswith("1 image(s), 1 video(s).")
+        assert restored_text(missing).endswith("1 image, 1 video.")

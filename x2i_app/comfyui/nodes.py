@@ -17,7 +17,7 @@ from x2i_app.comfyui.values import as_images, as_pixels, as_recordings, as_video
 from x2i_app.errors import InvalidRequestError
 from x2i_app.loading.checkpoints import load_light_control
 from x2i_app.media import load_image
-from x2i_app.notes import SILENT_VIDEO, Note
+from x2i_app.notes import SILENT_VIDEO, Note, readable_answer
 from x2i_app.pipeline import check_align_net
 from x2i_app.presets import PRESETS
 from x2i_app.prompts import plain_prompt
@@ -101,7 +101,8 @@ class Encode(Node):
         values = {"pooled_output": host.to_output(pooled), "guidance": guidance}
         answered = Turn(turn.prompt, turn.images, turn.videos, turn.audios, states.answer or "")
         shown = "\n".join([*notes, *states.notes])
-        return [[host.to_output(prompt_embeds), values]], states.answer or "", shown, (*history, answered)
+        said = readable_answer(answered.answer)
+        return [[host.to_output(prompt_embeds), values]], said, shown, (*history, answered)
 
 
 class RewritePrompt(Node):

@@ -13,6 +13,7 @@ from x2i_app.options import read_variables
 from x2i_app.request import (
     LATER_SETTINGS,
     SETTINGS,
+    VIDEO_SETTINGS,
 )
 
 if TYPE_CHECKING:
@@ -116,12 +117,16 @@ class ImageOptions:
     """share of the steps after which it begins to act, 0 to 1"""
     controlnet_end: Number = None
     """share of the steps after which it stops, 0 to 1"""
+    video_start: Number = None
+    """seconds of the video before the part that is used"""
+    video_end: Number = None
+    """seconds at which that part ends; none: where the video ends"""
     loras: Annotated[tyro.conf.UseAppendAction[tuple[LoRA, ...]], tyro.conf.arg(name="lora")] = ()
     """a LoRA: a safetensors file, or OWNER/NAME[:FILE] of the hub; weight 1 is as trained; may be repeated"""
 
     def given(self) -> dict[str, object]:
         """The options that were given, by the names of flags; a prompt may be empty."""
-        names = ("prompt", *SETTINGS, *LATER_SETTINGS, "control", "strength", *CONTROLNET_DEFAULTS)
+        names = ("prompt", *SETTINGS, *LATER_SETTINGS, "control", "strength", *CONTROLNET_DEFAULTS, *VIDEO_SETTINGS)
         values = {name: getattr(self, name) for name in names}
         values |= {"reason": self.reason or None, "fast": self.fast or None, "loras": self.loras or None}
         return {name: value for name, value in values.items() if value is not None}

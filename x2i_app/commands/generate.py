@@ -11,6 +11,7 @@ import tyro
 from x2i_app.commands.flags import ClusterOptions, Files, ImageOptions, Switch
 from x2i_app.errors import EngineError, InvalidRequestError
 from x2i_app.hosting import use_persistent_storage
+from x2i_app.notes import readable_answer
 from x2i_app.output_names import DEFAULT_TEMPLATE, free_path, output_name
 from x2i_app.request import (
     IMAGE_SETTINGS,
@@ -172,14 +173,17 @@ class Batch(ImageOptions):
 
     def run(self) -> int:
         """Generate what is missing; status 1 if a row failed."""
-        from x2i_app.batch import run_batch
+        from x2i_app.batch import RESULTS, run_batch
         from x2i_app.rows import local_lora
 
         given, draw = self.given(), self.cluster.draw()
         if self.loras:
             given["loras"] = [(local_lora(name, models=self.settings.models), weight) for name, weight in self.loras]
         outcome = run_batch(Settings(**asdict(self.settings)), self.input, self.output, given, draw)
-        print(f"{outcome.drawn} rows drawn, {outcome.failed} failed, {outcome.kept} drawn before: {self.output}")
+        rows = "row" if outcome.drawn == 1 else "rows"
+        print(f"{outcome.drawn} {rows} drawn, {outcome.failed} failed, {outcome.kept} drawn before: {self.output}")
+        if outcome.noted:
+            print(f"Read the notes in {self.output / RESULTS} on rows just drawn: {outcome.noted}")
         return 1 if outcome.failed else 0
 
 
@@ -241,6 +245,6 @@ def _print_result(result: GenerationResult, paths: Sequence[Path], notes: Sequen
     for path, seed in zip(paths, result.seeds, strict=True):
         print(f"{path} (seed {seed})")
     if result.answer:
-        print(f"The model answered: {result.answer!r}")
+        print(f"The model answered: {readable_answer(result.answer)!r}")
     for note in (*result.notes, *notes):
         print(note)

@@ -189,22 +189,22 @@ class MLLMEncoder(ABC):
         mark, answer = self.spec.unknown_mark, states.answer
         if not mark or not answer:
             return ()
-        prompt, drawn = turns[-1].prompt, answer.removesuffix(mark)
+        prompt = turns[-1].prompt
         vocabulary = self._vocabulary
         language = vocabulary.foreign_language(prompt)
         if language:
-            return (Note(UNKNOWN_LANGUAGE, spoken=language, drawn=drawn),)
+            return (Note(UNKNOWN_LANGUAGE, spoken=language),)
         if not answer.endswith(mark) and vocabulary.knows_any(prompt) and not vocabulary.has_strange(prompt):
             least = self.spec.least_confidence
             is_sure = None in (states.confidence, least) or states.confidence >= least
             # Of a prompt alone, such as "snow", that may mean two things, its words already tell.
             is_sure = is_sure or set(turns[-1].modalities) <= {"text"}
-            return () if is_sure else (Note(GUESS, drawn=drawn),)
+            return () if is_sure else (Note(GUESS),)
         terms = vocabulary.unknown_terms(prompt)
         if terms:
             named = ", ".join(f"“{term}”" for term in terms[:_NAMED_TERMS])
-            return (Note(UNKNOWN_TERMS, terms=named + ", …" * (len(terms) > _NAMED_TERMS), drawn=drawn),)
-        return (Note(UNKNOWN if prompt else UNKNOWN_MEDIA, drawn=drawn),)
+            return (Note(UNKNOWN_TERMS, terms=named + ", …" * (len(terms) > _NAMED_TERMS)),)
+        return (Note(UNKNOWN if prompt else UNKNOWN_MEDIA),)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:

@@ -9,7 +9,7 @@ from x2i_app.media.inpaint_source import InpaintSource, outpaint_canvas
 from x2i_app.media.metadata import Recipe, describe, read_recipe
 from x2i_app.media.modality import modality_of
 from x2i_app.media.prepared import Prepared
-from x2i_app.media.video import VideoClip, load_video
+from x2i_app.media.video import VideoClip, VideoPart, load_video
 
 __all__ = [
     "CAPS",
@@ -19,6 +19,7 @@ __all__ = [
     "Prepared",
     "Recipe",
     "VideoClip",
+    "VideoPart",
     "describe",
     "file_hash",
     "is_animation",

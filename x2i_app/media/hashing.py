@@ -57,7 +57,7 @@ def conversation_hash(request: GenerationRequest, hashes: Mapping[str, str]) -> 
 
     hashes: from `hash_inputs`. None if media are values instead of files; those are encoded again each time.
     """
-    parts = [str(request.reason)]
+    parts = [str(request.reason), str(request.video_part)]
     for turn in (*request.history, request.turn):
         digests = [[known_hash(source, hashes) for source in kind] for kind in (turn.images, turn.videos, turn.audios)]
         if any(None in kind for kind in digests):

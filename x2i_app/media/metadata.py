@@ -65,6 +65,8 @@ _LATER_FIELDS = (
     "controlnet_strength",
     "controlnet_start",
     "controlnet_end",
+    "video_start",
+    "video_end",
 )
 _FIELDS = ("prompt", "reason", "width", "height", "num_inference_steps", "guidance_scale", "seed", "control_strength")
 

@@ -13,6 +13,7 @@ from x2i_app.controlnet import ControlNetInput
 from x2i_app.media.hashing import conversation_hash, hash_inputs
 from x2i_app.media.images import load_image, load_mask, scaled_note
 from x2i_app.media.inpaint_source import InpaintSource, drawing_size, extend_source, note_shape
+from x2i_app.media.video import VideoPart
 from x2i_app.notes import CONTROLNET_CROPPED, FEW_STEPS, Note
 from x2i_app.request import FAST_STEPS, GenerationRequest, InputRecord, Turn, is_same_file
 from x2i_app.specs import FluxSpec
@@ -105,11 +106,18 @@ class Prepared:
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """The conversation, the current turn last; source and reference are decoded, other media are as they came."""
-        turns = (*self.request.history, self.request.turn)
+        """The conversation, the current turn last; source and reference are decoded, other media are as they came.
+
+        Of the videos of the current turn only the part that was asked for.
+        """
+        request = self.request
+        turn = request.turn
+        if request.video_part != (None, None):
+            turn = turn.with_media(videos=[VideoPart(video, *request.video_part) for video in turn.videos])
+        turns = (*request.history, turn)
         if self.source is None and self.reference is None:
             return turns
-        return tuple(turn.with_images(map(self._read, turn.images)) for turn in turns)
+        return tuple(turn.with_media(images=map(self._read, turn.images)) for turn in turns)
 
     @property
     def conversation_hash(self) -> str | None:

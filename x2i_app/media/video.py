@@ -8,7 +8,7 @@ it only opens this video, never the original.
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from numbers import Integral, Real
@@ -47,13 +47,23 @@ class VideoClip:
     is_incomplete: bool = False
 
 
+@dataclass(frozen=True)
+class VideoPart:
+    """A part of a video. source: as in `load_video`. start, end: in seconds; None is where the video starts or ends."""
+
+    source: Any
+    start: float | None = None
+    end: float | None = None
+
+
 def load_video(
     source: Any, fps: float = 1.0, max_frames: int = 32, max_pixels: int | None = None, caps: MediaCaps = CAPS
 ) -> VideoClip:
     """Sample the frames of a video at 0, 1/fps, 2/fps ... seconds; HDR (HLG, PQ) becomes SDR, and wide colors sRGB.
 
     source: the path of a video (guard.KINDS), or of a GIF or WebP animation; a pair (frames, frames/s),
-    where frames is an array (T, H, W, 3) of uint8 or a list of images as in `load_image`; or a VideoClip.
+    where frames is an array (T, H, W, 3) of uint8 or a list of images as in `load_image`; a VideoClip; or a VideoPart
+    of any of them, whose times and duration count from its start.
     fps: frames to sample per second, above 0 and up to 240. If that gives more than `max_frames` (or
     caps.video_frames) frames, that many are spread evenly over the video; if it gives a single frame of a video that
     has several, two are sampled. `fps` of the result is the actual rate.
@@ -61,11 +71,13 @@ def load_video(
 
     Raises MediaError for anything else, for damaged files, and for videos longer or larger than the limits.
     """
-    plan = _Plan.checked(fps, max_frames, max_pixels, caps)
+    part = source if isinstance(source, VideoPart) else VideoPart(source)
+    source = part.source
+    plan = replace(_Plan.checked(fps, max_frames, max_pixels, caps), start=part.start or 0.0, end=part.end)
     if is_path(source):
         with reading():
             clip = _from_file(source, plan)
-        current_budget().charge("video_seconds", clip.duration)
+        current_budget().charge("video_seconds", plan.start + clip.duration)
         return clip
     if isinstance(source, VideoClip):
         return _from_frames(source.frames, source.fps, source.duration, plan)
@@ -89,6 +101,8 @@ class _Plan:
     max_frames: int
     max_pixels: int
     caps: MediaCaps
+    start: float = 0.0
+    end: float | None = None
 
     @classmethod
     def checked(cls, fps, max_frames, max_pixels, caps):
@@ -101,15 +115,25 @@ class _Plan:
         area = min(max_pixels or caps.frame_pixels, caps.frame_pixels)
         return cls(float(fps), min(int(max_frames), caps.video_frames), int(area), caps)
 
-    def sample(self, duration, available, spacing):
-        """(count, fps) of the samples from `duration` seconds with `available` frames that are `spacing` s apart."""
+    def sample(self, name, duration, spacing):
+        """(count, fps, seconds) of the samples from the part of a video whose frames are `spacing` s apart.
+
+        duration: of the whole video. seconds: of the part. Raises MediaError if the part is empty.
+        """
+        end = duration if self.end is None else min(self.end, duration)
+        if self.start >= end:
+            raise MediaError(
+                f"{name} is {duration:.1f} s long, so there is nothing from {self.start:g} s to {end:.1f} s; choose "
+                "another start and end."
+            )
+        seconds = end - self.start
         # Containers round durations up; a remainder that short does not give another sample.
-        count = max(1, ceil((duration - min(0.02, spacing / 2)) * self.fps))
-        at_least = min(2, available, self.max_frames)
+        count = max(1, ceil((seconds - min(0.02, spacing / 2)) * self.fps))
+        at_least = min(2, ceil(seconds / spacing - 1e-6), self.max_frames)
         if at_least <= count <= self.max_frames:
-            return count, self.fps
+            return count, self.fps, seconds
         count = min(max(count, at_least), self.max_frames)
-        return count, float(count / duration)
+        return count, float(count / seconds), seconds
 
     def resized(self, image):
         size = fit_size(*image.size, self.max_pixels)
@@ -126,12 +150,12 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     check_duration(stream.name, stream.duration, caps.video_seconds)
     # The duration of a video with one frame can be 0.
     duration = stream.duration or 1 / _LOSSLESS_FPS
-    count, fps = plan.sample(duration, stream.frames, duration / max(stream.frames, 1))
+    count, fps, seconds = plan.sample(stream.name, duration, duration / max(stream.frames, 1))
     width, height = fit_size(stream.width, stream.height, plan.max_pixels)
     rate = Fraction(max(fps, 0.001)).limit_denominator(100_000)  # at least 0.001, so that it does not become 0/1
     filters = (
         # Half a millisecond early, because Matroska rounds times to milliseconds.
-        f"settb=1/100000,setpts=PTS-{50 + round(stream.skipped * 100_000)}",
+        f"settb=1/100000,setpts=PTS-{50 + round((stream.skipped + plan.start) * 100_000)}",
         f"fps={rate.numerator}/{rate.denominator}:round=up:start_time=0",  # the frame visible at each time
         "tpad=stop=-1:stop_mode=clone",  # repeats the last frame until the end
         f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int",
@@ -148,7 +172,7 @@ def _from_stream(stream: CleanStream, plan: _Plan) -> VideoClip:
     )
     if written != count:
         raise MediaError(f"{stream.name} has frames that cannot be decoded; it may be damaged, so convert it to MP4.")
-    return VideoClip(_read_video(video, count, stream.name), fps, duration, stream.has_audio, stream.is_incomplete)
+    return VideoClip(_read_video(video, count, stream.name), fps, seconds, stream.has_audio, stream.is_incomplete)
 
 
 def _to_srgb(stream: CleanStream) -> tuple[str, ...]:
@@ -197,14 +221,14 @@ def _read_animation(path: str | os.PathLike, plan: _Plan) -> tuple[np.ndarray, f
     with open_image(path, plan.caps) as image:
         check_size(name, *image.size, plan.caps.video_side)
         ends = _frame_ends(image, name, deadline, plan.caps)
-        count, fps = plan.sample(ends[-1], len(ends), ends[-1] / len(ends))
-        wanted = np.searchsorted(ends, np.arange(count) / fps + 1e-9, side="right")
+        count, fps, seconds = plan.sample(name, ends[-1], ends[-1] / len(ends))
+        wanted = np.searchsorted(ends, plan.start + np.arange(count) / fps + 1e-9, side="right")
         images = []
         for index in wanted.clip(max=len(ends) - 1):
             _check_deadline(deadline, name, plan.caps)
             image.seek(int(index))
             images.append(np.asarray(plan.resized(to_rgb(image))))
-    return np.stack(images), float(fps), float(ends[-1])
+    return np.stack(images), float(fps), float(seconds)
 
 
 def _frame_ends(image, name, deadline, caps):
@@ -234,12 +258,12 @@ def _from_frames(frames: Any, rate: Any, duration: float | None, plan: _Plan) ->
     if not isinstance(duration, Real) or not duration > 0:
         raise MediaError(f"{_NAME} has a duration of {show_value(duration)}; it must be a number of seconds above 0.")
     check_duration(_NAME, duration, plan.caps.video_seconds)
-    count, fps = plan.sample(duration, len(frames), 1 / rate)
-    indices = (np.arange(count) / fps * rate + 1e-6).astype(int).clip(max=len(frames) - 1)
+    count, fps, seconds = plan.sample(_NAME, duration, 1 / rate)
+    indices = ((plan.start + np.arange(count) / fps) * rate + 1e-6).astype(int).clip(max=len(frames) - 1)
     images = [pick(int(index)) for index in indices]
     if len({image.shape for image in images}) > 1:
         raise MediaError(f"{_NAME} has frames of different sizes; resize them to the same size.")
-    return VideoClip(np.stack(images), fps, float(duration))
+    return VideoClip(np.stack(images), fps, float(seconds))
 
 
 def _picker(frames: Any, plan: _Plan) -> Callable[[int], np.ndarray]:

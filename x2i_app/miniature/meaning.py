@@ -13,8 +13,9 @@ from x2i_app.miniature.languages import Pick, Said
 from x2i_app.miniature.languages.en import ENGLISH, GROUNDS, SKIES
 from x2i_app.miniature.scene import NATURAL_GROUND, NATURAL_SKY, PLACES, Scene, Thing
 from x2i_app.miniature.sentences import describe, parse_canonical
+from x2i_app.specs import UNKNOWN_MARK
 
-UNKNOWN = "; ?"
+UNKNOWN = UNKNOWN_MARK
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from x2i_app.ui.http.clients import client_of
 from x2i_app.ui.http.uploads import count_stored
 from x2i_app.ui.i18n import PageError, Text, error_text, language_of
 from x2i_app.ui.loras import lora_pairs
-from x2i_app.ui.progress import OUTPUTS, outputs
+from x2i_app.ui.progress import OUTPUTS, note_text, outputs
 
 MAX_ROWS = 100
 _MAX_BYTES = 1_000_000  # of a file with prompts
@@ -94,9 +94,10 @@ class BatchPanel(Panel):
         language, session = language_of(request), request.session_hash or ""
         images: list[HistoryItem] = []
         failures: list[str] = []
+        noted: list[str] = []
         for number, row in enumerate(rows, 1):
             now = Text("batch.progress").to(language, number=number, count=len(rows), prompt=_brief(row.get("prompt")))
-            yield *outputs(), _show(now, failures, number - 1, len(rows)), gr.skip()
+            yield *outputs(), _show(now, failures, noted, number - 1, len(rows)), gr.skip()
             wanted, job = partial(self._request, row, page, loras), ""
             try:
                 async for update in generate(self.context.followers, wanted, request, format):
@@ -105,18 +106,24 @@ class BatchPanel(Panel):
                     yield *update, gr.skip(), gr.skip()
                 finished = self.engine.get(job)
                 files, preset = self.context.followers.files, self.engine.settings.preset
-                images = [*await anyio.to_thread.run_sync(add_job, [], finished, files, preset), *images]
+                drawn = await anyio.to_thread.run_sync(add_job, [], finished, files, preset)
+                images = [*drawn, *images]
+                said = [note_text(note, language) for note in drawn[0].notes] if drawn else []
+                if said:
+                    noted.append(Text("batch.row").to(language, number=number, sentence=" ".join(said)))
             except X2IError as error:
-                failures.append(Text("batch.failed").to(language, number=number, sentence=error_text(error, language)))
+                failures.append(Text("batch.row").to(language, number=number, sentence=error_text(error, language)))
             if session in self._stopped:
                 break
         done = Text("batch.done").to(language, images=len(images), number=len(rows) - len(failures), count=len(rows))
+        if noted:
+            done += " " + Text("batch.noted").to(language, count=len(noted))
         zipped = gr.skip()
         if existing(images):
             path = await anyio.to_thread.run_sync(zip_images, existing(images), client_of(request).owner)
             await anyio.to_thread.run_sync(count_stored, request, [path])
             zipped = gr.DownloadButton(value=path, visible=True)
-        yield *outputs(), _show(done, failures, len(rows), len(rows)), zipped
+        yield *outputs(), _show(done, failures, noted, len(rows), len(rows)), zipped
 
     def _request(self, row: dict[str, Any], page: dict[str, Any], loras: Any) -> GenerationRequest:
         given = {_FIELDS[name]: value for name, value in (page | row).items() if value is not None}
@@ -170,7 +177,11 @@ def _brief(value: Any) -> str:
     return text[:_MOST_LETTERS].encode(errors="replace").decode()
 
 
-def _show(text: str, failures: list[str], done: int, count: int) -> str:
-    failed = "".join(f"<li>{html.escape(each)}</li>" for each in failures)
+def _show(text: str, failures: list[str], noted: list[str], done: int, count: int) -> str:
     bar = f'<progress value="{done}" max="{count}"></progress>' if done < count else ""
-    return f'<p role="status">{html.escape(text)}</p>{bar}' + (f'<ul class="failed">{failed}</ul>' if failed else "")
+    return f'<p role="status">{html.escape(text)}</p>{bar}{_list(failures, "failed")}{_list(noted, "noted")}'
+
+
+def _list(sentences: list[str], kind: str) -> str:
+    rows = "".join(f"<li>{html.escape(each)}</li>" for each in sentences)
+    return f'<ul class="{kind}">{rows}</ul>' if rows else ""

@@ -5,7 +5,7 @@ refuses, errors that go with the next try, and another try for images that did n
 import json
 
 from x2i_app.ui.http.limits import HTTP_LIMITS
-from x2i_app.ui.i18n import DEFAULT, LANGUAGES, Text, gradio_labels
+from x2i_app.ui.i18n import DEFAULT, LANGUAGE_COOKIE, LANGUAGES, Text, gradio_labels
 from x2i_app.ui.tabs import TABS
 from x2i_app.ui.theme import NARROW
 
@@ -236,7 +236,13 @@ ON_LOAD = (
     return texts.wrong.replace("{files}", wrong[1]).replace("{kinds}", [...new Set(kinds)].join(texts.or));
   };
   const translateToasts = () => {
-    closeToasts([...document.querySelectorAll(".toast-body")].slice(0, -1)); // only the newest stays
+    const toasts = [...document.querySelectorAll(".toast-body")];
+    closeToasts(toasts.slice(0, -1)); // only the newest stays
+    const failure = document.querySelector("#progress .failed")?.innerText.trim();
+    if (failure && innerWidth <= NARROW) { // there a toast would cover text, and this says the same
+      const says = toast => toast.querySelector("[data-testid=toast-text]")?.innerText.trim();
+      closeToasts(toasts.filter(toast => says(toast) === failure));
+    }
     for (const toast of document.querySelectorAll("[data-testid=toast-text]")) {
       const message = toast.innerText.trim(), translated = translate(message);
       if (translated !== message) toast.innerText = translated;
@@ -252,6 +258,7 @@ ON_LOAD = (
   name();
   document.documentElement.classList.add("listening"); // keys and names work from now on
 }""".replace("DEFAULT", DEFAULT)
+    .replace("NARROW", str(NARROW))
     .replace("NAMES_OF_TABS", json.dumps([tab.name for tab in TABS]))
     .replace("TEXTS", json.dumps(_TEXTS, ensure_ascii=False))
 )
@@ -308,6 +315,19 @@ TOGGLE_THEME = """() => {
   const dark = document.body.classList.toggle("dark");
   localStorage.setItem("x2i-theme", dark ? "dark" : "light");
 }"""
+
+SHOWN_LANGUAGE = f"""() => {{
+  const language = navigator.language.toLowerCase().split("-")[0];
+  return {json.dumps(LANGUAGES)}.includes(language) ? language : "{DEFAULT}";
+}}"""
+# The page is built in one language, so it is opened again; what was typed is kept (draft.py). In a frame of another
+# site, as on a Space, browsers allow only partitioned cookies.
+SWITCH_LANGUAGE = f"""language => {{
+  const place = location.protocol === "https:" ? "SameSite=None; Secure; Partitioned" : "SameSite=Lax";
+  const path = new URL(".", location).pathname;
+  document.cookie = `{LANGUAGE_COOKIE}=${{language}}; Path=${{path}}; Max-Age=31536000; ${{place}}`;
+  location.reload();
+}}"""
 
 # Clicks Generate in the open tab, after Gradio has shown the tab and set its values.
 CLICK_GENERATE = """() => setTimeout(

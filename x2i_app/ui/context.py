@@ -12,6 +12,7 @@ from x2i_app.ui.page import Page
 from x2i_app.ui.progress import JobFollowers
 
 if TYPE_CHECKING:
+    from x2i_app.ui.batch_panel import BatchPanel
     from x2i_app.ui.controlnet_panel import ControlNetPanel
     from x2i_app.ui.header import Header
     from x2i_app.ui.history_panel import HistoryPanel
@@ -48,6 +49,7 @@ class PageContext:
     tabs: list["TabPanel"] = field(init=False)
     settings: "SettingsPanel" = field(init=False)
     controlnet: "ControlNetPanel" = field(init=False)
+    batch: "BatchPanel" = field(init=False)
     loras: "LoraPanel" = field(init=False)
     restore: "RestorePanel" = field(init=False)
     model: "ModelPanel" = field(init=False)
@@ -64,6 +66,11 @@ class PageContext:
     def tab_inputs(self) -> list[gr.components.Component]:
         """The inputs of all tabs, in order."""
         return [component for panel in self.tabs for component in panel.inputs]
+
+    @property
+    def video_parts(self) -> list[gr.components.Component]:
+        """Start and end of the part of a video, of each tab that takes one."""
+        return [component for panel in self.tabs for component in panel.video_part]
 
 
 class Panel:

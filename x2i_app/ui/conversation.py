@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from x2i_app.errors import X2IError
+from x2i_app.notes import readable_answer
 from x2i_app.request import Turn
 from x2i_app.ui.browser import send_shown_image
 from x2i_app.ui.context import PRIVATE, PageContext, Panel
@@ -139,7 +140,7 @@ def show(request: gr.Request, is_on: bool, history: Any) -> str:
 
 def _show_turn(turn: Turn, result: str | None) -> str:
     images = "".join(_show_image(path) for path in turn.images)
-    text = f"<span><b>{html.escape(turn.prompt)}</b><br>{html.escape(turn.answer)}</span>"
+    text = f"<span><b>{html.escape(turn.prompt)}</b><br>{html.escape(readable_answer(turn.answer))}</span>"
     return f"<li>{images}{text}{_show_image(result) if result else ''}</li>"
 
 

@@ -37,6 +37,7 @@ class Draft(Panel):
         context = self.context
         preset = context.model.choices[0]
         kept = [*context.settings.values, *context.settings.later, *context.tab_inputs]
+        kept += [*context.video_parts, context.batch.prompts]
         empty = [component for component in kept if isinstance(component, gr.Number) and component.value is None]
         restore = _RESTORE.replace("EMPTY", str([kept.index(component) for component in empty]))
         context.page.load(None, [preset, *kept], kept, js=restore, **BROWSER_ONLY)

@@ -14,7 +14,7 @@ from gradio.utils import get_upload_folder
 from x2i_app.errors import X2IError
 from x2i_app.media.budget import InputBudget, InputLimits
 from x2i_app.media.checks import check_files
-from x2i_app.request import LATER_SETTINGS, SETTINGS, GenerationRequest
+from x2i_app.request import LATER_SETTINGS, SETTINGS, VIDEO_SETTINGS, GenerationRequest
 from x2i_app.serving.engine import Engine
 from x2i_app.serving.jobs import Job, JobLimits
 from x2i_app.ui.controlnet_panel import controlnet_fields
@@ -115,7 +115,7 @@ def _request_of(engine: Engine, tab: Tab, given: dict[str, Any]) -> GenerationRe
     if not given["negative_prompt"]:
         given["true_cfg_scale"] = None  # the slider has a value before there is something to avoid
     settings = {field: given[name] for name, field in (SETTINGS | LATER_SETTINGS).items() if given[name] is not None}
-    settings |= controlnet_fields(given)
+    settings |= controlnet_fields(given) | {name: given.get(name) for name in VIDEO_SETTINGS}
     asked = GenerationRequest(**fields, **settings, loras=lora_pairs(given["loras"], engine.settings))
     # An edited or inpainted result has the source's size, whatever the sliders say.
     has_own_size = asked.paints or asked.reference is not None

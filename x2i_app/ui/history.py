@@ -15,6 +15,7 @@ from gradio.utils import get_upload_folder
 
 from x2i_app.errors import EngineError
 from x2i_app.media.images import image_size
+from x2i_app.notes import readable_answer
 from x2i_app.request import GenerationRequest
 from x2i_app.serving.jobs import Job
 from x2i_app.settings import Settings
@@ -28,6 +29,7 @@ _MAX_OPT_OUTS = 20_000  # sessions
 _MAX_KEYS = 20_000  # sessions
 _MAX_KEY_LETTERS = 64
 _STAR = "\u2605 "
+_CAPTION_LETTERS = 32  # of the prompt
 _ZIPPING = [threading.Lock() for _ in range(64)]  # each client has one: it writes one ZIP file at a time
 
 
@@ -98,8 +100,10 @@ class HistoryItem:
 
     @property
     def caption(self) -> str:
-        """The seed, which tells images of one prompt apart, and a star before that of a favorite."""
-        return f"{_STAR * self.is_favorite}{self.request.seed}"
+        """The first words of the prompt, or of the answer if there is none, and the seed; a star before a favorite."""
+        text = " ".join((self.request.prompt or readable_answer(self.answer or "")).split())
+        first = text if len(text) <= _CAPTION_LETTERS else f"{text[: _CAPTION_LETTERS - 1].rstrip(', ')}…"
+        return _STAR * self.is_favorite + " · ".join(filter(None, (first, str(self.request.seed))))
 
 
 def add_job(items: Sequence[HistoryItem], job: Job | None, files: "ImageFiles", preset: str) -> list[HistoryItem]:

@@ -16,10 +16,11 @@ import gradio as gr
 from PIL import Image
 
 from x2i_app.errors import X2IError
-from x2i_app.media import load_audio, load_video, modality_of
+from x2i_app.media import VideoPart, load_audio, load_video, modality_of
 from x2i_app.media.guard import MediaModality
 from x2i_app.media.images import image_size
 from x2i_app.presets import presets_that_take
+from x2i_app.request import clean_video_part
 from x2i_app.specs import EncodingSpec
 from x2i_app.ui.context import PageContext, Panel
 from x2i_app.ui.i18n import Text, error_text, language_of
@@ -32,10 +33,13 @@ _AT_ONCE = 2  # inputs that are read beside the running job
 _CACHED = 64  # videos and audio files, about 100 KB each: typing beside a video does not sample it again
 _THUMBNAIL = (160, 160)  # pixels
 
+Part = tuple[float | None, float | None]  # of a video: start and end in seconds
+WHOLE: Part = (None, None)
+
 
 @dataclass(frozen=True)
 class Video:
-    """The frames that the model sees, as data: URLs of thumbnails, and their times and the duration in seconds."""
+    """The frames that the model sees, as data: URLs of thumbnails, their times, and the seconds that are used."""
 
     frames: tuple[str, ...]
     times: tuple[float, ...]
@@ -63,7 +67,8 @@ class InputPreview(Panel):
             container=False,
             padding=False,
         )
-        self.refresh_on(self.panel.inputs[0].change)
+        for component in (self.panel.inputs[0], *self.panel.video_part):
+            self.refresh_on(component.change)
 
     def refresh_on(self, event: Callable) -> None:
         """Show the input again when `event` happens.
@@ -74,7 +79,7 @@ class InputPreview(Panel):
             return
         event(
             self.show_input,
-            self.panel.inputs[0],
+            [self.panel.inputs[0], *self.panel.video_part],
             self.shown,
             api_visibility="private",
             concurrency_id="input-preview",
@@ -83,26 +88,26 @@ class InputPreview(Panel):
             show_progress="hidden",
         )
 
-    def show_input(self, request: gr.Request, value: Any) -> str:
-        """The input as HTML, or why it cannot be used."""
+    def show_input(self, request: gr.Request, value: Any, start: Any = None, end: Any = None) -> str:
+        """The input as HTML, or why it cannot be used. start, end: of the part of a video."""
         spec = self.engine.encoding
         if not value or spec is None:
             return ""
         try:
-            return self._describe(value, spec, language_of(request))
+            return self._describe(value, spec, language_of(request), clean_video_part(start, end))
         except X2IError as error:
             return f'<p role="alert" class="unused">{html.escape(error_text(error, language_of(request)))}</p>'
 
 
-def sample_video(path: str, spec: EncodingSpec) -> Video:
-    """The frames of a video that an encoder with this spec sees. Raises MediaError."""
-    return _sample(path, spec.video_fps, spec.max_video_frames, spec.max_video_pixels)
+def sample_video(path: str, spec: EncodingSpec, part: Part = WHOLE) -> Video:
+    """The frames of a part of a video that an encoder with this spec sees. Raises MediaError."""
+    return _sample(path, part, spec.video_fps, spec.max_video_frames, spec.max_video_pixels)
 
 
 @lru_cache(_CACHED)
-def _sample(path: str, fps: float, max_frames: int, max_pixels: int) -> Video:
-    clip = load_video(path, fps, max_frames, max_pixels)
-    times = tuple(number / clip.fps for number in range(len(clip.frames)))
+def _sample(path: str, part: Part, fps: float, max_frames: int, max_pixels: int) -> Video:
+    clip = load_video(VideoPart(path, *part), fps, max_frames, max_pixels)
+    times = tuple((part[0] or 0) + number / clip.fps for number in range(len(clip.frames)))
     return Video(tuple(map(_thumbnail, clip.frames)), times, clip.duration, clip.has_audio)
 
 
@@ -117,11 +122,11 @@ def _thumbnail(frame) -> str:
     return as_data_url(image)
 
 
-def describe_video(path: str, spec: EncodingSpec, language: str) -> str:
+def describe_video(path: str, spec: EncodingSpec, language: str, part: Part = WHOLE) -> str:
     """The video's frames and their times, as HTML; empty if the model takes no video, which the tab's notice says."""
     if "video" not in spec.modalities:
         return ""
-    video = sample_video(path, spec)
+    video = sample_video(path, spec, part)
     title = Text("input.video").to(language, seconds=f"{video.duration:.1f}", count=len(video.frames))
     times = [Text("input.seconds").to(language, seconds=f"{time:.1f}") for time in video.times]
     frames = "".join(
@@ -133,52 +138,54 @@ def describe_video(path: str, spec: EncodingSpec, language: str) -> str:
     return f'<p>{title}</p><ol class="frames" tabindex="0" aria-label="{title}">{frames}</ol>{audio}'
 
 
-def describe_audio(path: str, spec: EncodingSpec, language: str) -> str:
+def describe_audio(path: str, spec: EncodingSpec, language: str, _part: Part = WHOLE) -> str:
     """Whether the model hears the audio itself, as HTML."""
     text = Text("input.heard" if spec.audio_rate else "input.transcribed")
     return f"<p>{text.to(language, seconds=f'{_seconds(path):.1f}')}</p>"
 
 
-def describe_message(message: dict[str, Any], spec: EncodingSpec, language: str) -> str:
+def describe_message(message: dict[str, Any], spec: EncodingSpec, language: str, part: Part = WHOLE) -> str:
     """A chip for each part of a multimodal message, as HTML; one that cannot be used says why."""
     chips, numbers = [], Counter()
     for path in message.get("files") or []:
+        modality = None
         try:
             modality = modality_of(path)
             numbers[modality] += 1
             if modality not in spec.modalities and modality != "audio":
                 others = Text("input.other_presets").to(language, names=", ".join(presets_that_take(modality)))
-                chips.append(_chip(f"{Text(f'unsupported.{modality}').to(language)} {others}", path, is_used=False))
+                said, is_used = f"{Text(f'unsupported.{modality}').to(language)} {others}", False
             else:
-                chips.append(_chip(_CHIPS[modality](path, spec, numbers[modality], language), path))
+                said, is_used = _CHIPS[modality](path, spec, numbers[modality], language, part), True
         except X2IError as error:
-            chips.append(_chip(error_text(error, language), path, is_used=False))
+            said, is_used = error_text(error, language), False
+        chips.append(_chip(said, path, modality, is_used))
     if (message.get("text") or "").strip():
         chips.append(f"<li>{Text('input.prompt_chip').to(language)}</li>")
     return f'<ul class="chips" aria-label="{Text("input.chips").to(language)}">{"".join(chips)}</ul>' if chips else ""
 
 
-def _image_chip(path: str, spec: EncodingSpec, number: int, language: str) -> str:
+def _image_chip(path: str, spec: EncodingSpec, number: int, language: str, _part: Part) -> str:
     width, height = image_size(path)
     return Text("input.image_chip").to(language, number=number, width=width, height=height)
 
 
-def _video_chip(path: str, spec: EncodingSpec, number: int, language: str) -> str:
-    video = sample_video(path, spec)
+def _video_chip(path: str, spec: EncodingSpec, number: int, language: str, part: Part) -> str:
+    video = sample_video(path, spec, part)
     text = Text("input.video_chip").to(language, number=number, count=len(video.frames))
     comma = Text("comma").to(language)
     return f"{text}{comma}{Text('input.video_audio_chip').to(language)}" if video.has_audio else text
 
 
-def _audio_chip(path: str, spec: EncodingSpec, number: int, language: str) -> str:
+def _audio_chip(path: str, spec: EncodingSpec, number: int, language: str, _part: Part) -> str:
     text = Text("input.audio_chip" if spec.audio_rate else "input.transcribed_chip")
     return text.to(language, number=number, seconds=f"{_seconds(path):.1f}")
 
 
-def _chip(text: str, path: str, is_used: bool = True) -> str:
+def _chip(text: str, path: str, modality: MediaModality | None, is_used: bool) -> str:
     """Both are escaped: a file's name may be anything."""
-    name = html.escape(Path(path).name)
-    return f'<li title="{name}"{"" if is_used else " class=unused"}>{html.escape(text)}</li>'
+    name, used = html.escape(Path(path).name), "" if is_used else " class=unused"
+    return f'<li title="{name}" data-kind="{modality}"{used}>{html.escape(text)}</li>'
 
 
 _CHIPS: dict[MediaModality, Callable[..., str]] = {"image": _image_chip, "video": _video_chip, "audio": _audio_chip}

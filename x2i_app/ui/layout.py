@@ -35,7 +35,7 @@ def build_page(engine: Engine) -> Page:
                 context.loras = LoraPanel(context)
                 context.settings = SettingsPanel(context)
                 context.controlnet = ControlNetPanel(context)
-                BatchPanel(context)
+                context.batch = BatchPanel(context)
                 context.restore = RestorePanel(context)
                 context.model = ModelPanel(context)
                 context.memory = MemoryPanel(context)

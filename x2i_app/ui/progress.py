@@ -287,7 +287,7 @@ def show_progress(progress: Progress, engine: Engine, language: str = DEFAULT, s
 
 def show_failure(error: X2IError, language: str = DEFAULT) -> str:
     """That it failed and why, as HTML: it stays where the progress was, and goes with the next try."""
-    return f'<p class="failed">{html.escape(error_text(error, language))}</p>'
+    return f'<p class="failed" role="alert">{html.escape(error_text(error, language))}</p>'
 
 
 def show_result(result: GenerationResult, language: str = DEFAULT) -> str:
@@ -301,8 +301,9 @@ def show_result(result: GenerationResult, language: str = DEFAULT) -> str:
 
 
 def answer_text(result: GenerationResult | HistoryItem, language: str = DEFAULT) -> str:
-    """The notes about the user's input, and the MLLM's answer."""
-    return "\n".join(filter(None, (*(note_text(note, language) for note in result.notes), result.answer)))
+    """The MLLM's answer, then the notes about the user's input."""
+    answer = notes.readable_answer(result.answer or "")
+    return "\n".join(filter(None, (answer, *(note_text(note, language) for note in result.notes))))
 
 
 def note_text(note: str, language: str) -> str:

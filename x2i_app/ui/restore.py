@@ -52,6 +52,7 @@ class RestorePanel(Panel):
             *loras,
             *context.settings.later,
             *context.controlnet.components,
+            *context.video_parts,
         ]
 
     def values(self, request: GenerationRequest) -> list[Any]:
@@ -66,6 +67,7 @@ class RestorePanel(Panel):
             *show_loras(loras),
             *values["later"],
             *controlnet_values(request),
+            *(part for panel in self.context.tabs if panel.tab.takes_video for part in request.video_part),
         ]
 
     def connect(self) -> None:

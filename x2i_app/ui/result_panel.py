@@ -60,7 +60,7 @@ class ResultPanel(Panel):
         self.context.queue = QueuePanel(self.context)
         # Plain text, never Markdown or HTML: an uploaded recording may say anything.
         self.answer = gr.Textbox(
-            label=Text("answer"), lines=5, max_lines=5, placeholder=" ", interactive=False, elem_id="answer"
+            label=Text("answer"), lines=5, max_lines=40, placeholder=" ", interactive=False, elem_id="answer"
         )
         with gr.Accordion(Text("report"), open=False, elem_id="report-section"):
             self.details = gr.HTML("", label="details", elem_id="details", container=False)

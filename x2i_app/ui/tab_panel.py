@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from x2i_app.controlnet import CONTROLNET_SETTINGS
+from x2i_app.request import VIDEO_SETTINGS
 from x2i_app.ui.browser import CLICK_GENERATE
 from x2i_app.ui.context import BROWSER_ONLY, PageContext, Panel
 from x2i_app.ui.conversation import Conversation
@@ -13,12 +14,15 @@ from x2i_app.ui.i18n import DEFAULT, LANGUAGES, Text
 from x2i_app.ui.image_notice import ImageNotice
 from x2i_app.ui.input_preview import InputPreview
 from x2i_app.ui.model_notice import ModelNotice
-from x2i_app.ui.tabs import Tab
+from x2i_app.ui.tabs import Tab, unconverted
 from x2i_app.ui.theme import NARROW
 
 
 class TabPanel(Panel):
-    """A tab. inputs: components in the order of `Tab.parameters`; generated: the event of its button's job."""
+    """A tab. inputs: components in the order of `Tab.parameters`; generated: the event of its button's job.
+
+    video_part: components in the order of VIDEO_SETTINGS, if the tab takes a video.
+    """
 
     def __init__(self, context: PageContext, tab: Tab):
         self.tab = tab
@@ -29,6 +33,7 @@ class TabPanel(Panel):
             gr.Markdown(Text(f"hint.{self.tab.name}"))
             ModelNotice(self.context, self.tab)
             self.inputs = self.tab.build()
+            self.video_part = self._build_video_part() if self.tab.takes_video else []
             self.preview = InputPreview(self.context, self)
             ImageNotice(self.context, self)
             self.button = gr.Button(Text("generate"), variant="primary", size="lg", elem_id=f"generate-{self.tab.name}")
@@ -44,6 +49,16 @@ class TabPanel(Panel):
             self.model_outputs = [control, edit]
         for name in self.tab.later:
             self.input(name).may_be_left_out = True
+
+    def _build_video_part(self) -> list[gr.components.Component]:
+        with gr.Row(elem_classes="video-part"):
+            part = [
+                unconverted(gr.Number(None, label=Text(f"label.{name}"), minimum=0, min_width=120))
+                for name in VIDEO_SETTINGS
+            ]
+        for component in part:
+            component.may_be_left_out = True
+        return part
 
     def input(self, parameter: str) -> gr.components.Component:
         """The component of a parameter."""
@@ -80,6 +95,7 @@ class TabPanel(Panel):
         given = context.settings.components | {"loras": context.loras.value, "format": context.settings.format}
         given |= dict(zip(CONTROLNET_SETTINGS, context.controlnet.components, strict=True))
         given |= dict(zip(self.tab.parameters, self.inputs, strict=True))
+        given |= dict(zip(VIDEO_SETTINGS, self.video_part, strict=False))
         self.generated = self.button.click(
             generate_handler(context.followers, self.tab),
             [given[name] for name in self.tab.endpoint_parameters],

@@ -11,7 +11,7 @@ from gradio.data_classes import FileData, ImageData
 
 from x2i_app.controlnet import CONTROLNET_SETTINGS
 from x2i_app.media import modality_of
-from x2i_app.request import LATER_SETTINGS, LIMITS, SETTINGS
+from x2i_app.request import LATER_SETTINGS, LIMITS, SETTINGS, VIDEO_SETTINGS
 from x2i_app.settings import ASSETS
 from x2i_app.specs import Modality
 from x2i_app.ui.i18n import LANGUAGES, PageError, Text
@@ -47,7 +47,13 @@ class Tab:
     def endpoint_parameters(self) -> tuple[str, ...]:
         """All parameters of the endpoint in their order: later ones are last, so that calls by position stay valid."""
         first = self.parameters[: len(self.parameters) - len(self.later)]
-        return (*first, *COMMON, *self.later, *LATER_SETTINGS, *CONTROLNET_SETTINGS)
+        last = VIDEO_SETTINGS if self.takes_video else ()
+        return (*first, *COMMON, *self.later, *LATER_SETTINGS, *CONTROLNET_SETTINGS, *last)
+
+    @property
+    def takes_video(self) -> bool:
+        """Whether a video may be among its inputs."""
+        return "video" in self.modalities or not self.modalities
 
 
 def check_input(tab: Tab, fields: dict[str, Any]) -> None:

@@ -97,7 +97,8 @@ CSS = (
 .form > .block { padding: 0; border: 0 !important; background: none; overflow: visible !important; }
 .multimodal-textbox { border: 0 !important; background: none; }
 .multimodal-textbox .full-container { padding: 0; }
-.multimodal-textbox .input-wrapper { border: 1px solid var(--input-border-color); border-radius: var(--input-radius); }
+.multimodal-textbox .input-wrapper { border: 1px solid var(--input-border-color); border-radius: var(--input-radius);
+  padding: var(--input-padding); }
 .dark { color-scheme: dark; } /* for what the browser draws, such as players */
 .dark input[type=range] { --neutral-200: var(--neutral-700); } /* the unfilled part of the track */
 .gr-accordion > .label-wrap { font-weight: 500; text-align: left; }
@@ -188,12 +189,17 @@ CSS = (
 #result:not(:has(#result-images img)) .needs-result { visibility: hidden; }
 .no-clipboard .needs-clipboard { display: none; }
 #progress .failed { color: var(--error-text-color); }
+/* As high as its text. Gradio measures that too early on a phone, where it is hidden until there is a result. */
+@supports (field-sizing: content) {
+  #answer textarea { field-sizing: content; height: auto !important; min-height: 7.5rem; }
+}
 .not-shown, .form:has(> .not-shown:only-child) { display: none; }
 #queue:not(:has(li)), #batch-progress:not(:has(p)) { display: none; }
 :is(#queue, #batch-progress) .html-container { padding: 0; }
 #batch-progress p { margin: 0 0 .35rem; }
 #batch-progress progress { width: 100%; accent-color: var(--primary-500); }
-#batch-progress .failed li { color: var(--error-text-color); font-size: var(--text-sm); }
+#batch-progress li { font-size: var(--text-sm); overflow-wrap: anywhere; }
+#batch-progress .failed li { color: var(--error-text-color); }
 #queue h3 { margin: 0 0 .25rem; font-size: var(--text-md); font-weight: 500; }
 #queue ol { margin: 0; padding: 0; max-height: 14rem; overflow-y: auto; }
 #queue li { display: flex; align-items: center; gap: .5rem; margin: 0; padding: .35rem 0; list-style: none;
@@ -229,7 +235,7 @@ CSS = (
 .found-settings p { margin: 0; overflow-wrap: anywhere; }
 .found-settings .html-container { padding: 0; }
 #history-find { align-items: center; }
-#only-favorites { border: 0; background: none; }
+#only-favorites { border: 0; background: none; min-width: max-content !important; }
 /* This session's images: one row of thumbnails. */
 #history-images { height: 8.5rem !important; min-height: 0; }
 #history-images .grid-wrap { height: 100% !important; max-height: none !important; overflow: hidden; }
@@ -264,6 +270,9 @@ CSS = (
 .input-preview .chips { display: flex; flex-wrap: wrap; gap: .5rem; margin: 0; padding: 0; list-style: none; }
 .input-preview .chips li { padding: .15rem .75rem; border-radius: 1rem; border: 1px solid var(--block-border-color);
   background: var(--block-background-fill); font-size: .8125rem; overflow-wrap: anywhere; }
+/* The part of a video that is used: once there is a video. */
+[role=tabpanel]:not(:has(#input-preview-video p, #input-preview-fusion [data-kind=video])) .video-part {
+  display: none; }
 .input-preview .unused { border-color: var(--error-border-color) !important; color: var(--error-text-color); }
 #compare-history img { max-height: 24rem !important; }
 :is(#restore, #batch-file, #style-file) button .wrap { flex-direction: row; gap: .75rem; padding-top: 1.5rem;
@@ -295,10 +304,13 @@ CSS = (
   #conversation-actions > :first-child { flex-basis: 100%; }
   #conversation .turns { height: 13rem; }
   #restore button .wrap { white-space: nowrap; font-size: var(--text-sm); }
-  #answer textarea { height: 4.25rem !important; min-height: 0; }
+  #answer textarea { min-height: 4.25rem !important; }
   #result-images { min-height: 0; }
   #result-images:not(.fullscreen) { height: 17rem !important; }
   #title p { display: none; }
+  /* An error lies at the bottom, below which the page can be scrolled; it is not shown twice (browser.py). */
+  .toast-wrap { top: auto !important; bottom: .75rem; }
+  body:has(.toast-body) .gradio-container { padding-bottom: 9rem; }
   #model-description p { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 }
 """.replace("NARROW", str(NARROW))

@@ -61,6 +61,7 @@ from x2i_app.ui.http.uploads import (
     receive_files,
     receive_form,
 )
+from x2i_app.ui.i18n import LANGUAGE_COOKIE, LANGUAGES, language_of, page_script
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,8 @@ class RequestGuard:
         if not self._clients.is_owner(scope["client"][0]):
             scope[STORED] = self._stored
         receiver = _Receiver(receive)
+        if (language := Request(scope).cookies.get(LANGUAGE_COOKIE)) in LANGUAGES:
+            MutableHeaders(scope=scope)["accept-language"] = language
         request = Request(scope, receiver)
         path = scope["path"].rstrip("/") or "/"
         sender = _Sender(send, _FILE_POLICY if path.startswith((FILE, f"{OPENAI}/")) else self._policy)
@@ -166,8 +169,9 @@ class RequestGuard:
             return await self._serve_post(request, path, sender)
         if request.method == "GET" and path == PROGRESS:
             await self._send_progress(request, sender)
-        elif path == "/" and self._has_login and not is_logged_in(request):
-            await self._app(request.scope, request.receive, _WithoutApi(sender))
+        elif path == "/":
+            is_stranger = self._has_login and not is_logged_in(request)
+            await self._app(request.scope, request.receive, _PageSender(sender, is_stranger, language_of(request)))
         else:
             with self._listeners.listening(request.scope, path):
                 await self._app(request.scope, request.receive, sender)
@@ -314,11 +318,11 @@ class _Sender:
         await self._send(message)
 
 
-class _WithoutApi:
-    """`send` for the page of a client that is not logged in: it does not describe the endpoints, as Gradio's does."""
+class _PageSender:
+    """`send` for the page: in the user's language, and without the endpoints if the user is not logged in."""
 
-    def __init__(self, send: Send):
-        self._send = send
+    def __init__(self, send: Send, is_stranger: bool, language: str):
+        self._send, self._is_stranger, self._language = send, is_stranger, language
         self._start: Message = {}
         self._body = bytearray()
 
@@ -329,8 +333,11 @@ class _WithoutApi:
         self._body += message.get("body", b"")
         if message.get("more_body"):
             return
-        body = _API_INFO.sub(rb"\1{}\2", bytes(self._body))
-        if "content-length" in (headers := MutableHeaders(scope=self._start)):
+        body = bytes(self._body)
+        if self._is_stranger:
+            body = _API_INFO.sub(rb"\1{}\2", body)
+        body = body.replace(b"<head>", f"<head><script>{page_script(self._language)}</script>".encode(), 1)
+        if body != self._body and "content-length" in (headers := MutableHeaders(scope=self._start)):
             headers["content-length"] = str(len(body))
         await self._send(self._start)
         await self._send({"type": "http.response.body", "body": body})

@@ -2,11 +2,14 @@
 
 To add a language, add its file; tests/ui/test_languages.py says which keys are missing. The browser translates what a
 component was built with. The server writes what it sends later, such as progress, in the language of the request. For
-programs, the log and the command line everything is English.
+programs, the log and the command line everything is English. A cookie has the language that the user has chosen.
+
+In a text, {count:frame|frames} is the word for one or for more.
 
 The layers below the page know only English. A language may have SENTENCES, by which the page translates their errors.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +25,15 @@ DEFAULT = "en"
 _MODULES = {module.name: import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)}
 TEXTS: dict[str, dict[str, str]] = {language: module.TEXTS for language, module in _MODULES.items()}
 LANGUAGES = tuple(TEXTS)
+LANGUAGE_COOKIE = "x2i-language"
+NAMES = {language: module.NAME for language, module in _MODULES.items()}
 _TOKEN = re.compile(r"[\w.,+-]+")
+
+
+class _Number(int):
+    def __format__(self, form: str) -> str:
+        one, bar, more = form.partition("|")
+        return (one if self == 1 else more) if bar else super().__format__(form)
 
 
 class Text(I18nData):
@@ -44,7 +55,8 @@ class Text(I18nData):
     def to(self, language: str, **values: object) -> str:
         """The text in one of LANGUAGES; `values` replace the names in braces."""
         text = TEXTS[language][self.key]
-        return text.format(**values) if values else text
+        counts = {name: _Number(value) for name, value in values.items() if type(value) is int}
+        return text.format(**values | counts) if values else text
 
     def __deepcopy__(self, memo: dict) -> "Text":
         return self  # Gradio copies the settings of components
@@ -147,10 +159,19 @@ def _order(sentence: _Sentence) -> tuple[bool, int]:
 
 
 def translations() -> gr.I18n:
-    """All texts, as `launch` wants them, and texts of Gradio's that it has not translated itself."""
+    """All texts, as `launch` wants them, and some in place of Gradio's own."""
     return gr.I18n(
         **{language: TEXTS[language] | getattr(module, "GRADIO", {}) for language, module in _MODULES.items()}
     )
+
+
+def page_script(language: str) -> str:
+    """JavaScript that makes a browser say that it prefers one of LANGUAGES, before Gradio's page asks it.
+
+    Gradio would not know zh-HK, and would show its own words in languages that the page does not have.
+    """
+    tag = getattr(_MODULES[language], "TAG", language)
+    return f'Object.defineProperty(navigator, "language", {{value: {json.dumps(tag)}}});'
 
 
 def gradio_labels(language: str) -> dict[str, str]:

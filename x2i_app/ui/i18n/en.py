@@ -3,10 +3,13 @@
 from x2i_app import notes
 from x2i_app.presets import PRESETS
 
+NAME = "English"
+
 TEXTS = {
     # Top of the page
     "tagline": "Text, images, video and audio in; an image out.",
     "theme": "Theme",
+    "language": "Language",
     **{f"preset.{preset.name}": preset.about for preset in PRESETS.values()},
     # Tabs
     "tab.text": "Text",
@@ -90,15 +93,17 @@ TEXTS = {
     "label.right": "Right",
     "label.bottom": "Bottom",
     # What the model will see and hear of the input
-    "input.video": "The model sees {count} frame(s) of this video of {seconds} s:",
+    "input.video": "The model sees {count} {count:frame|frames} of this video of {seconds} s:",
     "input.seconds": "{seconds} s",
+    "label.video_start": "Use the video from (seconds; empty: its start)",
+    "label.video_end": "to (seconds; empty: its end)",
     "input.unplayable": "This browser cannot play this video. What the model sees of it is shown below.",
     "input.video_audio": "The video's sound is not used. To use it, add it as audio.",
     "input.heard": "The model hears the audio directly: {seconds} s.",
     "input.transcribed": "This model cannot hear. Whisper transcribes the speech in these {seconds} s for it.",
     "input.prompt_chip": "Prompt",
     "input.image_chip": "Image {number}: {width} x {height}",
-    "input.video_chip": "Video {number}: {count} frame(s)",
+    "input.video_chip": "Video {number}: {count} {count:frame|frames}",
     "input.video_audio_chip": "its sound is not used",
     "input.audio_chip": "Audio {number}: {seconds} s, heard directly",
     "input.transcribed_chip": "Audio {number}: {seconds} s, transcribed",
@@ -128,10 +133,10 @@ TEXTS = {
     "restore.found_no_prompt": "This image has settings.",
     "restore.use": "Restore them",
     "restore.add_files": "Add the same files again: {files}.",
-    "restore.images": "{count} image(s)",
-    "restore.videos": "{count} video(s)",
-    "restore.audios": "{count} audio file(s)",
-    "restore.loras": "{count} LoRA(s)",
+    "restore.images": "{count} {count:image|images}",
+    "restore.videos": "{count} {count:video|videos}",
+    "restore.audios": "{count} {count:audio file|audio files}",
+    "restore.loras": "{count} {count:LoRA|LoRAs}",
     "restore.masks": "the mask (paint it again)",
     "restore.controlnet_images": "the image for ControlNet",
     "restore.source_images": "the result that this image was made from",
@@ -152,8 +157,8 @@ TEXTS = {
     "state.unloaded": "Unloaded. The next job loads it again.",
     "state.failed": "Failed.",
     "state.closed": "Closed",
-    "model.flux": "{name}: {steps} steps. License: {license}",
-    "model.flux_guidance": "{name}: {steps} steps, guidance {guidance}. License: {license}",
+    "model.flux": "{name}: {steps} {steps:step|steps}. License: {license}",
+    "model.flux_guidance": "{name}: {steps} {steps:step|steps}, guidance {guidance}. License: {license}",
     "model.needs_card": "{preset}, profile {profile}: about {files} GB of files and {memory} GiB of GPU memory.",
     "model.needs_computer": "{preset}, profile {profile}: about {files} GB of files and {memory} GiB of RAM.",
     "unsupported.text": "This model does not support text.",
@@ -208,13 +213,13 @@ TEXTS = {
     "progress.unsure": "This may not be what you asked for: see “What the model understood”.",
     "progress.done": "Done in {seconds} s. Seed {seeds}",
     "progress.done_all": "Done in {seconds} s. Seeds {seeds}",
-    "progress.shown": "Seed {seed}, {width} x {height}, {steps} steps",
+    "progress.shown": "Seed {seed}, {width} x {height}, {steps} {steps:step|steps}",
     "comma": ", ",
     "stop_mark": ". ",
     **{f"note.{name.lower()}": text for name, text in vars(notes).items() if name.isupper()},
     # The queue
     "queue": "Next in the queue: {count}",
-    "queue.images": "{count} image(s)",
+    "queue.images": "{count} {count:image|images}",
     "queue.fewer": "One image less",
     "queue.more": "One image more",
     "queue.up": "Move up",
@@ -297,8 +302,9 @@ TEXTS = {
     "batch.start": "Generate all",
     "batch.stop": "Stop all",
     "batch.progress": "{number} of {count}: {prompt}",
-    "batch.done": "{images} image(s) of {number} of {count} prompts are finished.",
-    "batch.failed": "{number}: {sentence}",
+    "batch.done": "{number} of {count} prompts finished: {images} {images:image|images}.",
+    "batch.row": "{number}: {sentence}",
+    "batch.noted": "There are notes on {count} {count:prompt|prompts}:",
     "batch.download": "Download them as a ZIP file",
     "error.no_prompts": "Type at least one prompt, or add a file with prompts.",
     "error.too_many_prompts": "There are {count} prompts and {most} are allowed at once. Split them.",
@@ -363,3 +369,6 @@ TEXTS = {
     "error.image_link": "The image is a link. Upload the file itself.",
     "error.strange_value": "The page sent a value that is not allowed. Reload the page and try again.",
 }
+
+# What Gradio says there does not name what the page takes there.
+GRADIO = {"upload_text.drop_gallery": "Drop images here"}

@@ -1,5 +1,8 @@
 """The page in simplified Chinese."""
 
+NAME = "中文"
+TAG = "zh-CN"  # as Gradio calls it
+
 _KNOWN = (
     "它能画房子、树、汽车、船、热气球、花、猫、鱼、星星、球、火箭和雨伞，能读懂英语、中文、德语、法语、日语和越南语。"
 )
@@ -8,6 +11,7 @@ TEXTS = {
     # Top of the page
     "tagline": "输入文字、图片、视频或音频，生成一张图片。",
     "theme": "主题",
+    "language": "语言",
     "preset.x2i-tiny": "任何 CPU 都能运行的小型演示模型。它只会画：房子、树、汽车、船、气球、花、猫、鱼、"
     "星星、球、火箭和雨伞，有十种颜色和五种天空。",
     "preset.qwen2.5-vl-3b": "文字、图片和视频；较小的 Qwen。",
@@ -104,6 +108,8 @@ TEXTS = {
     # What the model will see and hear of the input
     "input.video": "这段 {seconds} 秒的视频，模型会看到 {count} 帧：",
     "input.seconds": "{seconds} 秒",
+    "label.video_start": "使用视频的开始时间（秒；留空：从头）",
+    "label.video_end": "结束时间（秒；留空：到尾）",
     "input.unplayable": "此浏览器无法播放这段视频。下面显示模型看到的内容。",
     "input.video_audio": "不会使用视频的声音。如需使用，请把它添加为音频。",
     "input.heard": "模型会直接听这段音频：{seconds} 秒。",
@@ -256,11 +262,11 @@ TEXTS = {
     "note.lora_text_encoders": "LoRA {name}：没有使用 CLIP 和 T5 的 {count} 个张量，因为 X2I 不含这两个模型。",
     "note.lora_embeddings": "LoRA {name}：没有使用为 CLIP 和 T5 训练的词（{count} 个张量），因为 X2I 不含这两个模型。",
     "note.lora_guidance": "LoRA {name}：没有使用引导层的 {count} 个张量，因为这个 FLUX 模型没有引导层。",
-    "note.unknown": "这个模型不认识输入的一部分，或者做不到。它画的是：{drawn}。" + _KNOWN,
-    "note.unknown_terms": "这个模型不认识 {terms}。它画的是：{drawn}。" + _KNOWN,
-    "note.unknown_language": "提示词似乎是这种语言：{spoken}，这个模型读不懂。它画的是：{drawn}。" + _KNOWN,
-    "note.guess": "这个模型不确定文件的内容，这只是猜测。它画的是：{drawn}。" + _KNOWN,
-    "note.unknown_media": "这个模型在输入中没有找到它认识的东西。它画的是：{drawn}。" + _KNOWN,
+    "note.unknown": "这个模型不认识输入的一部分，或者做不到。" + _KNOWN,
+    "note.unknown_terms": "这个模型不认识 {terms}，只画了它能理解的内容。" + _KNOWN,
+    "note.unknown_language": "提示词似乎是这种语言：{spoken}，这个模型读不懂。" + _KNOWN,
+    "note.guess": "这个模型不确定文件的内容，它的回答只是猜测。" + _KNOWN,
+    "note.unknown_media": "这个模型在输入中没有找到它认识的东西。" + _KNOWN,
     # The queue
     "queue": "队列中还有 {count} 个",
     "queue.images": "{count} 张",
@@ -344,7 +350,8 @@ TEXTS = {
     "batch.stop": "全部停止",
     "batch.progress": "第 {number} 个，共 {count} 个：{prompt}",
     "batch.done": "已完成 {count} 个提示词中的 {number} 个，共 {images} 张图片。",
-    "batch.failed": "第 {number} 个：{sentence}",
+    "batch.row": "第 {number} 个：{sentence}",
+    "batch.noted": "其中 {count} 个有说明：",
     "batch.download": "下载 ZIP 文件",
     "error.no_prompts": "请至少输入一个提示词，或添加含提示词的文件。",
     "error.too_many_prompts": "有 {count} 个提示词，一次最多允许 {most} 个。请分批。",
@@ -414,6 +421,7 @@ GRADIO = {
     "common.complete": "完成",
     "common.download_all": "全部下载",
     "common.progress": "进度",
+    "upload_text.drop_gallery": "把图片拖放到这里",
 }
 
 # What Gradio says to screen readers in English everywhere; the page's own script replaces it. {} is what it names.
@@ -1037,6 +1045,12 @@ SENTENCES = {
     "controlnet_start is {0} and controlnet_end is {1}; the start must be before the end.": (
         "ControlNet 开始为 {0}，结束为 {1}；开始必须在结束之前。"
     ),
+    "video_start is {0} and video_end is {1}; the start must be before the end.": (
+        "视频开始时间为 {0}，结束时间为 {1}；开始必须在结束之前。"
+    ),
+    "{0} is {1} s long, so there is nothing from {2} s to {3} s; choose another start and end.": (
+        "{0} 长 {1} 秒，从 {2} 秒到 {3} 秒没有内容；请选择其他开始和结束时间。"
+    ),
     "controlnet_kind is {0}; choose one of {1}.": "ControlNet 图片的内容为 {0}；请从 {1} 中选择。",
     "{0} is set, but there is no controlnet_image; add the image that the ControlNet follows, or remove {1}.": (
         "设置了 {0}，但没有 ControlNet 图片；请添加 ControlNet 要遵循的图片，或去掉 {1}。"
@@ -1201,6 +1215,8 @@ PHRASES = {
     "num_images_per_prompt": "图片数量",
     "count": "图片数量",
     "seed": "种子",
+    "video_start": "视频开始时间",
+    "video_end": "视频结束时间",
     "control_strength": "相似度",
     "strength": "重绘强度",
     "negative_prompt": "负面提示词",

@@ -100,6 +100,7 @@ def test_nothing_is_cut(page):
     """The answer and its notes are there whole, each once; so are the words under the images of the session."""
     prompt_box(page).fill("a dog and a horse and a unicorn on grass by day")
     generate(page)
+    assert page.locator("#title h1").bounding_box()["height"] < 50, "the title is one row"
     answer = page.locator("#answer textarea")
     understood, *notes = answer.input_value().splitlines()
     assert understood.endswith(", and something unknown")

@@ -21,7 +21,7 @@ class Header(Panel):
                 container=False,
                 filterable=False,
                 interactive=True,
-                min_width=104,
+                min_width=128,
                 scale=0,
                 elem_id="language",
             )

@@ -270,8 +270,8 @@ CSS = (
 .input-preview .chips { display: flex; flex-wrap: wrap; gap: .5rem; margin: 0; padding: 0; list-style: none; }
 .input-preview .chips li { padding: .15rem .75rem; border-radius: 1rem; border: 1px solid var(--block-border-color);
   background: var(--block-background-fill); font-size: .8125rem; overflow-wrap: anywhere; }
-/* The part of a video that is used: once there is a video. */
-[role=tabpanel]:not(:has(#input-preview-video p, #input-preview-fusion [data-kind=video])) .video-part {
+/* The part of a video that is used: once there is a video. (Gradio splits selectors at commas, also within :has.) */
+[role=tabpanel]:not(:has(#input-preview-video p)):not(:has(#input-preview-fusion [data-kind=video])) .video-part {
   display: none; }
 .input-preview .unused { border-color: var(--error-border-color) !important; color: var(--error-text-color); }
 #compare-history img { max-height: 24rem !important; }
@@ -308,6 +308,11 @@ CSS = (
   #result-images { min-height: 0; }
   #result-images:not(.fullscreen) { height: 17rem !important; }
   #title p { display: none; }
+  #title h1 { font-size: var(--text-xl); white-space: nowrap; }
+  #top { flex-wrap: nowrap; gap: .5rem; }
+  #top > #title { min-width: max-content; }
+  #top > #theme { min-width: 4rem !important; padding-inline: .5rem; }
+  #top > #language { min-width: 7rem !important; }
   /* An error lies at the bottom, below which the page can be scrolled; it is not shown twice (browser.py). */
   .toast-wrap { top: auto !important; bottom: .75rem; }
   body:has(.toast-body) .gradio-container { padding-bottom: 9rem; }

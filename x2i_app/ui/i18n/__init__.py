@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
+from string import Formatter
+from typing import Any
 
 import gradio as gr
 from gradio.i18n import I18nData
@@ -30,10 +32,10 @@ NAMES = {language: module.NAME for language, module in _MODULES.items()}
 _TOKEN = re.compile(r"[\w.,+-]+")
 
 
-class _Number(int):
-    def __format__(self, form: str) -> str:
-        one, bar, more = form.partition("|")
-        return (one if self == 1 else more) if bar else super().__format__(form)
+class _Formatter(Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        one, bar, more = format_spec.partition("|")
+        return (one if value == 1 else more) if bar else super().format_field(value, format_spec)
 
 
 class Text(I18nData):
@@ -55,8 +57,7 @@ class Text(I18nData):
     def to(self, language: str, **values: object) -> str:
         """The text in one of LANGUAGES; `values` replace the names in braces."""
         text = TEXTS[language][self.key]
-        counts = {name: _Number(value) for name, value in values.items() if type(value) is int}
-        return text.format(**values | counts) if values else text
+        return _Formatter().vformat(text, (), values) if values else text
 
     def __deepcopy__(self, memo: dict) -> "Text":
         return self  # Gradio copies the settings of components

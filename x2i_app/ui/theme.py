@@ -190,9 +190,7 @@ CSS = (
 .no-clipboard .needs-clipboard { display: none; }
 #progress .failed { color: var(--error-text-color); }
 /* As high as its text. Gradio measures that too early on a phone, where it is hidden until there is a result. */
-@supports (field-sizing: content) {
-  #answer textarea { field-sizing: content; height: auto !important; min-height: 7.5rem; }
-}
+#answer textarea { field-sizing: content; min-height: max-content; }
 .not-shown, .form:has(> .not-shown:only-child) { display: none; }
 #queue:not(:has(li)), #batch-progress:not(:has(p)) { display: none; }
 :is(#queue, #batch-progress) .html-container { padding: 0; }
@@ -304,7 +302,6 @@ CSS = (
   #conversation-actions > :first-child { flex-basis: 100%; }
   #conversation .turns { height: 13rem; }
   #restore button .wrap { white-space: nowrap; font-size: var(--text-sm); }
-  #answer textarea { min-height: 4.25rem !important; }
   #result-images { min-height: 0; }
   #result-images:not(.fullscreen) { height: 17rem !important; }
   #title p { display: none; }
@@ -313,9 +310,6 @@ CSS = (
   #top > #title { min-width: max-content; }
   #top > #theme { min-width: 4rem !important; padding-inline: .5rem; }
   #top > #language { min-width: 7rem !important; }
-  /* An error lies at the bottom, below which the page can be scrolled; it is not shown twice (browser.py). */
-  .toast-wrap { top: auto !important; bottom: .75rem; }
-  body:has(.toast-body) .gradio-container { padding-bottom: 9rem; }
   #model-description p { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 }
 """.replace("NARROW", str(NARROW))

@@ -108,8 +108,8 @@ TEXTS = {
     # What the model will see and hear of the input
     "input.video": "这段 {seconds} 秒的视频，模型会看到 {count} 帧：",
     "input.seconds": "{seconds} 秒",
-    "label.video_start": "从第几秒开始使用视频",
-    "label.video_end": "到第几秒为止",
+    "label.video_start": "视频开始（秒）",
+    "label.video_end": "视频结束（秒）",
     "input.unplayable": "此浏览器无法播放这段视频。下面显示模型看到的内容。",
     "input.video_audio": "不会使用视频的声音。如需使用，请把它添加为音频。",
     "input.heard": "模型会直接听这段音频：{seconds} 秒。",

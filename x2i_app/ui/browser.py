@@ -238,7 +238,7 @@ ON_LOAD = (
   const translateToasts = () => {
     const toasts = [...document.querySelectorAll(".toast-body")];
     closeToasts(toasts.slice(0, -1)); // only the newest stays
-    // On a phone it lies at the bottom, above which the page can be scrolled, and does not repeat what the progress says.
+    // On a phone it lies at the bottom, above which the page can be scrolled; the progress says some of them already.
     const isNarrow = innerWidth <= NARROW, wrap = document.querySelector(".toast-wrap");
     if (wrap) Object.assign(wrap.style, isNarrow ? {top: "auto", bottom: ".75rem"} : {top: "", bottom: ""});
     document.body.style.paddingBottom = isNarrow && toasts.length ? "9rem" : "";

@@ -238,12 +238,8 @@ ON_LOAD = (
   const translateToasts = () => {
     const toasts = [...document.querySelectorAll(".toast-body")];
     closeToasts(toasts.slice(0, -1)); // only the newest stays
-    // On a phone it lies at the bottom, above which the page can be scrolled; the progress says some of them already.
-    const isNarrow = innerWidth <= NARROW, wrap = document.querySelector(".toast-wrap");
-    if (wrap) Object.assign(wrap.style, isNarrow ? {top: "auto", bottom: ".75rem"} : {top: "", bottom: ""});
-    document.body.style.paddingBottom = isNarrow && toasts.length ? "9rem" : "";
     const failure = document.querySelector("#progress .failed")?.innerText.trim();
-    if (failure && isNarrow) {
+    if (failure && innerWidth <= NARROW) { // there it would cover text, and the progress says the same
       const says = toast => toast.querySelector("[data-testid=toast-text]")?.innerText.trim();
       closeToasts(toasts.filter(toast => says(toast) === failure));
     }

@@ -188,6 +188,9 @@ CSS = (
 #result:has(#progress progress) #stop { visibility: visible; }
 #result:not(:has(#result-images img)) .needs-result { visibility: hidden; }
 .no-clipboard .needs-clipboard { display: none; }
+/* Errors lie at the bottom, above which the page can be scrolled. */
+.toast-wrap { top: auto !important; bottom: .75rem; }
+body:has(.toast-body) { padding-bottom: 9rem !important; }
 #progress .failed { color: var(--error-text-color); }
 /* As high as its text. Gradio measures that too early on a phone, where it is hidden until there is a result. */
 #answer textarea { field-sizing: content; min-height: max-content; }

@@ -95,8 +95,8 @@ TEXTS = {
     # What the model will see and hear of the input
     "input.video": "The model sees {count} {count:frame|frames} of this video of {seconds} s:",
     "input.seconds": "{seconds} s",
-    "label.video_start": "Video start (s)",
-    "label.video_end": "Video end (s)",
+    "label.video_start": "Video start (sec)",
+    "label.video_end": "Video end (sec)",
     "input.unplayable": "This browser cannot play this video. What the model sees of it is shown below.",
     "input.video_audio": "The video's sound is not used. To use it, add it as audio.",
     "input.heard": "The model hears the audio directly: {seconds} s.",
